@@ -1,0 +1,253 @@
+"""Executions, their phases and node runs, and who is working on them.
+
+``store`` writes most of these rows by plain SQL; what it writes are integers for leases (microseconds
+since the epoch), aware datetimes for what people read, and JSON text for payloads.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Self
+
+from django.conf import settings
+from django.db import models
+
+from executions import states
+
+
+class ExecutionQuerySet(models.QuerySet[Any]):
+    """Executions that a user may see."""
+
+    def visible_to(self, user: Any) -> Self:
+        """Return the rows that ``user`` may see: their own, or all for a superuser."""
+        if user.is_superuser:
+            return self
+        return self.filter(owner=user)
+
+
+def _choices(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(name, "Pending" if name == states.QUEUED else name.replace("_", " ").capitalize()) for name in names]
+
+
+class Execution(models.Model):
+    """One run of one version, from start to a terminal status.
+
+    ``phase_index`` is the phase that is open (-1 before the first). ``seq`` is the number of the last
+    event written; it is raised in the same UPDATE that moves the row, so numbers have no gaps.
+    ``published_at`` is when the start message was last sent (microseconds), null when it was not.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workflow = models.ForeignKey("workflows.Workflow", on_delete=models.PROTECT, related_name="executions")
+    version = models.ForeignKey("workflows.WorkflowVersion", on_delete=models.PROTECT, related_name="executions")
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="executions")
+    trigger = models.CharField(max_length=16, choices=_choices(states.TRIGGERS))
+    status = models.CharField(max_length=24, choices=_choices(states.EXECUTION_STATUSES), default=states.QUEUED)
+    input = models.TextField(default="{}", help_text="Trigger payload, JSON text.")
+    phase_index = models.IntegerField(default=-1)
+    phase_count = models.IntegerField(default=0)
+    node_count = models.IntegerField(default=0)
+    seq = models.IntegerField(default=0)
+    depth = models.SmallIntegerField(default=0)
+    cancel_requested = models.BooleanField(default=False)
+    credits = models.IntegerField(default=0)
+    error = models.TextField(blank=True, default="")
+    error_code = models.CharField(max_length=40, blank=True, default="")
+    error_node = models.CharField(max_length=200, blank=True, default="")
+    queued_at = models.DateTimeField()
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+    scheduled_for = models.DateTimeField(null=True, blank=True)
+    published_at = models.BigIntegerField(null=True, blank=True)
+    publish_count = models.SmallIntegerField(default=0)
+    touched_at = models.BigIntegerField(default=0)
+    deadline_at = models.BigIntegerField(null=True, blank=True)
+    idempotency_key = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 - NULLs are never equal
+
+    objects = ExecutionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-queued_at",)
+        constraints = (
+            models.UniqueConstraint(fields=("workflow", "scheduled_for"), name="one_execution_per_due_instant"),
+            models.UniqueConstraint(fields=("owner", "idempotency_key"), name="one_execution_per_key"),
+        )
+        indexes = (
+            models.Index(fields=("workflow", "-queued_at"), name="execution_by_workflow"),
+            models.Index(fields=("owner", "-queued_at"), name="execution_by_owner"),
+            models.Index(fields=("-queued_at",), name="execution_newest"),
+            models.Index(
+                fields=("status", "touched_at"),
+                name="execution_open",
+                condition=models.Q(status__in=(states.QUEUED, states.RUNNING, states.PAUSED, states.WAITING)),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{str(self.id)[:8]} {self.status}"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Return whether the execution has ended."""
+        return self.status in states.TERMINAL
+
+    @property
+    def duration_ms(self) -> int | None:
+        """Return milliseconds from queued to terminal, or None while it runs."""
+        if self.finished_at is None:
+            return None
+        return round((self.finished_at - self.queued_at).total_seconds() * 1000)
+
+
+class Phase(models.Model):
+    """The nodes of an execution that run at the same time. ``open`` counts those that have not ended."""
+
+    execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="phases")
+    index = models.IntegerField()
+    status = models.CharField(max_length=16, choices=_choices(states.PHASE_STATUSES), default=states.RUNNING)
+    node_count = models.IntegerField()
+    header_count = models.IntegerField(default=1)
+    open = models.IntegerField()
+    failed = models.IntegerField(default=0)
+    started_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("execution", "index")
+        constraints = (models.UniqueConstraint(fields=("execution", "index"), name="phase_once_per_execution"),)
+
+    def __str__(self) -> str:
+        return f"phase {self.index + 1} {self.status}"
+
+
+class NodeRun(models.Model):
+    """One node's run inside an execution.
+
+    ``claim`` is a fresh id per delivery: only its holder may end the row. ``lease_until`` and
+    ``retry_at`` are microseconds since the epoch in database time. ``attempt`` counts tries from 1,
+    ``deliveries`` how often a worker took the row. ``outputs`` is JSON text, or empty with
+    ``outputs_blob`` naming the blob that holds it.
+    """
+
+    execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="node_runs")
+    phase_index = models.IntegerField()
+    node_index = models.IntegerField()
+    iteration = models.IntegerField(default=0)
+    node_id = models.CharField(max_length=200)
+    node_type = models.CharField(max_length=100)
+    status = models.CharField(max_length=16, choices=_choices(states.NODE_RUN_STATUSES), default=states.QUEUED)
+    attempt = models.IntegerField(default=0)
+    deliveries = models.IntegerField(default=0)
+    claim = models.CharField(max_length=32, blank=True, default="")
+    worker = models.CharField(max_length=32, blank=True, default="")
+    lease_until = models.BigIntegerField(default=0)
+    retry_at = models.BigIntegerField(null=True, blank=True)
+    session = models.CharField(max_length=100, blank=True, default="")
+    queue = models.CharField(max_length=100, blank=True, default="")
+    dispatched_at = models.BigIntegerField(default=0)
+    outputs = models.TextField(default="", blank=True)
+    outputs_blob = models.CharField(max_length=64, blank=True, default="")
+    error = models.TextField(blank=True, default="")
+    error_code = models.CharField(max_length=40, blank=True, default="")
+    credits = models.IntegerField(default=0)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("execution", "phase_index", "node_index", "iteration")
+        constraints = (
+            models.UniqueConstraint(fields=("execution", "node_index", "iteration"), name="node_run_once_per_iteration"),
+        )
+        indexes = (
+            models.Index(
+                fields=("lease_until",),
+                name="node_run_leased",
+                condition=models.Q(status__in=(states.RUNNING, states.RETRYING)),
+            ),
+            models.Index(
+                fields=("dispatched_at",), name="node_run_waiting", condition=models.Q(status=states.QUEUED)
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.node_id} {self.status}"
+
+    @property
+    def duration_ms(self) -> int | None:
+        """Return milliseconds from start to end, or None while it runs or when it never started."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return round((self.finished_at - self.started_at).total_seconds() * 1000)
+
+
+class WorkerLease(models.Model):
+    """One worker process. ``boot`` is new at every start; ``beat_at`` is its last sign of life (microseconds)."""
+
+    boot = models.CharField(primary_key=True, max_length=32)
+    hostname = models.CharField(max_length=200)
+    pid = models.IntegerField()
+    queues = models.CharField(max_length=500, blank=True)
+    slots = models.IntegerField(default=0)
+    busy = models.IntegerField(default=0)
+    started_at = models.DateTimeField()
+    beat_at = models.BigIntegerField()
+
+    def __str__(self) -> str:
+        return f"{self.hostname}:{self.pid}"
+
+
+class BrowserSession(models.Model):
+    """A browser context of one execution and the worker process that holds it.
+
+    ``chromium_pid`` and ``chromium_started`` (kernel start time) name the process group to end when its
+    worker is gone; ``profile_dir`` is removed with it.
+    """
+
+    OPENING, LIVE, CLOSED, LOST = "opening", "live", "closed", "lost"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="browser_sessions")
+    name = models.CharField(max_length=100, default="main")
+    boot = models.CharField(max_length=32, db_index=True)
+    queue = models.CharField(max_length=100)
+    status = models.CharField(
+        max_length=8, choices=[(s, s.capitalize()) for s in (OPENING, LIVE, CLOSED, LOST)], default=OPENING
+    )
+    chromium_pid = models.IntegerField(null=True, blank=True)
+    chromium_started = models.BigIntegerField(null=True, blank=True)
+    profile_dir = models.CharField(max_length=500, blank=True, default="")
+    opened_at = models.DateTimeField()
+    closed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-opened_at",)
+        constraints = (
+            models.UniqueConstraint(fields=("execution", "name"), name="browser_session_once_per_execution"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.status}"
+
+
+class DeadLetter(models.Model):
+    """Something that used up its deliveries and waits for a person."""
+
+    OPEN, REPLAYED, DISCARDED = "open", "replayed", "discarded"
+
+    kind = models.CharField(max_length=16, choices=[(k, k.capitalize()) for k in ("start", "node", "schedule")])
+    execution = models.ForeignKey(Execution, null=True, blank=True, on_delete=models.CASCADE, related_name="dead_letters")
+    node_id = models.CharField(max_length=200, blank=True, default="")
+    payload = models.TextField(default="{}", help_text="What was to be done, JSON text.")
+    error = models.TextField(blank=True, default="")
+    deliveries = models.IntegerField(default=0)
+    status = models.CharField(
+        max_length=10, choices=[(s, s.capitalize()) for s in (OPEN, REPLAYED, DISCARDED)], default=OPEN
+    )
+    first_failed_at = models.DateTimeField()
+    last_failed_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-last_failed_at",)
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.node_id or self.execution_id}"

@@ -1,0 +1,112 @@
+"""What a node type is: one class with a description and ``run``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from executions.errors import NodeInputError
+from workflows.registry import EXECUTE_CONDITION, NodeDescription
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCall:
+    """The node that runs now. ``inputs`` are resolved and validated, keyed by display name."""
+
+    id: str
+    type: str
+    name: str
+    inputs: Mapping[str, Any]
+    attempt: int = 1
+    iteration: int = 0
+
+
+class Environment(Protocol):
+    """What an executor may touch while it runs.
+
+    Nothing here needs the ORM: values come in by ``inputs`` and go out as outputs.
+    """
+
+    execution_id: str
+    workflow_id: str
+    user_id: int
+    idempotency_key: str
+    """``<execution>:<node>:<iteration>``: identical on every retry and after a crash."""
+
+    def set_variable(self, key: str, value: Any) -> None:
+        """Store a variable for later nodes of this process."""
+
+    def get_variable(self, key: str) -> Any:
+        """Return a variable set before, or None."""
+
+    def log(self, message: str, *, level: str = "info", **data: Any) -> None:
+        """Write one log line; it is shown live, recorded, and never holds a resolved secret."""
+
+    def record(self, event_type: str, data: dict[str, Any]) -> None:
+        """Write a custom event of the recording format."""
+
+    async def save_artifact(self, kind: str, content: bytes, *, content_type: str, name: str = "") -> str:
+        """Store bytes (a screenshot, a page) beside the recording; return their SHA-256."""
+
+    async def page(self) -> Any:
+        """Return the Playwright page of this execution.
+
+        Raises:
+            NodeInputError: no browser was launched.
+            SessionLost: the process that held it is gone.
+        """
+
+    async def launch(self, **options: Any) -> Any:
+        """Open (or reuse) the browser session of this execution and return its page."""
+
+    def http_client(self, **options: Any) -> Any:
+        """Return an ``httpx.AsyncClient`` that reaches only allowed addresses."""
+
+
+class NodeExecutor(ABC):
+    """Does the work of one node type.
+
+    Subclasses set ``description`` and write ``run``; ``@register`` makes them known.
+    """
+
+    description: ClassVar[NodeDescription]
+
+    @property
+    def required_input_keys(self) -> list[str]:
+        """Return the display names of required inputs."""
+        return [port.name for port in self.description.inputs if port.required]
+
+    @property
+    def output_keys(self) -> list[str]:
+        """Return the display names of outputs."""
+        return [port.name for port in self.description.outputs]
+
+    @property
+    def can_be_start_node(self) -> bool:
+        """Return whether a workflow may begin with this node."""
+        return self.description.start
+
+    def validate(self, node: NodeCall, env: Environment) -> None:
+        """Check the inputs before ``run``.
+
+        Raises:
+            NodeInputError: a required input is missing.
+        """
+        for port in self.description.inputs:
+            if port.required and node.inputs.get(port.name) is None and port.type != "BROWSER_INSTANCE":
+                raise NodeInputError(
+                    f'node "{node.name}" needs the input "{port.name}" ({port.type}); type a value or connect a wire'
+                )
+
+    @abstractmethod
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Do the work and return the outputs, keyed by display name.
+
+        Raises:
+            NodeFailed: with a message for the user.
+        """
+
+
+__all__ = ["EXECUTE_CONDITION", "Environment", "NodeCall", "NodeExecutor"]

@@ -1,0 +1,45 @@
+"""Which statuses exist, which are final, and which may follow which."""
+
+from typing import Final
+
+QUEUED: Final = "queued"
+RUNNING: Final = "running"
+RETRYING: Final = "retrying"
+PAUSED: Final = "paused"
+WAITING: Final = "waiting"
+COMPLETED: Final = "completed"
+COMPLETED_WITH_ERRORS: Final = "completed_with_errors"
+FAILED: Final = "failed"
+SKIPPED: Final = "skipped"
+CANCELLED: Final = "cancelled"
+
+EXECUTION_STATUSES: Final = (QUEUED, RUNNING, PAUSED, WAITING, COMPLETED, COMPLETED_WITH_ERRORS, FAILED, CANCELLED)
+PHASE_STATUSES: Final = (RUNNING, COMPLETED, FAILED, CANCELLED)
+NODE_RUN_STATUSES: Final = (QUEUED, RUNNING, RETRYING, WAITING, COMPLETED, FAILED, SKIPPED, CANCELLED)
+
+TERMINAL: Final = frozenset({COMPLETED, COMPLETED_WITH_ERRORS, FAILED, SKIPPED, CANCELLED})
+"""Statuses with no way out, of executions, phases and node runs alike."""
+
+EXECUTION_TRANSITIONS: Final[dict[str, frozenset[str]]] = {
+    QUEUED: frozenset({RUNNING, FAILED, CANCELLED}),
+    RUNNING: frozenset({PAUSED, WAITING, COMPLETED, COMPLETED_WITH_ERRORS, FAILED, CANCELLED}),
+    PAUSED: frozenset({RUNNING, FAILED, CANCELLED}),
+    WAITING: frozenset({RUNNING, FAILED, CANCELLED}),
+}
+
+NODE_RUN_TRANSITIONS: Final[dict[str, frozenset[str]]] = {
+    QUEUED: frozenset({RUNNING, SKIPPED, FAILED, CANCELLED}),
+    RUNNING: frozenset({QUEUED, RETRYING, WAITING, COMPLETED, FAILED, CANCELLED}),
+    RETRYING: frozenset({RUNNING, QUEUED, FAILED, CANCELLED}),
+    WAITING: frozenset({RUNNING, COMPLETED, FAILED, CANCELLED}),
+}
+
+TRIGGERS: Final = (
+    "manual", "api", "test", "scheduled", "one_time", "conditional",
+    "webhook", "file", "database", "workflow", "retry", "fork",
+)  # fmt: skip
+
+
+def allowed(transitions: dict[str, frozenset[str]], current: str, wanted: str) -> bool:
+    """Return whether a row in ``current`` may become ``wanted``."""
+    return wanted in transitions.get(current, frozenset())

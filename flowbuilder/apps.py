@@ -1,0 +1,18 @@
+"""The project's own Django application and its admin site."""
+
+from django.apps import AppConfig
+from django.contrib.admin import apps as admin_apps
+
+
+class FlowBuilderAdminConfig(admin_apps.AdminConfig):
+    """Django's admin with our site class."""
+
+    default = False
+    default_site = "flowbuilder.site.FlowBuilderSite"
+
+
+class FlowBuilderConfig(AppConfig):
+    """Commands, templates and static files of the project."""
+
+    name = "flowbuilder"
+    default = True

@@ -1,0 +1,207 @@
+"""Settings. Every ``FLOWBUILDER_*`` variable is described in docs/operations.md; a test keeps them equal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+from flowbuilder.secrets import load_secrets
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = environ.Env()
+
+DATA_DIR = Path(env.str("FLOWBUILDER_DATA_DIR", default="var"))
+if not DATA_DIR.is_absolute():
+    DATA_DIR = BASE_DIR / DATA_DIR
+
+# ------------------------------------------------------------------ keys and hosts
+_secrets = load_secrets(DATA_DIR)
+SECRET_KEY = env.str("FLOWBUILDER_SECRET_KEY", default=_secrets["secret_key"])
+CREDENTIAL_KEYS: list[str] = env.list("FLOWBUILDER_CREDENTIAL_KEYS", default=_secrets["credential_keys"])
+DEBUG = env.bool("FLOWBUILDER_DEBUG", default=False)
+PORT = env.int("FLOWBUILDER_PORT", default=8000)
+ALLOWED_HOSTS: list[str] = env.list("FLOWBUILDER_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("FLOWBUILDER_TRUSTED_ORIGINS", default=[])
+
+# ------------------------------------------------------------------ applications
+INSTALLED_APPS = [
+    "flowbuilder.apps.FlowBuilderAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "csp",
+    "django_celery_beat",
+    "workflows",
+    "recordings",
+    "executions",
+    "monitoring",
+    "flowbuilder",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "flowbuilder.urls"
+ASGI_APPLICATION = "flowbuilder.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "flowbuilder" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+
+# ------------------------------------------------------------------ database
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'flowbuilder.sqlite3'}")}
+SQLITE = DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3"
+if SQLITE:
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-20000;",
+    }
+DATABASES["default"]["CONN_MAX_AGE"] = 600
+DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# ------------------------------------------------------------------ redis, celery, channels
+REDIS_URL = env.str("REDIS_URL", default="")
+if not REDIS_URL:
+    from flowbuilder.stack import running_redis_url
+
+    REDIS_URL = running_redis_url(DATA_DIR) or "redis://127.0.0.1:6379/0"
+
+CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL.replace("unix://", "redis+socket://"))
+CELERY_RESULT_BACKEND = REDIS_URL.replace("unix://", "redis+socket://")
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "visibility_timeout": 3600,
+    "unacked_restore_interval": 5,
+    "unacked_restore_throttle": 1,
+    "global_keyprefix": "flowbuilder:",
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+}
+CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {"global_keyprefix": "flowbuilder:"}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "default"
+CELERY_TASK_CREATE_MISSING_QUEUES = True
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_RESULT_EXPIRES = 3600
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TASK_SERIALIZER = "json"
+CELERY_RESULT_SERIALIZER = "json"
+CELERY_TIMEZONE = "UTC"
+CELERY_BEAT_SCHEDULER = "executions.beat:WorkflowScheduler"
+DJANGO_CELERY_BEAT_TZ_AWARE = True
+
+CHANNEL_LAYERS = {
+    "default": {
+        "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        "CONFIG": {"hosts": [REDIS_URL], "prefix": "flowbuilder"},
+    }
+}
+
+# ------------------------------------------------------------------ engine
+WORKER_SLOTS = env.int("FLOWBUILDER_WORKER_SLOTS", default=8)
+BROWSER_SLOTS = env.int("FLOWBUILDER_BROWSER_SLOTS", default=4)
+CHROMIUM = env.str("FLOWBUILDER_CHROMIUM", default="")
+EGRESS_ALLOW: list[str] = env.list("FLOWBUILDER_EGRESS_ALLOW", default=[])
+EXECUTION_DEADLINE_SECONDS = env.int("FLOWBUILDER_EXECUTION_DEADLINE_SECONDS", default=900)
+MINIMUM_INTERVAL_SECONDS = env.int("FLOWBUILDER_MINIMUM_INTERVAL_SECONDS", default=300)
+RECORDING_DAYS = env.int("FLOWBUILDER_RECORDING_DAYS", default=30)
+EVENT_GRACE_SECONDS = env.int("FLOWBUILDER_EVENT_GRACE_SECONDS", default=3600)
+INLINE_OUTPUT_BYTES = 32 * 1024
+OUTPUT_LIMIT_BYTES = 16 * 1024 * 1024
+LEASE_SECONDS = 15
+HEARTBEAT_SECONDS = 5
+
+try:
+    WORKFLOW_VARS: dict[str, object] = json.loads(env.str("FLOWBUILDER_VARS", default="{}"))
+except ValueError as error:
+    raise ImproperlyConfigured(f"FLOWBUILDER_VARS must be a JSON object: {error}") from error
+
+# ------------------------------------------------------------------ files
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_MANIFEST_STRICT = False
+_BLOBS = (
+    {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": DATA_DIR / "blobs"}}
+    if SQLITE
+    else {"BACKEND": "recordings.database.DatabaseFileStorage"}
+)
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": DATA_DIR / "files"}},
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "blobs": _BLOBS,
+}
+
+# ------------------------------------------------------------------ people and pages
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+]
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en-us"
+USE_I18N = True
+
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("FLOWBUILDER_HTTPS", default=False)
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": ["'self'"],
+        "img-src": ["'self'", "data:", "blob:"],
+        "connect-src": ["'self'"],
+        "object-src": ["'none'"],
+        "base-uri": ["'self'"],
+        "form-action": ["'self'"],
+        "frame-ancestors": ["'none'"],
+    }
+}
+
+# ------------------------------------------------------------------ logs
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "stream": sys.stderr}},
+    "root": {"handlers": ["stderr"], "level": env.str("FLOWBUILDER_LOG_LEVEL", default="INFO")},
+    "loggers": {
+        "httpx": {"level": "WARNING"},
+        "django.request": {"level": "ERROR"},
+    },
+}

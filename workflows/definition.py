@@ -1,0 +1,198 @@
+"""The graph of a workflow as frozen values, read from and written to the JSON of the builder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from workflows.errors import DefinitionError
+
+OnError = Literal["fail", "continue"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodePolicy:
+    """How one node is run. Times are seconds; ``timeout_s`` None means the default of its type."""
+
+    timeout_s: float | None = None
+    retries: int = 0
+    backoff_s: float = 1.0
+    jitter: bool = True
+    on_error: OnError = "fail"
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One step on the canvas. ``inputs`` are as stored: literals, templates or credential references."""
+
+    id: str
+    type: str
+    inputs: Mapping[str, Any]
+    position: tuple[float, float] = (0.0, 0.0)
+    label: str = ""
+    policy: NodePolicy = NodePolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A wire from an output of ``source`` to an input of ``target``; handles are port names or slugs."""
+
+    id: str
+    source: str
+    target: str
+    source_handle: str
+    target_handle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A whole workflow graph. ``raw`` is the JSON that it was read from, unknown keys included."""
+
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, data: Any) -> Definition:
+        """Return the graph that ``data`` describes.
+
+        Raises:
+            DefinitionError: naming the first place where ``data`` is not a workflow.
+        """
+        if not isinstance(data, Mapping):
+            raise DefinitionError(f"a workflow is a JSON object, this is {_kind(data)}")
+        refuse_nul(data)
+        nodes = tuple(_node(item, f"nodes[{i}]") for i, item in enumerate(_list(data, "nodes")))
+        seen: set[str] = set()
+        for index, node in enumerate(nodes):
+            if node.id in seen:
+                raise DefinitionError(f'the id "{node.id}" is used twice', f"nodes[{index}].id")
+            seen.add(node.id)
+        edges = tuple(_edge(item, f"edges[{i}]") for i, item in enumerate(_list(data, "edges")))
+        for index, edge in enumerate(edges):
+            for end, node_id in (("source", edge.source), ("target", edge.target)):
+                if node_id not in seen:
+                    raise DefinitionError(f'there is no node "{node_id}"', f"edges[{index}].{end}")
+        variables = data.get("vars") or {}
+        if not isinstance(variables, Mapping):
+            raise DefinitionError(f"must be an object, not {_kind(variables)}", "vars")
+        return cls(nodes=nodes, edges=edges, vars=variables, raw=data)
+
+    def content_hash(self) -> str:
+        """Return the SHA-256 (hex) of what the graph does: nodes, edges and vars, in canonical JSON."""
+        return content_hash(self.raw)
+
+    def node(self, node_id: str) -> Node:
+        """Return the node called ``node_id``; KeyError if there is none. O(nodes)."""
+        for node in self.nodes:
+            if node.id == node_id:
+                return node
+        raise KeyError(node_id)
+
+
+def content_hash(data: Mapping[str, Any]) -> str:
+    """Return the SHA-256 (hex) of the parts of a definition that change what it does or looks like."""
+    body = {key: data.get(key) for key in ("nodes", "edges", "vars", "settings") if data.get(key)}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def refuse_nul(value: Any, path: str = "") -> None:
+    """Raise DefinitionError if any text in ``value`` holds a NUL character, which jsonb cannot store."""
+    stack: list[tuple[Any, str]] = [(value, path)]
+    while stack:
+        item, where = stack.pop()
+        if isinstance(item, str):
+            if "\x00" in item:
+                raise DefinitionError("text must not contain a NUL character", where)
+        elif isinstance(item, Mapping):
+            for key, child in item.items():
+                stack.append((key, where))
+                stack.append((child, f"{where}.{key}" if where else str(key)))
+        elif isinstance(item, list | tuple):
+            stack.extend((child, f"{where}[{i}]") for i, child in enumerate(item))
+
+
+def _node(item: Any, path: str) -> Node:
+    if not isinstance(item, Mapping):
+        raise DefinitionError(f"a node is an object, this is {_kind(item)}", path)
+    data = item.get("data") or {}
+    if not isinstance(data, Mapping):
+        raise DefinitionError(f"must be an object, not {_kind(data)}", f"{path}.data")
+    inputs = data.get("inputs") or {}
+    if not isinstance(inputs, Mapping):
+        raise DefinitionError(f"must be an object, not {_kind(inputs)}", f"{path}.data.inputs")
+    return Node(
+        id=_text(item, "id", path),
+        type=_text(item, "type", path),
+        inputs=inputs,
+        position=_position(item.get("position"), path),
+        label=str(data.get("label") or ""),
+        policy=_policy(data, f"{path}.data"),
+    )
+
+
+def _policy(data: Mapping[str, Any], path: str) -> NodePolicy:
+    on_error = data.get("on_error", "fail")
+    if on_error not in ("fail", "continue"):
+        raise DefinitionError(f'must be "fail" or "continue", not {on_error!r}', f"{path}.on_error")
+    timeout = data.get("timeout_s")
+    return NodePolicy(
+        timeout_s=None if timeout is None else _number(timeout, f"{path}.timeout_s", 0.001, 86_400),
+        retries=int(_number(data.get("retries", 0), f"{path}.retries", 0, 20)),
+        backoff_s=_number(data.get("backoff_s", 1.0), f"{path}.backoff_s", 0, 86_400),
+        jitter=bool(data.get("jitter", True)),
+        on_error=on_error,
+        disabled=bool(data.get("disabled", False)),
+    )
+
+
+def _edge(item: Any, path: str) -> Edge:
+    if not isinstance(item, Mapping):
+        raise DefinitionError(f"an edge is an object, this is {_kind(item)}", path)
+    source, target = _text(item, "source", path), _text(item, "target", path)
+    source_handle = _text(item, "sourceHandle", path)
+    target_handle = _text(item, "targetHandle", path)
+    edge_id = str(item.get("id") or f"{source}:{source_handle}-{target}:{target_handle}")
+    return Edge(edge_id, source, target, source_handle, target_handle)
+
+
+def _position(value: Any, path: str) -> tuple[float, float]:
+    if value is None:
+        return (0.0, 0.0)
+    if not isinstance(value, Mapping):
+        raise DefinitionError(f'must be {{"x": .., "y": ..}}, not {_kind(value)}', f"{path}.position")
+    x, y = (_number(value.get(axis, 0), f"{path}.position.{axis}", -1e9, 1e9) for axis in "xy")
+    return (x, y)
+
+
+def _number(value: Any, path: str, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise DefinitionError(f"must be a number from {low:g} to {high:g}, not {value!r}", path)
+    return float(value)
+
+
+def _text(item: Mapping[str, Any], key: str, path: str) -> str:
+    value = item.get(key)
+    if not isinstance(value, str) or not value:
+        raise DefinitionError("must be a text that is not empty", f"{path}.{key}")
+    return value
+
+
+def _list(data: Mapping[str, Any], key: str) -> Iterable[Any]:
+    value = data.get(key)
+    if value is None and key == "edges":
+        return []
+    if not isinstance(value, list):
+        raise DefinitionError(f"must be a list, not {_kind(value)}", key)
+    return value
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "missing"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,46 @@
+"""Errors about what should run.
+
+* WorkflowError          base; the message names the thing, the place and the way out
+  - DefinitionError      the JSON is not a workflow; ``path`` says where in it
+  - TemplateError        a ``{{ }}`` expression cannot be read or has no value; ``position`` counts characters
+    - MissingValue       the expression is fine, the value it names is not there
+  - UnknownNodeType      no such node type is registered
+  - CredentialError      a credential is missing, foreign or unreadable
+  - TransitionError      a workflow cannot go from this status to that one
+"""
+
+
+class WorkflowError(Exception):
+    """Something is wrong with a workflow, before it runs."""
+
+
+class DefinitionError(WorkflowError):
+    """The JSON is not a workflow. ``path`` is where, for example ``nodes[3].id``."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+
+
+class TemplateError(WorkflowError):
+    """A template cannot be parsed or rendered. ``position`` is the offset in the text."""
+
+    def __init__(self, message: str, position: int = 0) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class MissingValue(TemplateError):
+    """The template is valid but the value that it names does not exist."""
+
+
+class UnknownNodeType(WorkflowError):
+    """No node type of this name is registered."""
+
+
+class CredentialError(WorkflowError):
+    """A credential is missing, belongs to someone else, or cannot be decrypted."""
+
+
+class TransitionError(WorkflowError):
+    """A workflow cannot move from its status to the wanted one."""

@@ -1,0 +1,183 @@
+"""Workflows, their immutable versions, schedules and credentials."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, Self
+
+from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.utils import timezone
+
+from workflows.definition import Definition, content_hash
+from workflows.errors import TransitionError
+
+
+class OwnedQuerySet(models.QuerySet[Any]):
+    """Rows that belong to a user."""
+
+    def visible_to(self, user: Any) -> Self:
+        """Return the rows that ``user`` may see: their own, or all for a superuser."""
+        if user.is_superuser:
+            return self
+        return self.filter(owner=user)
+
+
+class Workflow(models.Model):
+    """A named automation of one owner.
+
+    ``version`` is what runs; ``draft`` is the newest saved version. Editing an active workflow makes a
+    new draft while ``version`` keeps running.
+    """
+
+    class Status(models.TextChoices):
+        """Life of a workflow."""
+
+        DRAFT = "draft", "Draft"
+        ACTIVE = "active", "Active"
+        PAUSED = "paused", "Paused"
+        ARCHIVED = "archived", "Archived"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="workflows")
+    name = models.CharField(max_length=200)
+    description = models.TextField(blank=True)
+    status = models.CharField(max_length=16, choices=Status.choices, default=Status.DRAFT)
+    version = models.ForeignKey(
+        "WorkflowVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="+", verbose_name="active version"
+    )
+    draft = models.ForeignKey(
+        "WorkflowVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="+", verbose_name="newest version"
+    )
+    settings = models.JSONField(default=dict, blank=True, help_text="restart_browser_segment, deadline_s, tags, record")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(fields=("owner", "name"), name="workflow_name_per_owner"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @transaction.atomic
+    def save_version(self, definition: dict[str, Any], *, author: Any, message: str = "") -> WorkflowVersion:
+        """Return the version that holds ``definition``; unchanged content returns the newest version.
+
+        Raises:
+            DefinitionError: ``definition`` is not a workflow.
+        """
+        Definition.from_json(definition)
+        Workflow.objects.select_for_update().get(pk=self.pk)
+        newest = self.versions.order_by("-number").first()
+        if newest is not None and newest.content_hash == content_hash(definition):
+            self.draft = newest
+        else:
+            number = 1 if newest is None else newest.number + 1
+            self.draft = WorkflowVersion.objects.create(
+                workflow=self, number=number, definition=definition, author=author, message=message
+            )
+        self.save(update_fields=("draft", "updated_at"))
+        return self.draft
+
+    def activate(self) -> None:
+        """Make the newest version the one that runs.
+
+        Raises:
+            TransitionError: there is no version yet, or the workflow is archived.
+        """
+        if self.draft is None:
+            raise TransitionError(f'workflow "{self.name}" has no version to activate; save it first')
+        if self.status == self.Status.ARCHIVED:
+            raise TransitionError(f'workflow "{self.name}" is archived; it cannot be activated')
+        self.version = self.draft
+        self.status = self.Status.ACTIVE
+        self.save(update_fields=("version", "status", "updated_at"))
+
+    def pause(self) -> None:
+        """Stop scheduled and triggered starts; executions that run go on."""
+        self._move((self.Status.ACTIVE,), self.Status.PAUSED)
+
+    def resume(self) -> None:
+        """Take starts again after ``pause``."""
+        self._move((self.Status.PAUSED,), self.Status.ACTIVE)
+
+    def archive(self) -> None:
+        """Put the workflow away; its history stays readable."""
+        self._move((self.Status.DRAFT, self.Status.ACTIVE, self.Status.PAUSED), self.Status.ARCHIVED)
+
+    def _move(self, sources: tuple[str, ...], target: str) -> None:
+        won = Workflow.objects.filter(pk=self.pk, status__in=sources).update(status=target, updated_at=timezone.now())
+        if not won:
+            self.refresh_from_db(fields=("status",))
+            raise TransitionError(f'workflow "{self.name}" is {self.status}; it cannot become {target}')
+        self.status = target
+
+
+class WorkflowVersion(models.Model):
+    """One immutable saved definition, numbered from 1 in its workflow."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="versions")
+    number = models.PositiveIntegerField()
+    definition = models.JSONField()
+    content_hash = models.CharField(max_length=64, editable=False)
+    message = models.CharField(max_length=500, blank=True)
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ("workflow", "-number")
+        constraints = (models.UniqueConstraint(fields=("workflow", "number"), name="version_number_per_workflow"),)
+
+    def __str__(self) -> str:
+        return f"{self.workflow.name} v{self.number}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store a new version; a stored one never changes."""
+        if not self._state.adding:
+            raise ValidationError("a version is immutable; save a new one")
+        self.content_hash = content_hash(self.definition)
+        super().save(*args, **kwargs)
+
+
+class Schedule(models.Model):
+    """When a workflow starts by itself: a cron text and the IANA zone that it is read in, as typed.
+
+    ``next_run_at`` is the next instant (UTC), or empty when nothing is due again.
+    """
+
+    workflow = models.OneToOneField(Workflow, on_delete=models.CASCADE, related_name="schedule")
+    cron = models.CharField(max_length=120, help_text="Five fields: minute hour day month weekday.")
+    timezone = models.CharField(max_length=64, default="UTC", help_text="IANA name, for example Europe/Berlin.")
+    enabled = models.BooleanField(default=True)
+    next_run_at = models.DateTimeField(null=True, blank=True, db_index=True)
+    last_run_at = models.DateTimeField(null=True, blank=True)
+
+    def __str__(self) -> str:
+        return f"{self.cron} ({self.timezone})"
+
+
+class Credential(models.Model):
+    """A named, encrypted secret of one owner. ``data`` is ciphertext of a JSON object of fields."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="credentials")
+    name = models.CharField(max_length=200)
+    kind = models.CharField(max_length=40, default="password")
+    data = models.BinaryField(editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(fields=("owner", "name"), name="credential_name_per_owner"),)
+
+    def __str__(self) -> str:
+        return self.name

@@ -1,0 +1,145 @@
+"""Which node types exist and what each takes and gives. Executors register themselves here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from workflows.errors import UnknownNodeType
+
+PortType = Literal[
+    "STRING", "NUMBER", "BOOLEAN", "SELECT", "JSON", "LIST", "FILE", "CREDENTIAL", "BROWSER_INSTANCE", "CONDITIONAL", "ANY"
+]
+Effect = Literal["pure", "read", "write", "browser"]
+Weight = Literal["light", "io", "blocking", "isolated", "browser"]
+
+EXECUTE_CONDITION = "Execute Condition"
+DONE = "Done"
+EXECUTE = "execute"
+"""Value of a CONDITIONAL output that was taken; None means not taken."""
+
+PALETTE_GROUPS = (
+    "Browser Automation",
+    "Data Extraction",
+    "Timing Controls",
+    "Flow Control",
+    "Data Storage",
+    "Deliver Results",
+)
+
+
+def slug(name: str) -> str:
+    """Return the handle form of a port name: ``Execute Condition`` -> ``execute-condition``."""
+    return re.sub(r"[^a-z0-9_-]", "", name.lower().replace(" ", "-"))
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """A named, typed input or output.
+
+    ``name`` is the display name and the handle id in stored definitions. ``options`` are the allowed
+    values of a SELECT. ``handle`` False means that the input can only be typed in, never wired.
+    ``variant`` chooses the form control (text, textarea, json, password). ``aliases`` are further
+    names that importers accept.
+    """
+
+    name: str
+    type: PortType = "STRING"
+    required: bool = False
+    default: Any = None
+    options: tuple[str, ...] = ()
+    handle: bool = True
+    variant: Literal["text", "textarea", "json", "password"] = "text"
+    placeholder: str = ""
+    help: str = ""
+    min: float | None = None
+    max: float | None = None
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDescription:
+    """What a node type takes and gives.
+
+    ``credits`` is the cost of one finished run. ``effect`` says what a re-execution may do with it,
+    ``weight`` how header tasks are filled. ``join`` "any" runs the node when any wire is live, "all"
+    skips it when a required wired input comes from a skipped node. ``timeout_s`` is the default time
+    limit of one attempt in seconds.
+    """
+
+    type: str
+    label: str
+    group: str
+    credits: int
+    inputs: tuple[Port, ...] = ()
+    outputs: tuple[Port, ...] = ()
+    start: bool = False
+    effect: Effect = "pure"
+    weight: Weight = "light"
+    join: Literal["all", "any"] = "all"
+    timeout_s: float = 60.0
+    summary: str = ""
+    subtitle: str = ""
+    """Name of the input whose value the canvas shows under the label."""
+
+    _inputs: dict[str, Port] = field(init=False, repr=False, compare=False, default_factory=dict)
+    _outputs: dict[str, Port] = field(init=False, repr=False, compare=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Index every accepted spelling of every port once; each node also gets the implicit ports."""
+        implicit_in = Port(EXECUTE_CONDITION, "CONDITIONAL", help="Runs only when this path was taken.")
+        implicit_out = Port(DONE, "CONDITIONAL", help="Taken when the node has finished.")
+        for index, ports, extra in (
+            (self._inputs, self.inputs, implicit_in),
+            (self._outputs, self.outputs, implicit_out),
+        ):
+            for port in (*ports, extra):
+                for name in (port.name, *port.aliases):
+                    index.setdefault(name, port)
+                    index.setdefault(slug(name), port)
+
+    def input(self, name: str) -> Port | None:
+        """Return the input called ``name`` (display name, alias or slug), or None."""
+        return self._inputs.get(name)
+
+    def output(self, name: str) -> Port | None:
+        """Return the output called ``name`` (display name, alias or slug), or None."""
+        return self._outputs.get(name)
+
+    @property
+    def all_inputs(self) -> tuple[Port, ...]:
+        """Return the declared inputs and the implicit ``Execute Condition``."""
+        return (*self.inputs, self._inputs[EXECUTE_CONDITION])
+
+    @property
+    def all_outputs(self) -> tuple[Port, ...]:
+        """Return the declared outputs and the implicit ``Done``."""
+        return (*self.outputs, self._outputs[DONE])
+
+
+NODE_REGISTRY: dict[str, type[Any]] = {}
+"""Node type -> executor class; each class has ``description: NodeDescription``."""
+
+ExecutorType = TypeVar("ExecutorType", bound=type[Any])
+
+
+def register(executor: ExecutorType) -> ExecutorType:
+    """Class decorator: make ``executor`` the implementation of its ``description.type``."""
+    NODE_REGISTRY[executor.description.type] = executor
+    return executor
+
+
+def describe(node_type: str) -> NodeDescription:
+    """Return the description of ``node_type``.
+
+    Raises:
+        UnknownNodeType: nothing of that name is registered.
+    """
+    try:
+        description: NodeDescription = NODE_REGISTRY[node_type].description
+    except KeyError:
+        raise UnknownNodeType(
+            f'no node type "{node_type}"; `./flow nodes list` shows what exists'
+        ) from None
+    return description
