@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -11,6 +13,11 @@ from typing import Any, Literal
 from workflows.errors import DefinitionError
 
 OnError = Literal["fail", "continue"]
+
+DEPTH_LIMIT = 100
+"""How deep values in a definition may be nested."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +57,17 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A whole workflow graph. ``raw`` is the JSON that it was read from, unknown keys included."""
+    """A whole workflow graph. ``raw`` is the JSON that it was read from, unknown keys included.
+
+    Both ends of every edge in ``edges`` exist. Edges that lead to or from a node that is not there are
+    kept in ``dangling``: validation warns about them and nothing runs along them.
+    """
 
     nodes: tuple[Node, ...]
     edges: tuple[Edge, ...]
     vars: Mapping[str, Any] = field(default_factory=dict)
     raw: Mapping[str, Any] = field(default_factory=dict)
+    dangling: tuple[Edge, ...] = ()
 
     @classmethod
     def from_json(cls, data: Any) -> Definition:
@@ -66,22 +78,20 @@ class Definition:
         """
         if not isinstance(data, Mapping):
             raise DefinitionError(f"a workflow is a JSON object, this is {_kind(data)}")
-        refuse_nul(data)
+        refuse_unstorable(data)
         nodes = tuple(_node(item, f"nodes[{i}]") for i, item in enumerate(_list(data, "nodes")))
         seen: set[str] = set()
         for index, node in enumerate(nodes):
             if node.id in seen:
                 raise DefinitionError(f'the id "{node.id}" is used twice', f"nodes[{index}].id")
             seen.add(node.id)
-        edges = tuple(_edge(item, f"edges[{i}]") for i, item in enumerate(_list(data, "edges")))
-        for index, edge in enumerate(edges):
-            for end, node_id in (("source", edge.source), ("target", edge.target)):
-                if node_id not in seen:
-                    raise DefinitionError(f'there is no node "{node_id}"', f"edges[{index}].{end}")
+        drawn = tuple(_edge(item, f"edges[{i}]") for i, item in enumerate(_list(data, "edges")))
+        edges = tuple(edge for edge in drawn if edge.source in seen and edge.target in seen)
+        dangling = tuple(edge for edge in drawn if edge.source not in seen or edge.target not in seen)
         variables = data.get("vars") or {}
         if not isinstance(variables, Mapping):
             raise DefinitionError(f"must be an object, not {_kind(variables)}", "vars")
-        return cls(nodes=nodes, edges=edges, vars=variables, raw=data)
+        return cls(nodes=nodes, edges=edges, vars=variables, raw=data, dangling=dangling)
 
     def content_hash(self) -> str:
         """Return the SHA-256 (hex) of what the graph does: nodes, edges and vars, in canonical JSON."""
@@ -102,20 +112,33 @@ def content_hash(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def refuse_nul(value: Any, path: str = "") -> None:
-    """Raise DefinitionError if any text in ``value`` holds a NUL character, which jsonb cannot store."""
-    stack: list[tuple[Any, str]] = [(value, path)]
+def refuse_unstorable(value: Any, path: str = "") -> None:
+    """Check that ``value`` is JSON that every database stores.
+
+    Raises:
+        DefinitionError: a NUL character or half a surrogate pair in a text, a number that is not finite,
+            or values nested deeper than ``DEPTH_LIMIT``.
+    """
+    stack: list[tuple[Any, str, int]] = [(value, path, 0)]
     while stack:
-        item, where = stack.pop()
+        item, where, depth = stack.pop()
         if isinstance(item, str):
             if "\x00" in item:
                 raise DefinitionError("text must not contain a NUL character", where)
-        elif isinstance(item, Mapping):
-            for key, child in item.items():
-                stack.append((key, where))
-                stack.append((child, f"{where}.{key}" if where else str(key)))
-        elif isinstance(item, list | tuple):
-            stack.extend((child, f"{where}[{i}]") for i, child in enumerate(item))
+            if not item.isascii() and _SURROGATE.search(item):
+                raise DefinitionError("text must not contain half of a surrogate pair", where)
+        elif isinstance(item, float):
+            if not math.isfinite(item):
+                raise DefinitionError(f"must be a finite number, not {item}", where)
+        elif isinstance(item, Mapping | list | tuple):
+            if depth >= DEPTH_LIMIT:
+                raise DefinitionError(f"values are nested deeper than {DEPTH_LIMIT}", where[:200])
+            if isinstance(item, Mapping):
+                for key, child in item.items():
+                    stack.append((key, where, depth + 1))
+                    stack.append((child, f"{where}.{key}" if where else str(key), depth + 1))
+            else:
+                stack.extend((child, f"{where}[{i}]", depth + 1) for i, child in enumerate(item))
 
 
 def _node(item: Any, path: str) -> Node:
