@@ -3,6 +3,8 @@
 from django.apps import AppConfig
 from django.contrib.admin import apps as admin_apps
 
+from flowbuilder import celery as celery  # so that tasks find the application in every process
+
 
 class FlowBuilderAdminConfig(admin_apps.AdminConfig):
     """Django's admin with our site class."""
