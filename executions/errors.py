@@ -66,9 +66,13 @@ class NotAllowed(NodeFailed):
 
 
 class NetworkError(NodeFailed):
-    """The other side could not be reached, or it answered with an error."""
+    """The other side could not be reached, or it answered with an error.
+
+    ``retry_after_s`` is how long the other side asked us to wait (its Retry-After header), or None.
+    """
 
     code = "network"
+    retry_after_s: float | None = None
 
 
 class StartRefused(ExecutionError):

@@ -5,10 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from executions.errors import NodeInputError
-from workflows.registry import EXECUTE_CONDITION, NodeDescription
+from executions.nodes.inputs import Inputs
+from workflows.registry import EXECUTE_CONDITION, Effect, NodeDescription
+
+if TYPE_CHECKING:
+    import httpx
+
+    from executions.browser import BrowserPage
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +56,25 @@ class Environment(Protocol):
     async def save_artifact(self, kind: str, content: bytes, *, content_type: str, name: str = "") -> str:
         """Store bytes (a screenshot, a page) beside the recording; return their SHA-256."""
 
-    async def page(self) -> Any:
-        """Return the Playwright page of this execution.
+    async def page(self) -> BrowserPage:
+        """Return the browser page of this execution.
 
         Raises:
             NodeInputError: no browser was launched.
             SessionLost: the process that held it is gone.
         """
 
-    async def launch(self, **options: Any) -> Any:
-        """Open (or reuse) the browser session of this execution and return its page."""
+    async def launch(self, **options: Any) -> BrowserPage:
+        """Open (or reuse) the browser session of this execution and return its page, still blank.
 
-    def http_client(self, **options: Any) -> Any:
-        """Return an ``httpx.AsyncClient`` that reaches only allowed addresses."""
+        ``options`` are the fields of ``executions.browser.BrowserOptions``; the node navigates itself.
+        """
+
+    def http_client(self, **options: Any) -> httpx.AsyncClient:
+        """Return a client that reaches only allowed addresses.
+
+        ``options`` are those of ``executions.egress.guarded_client``.
+        """
 
 
 class NodeExecutor(ABC):
@@ -94,11 +106,18 @@ class NodeExecutor(ABC):
         Raises:
             NodeInputError: a required input is missing.
         """
-        for port in self.description.inputs:
-            if port.required and node.inputs.get(port.name) is None and port.type != "BROWSER_INSTANCE":
-                raise NodeInputError(
-                    f'node "{node.name}" needs the input "{port.name}" ({port.type}); type a value or connect a wire'
-                )
+        for port in self.inputs(node).missing():
+            raise NodeInputError(
+                f'node "{node.name}" needs the input "{port.name}" ({port.type}); type a value or connect a wire'
+            )
+
+    def inputs(self, node: NodeCall) -> Inputs:
+        """Return a reader of the inputs of ``node`` that knows this type's ports and defaults."""
+        return Inputs(node.name, self.description, node.inputs)
+
+    def effect(self, node: NodeCall) -> Effect:
+        """Return what this run may change outside; the description's unless the inputs decide."""
+        return self.description.effect
 
     @abstractmethod
     async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:

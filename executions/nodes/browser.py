@@ -1,0 +1,244 @@
+"""Nodes that drive the browser page of an execution. All of it goes through ``BrowserPage``."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, cast
+
+from executions.errors import NotAllowed
+from executions.nodes.base import Environment, NodeCall, NodeExecutor
+from executions.nodes.deliver import checked_url
+from workflows.registry import NodeDescription, Port, register
+
+GROUP = "Browser Automation"
+PAGE_IN = Port("Web Page", "BROWSER_INSTANCE", required=True)
+PAGE_OUT = Port("Web Page", "BROWSER_INSTANCE")
+SELECTOR = Port("Selector", required=True, placeholder="#login", help="A CSS, text= or xpath= selector of Playwright.")
+ELEMENT_SECONDS = 10.0
+LONGEST_SECONDS = 110
+
+
+@register
+class LaunchStandardBrowser(NodeExecutor):
+    """Open a browser page at an address."""
+
+    description = NodeDescription(
+        type="launch_standard_browser",
+        label="Standard Browser",
+        group=GROUP,
+        credits=5,
+        start=True,
+        effect="browser",
+        weight="browser",
+        timeout_s=LONGEST_SECONDS + 40,
+        summary="Opens a browser page; later browser nodes of the execution use the same page.",
+        subtitle="Website URL",
+        inputs=(
+            Port("Website URL", required=True, handle=False, placeholder="https://example.com"),
+            Port("Viewport", handle=False, placeholder="1280x720", help="Width x height in pixels."),
+            Port("Locale", handle=False, placeholder="en-US"),
+            Port("Timezone", handle=False, placeholder="Europe/Berlin"),
+            Port("User Agent", handle=False),
+            Port(
+                "Block Resources",
+                handle=False,
+                placeholder="image, font, media",
+                help="Kinds of resources that are not loaded, separated by commas.",
+            ),
+            Port(
+                "Wait Until",
+                "SELECT",
+                default="domcontentloaded",
+                options=("domcontentloaded", "load", "networkidle", "commit"),
+                handle=False,
+            ),
+            Port("Timeout", "NUMBER", default=60, min=1, max=LONGEST_SECONDS, handle=False, help="Seconds."),
+        ),
+        outputs=(PAGE_OUT,),
+    )
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Open (or reuse) the page of this execution and go to the address."""
+        inputs = self.inputs(node)
+        url = checked_url(inputs, "Website URL")
+        options: dict[str, Any] = {
+            "locale": inputs.text("Locale") or None,
+            "timezone": inputs.text("Timezone") or None,
+            "user_agent": inputs.text("User Agent") or None,
+            "block_resources": tuple(
+                part.strip().lower() for part in inputs.text("Block Resources").split(",") if part.strip()
+            ),
+        }
+        if viewport := inputs.text("Viewport").strip():
+            size = re.fullmatch(r"(\d{2,4})\s*[x×]\s*(\d{2,4})", viewport)
+            if size is None:
+                inputs.refuse("Viewport", f'must be width x height such as 1280x720, not "{viewport[:40]}"')
+            options["viewport"] = (int(size[1]), int(size[2]))
+        wait_until = cast(Literal["commit", "domcontentloaded", "load", "networkidle"], inputs.choice("Wait Until"))
+        page = await env.launch(**options)
+        try:
+            title = await page.goto(url, wait_until=wait_until, timeout_seconds=inputs.number("Timeout") or 60)
+        except NotAllowed as error:
+            env.log(str(error), level="error")
+            raise
+        for refusal in page.new_refusals():
+            env.log(f"The page asked for something that is blocked: {refusal}", level="warning")
+        env.log(f"Opened {page.url}", url=page.url, title=title)
+        return {"Web Page": True}
+
+
+@register
+class FillInput(NodeExecutor):
+    """Put a value into an input field of the page. The value is never logged."""
+
+    description = NodeDescription(
+        type="fill_input",
+        label="Fill Input on Page",
+        group=GROUP,
+        credits=1,
+        effect="browser",
+        weight="browser",
+        summary="Puts a value into an input field of the page.",
+        subtitle="Selector",
+        inputs=(
+            SELECTOR,
+            Port("Value", required=True),
+            PAGE_IN,
+            Port(
+                "Human-like Typing",
+                "BOOLEAN",
+                default=True,
+                handle=False,
+                help="Types key by key in a stealth browser; the standard browser sets the value at once.",
+            ),
+        ),
+        outputs=(PAGE_OUT,),
+    )
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Wait for the field and fill it."""
+        inputs = self.inputs(node)
+        selector, value = inputs.text("Selector"), inputs.text("Value")
+        page = await env.page()
+        human = inputs.boolean("Human-like Typing") and page.options.human_like
+        await page.fill(selector, value, human=human, timeout_seconds=ELEMENT_SECONDS)
+        env.log(f'Filled "{selector}"', selector=selector)
+        return {"Web Page": True}
+
+
+@register
+class ClickElement(NodeExecutor):
+    """Click an element of the page."""
+
+    description = NodeDescription(
+        type="click_element",
+        label="Click Element",
+        group=GROUP,
+        credits=1,
+        effect="browser",
+        weight="browser",
+        timeout_s=90,
+        summary="Clicks an element of the page.",
+        subtitle="Selector",
+        inputs=(
+            SELECTOR,
+            PAGE_IN,
+            Port("Force Click", "BOOLEAN", default=False, handle=False, help="Click even if something covers it."),
+            Port("Button", "SELECT", default="left", options=("left", "right", "middle"), handle=False),
+            Port("Click Count", "NUMBER", default=1, min=1, max=3, handle=False),
+            Port(
+                "Wait For Navigation",
+                "BOOLEAN",
+                default=False,
+                handle=False,
+                help="Wait until the page that the click leads to is there.",
+            ),
+        ),
+        outputs=(PAGE_OUT,),
+    )
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Wait for the element to be visible and click it."""
+        inputs = self.inputs(node)
+        selector = inputs.text("Selector")
+        page = await env.page()
+        await page.click(
+            selector,
+            button=cast(Literal["left", "right", "middle"], inputs.choice("Button")),
+            click_count=int(inputs.number("Click Count") or 1),
+            force=inputs.boolean("Force Click"),
+            wait_for_navigation=inputs.boolean("Wait For Navigation"),
+            timeout_seconds=ELEMENT_SECONDS,
+        )
+        env.log(f'Clicked "{selector}"', selector=selector, url=page.url)
+        return {"Web Page": True}
+
+
+@register
+class WaitForElement(NodeExecutor):
+    """Wait until an element appears or disappears."""
+
+    description = NodeDescription(
+        type="wait_for_element",
+        label="Wait For Element",
+        group="Timing Controls",
+        credits=1,
+        effect="browser",
+        weight="browser",
+        timeout_s=LONGEST_SECONDS + 10,
+        summary="Waits until an element of the page is visible or hidden.",
+        subtitle="Selector",
+        inputs=(
+            SELECTOR,
+            Port("Visibility", "SELECT", required=True, default="visible", options=("visible", "hidden"), handle=False),
+            PAGE_IN,
+            Port(
+                "Timeout (seconds)",
+                "NUMBER",
+                default=30,
+                min=0.1,
+                max=LONGEST_SECONDS,
+                handle=False,
+                aliases=("Timeout",),
+            ),
+        ),
+        outputs=(PAGE_OUT, Port("element_appeared", "BOOLEAN", help="True when the awaited state was reached.")),
+    )
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Wait for the state or fail with a message that says what was awaited."""
+        inputs = self.inputs(node)
+        selector, visibility = inputs.text("Selector"), inputs.choice("Visibility")
+        page = await env.page()
+        seconds = inputs.number("Timeout (seconds)") or 30
+        await page.wait_for(selector, visible=visibility == "visible", timeout_seconds=seconds)
+        env.log(f'"{selector}" is {visibility}', selector=selector)
+        return {"Web Page": True, "element_appeared": True}
+
+
+@register
+class GetHtml(NodeExecutor):
+    """Read the HTML of the page or of one element."""
+
+    description = NodeDescription(
+        type="get_html",
+        label="Get HTML From Page",
+        group="Data Extraction",
+        credits=2,
+        effect="browser",
+        weight="browser",
+        summary="Reads the HTML of the page, or of one element, as it is after its scripts ran.",
+        inputs=(
+            PAGE_IN,
+            Port("Selector", placeholder="main", help="Only this element, instead of the whole page."),
+        ),
+        outputs=(Port("Html Content"), PAGE_OUT),
+    )
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Return the serialised DOM."""
+        selector = self.inputs(node).text("Selector").strip()
+        page = await env.page()
+        html = await page.html(selector or None, timeout_seconds=ELEMENT_SECONDS)
+        env.log(f"Read {len(html)} characters from {page.url}", url=page.url, characters=len(html))
+        return {"Html Content": html, "Web Page": True}
