@@ -24,6 +24,7 @@ SECRET_KEY = env.str("FLOWBUILDER_SECRET_KEY", default=_secrets["secret_key"])
 CREDENTIAL_KEYS: list[str] = env.list("FLOWBUILDER_CREDENTIAL_KEYS", default=_secrets["credential_keys"])
 DEBUG = env.bool("FLOWBUILDER_DEBUG", default=False)
 PORT = env.int("FLOWBUILDER_PORT", default=8000)
+NO_BEAT = env.bool("FLOWBUILDER_NO_BEAT", default=False)
 ALLOWED_HOSTS: list[str] = env.list("FLOWBUILDER_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("FLOWBUILDER_TRUSTED_ORIGINS", default=[])
 
@@ -149,7 +150,8 @@ except ValueError as error:
 
 # ------------------------------------------------------------------ files
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "staticfiles"
+STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns when it is missing
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_MANIFEST_STRICT = False
 _BLOBS = (

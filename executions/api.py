@@ -1,0 +1,291 @@
+"""HTTP door to executions: start, list, look, read the log, cancel."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest
+from django.shortcuts import get_object_or_404
+from ninja import Field, Header, Query, Router, Schema
+
+from executions import report, states
+from executions.errors import ExecutionError, StartRefused
+from executions.events import load_events, push
+from executions.models import Execution
+from executions.triggers import cancel_execution, start_execution
+from recordings.events import RecordingEvent, execution_log
+from workflows.errors import WorkflowError
+from workflows.models import Workflow, WorkflowVersion
+
+router = Router(tags=["executions"])
+
+SCAN_EVENTS = 10_000
+"""Events that one filtered log request looks at; the answer says where to go on."""
+
+
+class Problem(Schema):
+    """What went wrong, for people."""
+
+    detail: str
+
+
+ERRORS: dict[int, Any] = dict.fromkeys((400, 401, 403, 404, 409, 422), Problem)
+
+
+class StartBody(Schema):
+    """What to run. ``version`` is a number, ``"draft"`` for the newest saved one, or empty for the active one."""
+
+    workflow_id: UUID
+    input: dict[str, Any] = Field(default_factory=dict)
+    version: Annotated[int, Field(ge=1, le=2_147_483_647)] | Literal["draft"] | None = None
+
+
+class Started(Schema):
+    """An execution that was accepted."""
+
+    execution_id: UUID
+    status: str
+
+
+class Progress(Schema):
+    """Node runs that have ended, of all."""
+
+    done: int
+    total: int
+
+
+class Summary(Schema):
+    """One execution, short. Times are ISO 8601 in UTC; ``duration_ms`` is from queued to the end."""
+
+    id: UUID
+    workflow_id: UUID
+    workflow_name: str
+    version: int
+    status: str
+    trigger: str
+    queued_at: str
+    started_at: str | None
+    finished_at: str | None
+    duration_ms: int | None
+    credits: int
+    error: str | None
+    error_node: str | None
+    progress: Progress
+    last_seq: int
+
+
+class SummaryPage(Schema):
+    """One page of executions, newest first; ``count`` is of all pages."""
+
+    items: list[Summary]
+    count: int
+
+
+class PhaseOut(Schema):
+    """Nodes that run at the same time."""
+
+    index: int
+    status: str
+    node_count: int
+    duration_ms: int | None
+
+
+class NodeOut(Schema):
+    """One node's run."""
+
+    node_id: str
+    name: str
+    type: str
+    status: str
+    attempt: int
+    phase: int
+    iteration: int
+    duration_ms: int | None
+    error: str | None
+    error_code: str | None
+    credits: int
+
+
+class Detail(Summary):
+    """One execution with its phases, node runs and the definition that it ran."""
+
+    phases: list[PhaseOut]
+    nodes: list[NodeOut]
+    definition: dict[str, Any]
+    recording_id: UUID | None
+
+
+class LogPage(Schema):
+    """Events in order. ``last_seq`` is the newest that exists; ``next_after`` where to go on, empty at the end."""
+
+    logs: list[dict[str, Any]]
+    last_seq: int
+    next_after: int | None
+    status: str
+
+
+class Streaming(Schema):
+    """Where to watch."""
+
+    streaming: bool
+    socket: str
+
+
+class ListFilters(Schema):
+    """Which executions, and which page of them."""
+
+    workflow_id: UUID | None = None
+    status: Literal[states.EXECUTION_STATUSES] | None = None  # type: ignore[valid-type]
+    limit: int = Field(50, ge=1, le=200)
+    offset: int = Field(0, ge=0, le=1_000_000)
+
+
+class LogFilters(Schema):
+    """Which events. ``after`` is exclusive; texts are looked for in any case."""
+
+    after: int = Field(0, ge=0, le=2_147_483_647)
+    limit: int = Field(1000, ge=1, le=1000)
+    step_type: str = Field("", max_length=100)
+    step_name: str = Field("", max_length=200)
+    level: Literal["debug", "info", "warning", "error"] | None = None
+    errors: bool = False
+
+    @property
+    def narrow(self) -> bool:
+        """Return whether anything is filtered."""
+        return bool(self.step_type or self.step_name or self.level or self.errors)
+
+    def takes(self, log: dict[str, Any]) -> bool:
+        """Return whether ``log`` passes."""
+        return (
+            (not self.step_type or self.step_type.lower() in str(log["step_type"]).lower())
+            and (not self.step_name or self.step_name.lower() in str(log["step_name"]).lower())
+            and (self.level is None or log["level"] == self.level)
+            and (not self.errors or bool(log["error_message"]))
+        )
+
+
+@router.post("", response={202: Started, **ERRORS})
+def start(
+    request: HttpRequest,
+    body: StartBody,
+    idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)] = None,
+) -> Any:
+    """Start a workflow. The same ``Idempotency-Key`` answers the execution that it started first."""
+    workflow = get_object_or_404(Workflow.objects.visible_to(request.user), pk=body.workflow_id)
+    try:
+        execution = start_execution(
+            workflow,
+            owner=request.user,
+            trigger="api",
+            input=body.input,
+            version=_version(workflow, body.version),
+            idempotency_key=idempotency_key,
+        )
+    except StartRefused as error:
+        return 409, {"detail": str(error)}
+    except (WorkflowError, ExecutionError) as error:
+        return 422, {"detail": str(error)}
+    return 202, {"execution_id": execution.pk, "status": execution.status}
+
+
+@router.get("", response={200: SummaryPage, **ERRORS})
+def list_executions(request: HttpRequest, filters: Query[ListFilters]) -> Any:
+    """List executions, newest first. The number of queries does not depend on the page."""
+    rows = Execution.objects.visible_to(request.user)
+    if filters.workflow_id is not None:
+        rows = rows.filter(workflow=filters.workflow_id)
+    if filters.status is not None:
+        rows = rows.filter(status=filters.status)
+    page = report.for_summary(rows.order_by("-queued_at", "-pk"))[filters.offset : filters.offset + filters.limit]
+    return {"items": [report.summary(execution) for execution in page], "count": rows.count()}
+
+
+@router.get("/{execution_id}", response={200: Detail, **ERRORS})
+def get_execution(request: HttpRequest, execution_id: UUID) -> Any:
+    """Return one execution with its phases, node runs and definition."""
+    rows = report.with_progress(Execution.objects.visible_to(request.user))
+    return report.detail(get_object_or_404(rows.select_related("workflow", "version"), pk=execution_id))
+
+
+@router.get("/{execution_id}/logs", response={200: LogPage, **ERRORS})
+def logs(request: HttpRequest, execution_id: UUID, filters: Query[LogFilters]) -> Any:
+    """Return events after ``after``, as the socket sends them; also long after the end of the execution."""
+    head = _head(request, execution_id)
+    found, last = _read_logs(execution_id, filters)
+    return {
+        "logs": found,
+        "last_seq": head.seq,
+        "next_after": last if last < head.seq else None,
+        "status": head.status,
+    }
+
+
+@router.post("/{execution_id}/cancel", response={202: Started, **ERRORS})
+def cancel(request: HttpRequest, execution_id: UUID) -> Any:
+    """Ask an execution to stop; its running nodes are cancelled within seconds."""
+    execution = get_object_or_404(Execution.objects.visible_to(request.user), pk=execution_id)
+    if not cancel_execution(execution, by=request.user.get_username()):
+        execution.refresh_from_db(fields=("status",))
+        return 409, {"detail": f"execution {execution_id} is {execution.status}; there is nothing to cancel"}
+    execution.refresh_from_db(fields=("status",))
+    return 202, {"execution_id": execution.pk, "status": execution.status}
+
+
+@router.post("/{execution_id}/start-streaming", response={202: Streaming, **ERRORS})
+def start_streaming(request: HttpRequest, execution_id: UUID) -> Any:
+    """Say at which socket to watch, and push the newest event once more.
+
+    Every execution streams by itself from its first event on, so nothing has to be started. Sockets that
+    are open and missed something notice it by the number of the pushed event and read what they lack.
+    """
+    head = _head(request, execution_id)
+    newest = load_events(execution_id, after=head.seq - 1, limit=1) if head.seq else []
+    push(str(execution_id), [execution_log(event) for event in newest], head.status)
+    return 202, {"streaming": True, "socket": f"/ws/executions/{execution_id}/logs"}
+
+
+def _visible(request: HttpRequest) -> QuerySet[Execution]:
+    rows: QuerySet[Execution] = Execution.objects.visible_to(request.user)
+    return rows
+
+
+def _head(request: HttpRequest, execution_id: UUID) -> report.Head:
+    if not _visible(request).filter(pk=execution_id).exists():
+        raise Http404(f"no execution {execution_id}")
+    head = report.head(execution_id)
+    if head is None:
+        raise Http404(f"no execution {execution_id}")
+    return head
+
+
+def _read_logs(execution_id: UUID, filters: LogFilters) -> tuple[list[dict[str, Any]], int]:
+    """Return the logs that pass and the number of the last event that was looked at."""
+    last, looked_at, found = filters.after, 0, []
+    while len(found) < filters.limit and looked_at < SCAN_EVENTS:
+        wanted = 1000 if filters.narrow else filters.limit - len(found)
+        page: list[RecordingEvent] = load_events(execution_id, after=last, limit=wanted)
+        for event in page:
+            last = event.seq
+            log = execution_log(event)
+            if filters.takes(log):
+                found.append(log)
+                if len(found) == filters.limit:
+                    break
+        looked_at += len(page)
+        if len(page) < wanted:
+            break
+    return found, last
+
+
+def _version(workflow: Workflow, wanted: int | str | None) -> WorkflowVersion | None:
+    """Return the version meant by a number or ``"draft"``; None means the active one."""
+    if wanted is None:
+        return None
+    if wanted == "draft":
+        if workflow.draft is None:
+            raise StartRefused(f'workflow "{workflow.name}" has no saved version; save it first')
+        return workflow.draft
+    return get_object_or_404(workflow.versions, number=wanted)
