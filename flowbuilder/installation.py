@@ -1,0 +1,142 @@
+"""Make an installation ready: tables, the first user, the demo content. Run by the supervisor as a process.
+
+It prints one line of JSON when that is done, then reads one line with the pids of the workers and ends
+with status 0 as soon as each of them holds a lease, so that Django is loaded only once for both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import secrets
+import sys
+import time
+from typing import Any
+
+import django
+
+LEASE_SECONDS = 80
+USER, READER, CREDENTIAL = "admin", "demo-reader", "admin-login"
+
+
+def prepare_database() -> None:
+    """Bring the tables up to date."""
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0, interactive=False)
+
+
+def first_user(*, private: bool) -> tuple[Any, str]:
+    """Return a superuser and the password that was made for them just now, empty if they had one.
+
+    ``private`` makes no password, because nobody would see it; the next start that somebody sees does.
+    """
+    from django.contrib.auth import get_user_model
+
+    users: Any = get_user_model()._default_manager
+    superusers = list(users.filter(is_superuser=True, is_active=True).order_by("pk"))
+    user = superusers[0] if superusers else users.create_superuser(USER, password=None)
+    if private or any(one.has_usable_password() for one in superusers):
+        return user, ""
+    password = secrets.token_urlsafe(12)
+    user.set_password(password)
+    user.save(update_fields=["password"])
+    return user, password
+
+
+def add_demo(owner: Any) -> None:
+    """Give ``owner`` the example workflows that are not there yet, and what they need.
+
+    The second example logs in to this admin as a user who may only look at the periodic tasks; the
+    password is made here and lives in ``owner``'s credential alone.
+    """
+    from django.contrib.auth import get_user_model
+    from django.contrib.auth.models import Permission
+
+    from workflows import credentials
+    from workflows.models import Credential
+
+    if not Credential.objects.filter(owner=owner, name=CREDENTIAL).exists():
+        users: Any = get_user_model()._default_manager
+        reader, _new = users.get_or_create(username=READER, defaults={"is_staff": True})
+        reader.user_permissions.add(
+            Permission.objects.get(codename="view_periodictask", content_type__app_label="django_celery_beat")
+        )
+        password = secrets.token_urlsafe(24)
+        reader.set_password(password)
+        reader.save(update_fields=["password"])
+        credentials.store(owner, CREDENTIAL, {"username": READER, "password": password}, "password")
+
+
+def check_redis() -> None:
+    """Raise ConnectionError when the Redis of the settings does not answer within ten seconds."""
+    from django.conf import settings
+    from redis import Redis
+    from redis.exceptions import BusyLoadingError, RedisError
+
+    end = time.monotonic() + 10
+    while True:
+        try:
+            with Redis.from_url(settings.REDIS_URL, socket_connect_timeout=5, socket_timeout=5) as client:
+                client.ping()
+            return
+        except BusyLoadingError as error:  # it reads its file; that ends
+            reason: Exception = error
+        except (RedisError, ValueError, OSError) as error:
+            reason = error
+            end = min(end, time.monotonic() + 2)
+        if time.monotonic() > end:
+            raise ConnectionError(f"Redis does not answer ({reason}); check REDIS_URL")
+        time.sleep(0.1)
+
+
+def wait_for_workers(pids: list[int]) -> bool:
+    """Return True when each process holds a lease, False when one does not within the time."""
+    from django.db import connection
+
+    from executions.models import WorkerLease
+
+    end = time.monotonic() + LEASE_SECONDS
+    since = time.time_ns() // 1000 - 30_000_000
+    while True:
+        held = set(WorkerLease.objects.filter(pid__in=pids, beat_at__gte=since).values_list("pid", flat=True))
+        if held.issuperset(pids):
+            return True
+        if time.monotonic() > end:
+            missing = ", ".join(str(pid) for pid in pids if pid not in held)
+            print(f"no lease from worker process {missing} in {connection.vendor} yet", file=sys.stderr)  # noqa: T201
+            return False
+        time.sleep(0.05)
+
+
+def main(arguments: list[str]) -> int:
+    """Prepare, answer, wait; return the exit code: 3 when database or Redis cannot be reached."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--demo", action="store_true")
+    parser.add_argument("--private", action="store_true")
+    options = parser.parse_args(arguments)
+    django.setup()
+    from django.conf import settings
+    from django.db import OperationalError
+
+    try:
+        prepare_database()
+        check_redis()
+    except OperationalError as error:
+        reason = " ".join(str(error).split())
+        print(f"the database cannot be used ({reason}); check DATABASE_URL and the disk", file=sys.stderr)  # noqa: T201
+        return 3
+    except ConnectionError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        return 3
+    user, password = first_user(private=options.private)
+    if options.demo:
+        add_demo(user)
+    answer = {"user": user.get_username(), "password": password, "slots": settings.WORKER_SLOTS}
+    print(json.dumps(answer), flush=True)  # noqa: T201
+    pids = sys.stdin.readline()
+    return 0 if not pids or wait_for_workers(json.loads(pids)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
