@@ -702,7 +702,9 @@ class ShortNames:
         """Return, per node, the distance to its nearest producers and up to two of them."""
         producers = {node.id for node in self._nodes.values() if gives(node, name)}
         reached: dict[str, tuple[int, tuple[str, ...]]] = {}
-        level = [(producer, (producer,)) for producer in self._nodes if producer in producers]
+        level: list[tuple[str, tuple[str, ...]]] = [
+            (node_id, (node_id,)) for node_id in self._nodes if node_id in producers
+        ]
         distance = 0
         while level:
             distance += 1
