@@ -11,5 +11,13 @@ class ExecutionsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Import the ``nodes`` module of every installed app, so that its node types register."""
+        """Import the ``nodes`` module of every installed app, and give recordings what only we can answer."""
+        from executions import events
+        from executions.models import Execution
+        from recordings import database
+
         autodiscover_modules("nodes")
+        database.OUTPUT_SOURCE = events.outputs_of
+        database.ARTIFACT_POLICY = lambda user, execution_id: (
+            Execution.objects.visible_to(user).filter(pk=execution_id).exists()
+        )

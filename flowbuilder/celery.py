@@ -8,4 +8,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flowbuilder.settings")
 
 app = Celery("flowbuilder")
 app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.CELERY_DB_REUSE_MAX = 1000  # Celery's Django fixup closes the connection around every task otherwise
 app.autodiscover_tasks()
+app.autodiscover_tasks(related_name="beat")

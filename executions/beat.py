@@ -1,0 +1,118 @@
+"""Beat: starts due workflows by compare-and-set, and runs the reconciler inside its own tick.
+
+Any number of beats may run: a due instant belongs to whoever moves ``next_run_at`` first, and the
+execution's UNIQUE(workflow, scheduled_for) is the second guard.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from celery import shared_task
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, transaction
+from django_celery_beat.schedulers import DatabaseScheduler
+
+from executions.failpoints import failpoint
+from executions.models import WorkerLease
+from executions.reconcile import reconcile
+from executions.store import now_us
+from executions.triggers import start_execution
+from workflows import schedules
+from workflows.models import Schedule
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 1.0
+DUE_BATCH = 100
+RECONCILE_TASK = "executions.reconcile"
+
+
+@shared_task(name=RECONCILE_TASK)
+def reconcile_now() -> None:
+    """Run the reconciler once; beat does so inside its tick, without a message."""
+    reconcile()
+
+
+class WorkflowScheduler(DatabaseScheduler):
+    """django-celery-beat's scheduler plus the due workflows."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._boot = uuid.uuid4().hex
+        self._started = datetime.now(UTC)
+        self._said_alive = 0
+
+    def tick(self, *args: Any, **kwargs: Any) -> float:
+        """Start what is due and return seconds until the next look."""
+        try:
+            self._say_alive()
+            start_due()
+        except DatabaseError as error:
+            logger.error("the database does not answer, due workflows wait: %s", error)
+            close_old_connections()
+        remaining = super().tick(*args, **kwargs)
+        return min(remaining, TICK_SECONDS, _seconds_to_next())
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        """Send a periodic task; the reconciler runs here, so that no queue can delay it."""
+        if entry.task != RECONCILE_TASK:
+            super().apply_entry(entry, producer=producer)
+            return
+        try:
+            reconcile()
+        except Exception:
+            logger.exception("the reconciler failed; it runs again in two seconds")
+
+    def _say_alive(self) -> None:
+        if now_us() - self._said_alive < 2_000_000:
+            return
+        self._said_alive = now_us()
+        WorkerLease.objects.update_or_create(
+            boot=self._boot,
+            defaults={
+                "hostname": socket.gethostname(),
+                "pid": os.getpid(),
+                "queues": "beat",
+                "started_at": self._started,
+                "beat_at": self._said_alive,
+            },
+        )
+
+
+def start_due(now: datetime | None = None) -> int:
+    """Start every workflow that is due and return how many were started. One bad row never blocks the rest."""
+    moment = now or datetime.now(UTC)
+    started = 0
+    for schedule in schedules.due(moment, DUE_BATCH):
+        try:
+            started += _start(schedule, moment)
+        except DatabaseError:
+            raise
+        except Exception as error:
+            logger.error("workflow %s was due but could not be started: %s", schedule.workflow_id, error)
+    return started
+
+
+def _start(schedule: Schedule, moment: datetime) -> bool:
+    """Claim the instant and start its execution in one transaction, so that neither is lost without the other."""
+    workflow = schedule.workflow
+    with transaction.atomic():
+        instant = schedules.claim(schedule, moment)
+        if instant is None:
+            return False
+        failpoint("schedule-claimed")
+        start_execution(workflow, owner=workflow.owner, trigger="scheduled", scheduled_for=instant)
+    return True
+
+
+def _seconds_to_next() -> float:
+    upcoming = schedules.next_instant()
+    if upcoming is None:
+        return TICK_SECONDS
+    return max(0.05, (upcoming - datetime.now(UTC)).total_seconds())

@@ -1,0 +1,113 @@
+"""Send committed events to whoever watches, and read them back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from channels.layers import get_channel_layer
+
+from executions import runtime, states
+from executions.models import NodeRun
+from executions.store import EventDraft
+from recordings.database import iter_events, read_blob
+from recordings.events import RecordingEvent, RecordingEventType, event_id, execution_log
+
+logger = logging.getLogger(__name__)
+
+PUSH_SECONDS = 0.03
+"""Events of one execution that follow each other within this time travel in one message."""
+
+
+def group_name(execution_id: UUID | str) -> str:
+    """Return the channel-layer group of an execution."""
+    return f"execution.{UUID(str(execution_id)).hex}"
+
+
+def push(
+    execution_id: UUID, base: int, drafts: Sequence[EventDraft], status: str, depth: int = 0
+) -> None:
+    """Send events that were just committed with the numbers after ``base``; never waits, never raises.
+
+    The message is only a hint: whoever misses it reads the rows.
+    """
+    logs = [execution_log(to_event(execution_id, base + n, draft, depth)) for n, draft in enumerate(drafts, 1)]
+    _pusher.add(execution_id, logs, status)
+
+
+def to_event(execution_id: UUID, seq: int, draft: EventDraft, depth: int = 0) -> RecordingEvent:
+    """Return a committed draft as the event that its row will be read as."""
+    name = str(execution_id)
+    return RecordingEvent(
+        event_id=event_id(name, seq),
+        event_type=RecordingEventType(draft.type),
+        timestamp=draft.timestamp / 1_000_000,
+        workflow_id=name,
+        node_id=draft.node_id or None,
+        data=draft.shown if draft.shown is not None else draft.data,
+        metadata={"recursion_depth": depth},
+        seq=seq,
+    )
+
+
+class _Pusher:
+    """Collects messages per execution and sends them from the loop of this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pending: dict[UUID, tuple[list[dict[str, Any]], str]] = {}
+        self._scheduled = False
+        self._sending: set[asyncio.Task[None]] = set()
+
+    def add(self, execution_id: UUID, logs: list[dict[str, Any]], status: str) -> None:
+        """Queue ``logs`` and see to it that they are sent."""
+        with self._lock:
+            known, _ = self._pending.get(execution_id, ([], ""))
+            self._pending[execution_id] = ([*known, *logs], status)
+            if self._scheduled:
+                return
+            self._scheduled = True
+        loop = runtime.loop()
+        loop.call_soon_threadsafe(lambda: loop.call_later(PUSH_SECONDS, self._flush))
+
+    def _flush(self) -> None:
+        with self._lock:
+            pending, self._pending = self._pending, {}
+            self._scheduled = False
+        task = asyncio.get_running_loop().create_task(self._send(pending))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, pending: dict[UUID, tuple[list[dict[str, Any]], str]]) -> None:
+        layer = get_channel_layer()
+        for execution_id, (logs, status) in pending.items():
+            logs.sort(key=lambda log: log["seq"])
+            message = {
+                "type": "execution.events", "execution_id": str(execution_id), "logs": logs, "status": status,
+            }  # fmt: skip
+            try:
+                await layer.group_send(group_name(execution_id), message)
+            except Exception as error:
+                logger.warning("events of %s were not pushed (watchers will read the rows): %s", execution_id, error)
+
+
+_pusher = _Pusher()
+
+
+def load_events(execution_id: UUID | str, after: int = 0, limit: int | None = None) -> list[RecordingEvent]:
+    """Return the events after ``after`` in order, outputs filled in, from rows or from the sealed recording."""
+    return list(islice(iter_events(UUID(str(execution_id)), after), limit))
+
+
+def outputs_of(execution_id: UUID, node_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the stored outputs of completed nodes by node id. Reads blobs for outputs above 32 KiB."""
+    rows = NodeRun.objects.filter(
+        execution_id=execution_id, node_id__in=list(node_ids), status=states.COMPLETED
+    ).values_list("node_id", "outputs", "outputs_blob")
+    return {node_id: msgspec.json.decode(read_blob(blob) if blob else text) for node_id, text, blob in rows}

@@ -1,0 +1,193 @@
+"""Who is alive: one lease per worker process, renewed together with the node runs that it holds.
+
+Death of a process is seen at once, because the kernel (a locked file) or the server (an advisory lock)
+frees its lock; the lease itself is for processes that are frozen but not dead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connection
+
+from executions import store
+from executions.models import Execution, WorkerLease
+
+logger = logging.getLogger(__name__)
+
+CANCEL_POLL_SECONDS = 1.0
+
+
+class WorkerProcess:
+    """This process as a worker: its boot id, what it holds, and the thread that keeps it alive."""
+
+    def __init__(self, *, queues: str, slots: int, on_cancel: Callable[[UUID], None]) -> None:
+        self.boot = uuid.uuid4().hex
+        self.queue = f"browser.{self.boot}"
+        self._queues, self._slots, self._on_cancel = queues, slots, on_cancel
+        self._claims: dict[str, UUID] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._alive = LivenessLock(self.boot)
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+
+    def start(self) -> None:
+        """Take the liveness lock, write the lease row and begin to renew it."""
+        self._alive.acquire()
+        WorkerLease.objects.create(
+            boot=self.boot,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            queues=self._queues,
+            slots=self._slots,
+            started_at=datetime.now(UTC),
+            beat_at=store.now_us(),
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Give up the lease; the process is about to end cleanly."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+        WorkerLease.objects.filter(boot=self.boot).delete()
+        self._alive.release()
+
+    @contextmanager
+    def holding(self, claim: str, execution_id: UUID) -> Iterator[None]:
+        """Renew ``claim`` and watch for a cancellation of its execution while the block runs."""
+        with self._lock:
+            self._claims[claim] = execution_id
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._claims.pop(claim, None)
+
+    def _run(self) -> None:
+        renewed = time.monotonic()
+        while not self._stop.wait(CANCEL_POLL_SECONDS):
+            with self._lock:
+                claims = dict(self._claims)
+            try:
+                self._look_for_cancellations(set(claims.values()))
+                if time.monotonic() - renewed >= settings.HEARTBEAT_SECONDS:
+                    self._renew(list(claims))
+                    renewed = time.monotonic()
+            except DatabaseError as error:
+                logger.warning("the lease of this worker could not be renewed: %s", error)
+                connection.close()
+        connection.close()
+
+    def _look_for_cancellations(self, executions: set[UUID]) -> None:
+        if not executions:
+            return
+        wanted = Execution.objects.filter(pk__in=executions, cancel_requested=True).values_list("pk", flat=True)
+        for execution_id in wanted:
+            self._on_cancel(execution_id)
+
+    def _renew(self, claims: list[str]) -> None:
+        WorkerLease.objects.filter(boot=self.boot).update(beat_at=store.now_us(), busy=len(claims))
+        if claims:
+            store.committer.run(lambda tx: store.renew_leases(tx, claims, settings.LEASE_SECONDS * 1_000_000))
+
+
+class LivenessLock:
+    """A lock that its process holds until it dies, in a file (SQLite) or on the server (PostgreSQL)."""
+
+    def __init__(self, boot: str) -> None:
+        self._boot = boot
+        self._file: int | None = None
+        self._connection: object | None = None
+
+    def acquire(self) -> None:
+        """Hold the lock from now on."""
+        if connection.vendor == "postgresql":
+            private = connection.copy()
+            private.ensure_connection()
+            private.cursor().execute("SELECT pg_advisory_lock(%s)", (_lock_number(self._boot),))
+            self._connection = private
+            return
+        path = _lock_file(self._boot)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def release(self) -> None:
+        """Let the lock go."""
+        if self._file is not None:
+            _lock_file(self._boot).unlink(missing_ok=True)
+            os.close(self._file)
+            self._file = None
+        if self._connection is not None:
+            self._connection.close()  # type: ignore[attr-defined]
+            self._connection = None
+
+
+def is_dead(boot: str) -> bool:
+    """Return whether the process with this boot id certainly ended: its lock is free."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (_lock_number(boot),))
+            free = bool(cursor.fetchone()[0])
+            if free:
+                cursor.execute("SELECT pg_advisory_unlock(%s)", (_lock_number(boot),))
+            return free
+    try:
+        handle = os.open(_lock_file(boot), os.O_RDWR)
+    except FileNotFoundError:
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _lock_file(boot: str) -> Path:
+    return Path(settings.DATA_DIR) / "locks" / boot
+
+
+def _lock_number(boot: str) -> int:
+    return int.from_bytes(hashlib.blake2b(boot.encode(), digest_size=8).digest(), "big", signed=True)
+
+
+current: WorkerProcess | None = None
+"""This process as a worker, or None in web, beat and command processes."""
+
+
+def start_worker(*, queues: str, slots: int, on_cancel: Callable[[UUID], None]) -> WorkerProcess:
+    """Make this process a worker and return it."""
+    global current
+    current = WorkerProcess(queues=queues, slots=slots, on_cancel=on_cancel)
+    return current
+
+
+def this_boot() -> str:
+    """Return the boot id of this worker process, or an empty text elsewhere."""
+    return current.boot if current else ""
+
+
+@contextmanager
+def holding(claim: str, execution_id: UUID) -> Iterator[None]:
+    """Keep ``claim`` alive while the block runs; does nothing outside a worker process."""
+    if current is None:
+        yield
+        return
+    with current.holding(claim, execution_id):
+        yield

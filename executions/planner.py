@@ -1,0 +1,200 @@
+"""Turn a definition into phases: lists of nodes that can run at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from workflows.definition import Definition, Node
+from workflows.errors import DefinitionError, TemplateError
+from workflows.registry import EXECUTE_CONDITION, NodeDescription, describe
+from workflows.templates import Reference, ShortNames, references
+
+HEADER_CAPACITY = 32
+"""Weight that one header task carries: 32 light nodes, or 8 that wait for I/O, or one that blocks."""
+
+_WEIGHT = {"light": 1, "io": 4, "blocking": HEADER_CAPACITY, "isolated": HEADER_CAPACITY, "browser": 1}
+MAIN_SESSION = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """An edge into a node: which output of which node feeds which input (display names)."""
+
+    source: int
+    output: str
+    input: str
+    conditional: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedNode:
+    """A node of the plan. ``index`` is its position in the definition; all numbers are such indexes.
+
+    ``needs`` are the nodes whose outputs its inputs read, ``reads`` the template references among them with
+    the node that each means; ``session`` names its browser session or is empty.
+    """
+
+    index: int
+    node: Node
+    description: NodeDescription
+    wires: tuple[Wire, ...]
+    reads: tuple[tuple[Reference, int], ...]
+    needs: frozenset[int]
+    session: str
+
+    @property
+    def timeout_s(self) -> float:
+        """Return the time limit of one attempt in seconds."""
+        return self.node.policy.timeout_s or self.description.timeout_s
+
+    @property
+    def name(self) -> str:
+        """Return what people call the node: its label, else the label of its type."""
+        return self.node.label or self.description.label
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Nodes that one header task runs. ``kind`` is ``default``, ``browser`` or ``isolated``."""
+
+    indexes: tuple[int, ...]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A definition in the order in which it runs."""
+
+    definition: Definition
+    nodes: tuple[PlannedNode, ...]
+    phases: tuple[tuple[int, ...], ...]
+    uses_browser: bool
+
+
+def plan(definition: Definition) -> Plan:
+    """Return the nodes grouped by phase; every wire and reference points from an earlier phase to a later one.
+
+    A node lands in the first phase after all that it depends on, so the number of phases is the length
+    of the longest chain. Nodes keep canvas order within a phase. O(nodes + edges).
+
+    Raises:
+        DefinitionError: the graph has a cycle, or a wire names a port that does not exist.
+        UnknownNodeType: a node type is not registered.
+    """
+    index_of = {node.id: index for index, node in enumerate(definition.nodes)}
+    wires: list[list[Wire]] = [[] for _ in definition.nodes]
+    descriptions = [describe(node.type) for node in definition.nodes]
+    for edge in definition.edges:
+        source, target = index_of[edge.source], index_of[edge.target]
+        output = descriptions[source].output(edge.source_handle)
+        taken = descriptions[target].input(edge.target_handle)
+        if output is None or taken is None:
+            handle, node = (edge.source_handle, edge.source) if output is None else (edge.target_handle, edge.target)
+            raise DefinitionError(f'node "{node}" has no port "{handle}"', f"edges[{edge.id}]")
+        conditional = output.type == "CONDITIONAL" or taken.name == EXECUTE_CONDITION
+        wires[target].append(Wire(source, output.name, taken.name, conditional))
+    short = ShortNames(definition)
+    nodes = tuple(
+        _planned(short, index, node, descriptions[index], tuple(wires[index]), index_of)
+        for index, node in enumerate(definition.nodes)
+    )
+    phases = _levels(nodes)
+    return Plan(definition, nodes, phases, any(node.session for node in nodes))
+
+
+def _planned(
+    short: ShortNames,
+    index: int,
+    node: Node,
+    description: NodeDescription,
+    wires: tuple[Wire, ...],
+    index_of: Mapping[str, int],
+) -> PlannedNode:
+    reads = tuple(_reads(short, node, index_of))
+    needs = frozenset(wire.source for wire in wires) | {source for _, source in reads}
+    session = MAIN_SESSION if description.weight == "browser" else ""
+    return PlannedNode(index, node, description, wires, reads, needs, session)
+
+
+def _reads(short: ShortNames, node: Node, index_of: Mapping[str, int]) -> Iterable[tuple[Reference, int]]:
+    """Yield the template references to other nodes; what cannot be read or found fails when the node runs."""
+    try:
+        found = references(node.inputs)
+    except TemplateError:
+        return
+    for reference in found:
+        source = reference.node_id
+        if reference.kind == "output":
+            try:
+                source = short.nearest(node.id, reference.output or "")
+            except TemplateError:
+                continue
+        if source in index_of:
+            yield reference, index_of[source]
+
+
+def _levels(nodes: Sequence[PlannedNode]) -> tuple[tuple[int, ...], ...]:
+    """Kahn's algorithm, level by level, in canvas order."""
+    waiting = [len(node.needs) for node in nodes]
+    followers: list[list[int]] = [[] for _ in nodes]
+    for node in nodes:
+        for source in node.needs:
+            followers[source].append(node.index)
+    level = [node.index for node in nodes if waiting[node.index] == 0]
+    phases: list[tuple[int, ...]] = []
+    done = 0
+    while level:
+        phases.append(tuple(level))
+        done += len(level)
+        following: list[int] = []
+        for index in level:
+            for follower in followers[index]:
+                waiting[follower] -= 1
+                if waiting[follower] == 0:
+                    following.append(follower)
+        level = sorted(following)
+    if done < len(nodes):
+        stuck = next(node.node.id for node in nodes if waiting[node.index] > 0)
+        raise DefinitionError(f'node "{stuck}" is part of a cycle, so it could never start')
+    return tuple(phases)
+
+
+def headers(plan: Plan, indexes: Iterable[int]) -> list[Header]:
+    """Return how ``indexes`` of one phase are spread over header tasks.
+
+    Nodes of one browser session share a header, blocking and isolated nodes get one each, and what
+    is light fills the headers that exist before it opens another. O(nodes).
+    """
+    browser: dict[str, list[int]] = {}
+    alone: list[Header] = []
+    packs: list[tuple[int, list[int]]] = []
+    light: list[int] = []
+    for index in indexes:
+        node = plan.nodes[index]
+        weight = node.description.weight
+        if node.session:
+            browser.setdefault(node.session, []).append(index)
+        elif weight == "isolated":
+            alone.append(Header((index,), "isolated"))
+        elif weight == "blocking":
+            alone.append(Header((index,), "default"))
+        elif weight == "light":
+            light.append(index)
+        elif packs and packs[-1][0] + _WEIGHT[weight] <= HEADER_CAPACITY:
+            packs[-1] = (packs[-1][0] + _WEIGHT[weight], [*packs[-1][1], index])
+        else:
+            packs.append((_WEIGHT[weight], [index]))
+    sessions = list(browser.values())
+    for pack in (*sessions, *(members for _, members in packs)):
+        room = HEADER_CAPACITY - sum(_WEIGHT[plan.nodes[index].description.weight] for index in pack)
+        if room > 0:
+            pack.extend(light[:room])
+            del light[:room]
+    groups = [Header(tuple(pack), "browser") for pack in sessions]
+    groups += [Header(tuple(pack), "default") for _, pack in packs]
+    groups += [
+        Header(tuple(light[start : start + HEADER_CAPACITY]), "default")
+        for start in range(0, len(light), HEADER_CAPACITY)
+    ]
+    return groups + alone

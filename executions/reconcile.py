@@ -1,0 +1,304 @@
+"""Find what a lost process or a lost message left behind and set it going again.
+
+Beat runs ``reconcile`` every two seconds, one at a time by a lock of the database. Each rule is a
+function of its own; a rule reads, then acts through the engine's compare-and-set moves, so that it
+may be late or run twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import socket
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from uuid import UUID
+
+from celery import current_app
+from django.conf import settings
+from django.db import connection
+from django.db.models import F
+
+from executions import engine, leases, states, store, tasks, triggers
+from executions.browser import kill_orphan
+from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, WorkerLease
+
+logger = logging.getLogger(__name__)
+
+MAXIMUM_DELIVERIES = 3
+BATCH = 200
+_SECOND = 1_000_000
+LOST_MESSAGE_US = 2 * _SECOND
+"""A message is taken for lost after this time when its queue is empty."""
+QUEUED_MESSAGE_US = 30 * _SECOND
+"""The same while its queue still holds messages, which may be the one that we look for."""
+_LOCK_NUMBER = 0x466C6F77
+
+
+def reconcile() -> dict[str, int]:
+    """Apply every rule once and return how many rows each one acted on; empty when another process is at it."""
+    with _only_one() as ours:
+        if not ours:
+            return {}
+        return {name: _apply(name, rule) for name, rule in RULES.items() if name not in settings.RECONCILE_OFF}
+
+
+def _apply(name: str, rule: Callable[[], int]) -> int:
+    try:
+        count = rule()
+    except Exception:
+        logger.exception("rule %s of reconcile failed; the others go on", name)
+        return 0
+    if count:
+        logger.info("reconcile: %s acted on %d", name, count)
+    return count
+
+
+# --------------------------------------------------------------------------- rules
+
+
+def resend_starts() -> int:
+    """Send the start message of queued executions whose message was not sent, or was lost."""
+    now = store.now_us()
+    waiting = Execution.objects.filter(status=states.QUEUED, cancel_requested=False).filter(
+        published_at__isnull=True
+    ) | Execution.objects.filter(
+        status=states.QUEUED, cancel_requested=False, published_at__lt=now - _patience(engine.CONTROL_QUEUE)
+    )
+    count = 0
+    for execution in waiting.order_by("queued_at")[:BATCH]:
+        back_off = min(2**execution.publish_count, 64) * _SECOND
+        if execution.published_at is not None and now - execution.published_at < back_off:
+            continue
+        won = Execution.objects.filter(
+            pk=execution.pk, status=states.QUEUED, publish_count=execution.publish_count
+        ).update(published_at=now, publish_count=F("publish_count") + 1)
+        if won and triggers.publish_start(execution):
+            count += 1
+    return count
+
+
+def advance_closed() -> int:
+    """Open the next phase where the last node ended but nobody went on."""
+    closed = Execution.objects.filter(
+        status=states.RUNNING,
+        cancel_requested=False,
+        touched_at__lt=store.now_us() - LOST_MESSAGE_US,
+        phases__index=F("phase_index"),
+        phases__open=0,
+    ).values_list("pk", "phase_index")[:BATCH]
+    for execution_id, phase in closed:
+        tasks.publish(engine.advance(execution_id, phase + 1))
+    return len(closed)
+
+
+def resend_queued() -> int:
+    """Send the messages of queued node runs that nobody took."""
+    now = store.now_us()
+    rows = (
+        NodeRun.objects.filter(
+            status=states.QUEUED, execution__status=states.RUNNING, execution__cancel_requested=False,
+            dispatched_at__lt=now - LOST_MESSAGE_US,
+        )
+        .values_list("execution_id", "phase_index", "node_index", "queue", "dispatched_at")
+        .order_by("dispatched_at")[:BATCH]
+    )  # fmt: skip
+    patience: dict[str, int] = {}
+    lost: dict[tuple[UUID, int], list[int]] = defaultdict(list)
+    for execution_id, phase, index, queue, dispatched in rows:
+        if now - dispatched > patience.setdefault(queue, _patience(queue)):
+            lost[execution_id, phase].append(index)
+    for (execution_id, phase), indexes in lost.items():
+        _send_again(execution_id, phase, indexes)
+    return sum(map(len, lost.values()))
+
+
+def requeue_dead() -> int:
+    """Take node runs back from processes that died or froze; give up on those that keep killing workers."""
+    now = store.now_us()
+    held = (
+        NodeRun.objects.filter(status__in=(states.RUNNING, states.RETRYING))
+        .exclude(claim="")
+        .values_list("execution_id", "phase_index", "node_index", "node_id", "claim", "worker", "lease_until",
+                     "deliveries", "session")
+    )  # fmt: skip
+    dead: dict[str, bool] = {}
+    count = 0
+    for execution_id, phase, index, node_id, claim, worker, lease_until, deliveries, session in held.iterator(BATCH):
+        gone = dead.setdefault(worker, not worker or leases.is_dead(worker))
+        if not gone and lease_until > now:
+            continue
+        reason = "its worker process died" if gone else "its worker process stopped answering"
+        count += 1
+        if session and _session_is_lost(execution_id, worker):
+            _lose_session(execution_id, phase, [index], reason)
+        elif deliveries >= MAXIMUM_DELIVERIES:
+            _bury(execution_id, phase, index, node_id, deliveries, reason)
+        else:
+            tasks.publish(engine.requeue(execution_id, phase, [index], [claim], reason))
+    return count
+
+
+def fail_lost_sessions() -> int:
+    """Close the books on browser pages whose process died: fail what waits for them, end what is left of Chromium."""
+    sessions = BrowserSession.objects.filter(status__in=(BrowserSession.OPENING, BrowserSession.LIVE))
+    dead: dict[str, bool] = {}
+    count = 0
+    for session in sessions.iterator(BATCH):
+        if not dead.setdefault(session.boot, leases.is_dead(session.boot)):
+            continue
+        count += 1
+        BrowserSession.objects.filter(pk=session.pk).update(
+            status=BrowserSession.LOST, closed_at=datetime.now(UTC)
+        )
+        _kill_orphan(session)
+        waiting = NodeRun.objects.filter(
+            execution_id=session.execution_id, status=states.QUEUED, session=session.name
+        ).values_list("phase_index", "node_index")
+        by_phase: dict[int, list[int]] = defaultdict(list)
+        for phase, index in waiting:
+            by_phase[phase].append(index)
+        for phase, indexes in by_phase.items():
+            _lose_session(session.execution_id, phase, indexes, "its worker process died")
+    return count
+
+
+def enforce_deadlines() -> int:
+    """Stop executions that run longer than they may."""
+    late = Execution.objects.filter(
+        status=states.RUNNING, cancel_requested=False, deadline_at__lt=store.now_us()
+    ).values_list("pk", "deadline_at", "started_at")[:BATCH]
+    for execution_id, deadline, started in late:
+        allowed = round(deadline / _SECOND - started.timestamp())
+        error = f"the execution did not finish within its limit of {allowed} s (deadline_s)"
+        engine.request_cancel(execution_id, "the deadline", code=engine.DEADLINE, error=error)
+    return len(late)
+
+
+def send_due_retries() -> int:
+    """Send node runs whose time for another attempt has come."""
+    due = NodeRun.objects.filter(
+        status=states.RETRYING, claim="", retry_at__lte=store.now_us(), execution__cancel_requested=False
+    ).values_list("execution_id", "phase_index", "node_index", "dispatched_at")[:BATCH]
+    count = 0
+    for execution_id, phase, index, dispatched in due:
+        if store.now_us() - dispatched > LOST_MESSAGE_US:
+            _send_again(execution_id, phase, [index])
+            count += 1
+    return count
+
+
+def settle_cancelled() -> int:
+    """End cancelled executions that no process works on any more."""
+    open_ones = Execution.objects.filter(cancel_requested=True).exclude(status__in=states.TERMINAL)
+    return sum(engine.settle(execution_id) for execution_id in open_ones.values_list("pk", flat=True)[:BATCH])
+
+
+def forget_dead_workers() -> int:
+    """Remove the leases of processes that died, and of those that were silent for an hour."""
+    count = 0
+    for lease in WorkerLease.objects.all():
+        silent = store.now_us() - lease.beat_at > 3600 * _SECOND
+        if lease.queues != "beat" and (silent or leases.is_dead(lease.boot)):
+            lease.delete()
+            count += 1
+    old = store.now_us() - 60 * _SECOND
+    return count + WorkerLease.objects.filter(queues="beat", beat_at__lt=old).delete()[0]
+
+
+RULES: dict[str, Callable[[], int]] = {
+    "resend_starts": resend_starts,
+    "requeue_dead": requeue_dead,
+    "fail_lost_sessions": fail_lost_sessions,
+    "advance_closed": advance_closed,
+    "resend_queued": resend_queued,
+    "send_due_retries": send_due_retries,
+    "enforce_deadlines": enforce_deadlines,
+    "settle_cancelled": settle_cancelled,
+    "forget_dead_workers": forget_dead_workers,
+}
+
+
+# --------------------------------------------------------------------------- parts of rules
+
+
+def _send_again(execution_id: UUID, phase: int, indexes: list[int]) -> None:
+    context = engine.load(execution_id)
+    if context is None:
+        return
+    store.committer.run(lambda tx: store.touch_dispatched(tx, execution_id, indexes), execution_id.hex)
+    tasks.publish(engine.dispatch_of(context, phase, indexes))
+
+
+def _session_is_lost(execution_id: UUID, worker: str) -> bool:
+    return BrowserSession.objects.filter(execution_id=execution_id, boot=worker).exists()
+
+
+def _lose_session(execution_id: UUID, phase: int, indexes: list[int], reason: str) -> None:
+    error = f"the browser page of this execution is gone ({reason}); a page cannot move to another process"
+    tasks.publish(engine.fail_lost(execution_id, phase, indexes, error=error, code="session_lost"))
+
+
+def _bury(execution_id: UUID, phase: int, index: int, node_id: str, deliveries: int, reason: str) -> None:
+    error = f"{deliveries} worker processes died while they ran this node ({reason}); it is not tried again"
+    now = datetime.now(UTC)
+    DeadLetter.objects.create(
+        kind="node", execution_id=execution_id, node_id=node_id, error=error, deliveries=deliveries,
+        payload=store.to_json({"execution_id": str(execution_id), "phase": phase, "node_indexes": [index]}),
+        first_failed_at=now, last_failed_at=now,
+    )  # fmt: skip
+    tasks.publish(engine.fail_lost(execution_id, phase, [index], error=error, code="poison"))
+
+
+def _kill_orphan(session: BrowserSession) -> None:
+    lease = WorkerLease.objects.filter(boot=session.boot).first()
+    here = lease is None or lease.hostname == socket.gethostname()
+    if here and session.chromium_pid and session.chromium_started:
+        kill_orphan(session.chromium_pid, session.chromium_started, Path(session.profile_dir))
+
+
+def _patience(queue: str) -> int:
+    """Return how long a message of ``queue`` may be missing, by whether the queue holds any."""
+    try:
+        with current_app.connection_for_write() as broker:
+            count = broker.default_channel.queue_declare(queue, passive=True).message_count
+    except Exception:
+        return LOST_MESSAGE_US
+    return QUEUED_MESSAGE_US if count else LOST_MESSAGE_US
+
+
+@contextmanager
+def _only_one() -> Iterator[bool]:
+    """Hold the lock of the reconciler; yields False when another process has it."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_NUMBER,))
+            ours = bool(cursor.fetchone()[0])
+            try:
+                yield ours
+            finally:
+                if ours:
+                    cursor.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_NUMBER,))
+        return
+    handle = _lock_handle()
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+@lru_cache(maxsize=1)
+def _lock_handle() -> int:
+    path = Path(settings.DATA_DIR) / "locks" / "reconcile"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_CREAT | os.O_RDWR, 0o600)

@@ -1,0 +1,484 @@
+"""Run nodes: one asyncio loop per process, inputs in, outcomes out; nothing here touches the database.
+
+The Celery thread that owns a header reads what happens from a queue and writes it. Node code and
+Playwright live on the loop thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import queue
+import random
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+
+from executions import states
+from executions.browser import BrowserHost, BrowserOptions, find_chromium
+from executions.egress import EgressPolicy, guarded_client
+from executions.errors import NodeFailed, NodeInputError, NodeTimeout, SessionLost
+from executions.nodes.base import NodeCall, NodeExecutor
+from executions.planner import MAIN_SESSION, PlannedNode
+from executions.store import EventDraft, now_us
+from recordings.events import RecordingEventType as Kind
+from workflows.registry import DONE, EXECUTE, NODE_REGISTRY
+
+logger = logging.getLogger(__name__)
+
+FLUSH_SECONDS = 0.02
+IN_PLACE_RETRY_SECONDS = 60.0
+MAXIMUM_BACKOFF_SECONDS = 3600.0
+BROWSER_IDLE_SECONDS = 10.0
+TRACEBACK_CHARACTERS = 4_000
+
+
+# --------------------------------------------------------------------------- what comes out
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A node ended. ``outputs`` is set only when it completed."""
+
+    index: int
+    status: str
+    attempt: int
+    started_us: int
+    ended_us: int
+    outputs: dict[str, Any] | None = None
+    error: str = ""
+    error_code: str = ""
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """Something happened inside a running node. ``content`` is a blob to store with the event."""
+
+    index: int
+    event: EventDraft
+    content: bytes | None = None
+    content_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """An attempt failed and another will follow after ``delay_s``; not ``in_place`` means that we let go."""
+
+    index: int
+    attempt: int
+    delay_s: float
+    error: str
+    error_code: str
+    in_place: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The next attempt of a node begins."""
+
+    index: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOpened:
+    """A browser session was opened by this process."""
+
+    name: str
+    chromium_pid: int | None
+    chromium_started: int | None
+    profile_dir: str
+
+
+Item = Finished | Noted | Retrying | Resumed | SessionOpened
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A node that runs now: its resolved inputs, or the problem that resolving them met."""
+
+    planned: PlannedNode
+    inputs: dict[str, Any]
+    attempt: int = 1
+    problem: NodeFailed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the nodes of one execution may know about it. ``session_known`` says that a browser was launched."""
+
+    execution_id: UUID
+    workflow_id: UUID
+    owner_id: int
+    session_known: bool = False
+    variables: dict[str, Any] = field(default_factory=dict)
+
+
+# --------------------------------------------------------------------------- the loop of this process
+
+
+class _Loop:
+    """One asyncio loop in a thread of its own, started at the first use."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def get(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._run, args=(self._loop,), name="nodes", daemon=True).start()
+            return self._loop
+
+    @staticmethod
+    def _run(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
+
+
+_loop = _Loop()
+_tasks: dict[UUID, set[asyncio.Task[None]]] = {}
+_host: BrowserHost | None = None
+_variables: dict[UUID, dict[str, Any]] = {}
+
+
+def loop() -> asyncio.AbstractEventLoop:
+    """Return the loop on which this process runs nodes."""
+    return _loop.get()
+
+
+def cancel(execution_id: UUID) -> None:
+    """Cancel the running nodes of an execution in this process; they end as cancelled."""
+
+    def on_loop() -> None:
+        for task in _tasks.get(execution_id, ()):
+            task.cancel()
+
+    loop().call_soon_threadsafe(on_loop)
+
+
+def run_header(facts: Facts, nodes: Sequence[Ready]) -> Iterator[list[Item]]:
+    """Run ``nodes`` and yield what happens in batches, at most 20 ms after the first of a batch.
+
+    Nodes of one browser session run one after another, all others at the same time. Ends when every node
+    has ended or was let go for a later retry.
+    """
+    inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    asyncio.run_coroutine_threadsafe(_run_all(facts, nodes, inbox), loop())
+    open_nodes = len(nodes)
+    while open_nodes:
+        items = [inbox.get()]
+        open_nodes -= _ends(items[0])
+        until = time.monotonic() + FLUSH_SECONDS
+        while open_nodes:
+            try:
+                item = inbox.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                break
+            items.append(item)
+            open_nodes -= _ends(item)
+        yield items
+
+
+def _ends(item: Item) -> bool:
+    return isinstance(item, Finished) or (isinstance(item, Retrying) and not item.in_place)
+
+
+async def _run_all(facts: Facts, nodes: Sequence[Ready], inbox: queue.SimpleQueue[Item]) -> None:
+    sessions: dict[str, list[Ready]] = {}
+    chains: list[list[Ready]] = []
+    for node in nodes:
+        if node.planned.session:
+            sessions.setdefault(node.planned.session, []).append(node)
+        else:
+            chains.append([node])
+    chains.extend(sessions.values())
+    tasks = {asyncio.create_task(_run_chain(facts, chain, inbox)) for chain in chains}
+    known = _tasks.setdefault(facts.execution_id, set())
+    known.update(tasks)
+    await asyncio.gather(*tasks, return_exceptions=True)
+    known.difference_update(tasks)
+    if not known:
+        _tasks.pop(facts.execution_id, None)
+
+
+async def _run_chain(facts: Facts, chain: Sequence[Ready], inbox: queue.SimpleQueue[Item]) -> None:
+    cancelled = False
+    for node in chain:
+        if cancelled:
+            inbox.put(_cancelled(node, node.attempt, now_us()))
+            continue
+        try:
+            cancelled = await _run_node(facts, node, inbox)
+        except BaseException as error:
+            logger.exception("node %s of execution %s broke the runtime", node.planned.node.id, facts.execution_id)
+            now = now_us()
+            inbox.put(Finished(node.planned.index, states.FAILED, node.attempt, now, now, error=repr(error), error_code="internal"))
+
+
+async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> bool:
+    """Run one node with its attempts; return whether it was cancelled."""
+    planned, attempt = node.planned, node.attempt
+    started = now_us()
+    while True:
+        try:
+            outputs = await _attempt(facts, node, attempt, inbox)
+            inbox.put(Finished(planned.index, states.COMPLETED, attempt, started, now_us(), outputs=outputs))
+            return False
+        except asyncio.CancelledError:
+            inbox.put(_cancelled(node, attempt, started))
+            return True
+        except Exception as error:
+            failure = _failure(error, planned)
+        delay = _retry_delay(planned, attempt) if failure.retryable else None
+        if delay is None:
+            await _capture(facts, planned, inbox)
+            inbox.put(
+                Finished(
+                    planned.index, states.FAILED, attempt, started, now_us(),
+                    error=str(failure), error_code=failure.code, traceback=_traceback(failure),
+                )
+            )  # fmt: skip
+            return False
+        in_place = delay <= IN_PLACE_RETRY_SECONDS
+        inbox.put(Retrying(planned.index, attempt, delay, str(failure), failure.code, in_place))
+        if not in_place:
+            return False
+        try:
+            await asyncio.sleep(delay)
+        except asyncio.CancelledError:
+            inbox.put(_cancelled(node, attempt, started))
+            return True
+        attempt += 1
+        inbox.put(Resumed(planned.index, attempt))
+
+
+async def _attempt(facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQueue[Item]) -> dict[str, Any]:
+    planned = node.planned
+    if node.problem is not None:
+        raise node.problem
+    call = NodeCall(planned.node.id, planned.node.type, planned.name, node.inputs, attempt)
+    env = NodeEnvironment(facts, planned, inbox)
+    executor = _executor(planned.node.type)
+    executor.validate(call, env)
+    try:
+        async with asyncio.timeout(planned.timeout_s) as limit:
+            outputs = await executor.run(call, env)
+    except TimeoutError as error:
+        if limit.expired():
+            raise NodeTimeout(f'node "{planned.name}" did not finish within {planned.timeout_s:g} s') from error
+        raise
+    finally:
+        env.close()
+    if not isinstance(outputs, dict):
+        raise NodeFailed(f"node type {planned.node.type} returned {type(outputs).__name__} instead of outputs")
+    return {**outputs, DONE: EXECUTE}
+
+
+@cache
+def _executor(node_type: str) -> NodeExecutor:
+    executor: NodeExecutor = NODE_REGISTRY[node_type]()
+    return executor
+
+
+def _failure(error: Exception, planned: PlannedNode) -> NodeFailed:
+    if isinstance(error, NodeFailed):
+        return error
+    failure = NodeFailed(f"{type(error).__name__}: {error}", code="unexpected", retryable=True)
+    failure.__cause__ = error
+    failure.__traceback__ = error.__traceback__
+    return failure
+
+
+def _traceback(failure: NodeFailed) -> str:
+    return "".join(traceback.format_exception(failure))[-TRACEBACK_CHARACTERS:]
+
+
+def _retry_delay(planned: PlannedNode, attempt: int) -> float | None:
+    """Return seconds until the next attempt (exponential, with jitter of a half), or None when none is left."""
+    policy = planned.node.policy
+    if attempt > policy.retries:
+        return None
+    delay = min(policy.backoff_s * 2.0 ** (attempt - 1), MAXIMUM_BACKOFF_SECONDS)
+    return delay * random.uniform(0.5, 1.5) if policy.jitter else delay  # noqa: S311 - spreads load, guards nothing
+
+
+def _cancelled(node: Ready, attempt: int, started: int) -> Finished:
+    return Finished(
+        node.planned.index, states.CANCELLED, attempt, started, now_us(), error="cancelled", error_code="cancelled"
+    )
+
+
+# --------------------------------------------------------------------------- what a node may touch
+
+
+class NodeEnvironment:
+    """The ``Environment`` of one attempt."""
+
+    def __init__(self, facts: Facts, planned: PlannedNode, inbox: queue.SimpleQueue[Item]) -> None:
+        self.execution_id = str(facts.execution_id)
+        self.workflow_id = str(facts.workflow_id)
+        self.user_id = facts.owner_id
+        self.idempotency_key = f"{facts.execution_id}:{planned.node.id}:0"
+        self._facts, self._planned, self._inbox = facts, planned, inbox
+        self._open = True
+
+    def close(self) -> None:
+        """Stop taking events: the attempt is over."""
+        self._open = False
+
+    def set_variable(self, key: str, value: Any) -> None:
+        """Store a variable for later nodes of this execution in this process."""
+        _variables.setdefault(self._facts.execution_id, {})[key] = value
+
+    def get_variable(self, key: str) -> Any:
+        """Return a variable set before or a variable of the workflow, or None."""
+        own = _variables.get(self._facts.execution_id, {})
+        return own.get(key, self._facts.variables.get(key))
+
+    def log(self, message: str, *, level: str = "info", **data: Any) -> None:
+        """Write one log line."""
+        self.record(Kind.LOG.value, {"message": message, "level": level, **data})
+
+    def record(self, event_type: str, data: dict[str, Any]) -> None:
+        """Write an event of this node."""
+        self._note(event_type, data)
+
+    async def save_artifact(self, kind: str, content: bytes, *, content_type: str, name: str = "") -> str:
+        """Store bytes beside the recording and return their SHA-256."""
+        return self._artifact(kind, content, content_type, name)
+
+    async def page(self) -> Any:
+        """Return the page of this execution's browser."""
+        host = _host
+        page = host.get(self._session_id) if host else None
+        if page is not None:
+            return page
+        if self._facts.session_known:
+            raise SessionLost(f'the browser of this execution is gone; "{self._planned.name}" cannot go on with its page')
+        raise NodeInputError(f'"{self._planned.name}" needs a browser; run a launch node before it')
+
+    async def launch(self, **options: Any) -> Any:
+        """Open (or reuse) the browser session of this execution and return its page."""
+        host = browser_host()
+        page = await host.open(self._session_id, BrowserOptions(**options))
+        process = host.processes()
+        self._inbox.put(
+            SessionOpened(
+                MAIN_SESSION,
+                process.pid if process else None,
+                process.start_time if process else None,
+                str(process.profile_dir) if process else "",
+            )
+        )
+        return page
+
+    def http_client(self, **options: Any) -> Any:
+        """Return an ``httpx.AsyncClient`` that reaches only allowed addresses."""
+        return guarded_client(egress_policy(), **options)
+
+    @property
+    def _session_id(self) -> str:
+        return session_id(self._facts.execution_id)
+
+    def _artifact(self, kind: str, content: bytes, content_type: str, name: str) -> str:
+        sha256 = hashlib.sha256(content).hexdigest()
+        data = {"kind": kind, "blob": sha256, "content_type": content_type, "size_bytes": len(content), "file": name}
+        self._note(Kind.ARTIFACT.value, data, content, content_type)
+        return sha256
+
+    def _note(self, event_type: str, data: dict[str, Any], content: bytes | None = None, content_type: str = "") -> None:
+        if not self._open:
+            return
+        planned = self._planned
+        full = {"name": planned.name, "node_type": planned.node.type, **data}
+        event = EventDraft(event_type, now_us(), planned.node.id, full)
+        self._inbox.put(Noted(planned.index, event, content, content_type))
+
+
+async def _capture(facts: Facts, planned: PlannedNode, inbox: queue.SimpleQueue[Item]) -> None:
+    """Save what the page showed when a browser node failed."""
+    if not planned.session or _host is None or _host.get(session_id(facts.execution_id)) is None:
+        return
+    try:
+        capture = await asyncio.wait_for(_host.capture(session_id(facts.execution_id)), timeout=10)
+    except Exception as error:
+        logger.warning("no screenshot of the failed node %s: %s", planned.node.id, error)
+        return
+    if capture is not None:
+        env = NodeEnvironment(facts, planned, inbox)
+        env._artifact("screenshot", capture.screenshot, "image/jpeg", f"{planned.node.id}.jpg")
+        env._artifact("page", capture.html.encode(), "text/html", f"{planned.node.id}.html")
+
+
+# --------------------------------------------------------------------------- the browser of this process
+
+
+def session_id(execution_id: UUID) -> str:
+    """Return the name of an execution's browser session in the host."""
+    return f"{execution_id}:{MAIN_SESSION}"
+
+
+def egress_policy() -> EgressPolicy:
+    """Return which addresses nodes may reach."""
+    return EgressPolicy(settings.EGRESS_ALLOW)
+
+
+def browser_host() -> BrowserHost:
+    """Return the browser host of this process; it starts Chromium at the first session."""
+    global _host
+    if _host is None:
+        _host = BrowserHost(
+            find_chromium(settings.CHROMIUM),
+            slots=settings.BROWSER_SLOTS,
+            policy=egress_policy(),
+            profile_root=Path(settings.DATA_DIR) / "browsers",
+        )
+    return _host
+
+
+def holds_session(execution_id: UUID) -> bool:
+    """Return whether this process has a page of the execution."""
+    return _host is not None and _host.get(session_id(execution_id)) is not None
+
+
+def close_session(execution_id: UUID) -> None:
+    """Close the browser session of an execution, if this process holds it; wait at most 10 s."""
+    _variables.pop(execution_id, None)
+    if _host is None or not holds_session(execution_id):
+        return
+    asyncio.run_coroutine_threadsafe(_close(_host, session_id(execution_id)), loop()).result(timeout=10)
+
+
+async def _close(host: BrowserHost, name: str) -> None:
+    await host.close(name)
+    if not host.sessions():
+        asyncio.get_running_loop().call_later(BROWSER_IDLE_SECONDS, _shut_down_if_idle, host)
+
+
+def _shut_down_if_idle(host: BrowserHost) -> None:
+    if not host.sessions():
+        task = asyncio.get_running_loop().create_task(host.shutdown_if_idle(BROWSER_IDLE_SECONDS))
+        _background.add(task)
+        task.add_done_callback(_background.discard)
+
+
+_background: set[asyncio.Task[Any]] = set()
+
+
+def shut_down() -> None:
+    """Close the browser of this process; called when the worker ends."""
+    if _host is not None:
+        asyncio.run_coroutine_threadsafe(_host.shutdown(), loop()).result(timeout=15)

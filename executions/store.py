@@ -1,0 +1,542 @@
+"""The statements that move executions, in plain SQL, and the group committer that runs them.
+
+Everything the engine writes on its fast path is here; all other access is ORM. A *job* is a function
+of a transaction. Jobs of several threads that arrive together share one transaction; a job must have
+no effect outside it, because it runs again by itself when the shared transaction fails. The
+statements follow one rule: a status changes in one UPDATE that names the status it expects, and the
+number of rows says who won.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Generic, TypeVar, cast
+from uuid import UUID
+
+import msgspec
+import psycopg
+from django.db import OperationalError, connection
+from django.db.utils import DatabaseError
+
+from executions import states
+from executions.models import Execution, NodeRun, Phase
+from recordings.models import Event, Recording
+
+Result = TypeVar("Result")
+Job = Callable[["Transaction"], Result]
+
+_EXECUTION = Execution._meta.db_table
+_PHASE = Phase._meta.db_table
+_NODE_RUN = NodeRun._meta.db_table
+_EVENT = Event._meta.db_table
+_RECORDING = Recording._meta.db_table
+_LOCKED_RETRIES = 3
+
+encode_json = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def to_json(value: Any) -> str:
+    """Return compact JSON text of plain values."""
+    return encode_json(value).decode()
+
+
+def now_us() -> int:
+    """Return the time of this machine in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def us_to_datetime(microseconds: int) -> datetime:
+    """Return the aware UTC datetime of an event time."""
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
+
+
+@dataclass(slots=True)
+class Transaction:
+    """An open transaction. SQL is written with ``?`` for both databases."""
+
+    cursor: Any
+    postgres: bool
+
+    def run(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
+        """Execute one statement and return the cursor."""
+        self.cursor.execute(_adapt(sql, self.postgres), parameters)
+        return self.cursor
+
+    def many(self, sql: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Execute one statement per row and return how many rows it changed in all."""
+        if not rows:
+            return 0
+        self.cursor.executemany(_adapt(sql, self.postgres), rows)
+        return cast(int, self.cursor.rowcount)
+
+    def id(self, value: UUID) -> Any:
+        """Return ``value`` as this database stores it."""
+        return value if self.postgres else value.hex
+
+    def time(self, microseconds: int | None) -> Any:
+        """Return a moment as this database stores a DateTimeField."""
+        if microseconds is None:
+            return None
+        moment = us_to_datetime(microseconds)
+        return moment if self.postgres else moment.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+
+
+@lru_cache(maxsize=512)
+def _adapt(sql: str, postgres: bool) -> str:
+    if not postgres:
+        return sql.replace("{now}", "CAST((julianday('now') - 2440587.5) * 86400000000 AS INTEGER)")
+    return sql.replace("?", "%s").replace("{now}", "(extract(epoch from clock_timestamp()) * 1000000)::bigint")
+
+
+def marks(values: Sequence[Any]) -> str:
+    """Return the parameter list for ``IN (...)``."""
+    return ",".join("?" * len(values))
+
+
+# --------------------------------------------------------------------------- group commit
+
+
+@dataclass(slots=True, eq=False)
+class _Entry(Generic[Result]):
+    job: Job[Result]
+    key: str
+    ready: threading.Event = field(default_factory=threading.Event)
+    leads: bool = False
+    result: Any = None
+    error: BaseException | None = None
+
+
+class Committer:
+    """Runs jobs, one transaction for all that wait. Idle means immediate; there is no extra thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: list[_Entry[Any]] = []
+        self._busy = False
+
+    def run(self, job: Job[Result], key: str = "") -> Result:
+        """Return what ``job`` returned, after its transaction was committed.
+
+        ``key`` orders jobs within a batch, so that two processes lock rows in the same order.
+        """
+        entry = _Entry(job, key)
+        with self._lock:
+            self._waiting.append(entry)
+            entry.leads = not self._busy
+            self._busy = True
+        if not entry.leads:
+            entry.ready.wait()
+        if entry.leads:
+            self._lead()
+        if entry.error is not None:
+            raise entry.error
+        return cast(Result, entry.result)
+
+    def _lead(self) -> None:
+        with self._lock:
+            batch, self._waiting = self._waiting, []
+        batch.sort(key=lambda entry: entry.key)
+        _run_batch(batch)
+        with self._lock:
+            if self._waiting:
+                successor = self._waiting[0]
+                successor.leads = True
+                successor.ready.set()
+            else:
+                self._busy = False
+        for entry in batch:
+            if not entry.leads:
+                entry.ready.set()
+
+
+def _run_batch(batch: list[_Entry[Any]]) -> None:
+    try:
+        results = _in_transaction([entry.job for entry in batch])
+    except BaseException as error:
+        if len(batch) == 1:
+            batch[0].error = error
+            return
+        for entry in batch:
+            _run_batch([entry])
+        return
+    for entry, result in zip(batch, results, strict=True):
+        entry.result = result
+
+
+def _in_transaction(jobs: Sequence[Job[Any]]) -> list[Any]:
+    for attempt in range(_LOCKED_RETRIES):
+        try:
+            return _transact(jobs)
+        except (OperationalError, DatabaseError) as error:
+            if "locked" not in str(error) or attempt == _LOCKED_RETRIES - 1:
+                raise
+            time.sleep(0.05 * (attempt + 1))  # another process holds the only write lock of SQLite
+    raise AssertionError("unreachable")
+
+
+def _transact(jobs: Sequence[Job[Any]]) -> list[Any]:
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    postgres = connection.vendor == "postgresql"
+    with connection.wrap_database_errors:
+        cursor = psycopg.Cursor(raw) if postgres else raw.cursor()
+        if connection.in_atomic_block:
+            return [job(Transaction(cursor, postgres)) for job in jobs]
+        cursor.execute("BEGIN" if postgres else "BEGIN IMMEDIATE")
+        try:
+            results = [job(Transaction(cursor, postgres)) for job in jobs]
+            cursor.execute("COMMIT")
+        except BaseException:
+            _roll_back(cursor)
+            raise
+        finally:
+            cursor.close()
+    return results
+
+
+def _roll_back(cursor: Any) -> None:
+    try:
+        cursor.execute("ROLLBACK")
+    except Exception:
+        connection.close()
+
+
+committer = Committer()
+
+
+# --------------------------------------------------------------------------- what the engine writes
+
+
+@dataclass(frozen=True, slots=True)
+class EventDraft:
+    """An event that has no number yet. ``timestamp`` is microseconds; ``shown`` is ``data`` with outputs."""
+
+    type: str
+    timestamp: int
+    node_id: str = ""
+    data: dict[str, Any] = field(default_factory=dict)
+    shown: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeEnd:
+    """How a node run ended. ``outputs`` is JSON text, or empty when ``outputs_blob`` names it."""
+
+    node_index: int
+    status: str
+    outputs: str = ""
+    outputs_blob: str = ""
+    error: str = ""
+    error_code: str = ""
+    credits: int = 0
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRow:
+    """A node run to insert: queued for ``queue``, already claimed, or skipped."""
+
+    node_index: int
+    node_id: str
+    node_type: str
+    status: str
+    claim: str = ""
+    worker: str = ""
+    session: str = ""
+    queue: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseRow:
+    """A phase to insert with its node runs."""
+
+    index: int
+    status: str
+    header_count: int
+    rows: tuple[NodeRow, ...]
+
+    @property
+    def open(self) -> int:
+        """Return how many of its nodes have not ended."""
+        return sum(row.status not in states.TERMINAL for row in self.rows)
+
+
+def claim_nodes(
+    tx: Transaction, execution_id: UUID, indexes: Sequence[int], *, claim: str, worker: str, lease_us: int, now: int
+) -> dict[int, int]:
+    """Take the node runs that are free and return ``{node_index: attempt}`` of those that we got.
+
+    Free means queued, or retrying with its time come; a lease that ran out is the reconciler's to judge.
+    """
+    cursor = tx.run(
+        f"UPDATE {_NODE_RUN} SET status='running', claim=?, worker=?, lease_until={{now}}+?, started_at=?,"
+        " deliveries=deliveries+1, attempt=attempt+1, retry_at=NULL"
+        f" WHERE execution_id=? AND node_index IN ({marks(indexes)}) AND status IN ('queued','retrying') AND claim=''"
+        f" AND EXISTS(SELECT 1 FROM {_EXECUTION} x WHERE x.id=? AND x.status='running' AND NOT x.cancel_requested)"
+        " RETURNING node_index, attempt",
+        (claim, worker, lease_us, tx.time(now), tx.id(execution_id), *indexes, tx.id(execution_id)),
+    )
+    return dict(cursor.fetchall())
+
+
+def end_nodes(tx: Transaction, execution_id: UUID, claim: str, ends: Sequence[NodeEnd], now: int) -> list[NodeEnd]:
+    """End node runs that ``claim`` still holds and return the ends that counted."""
+    finished = tx.time(now)
+    rows = [
+        (e.status, e.outputs, e.outputs_blob, e.error, e.error_code, e.credits, e.attempt, finished,
+         tx.id(execution_id), e.node_index, claim)
+        for e in ends
+    ]  # fmt: skip
+    changed = tx.many(
+        f"UPDATE {_NODE_RUN} SET status=?, outputs=?, outputs_blob=?, error=?, error_code=?, credits=?, attempt=?,"
+        " finished_at=?, lease_until=0 WHERE execution_id=? AND node_index=? AND claim=?"
+        " AND status IN ('running','retrying')",
+        rows,
+    )
+    if changed == len(ends):
+        return list(ends)
+    cursor = tx.run(
+        f"SELECT node_index FROM {_NODE_RUN} WHERE execution_id=? AND claim=? AND finished_at=?",
+        (tx.id(execution_id), claim, finished),
+    )
+    counted = {row[0] for row in cursor.fetchall()}
+    return [end for end in ends if end.node_index in counted]
+
+
+def count_ends(tx: Transaction, execution_id: UUID, phase: int, ended: int, failed: int, now: int) -> int | None:
+    """Take ``ended`` nodes off the open count of a phase and return what is left; None without such a phase."""
+    cursor = tx.run(
+        f"UPDATE {_PHASE} SET open=open-?, failed=failed+?,"
+        " status=CASE WHEN open-? > 0 THEN status WHEN failed+? > 0 THEN 'failed' ELSE 'completed' END,"
+        " finished_at=CASE WHEN open-? > 0 THEN NULL ELSE ? END"
+        ' WHERE execution_id=? AND "index"=? RETURNING open',
+        (ended, failed, ended, failed, ended, tx.time(now), tx.id(execution_id), phase),
+    )
+    row = cursor.fetchone()
+    return None if row is None else int(row[0])
+
+
+def open_execution(
+    tx: Transaction, execution_id: UUID, *, phase: int, events: int, now: int, deadline_us: int
+) -> int | None:
+    """Start a queued execution and return the number before its first event, or None if we may not."""
+    return _number(
+        tx.run(
+            f"UPDATE {_EXECUTION} SET status='running', phase_index=?, started_at=?, touched_at={{now}},"
+            " deadline_at={now}+?, seq=seq+?"
+            " WHERE id=? AND phase_index=-1 AND status='queued' AND NOT cancel_requested RETURNING seq",
+            (phase, tx.time(now), deadline_us, events, tx.id(execution_id)),
+        ),
+        events,
+    )
+
+
+def move_execution(
+    tx: Transaction, execution_id: UUID, *, source: int, target: int, events: int, credits: int
+) -> int | None:
+    """Move a running execution from phase ``source`` to ``target``; return the number before its events, or None."""
+    return _number(
+        tx.run(
+            f"UPDATE {_EXECUTION} SET phase_index=?, touched_at={{now}}, seq=seq+?, credits=credits+?"
+            " WHERE id=? AND phase_index=? AND status='running' AND NOT cancel_requested RETURNING seq",
+            (target, events, credits, tx.id(execution_id), source),
+        ),
+        events,
+    )
+
+
+def bump(tx: Transaction, execution_id: UUID, *, events: int, credits: int = 0) -> int | None:
+    """Reserve numbers for ``events`` of an execution that has not ended; return the number before them, or None."""
+    return _number(
+        tx.run(
+            f"UPDATE {_EXECUTION} SET seq=seq+?, credits=credits+?, touched_at={{now}}"
+            " WHERE id=? AND status IN ('running','queued','paused','waiting') RETURNING seq",
+            (events, credits, tx.id(execution_id)),
+        ),
+        events,
+    )
+
+
+def finish_execution(
+    tx: Transaction, execution_id: UUID, *, status: str, error: str, error_code: str, error_node: str,
+    events: int, credits: int, now: int, source: int | None = None,
+) -> int | None:  # fmt: skip
+    """End an execution; return the number before its last events, or None when it has ended before.
+
+    With ``source`` it must be in that phase, and a requested cancellation wins over the given status.
+    """
+    guard, extra = ("", ()) if source is None else (" AND phase_index=? AND NOT cancel_requested", (source,))
+    return _number(
+        tx.run(
+            f"UPDATE {_EXECUTION} SET status=?, error=?, error_code=?, error_node=?, finished_at=?,"
+            " touched_at={now}, seq=seq+?, credits=credits+?"
+            f" WHERE id=? AND status IN ('queued','running','paused','waiting'){guard} RETURNING seq",
+            (status, error, error_code, error_node, tx.time(now), events, credits, tx.id(execution_id), *extra),
+        ),
+        events,
+    )
+
+
+def _number(cursor: Any, events: int) -> int | None:
+    row = cursor.fetchone()
+    return None if row is None else int(row[0]) - events
+
+
+def insert_phase(tx: Transaction, execution_id: UUID, phase: PhaseRow, now: int, lease_us: int) -> None:
+    """Insert a phase and its node runs."""
+    started = tx.time(now)
+    key = tx.id(execution_id)
+    ended = phase.status != states.RUNNING
+    tx.run(
+        f'INSERT INTO {_PHASE}(execution_id, "index", status, node_count, header_count, open, failed, started_at, finished_at)'
+        " VALUES(?,?,?,?,?,?,0,?,?)",
+        (key, phase.index, phase.status, len(phase.rows), phase.header_count, phase.open, started,
+         started if ended else None),
+    )  # fmt: skip
+    rows = []
+    for row in phase.rows:
+        running, skipped = row.status == states.RUNNING, row.status == states.SKIPPED
+        rows.append(
+            (key, phase.index, row.node_index, row.node_id, row.node_type, row.status, int(running), int(running),
+             row.claim, row.worker, lease_us if running else 0, row.session, row.queue,
+             started if running else None, started if skipped else None)
+        )  # fmt: skip
+    tx.many(
+        f"INSERT INTO {_NODE_RUN}(execution_id, phase_index, node_index, iteration, node_id, node_type, status, attempt,"
+        " deliveries, claim, worker, lease_until, session, queue, dispatched_at, outputs, outputs_blob, error, error_code,"
+        " credits, started_at, finished_at) VALUES(?,?,?,0,?,?,?,?,?,?,?,{now}+?,?,?,{now},'','','','',0,?,?)",
+        rows,
+    )
+
+
+def insert_events(tx: Transaction, execution_id: UUID, base: int, events: Sequence[EventDraft], depth: int = 0) -> None:
+    """Insert events with the numbers after ``base``."""
+    key = tx.id(execution_id)
+    tx.many(
+        f"INSERT INTO {_EVENT}(execution_id, seq, type, timestamp, node_id, depth, data) VALUES(?,?,?,?,?,?,?)",
+        [
+            (key, base + number, event.type, event.timestamp, event.node_id, depth, to_json(event.data))
+            for number, event in enumerate(events, 1)
+        ],
+    )
+
+
+def retry_node(
+    tx: Transaction, execution_id: UUID, index: int, claim: str, *, attempt: int, retry_us: int | None, error: str
+) -> bool:
+    """Put a claimed node run between two attempts; with ``retry_us`` (from now) its claim is given back."""
+    if retry_us is None:
+        cursor = tx.run(
+            f"UPDATE {_NODE_RUN} SET status='retrying', attempt=?, error=?"
+            " WHERE execution_id=? AND node_index=? AND claim=? AND status='running'",
+            (attempt, error, tx.id(execution_id), index, claim),
+        )
+    else:
+        cursor = tx.run(
+            f"UPDATE {_NODE_RUN} SET status='retrying', attempt=?, error=?, claim='', worker='', lease_until=0,"
+            " deliveries=deliveries-1, retry_at={now}+?"
+            " WHERE execution_id=? AND node_index=? AND claim=? AND status='running'",
+            (attempt, error, retry_us, tx.id(execution_id), index, claim),
+        )
+    return bool(cursor.rowcount == 1)
+
+
+def resume_node(tx: Transaction, execution_id: UUID, index: int, claim: str, attempt: int) -> bool:
+    """Start the next attempt of a node run that we still hold."""
+    cursor = tx.run(
+        f"UPDATE {_NODE_RUN} SET status='running', attempt=?"
+        " WHERE execution_id=? AND node_index=? AND claim=? AND status='retrying'",
+        (attempt, tx.id(execution_id), index, claim),
+    )
+    return bool(cursor.rowcount == 1)
+
+
+def requeue_nodes(tx: Transaction, execution_id: UUID, indexes: Iterable[int], *, claims: Sequence[str]) -> list[int]:
+    """Free node runs that a lost process held under one of ``claims`` and return their indexes."""
+    wanted = list(indexes)
+    cursor = tx.run(
+        f"UPDATE {_NODE_RUN} SET status='queued', claim='', worker='', lease_until=0, attempt=attempt-1,"
+        " dispatched_at={now}"
+        f" WHERE execution_id=? AND node_index IN ({marks(wanted)}) AND claim IN ({marks(claims)})"
+        " AND status IN ('running','retrying') RETURNING node_index",
+        (tx.id(execution_id), *wanted, *claims),
+    )
+    return [row[0] for row in cursor.fetchall()]
+
+
+def end_open_nodes(tx: Transaction, execution_id: UUID, *, status: str, error: str, error_code: str, now: int) -> list[str]:
+    """End every node run of an execution that has not ended, and its open phase; return their node ids."""
+    cursor = tx.run(
+        f"UPDATE {_NODE_RUN} SET status=?, error=?, error_code=?, finished_at=?, lease_until=0, claim=''"
+        " WHERE execution_id=? AND status IN ('queued','running','retrying','waiting') RETURNING node_id",
+        (status, error, error_code, tx.time(now), tx.id(execution_id)),
+    )
+    ids = [row[0] for row in cursor.fetchall()]
+    phase_status = states.FAILED if status == states.FAILED else states.CANCELLED
+    tx.run(
+        f"UPDATE {_PHASE} SET status=?, finished_at=?, open=0 WHERE execution_id=? AND status='running'",
+        (phase_status, tx.time(now), tx.id(execution_id)),
+    )
+    return ids
+
+
+def fail_nodes(tx: Transaction, execution_id: UUID, phase: int, indexes: Sequence[int], *, error: str, error_code: str, now: int) -> list[int]:
+    """Fail node runs that are not held by a live claim and return the indexes that counted."""
+    cursor = tx.run(
+        f"UPDATE {_NODE_RUN} SET status='failed', error=?, error_code=?, finished_at=?, lease_until=0, claim=''"
+        f" WHERE execution_id=? AND phase_index=? AND node_index IN ({marks(indexes)})"
+        " AND status IN ('queued','running','retrying') RETURNING node_index",
+        (error, error_code, tx.time(now), tx.id(execution_id), phase, *indexes),
+    )
+    return [row[0] for row in cursor.fetchall()]
+
+
+def open_phase_count(tx: Transaction, execution_id: UUID, phase: int) -> int | None:
+    """Return how many nodes of a phase have not ended; None without such a phase."""
+    row = tx.run(f'SELECT open FROM {_PHASE} WHERE execution_id=? AND "index"=?', (tx.id(execution_id), phase)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def touch_dispatched(tx: Transaction, execution_id: UUID, indexes: Sequence[int]) -> None:
+    """Note that a message for queued node runs was sent again."""
+    tx.run(
+        f"UPDATE {_NODE_RUN} SET dispatched_at={{now}} WHERE execution_id=? AND node_index IN ({marks(indexes)})",
+        (tx.id(execution_id), *indexes),
+    )
+
+
+def insert_recording(tx: Transaction, recording_id: UUID, values: dict[str, Any]) -> None:
+    """Insert the index row of a finished execution's recording.
+
+    ``values`` are columns of ``Recording``; keys that end in ``_at`` are microseconds.
+    """
+    columns = ["id", *values]
+    row = [tx.id(recording_id)]
+    for key, value in values.items():
+        if isinstance(value, UUID):
+            row.append(tx.id(value))
+        elif key.endswith("_at"):
+            row.append(tx.time(value))
+        else:
+            row.append(value)
+    tx.run(
+        f"INSERT INTO {_RECORDING}({','.join(columns)}) VALUES({marks(columns)})"
+        " ON CONFLICT(execution_id) DO NOTHING",
+        row,
+    )
+
+
+def renew_leases(tx: Transaction, claims: Sequence[str], lease_us: int) -> int:
+    """Extend the leases of all node runs under ``claims``; return how many there are."""
+    return int(
+        tx.run(
+            f"UPDATE {_NODE_RUN} SET lease_until={{now}}+? WHERE claim IN ({marks(claims)})"
+            " AND status IN ('running','retrying')",
+            (lease_us, *claims),
+        ).rowcount
+    )

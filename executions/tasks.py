@@ -1,0 +1,88 @@
+"""Celery's door: fetch by id, call the engine, send the messages that it answers with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from uuid import UUID
+
+from celery import chord, shared_task, signals
+from celery.worker import WorkController
+from kombu import Queue
+
+from executions import engine, leases, runtime
+from executions.engine import CONTROL_QUEUE, Dispatch
+from executions.failpoints import failpoint
+
+logger = logging.getLogger(__name__)
+
+
+@shared_task(name="executions.start")
+def start(execution_id: str, workflow_id: str, user_id: str, trigger: str, status: str, queued_at: str) -> None:
+    """Begin a queued execution. The message carries what a consumer of the queue may want to know; we need the id."""
+    publish(engine.advance(UUID(execution_id), 0))
+
+
+@shared_task(name="executions.advance")
+def advance(execution_id: str, phase: int) -> None:
+    """Open ``phase`` once the one before it is closed: the body of every phase's chord."""
+    publish(engine.advance(UUID(execution_id), phase))
+
+
+@shared_task(name="executions.run_nodes")
+def run_nodes(execution_id: str, phase: int, node_indexes: Sequence[int]) -> None:
+    """Run nodes of one phase: a header of its chord. Never raises for a node that fails."""
+    publish(engine.take(UUID(execution_id), phase, list(node_indexes)))
+
+
+@shared_task(name="executions.close_session")
+def close_session(execution_id: str) -> None:
+    """Close the browser of an ended execution in the process that holds it (routed to its own queue)."""
+    engine.release(UUID(execution_id), leases.this_boot())
+
+
+def publish(dispatch: Dispatch | None) -> None:
+    """Send the headers of a phase: one message, or a chord whose body opens the next phase."""
+    if dispatch is None:
+        return
+    failpoint("before-publish")
+    execution_id = str(dispatch.execution_id)
+    headers = [
+        run_nodes.si(execution_id, dispatch.phase, list(indexes)).set(queue=queue)
+        for indexes, queue in dispatch.headers
+    ]
+    if len(headers) == 1:
+        headers[0].apply_async()
+        return
+    body = advance.si(execution_id, dispatch.phase + 1).set(queue=CONTROL_QUEUE)
+    chord(headers)(body)
+
+
+# --------------------------------------------------------------------------- the worker process
+
+
+@signals.celeryd_after_setup.connect
+def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> None:
+    """Make this process a worker with a lease and a queue of its own for the pages that it holds."""
+    names = list(instance.app.amqp.queues.consume_from)
+    worker = leases.start_worker(queues=",".join(names), slots=instance.concurrency or 0, on_cancel=runtime.cancel)
+    if engine.BROWSER_QUEUE in names:
+        instance.app.amqp.queues.select_add(Queue(worker.queue, expires=3600))
+
+
+@signals.worker_ready.connect
+def _start_worker(**kwargs: object) -> None:
+    if leases.current is not None:
+        leases.current.start()
+
+
+@signals.worker_shutting_down.connect
+def _announce_shutdown(**kwargs: object) -> None:
+    logger.info("this worker finishes what it runs and takes nothing new")
+
+
+@signals.worker_shutdown.connect
+def _stop_worker(**kwargs: object) -> None:
+    runtime.shut_down()
+    if leases.current is not None:
+        leases.current.stop()

@@ -1,0 +1,112 @@
+"""Every way to start an execution ends here."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import IntegrityError, transaction
+from kombu.exceptions import OperationalError
+
+from executions import engine, store, tasks
+from executions.engine import CONTROL_QUEUE
+from executions.errors import StartRefused
+from executions.failpoints import failpoint
+from executions.models import Execution
+from workflows.models import Workflow, WorkflowVersion
+
+logger = logging.getLogger(__name__)
+
+PUBLISH_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
+MAXIMUM_INPUT_BYTES = 1024 * 1024
+
+
+def start_execution(
+    workflow: Workflow,
+    *,
+    owner: AbstractBaseUser,
+    trigger: str = "manual",
+    input: Any = None,
+    version: WorkflowVersion | None = None,
+    scheduled_for: datetime | None = None,
+    idempotency_key: str | None = None,
+) -> Execution:
+    """Queue an execution of ``version`` (default: the active one) and return it; its message goes out on commit.
+
+    The same ``idempotency_key`` of one owner, and the same ``scheduled_for`` of one workflow, give the
+    execution that exists already. When the broker is down the row stays queued and is sent later.
+
+    Raises:
+        StartRefused: the workflow cannot run; the message says why and what to do.
+        DefinitionError: the version cannot be planned.
+    """
+    chosen = version or workflow.version
+    if chosen is None:
+        raise StartRefused(f'workflow "{workflow.name}" has no active version; activate it, or run its draft')
+    if workflow.status == Workflow.Status.ARCHIVED:
+        raise StartRefused(f'workflow "{workflow.name}" is archived')
+    if version is None and workflow.status != Workflow.Status.ACTIVE:
+        raise StartRefused(f'workflow "{workflow.name}" is {workflow.status}; only active workflows are started')
+    plan, _ = engine.plan_of(chosen.pk)
+    if not plan.nodes:
+        raise StartRefused(f'workflow "{workflow.name}" has no nodes; add one in the builder')
+    payload = store.to_json({} if input is None else input)
+    if len(payload) > MAXIMUM_INPUT_BYTES:
+        raise StartRefused(f"the input has {len(payload):,} bytes; the limit is {MAXIMUM_INPUT_BYTES:,}")
+    execution = Execution(
+        id=uuid4(), workflow=workflow, version=chosen, owner_id=owner.pk, trigger=trigger, input=payload,
+        phase_count=len(plan.phases), node_count=len(plan.nodes), queued_at=datetime.now(UTC),
+        scheduled_for=scheduled_for, published_at=store.now_us(), touched_at=store.now_us(),
+        idempotency_key=idempotency_key,
+    )  # fmt: skip
+    try:
+        with transaction.atomic():
+            execution.save(force_insert=True)
+    except IntegrityError:
+        return _existing(execution)
+    failpoint("start-committed")
+    transaction.on_commit(partial(publish_start, execution))
+    return execution
+
+
+def _existing(wanted: Execution) -> Execution:
+    """Return the execution that took the key or the instant before."""
+    if wanted.idempotency_key is not None:
+        found = Execution.objects.filter(owner_id=wanted.owner_id, idempotency_key=wanted.idempotency_key).first()
+        if found is not None:
+            return found
+    if wanted.scheduled_for is not None:
+        found = Execution.objects.filter(workflow_id=wanted.workflow_id, scheduled_for=wanted.scheduled_for).first()
+        if found is not None:
+            return found
+    raise StartRefused("the execution could not be stored; try again")
+
+
+def publish_start(execution: Execution) -> bool:
+    """Send the start message; return whether the broker took it. The reconciler sends what it did not."""
+    message = {
+        "execution_id": str(execution.id),
+        "workflow_id": str(execution.workflow_id),
+        "user_id": str(execution.owner_id),
+        "trigger": execution.trigger,
+        "status": "queued",
+        "queued_at": execution.queued_at.isoformat(),
+    }
+    try:
+        tasks.start.apply_async(
+            kwargs=message, queue=CONTROL_QUEUE, retry=True, retry_policy=PUBLISH_POLICY, expires=14 * 86400
+        )
+    except (OperationalError, OSError) as error:
+        logger.warning("execution %s is stored but was not sent (%s); it will be sent again", execution.id, error)
+        Execution.objects.filter(pk=execution.pk).update(published_at=None)
+        return False
+    return True
+
+
+def cancel_execution(execution: Execution | UUID, by: str) -> bool:
+    """Ask an execution to stop; return whether it was still running. It ends within about two seconds."""
+    return engine.request_cancel(execution if isinstance(execution, UUID) else execution.pk, by)
