@@ -104,7 +104,7 @@ def wait_for_workers(pids: list[int]) -> bool:
             return True
         if time.monotonic() > end:
             missing = ", ".join(str(pid) for pid in pids if pid not in held)
-            print(f"no lease from worker process {missing} in {connection.vendor} yet", file=sys.stderr)  # noqa: T201
+            print(f"no lease from worker process {missing} in {connection.vendor} yet", file=sys.stderr)
             return False
         time.sleep(0.05)
 
@@ -116,7 +116,6 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--private", action="store_true")
     options = parser.parse_args(arguments)
     django.setup()
-    from django.conf import settings
     from django.db import OperationalError
 
     try:
@@ -124,16 +123,15 @@ def main(arguments: list[str]) -> int:
         check_redis()
     except OperationalError as error:
         reason = " ".join(str(error).split())
-        print(f"the database cannot be used ({reason}); check DATABASE_URL and the disk", file=sys.stderr)  # noqa: T201
+        print(f"the database cannot be used ({reason}); check DATABASE_URL and the disk", file=sys.stderr)
         return 3
     except ConnectionError as error:
-        print(error, file=sys.stderr)  # noqa: T201
+        print(error, file=sys.stderr)
         return 3
     user, password = first_user(private=options.private)
     if options.demo:
         add_demo(user)
-    answer = {"user": user.get_username(), "password": password, "slots": settings.WORKER_SLOTS}
-    print(json.dumps(answer), flush=True)  # noqa: T201
+    print(json.dumps({"user": user.get_username(), "password": password}), flush=True)
     pids = sys.stdin.readline()
     return 0 if not pids or wait_for_workers(json.loads(pids)) else 1
 

@@ -56,7 +56,7 @@ class Stopping(Exception):
 
 def say(message: str) -> None:
     """Print a message for the person on stderr."""
-    print(f"flow: {message}", file=sys.stderr, flush=True)  # noqa: T201
+    print(f"flow: {message}", file=sys.stderr, flush=True)
 
 
 class Child:
@@ -188,7 +188,7 @@ class Supervisor:
         workers = [
             self._child(
                 f"worker{number}" if self.options.workers > 1 else "worker",
-                [*celery, "worker", "--pool=threads", "-c", str(account["slots"]), "-Q", "control,default,browser",
+                [*celery, "worker", "--pool=threads", "-Q", "control,default,browser",
                  "-l", "WARNING", "--without-gossip", "--without-mingle", "-n", f"worker{number}-{os.getpid()}@%h"],
                 env, stop_seconds=WARM_STOP_SECONDS,
             )
@@ -206,7 +206,7 @@ class Supervisor:
         self._redis_url = env["REDIS_URL"]
         self._write_run_file()
         if not self.options.private:
-            print(f"\nFlow Builder is ready: {self.web_url}/admin/   (user {account['user']}; Ctrl-C stops it)\n")  # noqa: T201
+            print(f"\nFlow Builder is ready: {self.web_url}/admin/   (user {account['user']}; Ctrl-C stops it)\n")
             sys.stdout.flush()
 
     def _environment(self, redis_url: str) -> dict[str, str]:
@@ -227,6 +227,7 @@ class Supervisor:
             "REDIS_URL": redis_url,
             "FLOWBUILDER_DATA_DIR": str(self.data_dir),
             "FLOWBUILDER_PORT": str(self.port),
+            "FLOWBUILDER_NO_BEAT": "1" if self.options.no_beat else "0",
             "DJANGO_SETTINGS_MODULE": "flowbuilder.settings",
             "PYTHONUNBUFFERED": "1",
         }
@@ -325,7 +326,7 @@ class Supervisor:
                     say(f"{child.name} ended with status {child.code}; starting it again in {wait} s")
                     child.restart_at = now + wait
 
-    def _pause(self, seconds: float = 0.05) -> None:
+    def _pause(self, seconds: float = 0.1) -> None:
         if self._wake.wait(seconds):
             raise Stopping
 
