@@ -69,6 +69,16 @@ class Definition:
     raw: Mapping[str, Any] = field(default_factory=dict)
     dangling: tuple[Edge, ...] = ()
 
+    @property
+    def cron(self) -> str | None:
+        """Return the schedule that the JSON carries, or None."""
+        return self.raw.get("cron") or None
+
+    @property
+    def timezone(self) -> str:
+        """Return the IANA zone in which ``cron`` is read."""
+        return self.raw.get("timezone") or "UTC"
+
     @classmethod
     def from_json(cls, data: Any) -> Definition:
         """Return the graph that ``data`` describes.
@@ -78,7 +88,7 @@ class Definition:
         """
         if not isinstance(data, Mapping):
             raise DefinitionError(f"a workflow is a JSON object, this is {_kind(data)}")
-        refuse_unstorable(data)
+        refuse_nul(data)
         nodes = tuple(_node(item, f"nodes[{i}]") for i, item in enumerate(_list(data, "nodes")))
         seen: set[str] = set()
         for index, node in enumerate(nodes):
@@ -91,6 +101,9 @@ class Definition:
         variables = data.get("vars") or {}
         if not isinstance(variables, Mapping):
             raise DefinitionError(f"must be an object, not {_kind(variables)}", "vars")
+        for key in ("name", "description", "cron", "timezone", "status"):
+            if data.get(key) is not None and not isinstance(data[key], str):
+                raise DefinitionError(f"must be a text, not {_kind(data[key])}", key)
         return cls(nodes=nodes, edges=edges, vars=variables, raw=data, dangling=dangling)
 
     def content_hash(self) -> str:
@@ -112,7 +125,7 @@ def content_hash(data: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def refuse_unstorable(value: Any, path: str = "") -> None:
+def refuse_nul(value: Any, path: str = "") -> None:
     """Check that ``value`` is JSON that every database stores.
 
     Raises:

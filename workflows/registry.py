@@ -9,7 +9,17 @@ from typing import Any, Literal, TypeVar
 from workflows.errors import UnknownNodeType
 
 PortType = Literal[
-    "STRING", "NUMBER", "BOOLEAN", "SELECT", "JSON", "LIST", "FILE", "CREDENTIAL", "BROWSER_INSTANCE", "CONDITIONAL", "ANY"
+    "STRING",
+    "NUMBER",
+    "BOOLEAN",
+    "SELECT",
+    "JSON",
+    "LIST",
+    "FILE",
+    "CREDENTIAL",
+    "BROWSER_INSTANCE",
+    "CONDITIONAL",
+    "ANY",
 ]
 Effect = Literal["pure", "read", "write", "browser"]
 Weight = Literal["light", "io", "blocking", "isolated", "browser"]
@@ -39,7 +49,8 @@ class Port:
     """A named, typed input or output.
 
     ``name`` is the display name and the handle id in stored definitions. ``options`` are the allowed
-    values of a SELECT. ``handle`` False means that the input can only be typed in, never wired.
+    values of a SELECT, ``option_aliases`` further texts that it understands (``==`` for ``equals``).
+    ``handle`` False means that the input can only be typed in, never wired.
     ``variant`` chooses the form control (text, textarea, json, password). ``aliases`` are further
     names that importers accept.
     """
@@ -56,6 +67,12 @@ class Port:
     min: float | None = None
     max: float | None = None
     aliases: tuple[str, ...] = ()
+    option_aliases: tuple[str, ...] = ()
+
+    @property
+    def takes_many(self) -> bool:
+        """Return whether several wires may lead here: any live path lets a node run."""
+        return self.name == EXECUTE_CONDITION
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +135,37 @@ class NodeDescription:
         return (*self.outputs, self._outputs[DONE])
 
 
+_ACCEPTED: dict[PortType, tuple[PortType, ...]] = {
+    "STRING": ("JSON", "NUMBER", "BOOLEAN", "SELECT", "LIST", "ANY"),
+    "NUMBER": ("ANY",),
+    "BOOLEAN": ("ANY",),
+    "SELECT": ("ANY",),
+    "JSON": ("STRING", "LIST", "NUMBER", "BOOLEAN", "SELECT", "ANY"),
+    "LIST": ("JSON", "STRING", "ANY"),
+    "FILE": ("ANY",),
+    "ANY": ("STRING", "NUMBER", "BOOLEAN", "SELECT", "JSON", "LIST", "FILE"),
+}
+"""What an input takes besides its own type. Pages, paths and credentials are never turned into anything else."""
+
+_MAY_FAIL: frozenset[tuple[PortType, PortType]] = frozenset(
+    {("JSON", "LIST"), ("STRING", "LIST")} | {("ANY", kind) for kind in ("NUMBER", "BOOLEAN", "SELECT", "LIST", "FILE")}
+)
+
+
+def accepted_types(target: PortType) -> tuple[PortType, ...]:
+    """Return the output types that may be wired into an input of type ``target``, its own first."""
+    return (target, *_ACCEPTED.get(target, ()))
+
+
+def fit(source: PortType, target: PortType) -> Literal["exact", "coerced", "loose", "none"]:
+    """Return how an output fits an input: as it is, converted, converted if the value allows it, or not at all."""
+    if source == target:
+        return "exact"
+    if source not in _ACCEPTED.get(target, ()):
+        return "none"
+    return "loose" if (source, target) in _MAY_FAIL else "coerced"
+
+
 NODE_REGISTRY: dict[str, type[Any]] = {}
 """Node type -> executor class; each class has ``description: NodeDescription``."""
 
@@ -139,7 +187,5 @@ def describe(node_type: str) -> NodeDescription:
     try:
         description: NodeDescription = NODE_REGISTRY[node_type].description
     except KeyError:
-        raise UnknownNodeType(
-            f'no node type "{node_type}"; `./flow nodes list` shows what exists'
-        ) from None
+        raise UnknownNodeType(f'no node type "{node_type}"; `./flow nodes list` shows what exists') from None
     return description
