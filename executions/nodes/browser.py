@@ -83,6 +83,8 @@ class LaunchStandardBrowser(NodeExecutor):
             raise
         for refusal in page.new_refusals():
             env.log(f"The page asked for something that is blocked: {refusal}", level="warning")
+        if page.status >= 400:
+            env.log(f"{page.url} answered {page.status}", level="warning", status_code=page.status)
         env.log(f"Opened {page.url}", url=page.url, title=title)
         return {"Web Page": True}
 
