@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from asgiref.sync import async_to_sync
+from channels.layers import get_channel_layer
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Field, Header, Query, Router, Schema
+from redis.exceptions import RedisError
 
 from executions import report, states
 from executions.errors import ExecutionError, StartRefused
-from executions.events import load_events, push
+from executions.events import group_name, load_events
 from executions.models import Execution
 from executions.triggers import cancel_execution, start_execution
 from recordings.events import RecordingEvent, execution_log
 from workflows.errors import WorkflowError
 from workflows.models import Workflow, WorkflowVersion
 
+logger = logging.getLogger(__name__)
 router = Router(tags=["executions"])
 
 SCAN_EVENTS = 10_000
@@ -242,9 +247,18 @@ def start_streaming(request: HttpRequest, execution_id: UUID) -> Any:
     are open and missed something notice it by the number of the pushed event and read what they lack.
     """
     head = _head(request, execution_id)
-    newest = load_events(execution_id, after=head.seq - 1, limit=1) if head.seq else []
-    push(str(execution_id), [execution_log(event) for event in newest], head.status)
+    if head.seq:
+        newest = [execution_log(event) for event in load_events(execution_id, after=head.seq - 1, limit=1)]
+        _push(execution_id, newest, head.status)
     return 202, {"streaming": True, "socket": f"/ws/executions/{execution_id}/logs"}
+
+
+def _push(execution_id: UUID, newest: list[dict[str, Any]], status: str) -> None:
+    message = {"type": "execution.events", "execution_id": str(execution_id), "logs": newest, "status": status}
+    try:
+        async_to_sync(get_channel_layer().group_send)(group_name(execution_id), message)
+    except (RedisError, OSError) as error:
+        logger.warning("execution %s could not be pushed; sockets read the rows instead: %s", execution_id, error)
 
 
 def _visible(request: HttpRequest) -> QuerySet[Execution]:

@@ -5,7 +5,7 @@ Reads rows and changes nothing. The number of queries of each function does not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,13 +15,12 @@ from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from executions import states
-from executions.events import node_outputs
+from executions.events import outputs_of
 from executions.models import Execution, NodeRun
 from recordings.models import Recording
 from workflows.definition import Definition
 from workflows.errors import DefinitionError
 from workflows.registry import NODE_REGISTRY
-
 
 ENDED = states.TERMINAL
 """Statuses after which nothing more happens."""
@@ -117,7 +116,7 @@ def result(execution: Execution) -> dict[str, Any]:
     """Return what a finished execution gave, as ``executions run --json`` prints it. Outputs are complete."""
     definition = execution.version.definition
     names = _names(definition)
-    runs = list(execution.node_runs.order_by("phase_index", "node_index", "iteration"))
+    runs = list(execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs"))
     return {
         "execution_id": str(execution.pk),
         "workflow": execution.workflow.name,
@@ -129,7 +128,7 @@ def result(execution: Execution) -> dict[str, Any]:
         "error_node": execution.error_node or None,
         "phases": len(phases(execution)),
         "nodes": [_node(run, names) for run in runs],
-        "outputs": _outputs(runs),
+        "outputs": outputs_of(execution.pk, {run.node_id for run in runs}),
         "recording_id": recording_id(execution),
     }
 
@@ -167,15 +166,6 @@ def _node(run: NodeRun, names: dict[str, str]) -> dict[str, Any]:
         "error_code": run.error_code or None,
         "credits": run.credits,
     }
-
-
-def _outputs(runs: Sequence[NodeRun]) -> dict[str, Any]:
-    """Return the outputs of finished node runs by node id; a node that ran several times gives a list."""
-    found: dict[str, list[Any]] = {}
-    for run in runs:
-        if run.status == states.COMPLETED:
-            found.setdefault(run.node_id, []).append(node_outputs(run))
-    return {node_id: values[0] if len(values) == 1 else values for node_id, values in found.items()}
 
 
 def _names(definition: dict[str, Any]) -> dict[str, str]:

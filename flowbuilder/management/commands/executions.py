@@ -1,0 +1,342 @@
+"""``./flow executions``: run a workflow, look at executions, stop one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db import Error as DatabaseError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from executions import report, states
+from executions.errors import StartRefused
+from executions.events import load_events
+from executions.models import Execution
+from executions.triggers import cancel_execution, start_execution
+from flowbuilder.management.base import FAILED, OK, USAGE, ProductCommand
+from flowbuilder.stack import StackError, ensure_stack
+from monitoring.feed import Feed, read
+from recordings.events import RecordingEvent, execution_log
+from workflows.models import Workflow, WorkflowVersion
+
+INTERRUPTED = 130
+PAGE_EVENTS = 500
+LOOK_SECONDS = 1.0
+"""How long the command waits for a push before it looks at the row itself."""
+
+STYLES = {
+    states.COMPLETED: "green",
+    states.COMPLETED_WITH_ERRORS: "yellow",
+    states.FAILED: "red",
+    states.CANCELLED: "magenta",
+    states.SKIPPED: "dim",
+    states.RUNNING: "blue",
+}
+
+
+class Command(ProductCommand):
+    """Run a workflow and see what it does; list, show and cancel executions."""
+
+    help = "Run a workflow and see what it does; list, show and cancel executions."
+    examples = (
+        "./flow executions run demo-shop --follow",
+        "./flow executions run demo-shop --input '{\"limit\": 3}' --json",
+        "./flow executions list --status failed",
+        "./flow executions show 0192c7e4-5f0a-7c3e-9b1d-2f6c8a4e1b70",
+    )
+
+    def add_verbs(self) -> None:
+        """Add run, list, show and cancel."""
+        run = self.verb(
+            "run",
+            self.run_workflow,
+            "Run a workflow and wait for its end. Exit code 0 only when it completed.",
+            user=True,
+            examples=(
+                "./flow executions run demo-shop --follow",
+                "./flow executions run demo-shop --input @input.json --version draft --json",
+            ),
+        )
+        run.add_argument("workflow", metavar="NAME|ID", help="the workflow to run")
+        run.add_argument("--input", metavar="JSON|@FILE", help="trigger payload, a JSON object; @FILE reads a file")
+        run.add_argument("--version", metavar="N|draft", help="this version instead of the active one")
+        run.add_argument(
+            "--follow", action="store_true", help="print every event as it happens (with --json: on stderr)"
+        )
+
+        listing = self.verb("list", self.list_executions, "List executions, newest first.", user=True)
+        listing.add_argument("--workflow", metavar="NAME|ID", help="only of this workflow")
+        listing.add_argument("--status", choices=states.EXECUTION_STATUSES, help="only with this status")
+        listing.add_argument("--limit", type=int, default=20, metavar="N", help="at most so many (default 20)")
+
+        show = self.verb("show", self.show, "Show one execution: its nodes, outputs and recording.", user=True)
+        show.add_argument("execution", metavar="ID")
+
+        cancel = self.verb("cancel", self.cancel, "Stop one execution.", user=True)
+        cancel.add_argument("execution", metavar="ID")
+
+    # ------------------------------------------------------------------ run
+
+    def run_workflow(self, options: dict[str, Any]) -> int:
+        """Start the workflow, wait for its end and print what it gave."""
+        payload = self._payload(options["input"])
+        wanted = self._wanted_version(options["version"])
+        self._refuse_early(options)
+        started: list[str] = []
+
+        def say(message: str) -> None:
+            started.append(message)
+            self.note(message)
+
+        try:
+            with ensure_stack(say):
+                return self._run(options, payload, wanted, private=bool(started))
+        except StackError as error:
+            self.fail(str(error), error.exit_code)
+
+    def _run(self, options: dict[str, Any], payload: Any, wanted: int | str | None, *, private: bool) -> int:
+        user = self.user(options)
+        workflow = self._workflow(options["workflow"], user)
+        version = self._version(workflow, wanted)
+        execution = start_execution(workflow, owner=user, input=payload, version=version)
+        if options["follow"]:
+            self.note(f"execution {execution.pk}")
+        try:
+            asyncio.run(self._wait(execution.pk, self._printer(options) if options["follow"] else None))
+        except KeyboardInterrupt:
+            return self._interrupted(execution, private=private)
+        execution = self._execution(str(execution.pk), user)
+        outcome = report.result(execution)
+        self.emit(outcome, lambda console: self._show(console, outcome))
+        return OK if execution.status == states.COMPLETED else FAILED
+
+    async def _wait(self, execution_id: UUID, show: Callable[[RecordingEvent], None] | None) -> None:
+        """Return when the execution has ended; give every event to ``show``, once and in order."""
+        async with Feed().watch(str(execution_id)) as watch:
+            last = 0
+            while True:
+                head = await read(report.head, execution_id)
+                if head is None:
+                    return
+                while show is not None and last < head.seq:
+                    page = await read(load_events, execution_id, last, PAGE_EVENTS)
+                    for event in page:
+                        show(event)
+                        last = event.seq
+                    if not page:
+                        break
+                if head.ended:
+                    return
+                await watch.wait(LOOK_SECONDS)
+                watch.take()
+                watch.resume()
+
+    def _interrupted(self, execution: Execution, *, private: bool) -> int:
+        """Offer to leave the execution running; without a person to ask, it is left."""
+        self.note("")
+        leave = True
+        if sys.stdin.isatty() and not private:
+            try:
+                leave = input(f"leave execution {execution.pk} running? [Y/n] ").strip().lower() not in ("n", "no")
+            except (EOFError, KeyboardInterrupt):
+                self.note("")
+        if leave and not private:
+            self.note(f"it goes on; see it: ./flow executions show {execution.pk}")
+            self.note(f"           stop it: ./flow executions cancel {execution.pk}")
+        elif cancel_execution(execution, by="the command line"):
+            self.note(f"execution {execution.pk} is being cancelled")
+        return INTERRUPTED
+
+    def _printer(self, options: dict[str, Any]) -> Callable[[RecordingEvent], None]:
+        console = self.error_console if options["json"] else self.console
+        styles = {"error": "red", "warning": "yellow", "debug": "dim"}
+
+        def show(event: RecordingEvent) -> None:
+            log = execution_log(event)
+            line = Text(f"{log['timestamp'][11:23]} ", style="dim")
+            line.append(f"{log['level']:<7} ", style=styles.get(log["level"], ""))
+            line.append(str(log["message"]), style=styles.get(log["level"], ""))
+            if log["duration_ms"]:
+                line.append(f" ({log['duration_ms']:,} ms)", style="dim")
+            console.print(line)
+
+        return show
+
+    # ------------------------------------------------------------------ list, show, cancel
+
+    def list_executions(self, options: dict[str, Any]) -> int:
+        """Print a page of executions."""
+        if options["limit"] < 1:
+            self.fail("--limit must be 1 or more", USAGE)
+        user = self.user(options)
+        rows = Execution.objects.visible_to(user)
+        if options["workflow"]:
+            rows = rows.filter(workflow=self._workflow(options["workflow"], user))
+        if options["status"]:
+            rows = rows.filter(status=options["status"])
+        page = report.for_summary(rows.order_by("-queued_at", "-pk"))[: options["limit"]]
+        summaries = [report.summary(execution) for execution in page]
+        self.emit(summaries, lambda console: self._show_list(console, summaries))
+        return OK
+
+    def show(self, options: dict[str, Any]) -> int:
+        """Print one execution."""
+        outcome = report.result(self._execution(options["execution"], self.user(options)))
+        self.emit(outcome, lambda console: self._show(console, outcome))
+        return OK
+
+    def cancel(self, options: dict[str, Any]) -> int:
+        """Ask one execution to stop."""
+        user = self.user(options)
+        execution = self._execution(options["execution"], user)
+        if not cancel_execution(execution, by=user.get_username()):
+            self.fail(f"execution {execution.pk} is {execution.status}; there is nothing to cancel")
+        execution.refresh_from_db(fields=("status",))
+        data = {"execution_id": str(execution.pk), "status": execution.status, "cancel_requested": True}
+        self.emit(data, lambda console: console.print(f"execution {execution.pk} is being cancelled"))
+        return OK
+
+    # ------------------------------------------------------------------ what the words on the command line mean
+
+    def _payload(self, text: str | None) -> dict[str, Any]:
+        if text is None:
+            return {}
+        source = "--input"
+        if text.startswith("@"):
+            source = text[1:]
+            try:
+                text = Path(source).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                self.fail(f"--input: the file {source} cannot be read: {error}", USAGE)
+        try:
+            value = json.loads(text)
+        except ValueError as error:
+            self.fail(f"{source} is not JSON: {error}", USAGE)
+        if not isinstance(value, dict):
+            self.fail(f'{source} must be a JSON object such as {{"limit": 3}}', USAGE)
+        return value
+
+    def _wanted_version(self, text: str | None) -> int | str | None:
+        if text is None or text == "draft":
+            return text
+        if not (text.isascii() and text.isdigit() and len(text) < 10):
+            self.fail(f'--version must be a number or "draft", not "{text}"', USAGE)
+        return int(text)
+
+    def _refuse_early(self, options: dict[str, Any]) -> None:
+        """Fail for an unknown user or workflow before a whole stack is started for nothing."""
+        try:
+            if not Workflow.objects.exists():
+                return
+        except DatabaseError:
+            return  # no tables yet: the stack makes them, and the example workflows
+        self._workflow(options["workflow"], self.user(options))
+
+    def _workflow(self, name: str, user: Any) -> Workflow:
+        visible = Workflow.objects.visible_to(user)
+        try:
+            found = visible.filter(pk=UUID(name)).first()
+        except ValueError:
+            found = None
+        if found is not None:
+            return found
+        named = list(visible.filter(name=name).select_related("owner")[:20])
+        own = [workflow for workflow in named if workflow.owner_id == user.pk]
+        if len(named) > 1 and not own:
+            which = ", ".join(f"{workflow.pk} ({workflow.owner})" for workflow in named)
+            self.fail(f'several users have a workflow "{name}"; name it by id: {which}')
+        if not named:
+            self.fail(f'there is no workflow "{name}"; see ./flow workflows list')
+        return (own or named)[0]
+
+    def _version(self, workflow: Workflow, wanted: int | str | None) -> WorkflowVersion | None:
+        if wanted is None:
+            return None
+        if wanted == "draft":
+            if workflow.draft is None:
+                raise StartRefused(f'workflow "{workflow.name}" has no saved version; save it first')
+            return workflow.draft
+        version = workflow.versions.filter(number=wanted).first()
+        if version is None:
+            numbers = ", ".join(str(number) for number in workflow.versions.values_list("number", flat=True)[:20])
+            self.fail(f'workflow "{workflow.name}" has no version {wanted}; it has: {numbers or "none"}')
+        return version
+
+    def _execution(self, text: str, user: Any) -> Execution:
+        try:
+            found = Execution.objects.visible_to(user).select_related("workflow", "version").get(pk=text)
+        except (Execution.DoesNotExist, ValidationError, ValueError):
+            self.fail(f'there is no execution "{text}"; see ./flow executions list')
+        return found
+
+    # ------------------------------------------------------------------ tables
+
+    def _show_list(self, console: Console, summaries: list[dict[str, Any]]) -> None:
+        if not summaries:
+            console.print("no executions; start one with ./flow executions run NAME")
+            return
+        table = Table(box=None, pad_edge=False)
+        for name in ("id", "workflow", "status", "trigger", "queued", "duration", "nodes", "error"):
+            table.add_column(name, no_wrap=name in ("id", "status"))
+        for item in summaries:
+            progress = item["progress"]
+            table.add_row(
+                item["id"],
+                f"{item['workflow_name']} v{item['version']}",
+                _status(item["status"]),
+                item["trigger"],
+                item["queued_at"][:19].replace("T", " "),
+                _duration(item["duration_ms"]),
+                f"{progress['done']}/{progress['total']}",
+                item["error"] or "",
+            )
+        console.print(table)
+
+    def _show(self, console: Console, outcome: dict[str, Any]) -> None:
+        head = Text(f"{outcome['workflow']} v{outcome['version']}  ")
+        head.append(_status(outcome["status"]))
+        head.append(f"  {_duration(outcome['duration_ms'])}  {outcome['credits']} credits", style="dim")
+        console.print(head)
+        if outcome["error"]:
+            place = f"{outcome['error_node']}: " if outcome["error_node"] else ""
+            console.print(Text(f"{place}{outcome['error']}", style="red"))
+        if outcome["nodes"]:
+            table = Table(box=None, pad_edge=False)
+            for name in ("node", "type", "status", "attempt", "duration", "error"):
+                table.add_column(name)
+            for item in outcome["nodes"]:
+                table.add_row(
+                    item["node_id"],
+                    item["type"],
+                    _status(item["status"]),
+                    str(item["attempt"]),
+                    _duration(item["duration_ms"]),
+                    item["error"] or "",
+                )
+            console.print(table)
+        for node_id, outputs in outcome["outputs"].items():
+            text = json.dumps(outputs, ensure_ascii=False)
+            console.print(Text(f"{node_id} → ", style="dim") + Text(text if len(text) <= 400 else f"{text[:400]}…"))
+        console.print(f"execution {outcome['execution_id']}")
+        if outcome["recording_id"]:
+            console.print(f"recording {outcome['recording_id']}")
+
+
+def _status(status: str) -> Text:
+    return Text(status.replace("_", " "), style=STYLES.get(status, ""))
+
+
+def _duration(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return "-"
+    if milliseconds < 1000:
+        return f"{milliseconds} ms"
+    return f"{milliseconds / 1000:.1f} s" if milliseconds < 60_000 else f"{milliseconds / 60_000:.1f} m"
