@@ -7,7 +7,17 @@
   - UnknownNodeType      no such node type is registered
   - CredentialError      a credential is missing, foreign or unreadable
   - TransitionError      a workflow cannot go from this status to that one
+    - ActivationRefused  it has errors; ``findings`` are all of them
+  - UnknownWorkflow      no workflow of this name or id that the user may see
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from workflows.validation import Finding
 
 
 class WorkflowError(Exception):
@@ -44,3 +54,15 @@ class CredentialError(WorkflowError):
 
 class TransitionError(WorkflowError):
     """A workflow cannot move from its status to the wanted one."""
+
+
+class ActivationRefused(TransitionError):
+    """A workflow has errors, so it is not activated (or imported). ``findings`` are the errors."""
+
+    def __init__(self, message: str, findings: Sequence[Finding]) -> None:
+        super().__init__(message)
+        self.findings = findings
+
+
+class UnknownWorkflow(WorkflowError):
+    """The user has no workflow of this name or id."""

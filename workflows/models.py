@@ -8,10 +8,8 @@ from typing import Any, Self
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
-from django.utils import timezone
 
 from workflows.definition import Definition, content_hash
-from workflows.errors import TransitionError
 
 
 class OwnedQuerySet(models.QuerySet[Any]):
@@ -84,37 +82,28 @@ class Workflow(models.Model):
         return self.draft
 
     def activate(self) -> None:
-        """Make the newest version the one that runs.
+        """Make the newest version the one that runs; see ``lifecycle.activate``."""
+        from workflows import lifecycle
 
-        Raises:
-            TransitionError: there is no version yet, or the workflow is archived.
-        """
-        if self.draft is None:
-            raise TransitionError(f'workflow "{self.name}" has no version to activate; save it first')
-        if self.status == self.Status.ARCHIVED:
-            raise TransitionError(f'workflow "{self.name}" is archived; it cannot be activated')
-        self.version = self.draft
-        self.status = self.Status.ACTIVE
-        self.save(update_fields=("version", "status", "updated_at"))
+        lifecycle.activate(self)
 
     def pause(self) -> None:
         """Stop scheduled and triggered starts; executions that run go on."""
-        self._move((self.Status.ACTIVE,), self.Status.PAUSED)
+        from workflows import lifecycle
+
+        lifecycle.pause(self)
 
     def resume(self) -> None:
         """Take starts again after ``pause``."""
-        self._move((self.Status.PAUSED,), self.Status.ACTIVE)
+        from workflows import lifecycle
+
+        lifecycle.resume(self)
 
     def archive(self) -> None:
         """Put the workflow away; its history stays readable."""
-        self._move((self.Status.DRAFT, self.Status.ACTIVE, self.Status.PAUSED), self.Status.ARCHIVED)
+        from workflows import lifecycle
 
-    def _move(self, sources: tuple[str, ...], target: str) -> None:
-        won = Workflow.objects.filter(pk=self.pk, status__in=sources).update(status=target, updated_at=timezone.now())
-        if not won:
-            self.refresh_from_db(fields=("status",))
-            raise TransitionError(f'workflow "{self.name}" is {self.status}; it cannot become {target}')
-        self.status = target
+        lifecycle.archive(self)
 
 
 class WorkflowVersion(models.Model):

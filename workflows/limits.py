@@ -1,0 +1,16 @@
+"""How large workflows may be in this installation."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from workflows.validation import Limits
+
+
+def limits() -> Limits:
+    """Return the limits that the settings give."""
+    return Limits(
+        nodes=settings.MAX_NODES,
+        timeout_s=settings.EXECUTION_DEADLINE_SECONDS,
+        minimum_interval_seconds=settings.MINIMUM_INTERVAL_SECONDS,
+    )
