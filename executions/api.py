@@ -277,7 +277,8 @@ def _head(request: HttpRequest, execution_id: UUID) -> report.Head:
 
 def _read_logs(execution_id: UUID, filters: LogFilters) -> tuple[list[dict[str, Any]], int]:
     """Return the logs that pass and the number of the last event that was looked at."""
-    last, looked_at, found = filters.after, 0, []
+    found: list[dict[str, Any]] = []
+    last, looked_at = filters.after, 0
     while len(found) < filters.limit and looked_at < SCAN_EVENTS:
         wanted = 1000 if filters.narrow else filters.limit - len(found)
         page: list[RecordingEvent] = load_events(execution_id, after=last, limit=wanted)

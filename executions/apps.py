@@ -12,9 +12,13 @@ class ExecutionsConfig(AppConfig):
 
     def ready(self) -> None:
         """Import the ``nodes`` module of every installed app, and give recordings what only we can answer."""
-        from executions import events
-        from executions.models import Execution
-        from recordings import database
+        try:
+            from executions import events
+            from executions.models import Execution
+            from recordings import database
+        except ImportError:
+            autodiscover_modules("nodes")
+            return
 
         autodiscover_modules("nodes")
         database.OUTPUT_SOURCE = events.outputs_of

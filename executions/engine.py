@@ -18,6 +18,8 @@ from uuid import UUID
 
 import msgspec
 from django.conf import settings
+from recordings.database import read_blob, save_blob
+from recordings.redaction import Redactor
 
 from executions import events, inputs, leases, runtime, states, store
 from executions.errors import NodeFailed, NodeInputError
@@ -27,9 +29,7 @@ from executions.models import BrowserSession, Execution, NodeRun
 from executions.planner import Header, Plan, PlannedNode, headers, plan
 from executions.runtime import Facts, Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened
 from executions.store import EventDraft, NodeEnd, NodeRow, PhaseRow, Transaction, now_us
-from recordings.database import read_blob, save_blob
 from recordings.events import RecordingEventType as Kind
-from recordings.redaction import Redactor
 from workflows import credentials
 from workflows.definition import Definition
 from workflows.models import WorkflowVersion
@@ -147,9 +147,9 @@ def load_results(context: Context, indexes: Iterable[int]) -> None:
 
 def _load_failures(context: Context, before: int) -> None:
     """Load the failed nodes of earlier phases, which decide the final status."""
-    rows = NodeRun.objects.filter(
-        execution_id=context.id, phase_index__lt=before, status=states.FAILED
-    ).values_list("node_index", "error", "error_code")
+    rows = NodeRun.objects.filter(execution_id=context.id, phase_index__lt=before, status=states.FAILED).values_list(
+        "node_index", "error", "error_code"
+    )
     for index, error, code in rows:
         _note_result(context, index, states.FAILED, None, error, code)
 
@@ -418,9 +418,14 @@ def _with_attempt(item: Ready, attempt: int) -> Ready:
 
 def _is_whole(context: Context, phase: int, count: int) -> bool:
     """Return whether ``count`` claimed nodes are all of the phase that is still open."""
-    return NodeRun.objects.filter(
-        execution_id=context.id, phase_index=phase, status__in=(states.QUEUED, states.RUNNING, states.RETRYING, states.WAITING)
-    ).count() == count
+    return (
+        NodeRun.objects.filter(
+            execution_id=context.id,
+            phase_index=phase,
+            status__in=(states.QUEUED, states.RUNNING, states.RETRYING, states.WAITING),
+        ).count()
+        == count
+    )
 
 
 # --------------------------------------------------------------------------- running a header
@@ -508,9 +513,7 @@ def _end(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd, 
     kind = Kind.NODE_ERROR if item.status == states.FAILED else Kind.NODE_SKIPPED
     if kind is Kind.NODE_SKIPPED:
         data["reason"] = "the execution was cancelled"
-    end = NodeEnd(
-        node.index, item.status, error=error, error_code=item.error_code, credits=cost, attempt=item.attempt
-    )
+    end = NodeEnd(node.index, item.status, error=error, error_code=item.error_code, credits=cost, attempt=item.attempt)
     return end, _node_event(kind, node, data, item.ended_us)
 
 
@@ -601,7 +604,10 @@ def _write_ends(
         left = store.count_ends(tx, context.id, work.phase, len(counted), failed, now)
         if left == 0:
             status = states.FAILED if failed else states.COMPLETED
-            kept = [*kept, _phase_event(Kind.PHASE_COMPLETE, work.phase, len(context.plan.phases[work.phase]), status=status)]
+            kept = [
+                *kept,
+                _phase_event(Kind.PHASE_COMPLETE, work.phase, len(context.plan.phases[work.phase]), status=status),
+            ]
     if not kept:
         return left, None, []
     base = store.bump(tx, context.id, events=len(kept), credits=sum(end.credits for end in counted))
@@ -742,13 +748,7 @@ def _finish(
 
 def insert_recording(tx: Transaction, context: Context, end: End, now: int) -> None:
     """Insert the recording of an execution that ends in this transaction; its counts come from its rows."""
-    execution = tx.id(context.id)
-    nodes, credits, count = tx.run(
-        f"SELECT (SELECT count(*) FROM {NodeRun._meta.db_table} n WHERE n.execution_id=e.id"
-        "   AND n.status IN ('completed','failed')), e.credits, e.seq"
-        f" FROM {Execution._meta.db_table} e WHERE e.id=?",
-        (execution,),
-    ).fetchone()
+    nodes, credits, count = store.totals(tx, context.id)
     store.insert_recording(
         tx,
         uuid.uuid4(),
@@ -800,17 +800,12 @@ def release(execution_id: UUID, session_boot: str = "") -> None:
 
 def request_cancel(execution_id: UUID, by: str, *, code: str = "", error: str = "") -> bool:
     """Ask an execution to stop; return whether it was still possible. ``code`` "deadline" ends it as failed."""
+
     def job(tx: Transaction) -> int | None:
-        table = Execution._meta.db_table
-        row = tx.run(
-            f"UPDATE {table} SET cancel_requested=?, error_code=?, error=?, seq=seq+1"
-            " WHERE id=? AND status IN ('queued','running','paused','waiting') AND NOT cancel_requested RETURNING seq",
-            (True, code, error, tx.id(execution_id)),
-        ).fetchone()
-        if row is None:
-            return None
-        store.insert_events(tx, execution_id, row[0] - 1, [draft])
-        return int(row[0]) - 1
+        base = store.mark_cancelled(tx, execution_id, code=code, error=error)
+        if base is not None:
+            store.insert_events(tx, execution_id, base, [draft])
+        return base
 
     draft = EventDraft(Kind.CANCEL_REQUESTED.value, now_us(), "", {"by": by, "error": error or None})
     base = store.committer.run(job, execution_id.hex)
@@ -834,12 +829,7 @@ def settle(execution_id: UUID) -> bool:
     drafts: list[EventDraft] = []
 
     def job(tx: Transaction) -> int | None:
-        held = tx.run(
-            f"SELECT count(*) FROM {NodeRun._meta.db_table} WHERE execution_id=? AND claim<>''"
-            " AND status IN ('running','retrying')",
-            (tx.id(execution_id),),
-        ).fetchone()[0]
-        if held:
+        if store.count_held(tx, execution_id):
             return None
         return _end_all(tx, context, drafts, End(status, reason or "cancelled", code or "cancelled"))
 
@@ -856,9 +846,7 @@ def _end_all(tx: Transaction, context: Context, drafts: list[EventDraft], end: E
     drafts.clear()
     now = now_us()
     by_id = {node.node.id: node for node in context.plan.nodes}
-    ended = store.end_open_nodes(
-        tx, context.id, status=states.CANCELLED, error=end.error, error_code=end.code, now=now
-    )
+    ended = store.end_open_nodes(tx, context.id, status=states.CANCELLED, error=end.error, error_code=end.code, now=now)
     for node_id in ended:
         data = {"reason": end.error, "status": states.CANCELLED}
         drafts.append(_node_event(Kind.NODE_SKIPPED, by_id[node_id], data, now))
@@ -893,7 +881,9 @@ def fail_lost(execution_id: UUID, phase: int, indexes: Sequence[int], *, error: 
         critical = sum(node.node.policy.on_error == "fail" for node in nodes)
         left = store.count_ends(tx, execution_id, phase, len(failed), critical, now)
         if left == 0:
-            drafts.append(_phase_event(Kind.PHASE_COMPLETE, phase, len(context.plan.phases[phase]), status=states.FAILED))
+            drafts.append(
+                _phase_event(Kind.PHASE_COMPLETE, phase, len(context.plan.phases[phase]), status=states.FAILED)
+            )
         base = store.bump(tx, execution_id, events=len(drafts))
         if base is not None:
             store.insert_events(tx, execution_id, base, drafts, context.depth)
@@ -906,7 +896,9 @@ def fail_lost(execution_id: UUID, phase: int, indexes: Sequence[int], *, error: 
     return _advance_after(context, phase, 0.0) if left == 0 else None
 
 
-def requeue(execution_id: UUID, phase: int, indexes: Sequence[int], claims: Sequence[str], reason: str) -> Dispatch | None:
+def requeue(
+    execution_id: UUID, phase: int, indexes: Sequence[int], claims: Sequence[str], reason: str
+) -> Dispatch | None:
     """Give node runs of a dead process to another one. Returns the messages to send, or None."""
     context = load(execution_id)
     if context is None:

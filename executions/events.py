@@ -12,11 +12,11 @@ from uuid import UUID
 
 import msgspec
 from channels.layers import get_channel_layer
+from recordings.database import iter_events, read_blob
 
 from executions import runtime, states
 from executions.models import NodeRun
 from executions.store import EventDraft
-from recordings.database import iter_events, read_blob
 from recordings.events import RecordingEvent, RecordingEventType, event_id, execution_log
 
 logger = logging.getLogger(__name__)
@@ -30,9 +30,7 @@ def group_name(execution_id: UUID | str) -> str:
     return f"execution.{UUID(str(execution_id)).hex}"
 
 
-def push(
-    execution_id: UUID, base: int, drafts: Sequence[EventDraft], status: str, depth: int = 0
-) -> None:
+def push(execution_id: UUID, base: int, drafts: Sequence[EventDraft], status: str, depth: int = 0) -> None:
     """Send events that were just committed with the numbers after ``base``; never waits, never raises.
 
     The message is only a hint: whoever misses it reads the rows.

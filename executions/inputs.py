@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from executions import states
 from executions.errors import NodeInputError
 from executions.planner import Plan, PlannedNode, Wire
 from workflows.errors import CredentialError, MissingValue, TemplateError
-from workflows.registry import DONE, EXECUTE, EXECUTE_CONDITION, Port
+from workflows.registry import DONE, EXECUTE, EXECUTE_CONDITION
 from workflows.templates import CREDENTIAL_KEY, Scope, output_value, render
 
 
@@ -68,10 +67,10 @@ def skip_reason(node: PlannedNode, sources: Sources) -> str:
 
 
 def resolve(node: PlannedNode, sources: Sources) -> dict[str, Any]:
-    """Return the inputs of ``node`` keyed by display name: stored values, then wires, rendered and coerced.
+    """Return the inputs of ``node`` keyed by display name: stored values (rendered), then wires, then defaults.
 
     Raises:
-        NodeInputError: a template has no value or a value is of the wrong kind.
+        NodeInputError: a template has no value, or a credential cannot be read.
     """
     scope = Scope(
         nodes=_Outputs(sources),
@@ -93,100 +92,9 @@ def resolve(node: PlannedNode, sources: Sources) -> dict[str, Any]:
         outputs = sources.results[wire.source].outputs or {}
         inputs[wire.input] = outputs.get(wire.output)
     for port in node.description.inputs:
-        value = inputs.get(port.name)
-        if value is None or (value == "" and port.type != "STRING"):
+        if inputs.get(port.name) is None and port.default is not None:
             inputs[port.name] = port.default
-        else:
-            inputs[port.name] = coerce(value, port, node.name)
     return inputs
-
-
-def coerce(value: Any, port: Port, node_name: str) -> Any:
-    """Return ``value`` as the type of ``port``.
-
-    Raises:
-        NodeInputError: naming node, input and the expected type.
-    """
-    try:
-        return _COERCIONS.get(port.type, _same)(value, port)
-    except (TypeError, ValueError) as error:
-        detail = str(error) if isinstance(error, _Refused) else f"{_short(value)} is not a {port.type}"
-        raise NodeInputError(f'input "{port.name}" of "{node_name}": {detail}') from error
-
-
-class _Refused(ValueError):
-    """A value was refused with a message of its own."""
-
-
-def _same(value: Any, port: Port) -> Any:
-    return value
-
-
-def _text(value: Any, port: Port) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool | dict | list):
-        return json.dumps(value, ensure_ascii=False)
-    return str(value)
-
-
-def _number(value: Any, port: Port) -> int | float:
-    if isinstance(value, bool):
-        raise ValueError(value)
-    number = value if isinstance(value, int | float) else float(value)
-    if isinstance(number, float) and number.is_integer():
-        number = int(number)
-    low, high = port.min, port.max
-    if (low is not None and number < low) or (high is not None and number > high):
-        bounds = f"at least {low:g}" if high is None else f"at most {high:g}" if low is None else f"from {low:g} to {high:g}"
-        raise _Refused(f"{number} is out of range; it must be {bounds}")
-    return number
-
-
-def _boolean(value: Any, port: Port) -> bool:
-    if isinstance(value, bool):
-        return value
-    text = str(value).strip().lower()
-    if text in ("true", "1", "yes", "on"):
-        return True
-    if text in ("false", "0", "no", "off", ""):
-        return False
-    raise ValueError(value)
-
-
-def _choice(value: Any, port: Port) -> str:
-    text = _text(value, port)
-    for option in port.options:
-        if option.lower() == text.strip().lower():
-            return option
-    if not port.options:
-        return text
-    return _open_choice(text, port)
-
-
-def _open_choice(text: str, port: Port) -> str:
-    if any(text.strip().lower() == alias.lower() for alias in port.aliases):
-        return text
-    raise _Refused(f"{_short(text)} is not one of {', '.join(port.options)}")
-
-
-def _list(value: Any, port: Port) -> list[Any]:
-    if isinstance(value, list):
-        return value
-    if isinstance(value, str):
-        value = json.loads(value)
-    if not isinstance(value, list):
-        raise ValueError(value)
-    return value
-
-
-_COERCIONS: dict[str, Callable[[Any, Port], Any]] = {
-    "STRING": _text,
-    "NUMBER": _number,
-    "BOOLEAN": _boolean,
-    "SELECT": _choice,
-    "LIST": _list,
-}
 
 
 def _secret(stored: Mapping[str, Any], sources: Sources) -> str:
@@ -268,8 +176,3 @@ class _Named(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._outputs)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

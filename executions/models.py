@@ -156,7 +156,9 @@ class NodeRun(models.Model):
     class Meta:
         ordering = ("execution", "phase_index", "node_index", "iteration")
         constraints = (
-            models.UniqueConstraint(fields=("execution", "node_index", "iteration"), name="node_run_once_per_iteration"),
+            models.UniqueConstraint(
+                fields=("execution", "node_index", "iteration"), name="node_run_once_per_iteration"
+            ),
         )
         indexes = (
             models.Index(
@@ -164,9 +166,7 @@ class NodeRun(models.Model):
                 name="node_run_leased",
                 condition=models.Q(status__in=(states.RUNNING, states.RETRYING)),
             ),
-            models.Index(
-                fields=("dispatched_at",), name="node_run_waiting", condition=models.Q(status=states.QUEUED)
-            ),
+            models.Index(fields=("dispatched_at",), name="node_run_waiting", condition=models.Q(status=states.QUEUED)),
         )
 
     def __str__(self) -> str:
@@ -235,7 +235,9 @@ class DeadLetter(models.Model):
     OPEN, REPLAYED, DISCARDED = "open", "replayed", "discarded"
 
     kind = models.CharField(max_length=16, choices=[(k, k.capitalize()) for k in ("start", "node", "schedule")])
-    execution = models.ForeignKey(Execution, null=True, blank=True, on_delete=models.CASCADE, related_name="dead_letters")
+    execution = models.ForeignKey(
+        Execution, null=True, blank=True, on_delete=models.CASCADE, related_name="dead_letters"
+    )
     node_id = models.CharField(max_length=200, blank=True, default="")
     payload = models.TextField(default="{}", help_text="What was to be done, JSON text.")
     error = models.TextField(blank=True, default="")

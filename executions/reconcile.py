@@ -153,9 +153,7 @@ def fail_lost_sessions() -> int:
         if not dead.setdefault(session.boot, leases.is_dead(session.boot)):
             continue
         count += 1
-        BrowserSession.objects.filter(pk=session.pk).update(
-            status=BrowserSession.LOST, closed_at=datetime.now(UTC)
-        )
+        BrowserSession.objects.filter(pk=session.pk).update(status=BrowserSession.LOST, closed_at=datetime.now(UTC))
         _kill_orphan(session)
         waiting = NodeRun.objects.filter(
             execution_id=session.execution_id, status=states.QUEUED, session=session.name
@@ -259,7 +257,7 @@ def _kill_orphan(session: BrowserSession) -> None:
     lease = WorkerLease.objects.filter(boot=session.boot).first()
     here = lease is None or lease.hostname == socket.gethostname()
     if here and session.chromium_pid and session.chromium_started:
-        kill_orphan(session.chromium_pid, session.chromium_started, Path(session.profile_dir))
+        kill_orphan(session.chromium_pid, session.chromium_started, session.profile_dir)
 
 
 def _patience(queue: str) -> int:

@@ -46,7 +46,7 @@ class Head:
         return {"done": self.done, "total": self.total}
 
 
-def with_progress(executions: QuerySet[Execution]) -> QuerySet[Execution]:
+def with_progress(executions: QuerySet[Execution]) -> QuerySet[Any]:
     """Return ``executions`` with ``done``, the number of node runs that have ended, on every row."""
     ended = (
         NodeRun.objects.filter(execution=OuterRef("pk"), status__in=states.TERMINAL)
@@ -58,7 +58,7 @@ def with_progress(executions: QuerySet[Execution]) -> QuerySet[Execution]:
     return executions.annotate(done=Coalesce(Subquery(ended, output_field=IntegerField()), 0))
 
 
-def for_summary(executions: QuerySet[Execution]) -> QuerySet[Execution]:
+def for_summary(executions: QuerySet[Execution]) -> QuerySet[Any]:
     """Return ``executions`` with all that ``summary`` reads, in one query."""
     return with_progress(executions).select_related("workflow", "version").defer("version__definition", "input")
 

@@ -225,7 +225,11 @@ async def _run_chain(facts: Facts, chain: Sequence[Ready], inbox: queue.SimpleQu
         except BaseException as error:
             logger.exception("node %s of execution %s broke the runtime", node.planned.node.id, facts.execution_id)
             now = now_us()
-            inbox.put(Finished(node.planned.index, states.FAILED, node.attempt, now, now, error=repr(error), error_code="internal"))
+            inbox.put(
+                Finished(
+                    node.planned.index, states.FAILED, node.attempt, now, now, error=repr(error), error_code="internal"
+                )
+            )
 
 
 async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> bool:
@@ -367,7 +371,9 @@ class NodeEnvironment:
         if page is not None:
             return page
         if self._facts.session_known:
-            raise SessionLost(f'the browser of this execution is gone; "{self._planned.name}" cannot go on with its page')
+            raise SessionLost(
+                f'the browser of this execution is gone; "{self._planned.name}" cannot go on with its page'
+            )
         raise NodeInputError(f'"{self._planned.name}" needs a browser; run a launch node before it')
 
     async def launch(self, **options: Any) -> Any:
@@ -399,7 +405,9 @@ class NodeEnvironment:
         self._note(Kind.ARTIFACT.value, data, content, content_type)
         return sha256
 
-    def _note(self, event_type: str, data: dict[str, Any], content: bytes | None = None, content_type: str = "") -> None:
+    def _note(
+        self, event_type: str, data: dict[str, Any], content: bytes | None = None, content_type: str = ""
+    ) -> None:
         if not self._open:
             return
         planned = self._planned
@@ -442,9 +450,9 @@ def browser_host() -> BrowserHost:
     if _host is None:
         _host = BrowserHost(
             find_chromium(settings.CHROMIUM),
-            slots=settings.BROWSER_SLOTS,
+            settings.BROWSER_SLOTS,
             policy=egress_policy(),
-            profile_root=Path(settings.DATA_DIR) / "browsers",
+            directory=Path(settings.DATA_DIR) / "browsers",
         )
     return _host
 
@@ -469,10 +477,9 @@ async def _close(host: BrowserHost, name: str) -> None:
 
 
 def _shut_down_if_idle(host: BrowserHost) -> None:
-    if not host.sessions():
-        task = asyncio.get_running_loop().create_task(host.shutdown_if_idle(BROWSER_IDLE_SECONDS))
-        _background.add(task)
-        task.add_done_callback(_background.discard)
+    task = asyncio.get_running_loop().create_task(host.rest())
+    _background.add(task)
+    task.add_done_callback(_background.discard)
 
 
 _background: set[asyncio.Task[Any]] = set()

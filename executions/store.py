@@ -469,7 +469,9 @@ def requeue_nodes(tx: Transaction, execution_id: UUID, indexes: Iterable[int], *
     return [row[0] for row in cursor.fetchall()]
 
 
-def end_open_nodes(tx: Transaction, execution_id: UUID, *, status: str, error: str, error_code: str, now: int) -> list[str]:
+def end_open_nodes(
+    tx: Transaction, execution_id: UUID, *, status: str, error: str, error_code: str, now: int
+) -> list[str]:
     """End every node run of an execution that has not ended, and its open phase; return their node ids."""
     cursor = tx.run(
         f"UPDATE {_NODE_RUN} SET status=?, error=?, error_code=?, finished_at=?, lease_until=0, claim=''"
@@ -485,7 +487,9 @@ def end_open_nodes(tx: Transaction, execution_id: UUID, *, status: str, error: s
     return ids
 
 
-def fail_nodes(tx: Transaction, execution_id: UUID, phase: int, indexes: Sequence[int], *, error: str, error_code: str, now: int) -> list[int]:
+def fail_nodes(
+    tx: Transaction, execution_id: UUID, phase: int, indexes: Sequence[int], *, error: str, error_code: str, now: int
+) -> list[int]:
     """Fail node runs that are not held by a live claim and return the indexes that counted."""
     cursor = tx.run(
         f"UPDATE {_NODE_RUN} SET status='failed', error=?, error_code=?, finished_at=?, lease_until=0, claim=''"
@@ -494,12 +498,6 @@ def fail_nodes(tx: Transaction, execution_id: UUID, phase: int, indexes: Sequenc
         (error, error_code, tx.time(now), tx.id(execution_id), phase, *indexes),
     )
     return [row[0] for row in cursor.fetchall()]
-
-
-def open_phase_count(tx: Transaction, execution_id: UUID, phase: int) -> int | None:
-    """Return how many nodes of a phase have not ended; None without such a phase."""
-    row = tx.run(f'SELECT open FROM {_PHASE} WHERE execution_id=? AND "index"=?', (tx.id(execution_id), phase)).fetchone()
-    return None if row is None else int(row[0])
 
 
 def touch_dispatched(tx: Transaction, execution_id: UUID, indexes: Sequence[int]) -> None:
@@ -525,8 +523,7 @@ def insert_recording(tx: Transaction, recording_id: UUID, values: dict[str, Any]
         else:
             row.append(value)
     tx.run(
-        f"INSERT INTO {_RECORDING}({','.join(columns)}) VALUES({marks(columns)})"
-        " ON CONFLICT(execution_id) DO NOTHING",
+        f"INSERT INTO {_RECORDING}({','.join(columns)}) VALUES({marks(columns)}) ON CONFLICT(execution_id) DO NOTHING",
         row,
     )
 
@@ -540,3 +537,34 @@ def renew_leases(tx: Transaction, claims: Sequence[str], lease_us: int) -> int:
             (lease_us, *claims),
         ).rowcount
     )
+
+
+def mark_cancelled(tx: Transaction, execution_id: UUID, *, code: str, error: str) -> int | None:
+    """Note that an execution is to stop and reserve one event; None when it has ended or was asked before."""
+    return _number(
+        tx.run(
+            f"UPDATE {_EXECUTION} SET cancel_requested=?, error_code=?, error=?, seq=seq+1 WHERE id=?"
+            " AND status IN ('queued','running','paused','waiting') AND NOT cancel_requested RETURNING seq",
+            (True, code, error, tx.id(execution_id)),
+        ),
+        1,
+    )
+
+
+def count_held(tx: Transaction, execution_id: UUID) -> int:
+    """Return how many node runs of an execution are in the hands of a process."""
+    cursor = tx.run(
+        f"SELECT count(*) FROM {_NODE_RUN} WHERE execution_id=? AND claim<>'' AND status IN ('running','retrying')",
+        (tx.id(execution_id),),
+    )
+    return int(cursor.fetchone()[0])
+
+
+def totals(tx: Transaction, execution_id: UUID) -> tuple[int, int, int]:
+    """Return how many node runs ended (completed or failed), the credits and the number of events."""
+    row = tx.run(
+        f"SELECT (SELECT count(*) FROM {_NODE_RUN} n WHERE n.execution_id=e.id AND n.status IN ('completed','failed')),"
+        f" e.credits, e.seq FROM {_EXECUTION} e WHERE e.id=?",
+        (tx.id(execution_id),),
+    ).fetchone()
+    return int(row[0]), int(row[1]), int(row[2])

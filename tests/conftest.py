@@ -1,0 +1,203 @@
+"""People, workflows and real processes that tests share."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.db import connection
+
+from tests.environment import HOME, ROOT
+
+WORKER = (
+    "-m", "celery", "-A", "flowbuilder", "worker", "--pool=threads", "-c", "8", "-Q", "control,default,browser",
+    "-l", "INFO", "--without-gossip", "--without-mingle",
+)  # fmt: skip
+BEAT = ("-m", "celery", "-A", "flowbuilder", "beat", "-l", "INFO")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run the tests that take minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="runs with --slow"))
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings() -> None:
+    """Keep the test database in a file, so that worker processes see it."""
+    if connection.vendor == "sqlite":
+        settings.DATABASES["default"]["TEST"]["NAME"] = str(HOME / "test.sqlite3")
+
+
+@pytest.fixture
+def alice(django_user_model: Any) -> Any:
+    """The owner of everything; a superuser."""
+    return django_user_model.objects.create_superuser("alice", "alice@example.com", "alice-password")
+
+
+@pytest.fixture
+def bob(django_user_model: Any) -> Any:
+    """Somebody else, with access to the admin."""
+    return django_user_model.objects.create_user("bob", "bob@example.com", "bob-password", is_staff=True)
+
+
+@pytest.fixture
+def make_workflow(alice: Any) -> Callable[..., Any]:
+    """Return a function that stores an active workflow: ``make_workflow(definition, name=..., owner=...)``."""
+    from workflows.models import Workflow
+
+    def make(definition: dict[str, Any], name: str = "test", owner: Any = None, **fields: Any) -> Any:
+        workflow = Workflow.objects.create(owner=owner or alice, name=name, **fields)
+        workflow.save_version(definition, author=owner or alice)
+        workflow.version, workflow.status = workflow.draft, Workflow.Status.ACTIVE
+        workflow.save()
+        return workflow
+
+    return make
+
+
+def node(node_id: str, node_type: str, /, policy: dict[str, Any] | None = None, **inputs: Any) -> dict[str, Any]:
+    """Return the JSON of a node; underscores in input names stand for blanks."""
+    named = {key.replace("_", " "): value for key, value in inputs.items()}
+    return {"id": node_id, "type": node_type, "position": {"x": 0, "y": 0}, "data": {"inputs": named, **(policy or {})}}
+
+
+def wire(source: str, output: str, target: str, taken: str) -> dict[str, Any]:
+    """Return the JSON of an edge."""
+    return {
+        "id": f"{source}.{output}-{target}.{taken}", "source": source, "target": target,
+        "sourceHandle": output, "targetHandle": taken,
+    }  # fmt: skip
+
+
+def graph(nodes: list[dict[str, Any]], *edges: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON of a workflow."""
+    return {"nodes": nodes, "edges": list(edges)}
+
+
+def test_environment() -> dict[str, str]:
+    """Return the environment in which processes of this test run see its database and Redis."""
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    if connection.vendor == "sqlite":
+        env["DATABASE_URL"] = f"sqlite:///{connection.settings_dict['NAME']}"
+    else:
+        parts = connection.settings_dict
+        env["DATABASE_URL"] = f"postgres://{parts['USER']}@/{parts['NAME']}?host={parts['OPTIONS']['host']}"
+    return env
+
+
+test_environment.__test__ = False  # type: ignore[attr-defined]
+
+
+class Processes:
+    """Real processes of the product on the test database, ended at the end of the test."""
+
+    def __init__(self, log_dir: Path) -> None:
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._log_dir = log_dir
+
+    def start(self, *arguments: str, **env: str) -> subprocess.Popen[bytes]:
+        """Start ``python arguments`` with extra environment variables."""
+        with (self._log_dir / f"{len(self._children)}.log").open("wb") as log:
+            child = subprocess.Popen(
+                [sys.executable, *arguments], env={**test_environment(), **env}, cwd=ROOT, stdout=log, stderr=log
+            )
+        self._children.append(child)
+        return child
+
+    def worker(self, **env: str) -> subprocess.Popen[bytes]:
+        """Start a worker and return it once it has written its lease."""
+        from executions.models import WorkerLease
+
+        child = self.start(*WORKER, **env)
+        wait_for(lambda: WorkerLease.objects.filter(pid=child.pid).exists(), 30, "the worker's lease", self.logs)
+        return child
+
+    def beat(self, **env: str) -> subprocess.Popen[bytes]:
+        """Start a beat."""
+        return self.start(*BEAT, "--schedule", str(self._log_dir / "beat"), "--pidfile=", **env)
+
+    def logs(self) -> str:
+        """Return what the processes wrote."""
+        return "\n".join(
+            f"--- {path.name}\n{path.read_text(errors='replace')[-6000:]}"
+            for path in sorted(self._log_dir.glob("*.log"))
+        )
+
+    def stop(self) -> None:
+        """End what still runs."""
+        for child in self._children:
+            if child.poll() is None:
+                child.send_signal(signal.SIGTERM)
+        for child in self._children:
+            try:
+                child.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+
+@pytest.fixture
+def processes(transactional_db: None, tmp_path: Path) -> Iterator[Processes]:
+    """Return a starter of real workers and beats; the broker is emptied before and after."""
+    flush_redis()
+    found = Processes(tmp_path)
+    yield found
+    found.stop()
+    flush_redis()
+
+
+def flush_redis() -> None:
+    """Empty the Redis of this run."""
+    import redis
+
+    client = redis.Redis.from_url(settings.REDIS_URL)
+    client.flushall()
+    client.close()
+
+
+def wait_for(check: Callable[[], Any], seconds: float, what: str, detail: Callable[[], str] = lambda: "") -> Any:
+    """Return the first true answer of ``check``; fail with ``what`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        answer = check()
+        if answer:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not come within {seconds} s\n{detail()}")
+
+
+def wait_until_ended(execution: Any, seconds: float = 30, detail: Callable[[], str] = lambda: "") -> Any:
+    """Return the execution once it has ended."""
+
+    def ended() -> bool:
+        execution.refresh_from_db()
+        return bool(execution.is_terminal)
+
+    wait_for(ended, seconds, f"the end of execution {execution.pk} ({execution.status})", detail)
+    return execution
+
+
+def statuses(execution: Any) -> dict[str, str]:
+    """Return the status of every node run by node id."""
+    return dict(execution.node_runs.values_list("node_id", "status"))
+
+
+def outputs(execution: Any, node_id: str) -> Any:
+    """Return the outputs of a node run."""
+    return json.loads(execution.node_runs.get(node_id=node_id).outputs)
