@@ -1,11 +1,143 @@
-"""The admin site: dashboard, monitor and the pages of the apps."""
+"""The admin site: navigation, dashboard and monitor, around the pages that the apps bring."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
 
 from django.contrib.admin import AdminSite
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, URLResolver, path
+from django.utils import timezone
+
+OTHER = "More"
+"""Navigation group of models that no group names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A heading of the navigation. ``models`` are (``app.model``, icon, name or "" for the model's own)."""
+
+    name: str
+    models: tuple[tuple[str, str, str], ...]
+    folded: bool = False
+
+
+NAVIGATION = (
+    Group(
+        "Build",
+        (
+            ("workflows.workflow", "workflow", ""),
+            ("workflows.credential", "key", ""),
+            ("workflows.workflowversion", "version", "Versions"),
+        ),
+    ),
+    Group(
+        "Run",
+        (
+            ("executions.execution", "execution", ""),
+            ("recordings.recording", "recording", ""),
+            ("executions.deadletter", "letter", ""),
+        ),
+    ),
+    Group(
+        "Engine",
+        (
+            ("executions.phase", "phase", ""),
+            ("executions.noderun", "node", "Node runs"),
+            ("executions.browsersession", "browser", "Browser sessions"),
+            ("executions.workerlease", "worker", "Workers"),
+            ("recordings.event", "event", ""),
+            ("recordings.blob", "blob", ""),
+            ("recordings.storedfile", "blob", "Stored files"),
+        ),
+        folded=True,
+    ),
+    Group(
+        "System",
+        (
+            ("django_celery_beat.periodictask", "clock", "Periodic tasks"),
+            ("django_celery_beat.crontabschedule", "calendar", "Crontabs"),
+            ("django_celery_beat.intervalschedule", "calendar", "Intervals"),
+            ("django_celery_beat.clockedschedule", "calendar", "Clocked"),
+            ("django_celery_beat.solarschedule", "sun", "Solar events"),
+            ("auth.user", "user", ""),
+            ("auth.group", "group", ""),
+        ),
+        folded=True,
+    ),
+)
 
 
 class FlowBuilderSite(AdminSite):
-    """Django's admin under our name."""
+    """Django's admin with our navigation, a dashboard as its index, and the monitor."""
 
     site_header = "Flow Builder"
     site_title = "Flow Builder"
     index_title = "Dashboard"
+    site_url = None  # type: ignore[assignment]  # there is no other site to view
+    enable_nav_sidebar = False
+    index_template = "admin/dashboard.html"
+
+    def get_urls(self) -> list[URLPattern | URLResolver]:
+        """Return the addresses of the site; ours come first."""
+        own: list[URLPattern | URLResolver] = [
+            path("monitoring/", self.admin_view(self.monitoring), name="monitoring"),
+        ]
+        return own + super().get_urls()
+
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+        """Return the models that the user may see, in the groups of ``NAVIGATION``; of one app, as Django does."""
+        if app_label is not None:
+            return super().get_app_list(request, app_label)
+        by_name = {
+            f"{app['app_label']}.{model['object_name'].lower()}": model
+            for app in super().get_app_list(request)
+            for model in app["models"]
+        }
+        groups = [_group(group, by_name, request.path) for group in NAVIGATION]
+        if by_name:
+            rest = tuple((name, "more", "") for name in by_name)
+            groups.append(_group(Group(OTHER, rest, folded=True), by_name, request.path))
+        return [group for group in groups if group["models"]]
+
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show what happened, what runs and what comes next. The number of queries is fixed."""
+        from flowbuilder.dashboard import dashboard
+
+        return super().index(request, {**(extra_context or {}), **dashboard(request.user, timezone.now())})
+
+    def monitoring(self, request: HttpRequest) -> HttpResponse:
+        """Show the executions that run and the newest ones, live."""
+        context = {
+            **self.each_context(request),
+            "title": "Monitor",
+            "props": {
+                "api": "/api/v1",
+                "ws": "/ws",
+                "execution_id": None,
+                "execution_url": "/admin/executions/execution/{id}/change/",
+                "workflow_id": request.GET.get("workflow"),
+            },
+        }
+        return TemplateResponse(request, "admin/monitoring.html", context)
+
+
+def _group(group: Group, by_name: dict[str, Any], current: str) -> dict[str, Any]:
+    """Return ``group`` in the form of Django's app list, taking its models out of ``by_name``."""
+    models = []
+    for key, icon, name in group.models:
+        model = by_name.pop(key, None)
+        if model is not None and model["admin_url"]:
+            here = current.startswith(model["admin_url"])
+            models.append({**model, "icon": icon, "name": name or model["name"], "current": here})
+    return {
+        "name": group.name,
+        "app_label": group.name.lower(),
+        "app_url": "",
+        "has_module_perms": True,
+        "models": models,
+        "folded": group.folded,
+        "current": any(model["current"] for model in models),
+    }

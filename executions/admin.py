@@ -1,0 +1,616 @@
+"""Admin pages of executions and of what runs them. Adds Run to the pages of workflows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.admin.views.main import ChangeList
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.defaultfilters import filesizeformat
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from executions import states
+from executions.errors import ExecutionError
+from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Phase, WorkerLease
+from recordings.models import Event, Recording
+from workflows import admin as workflow_pages
+from workflows.admin import EMPTY, DateFilter, ReadOnlyAdmin, WorkflowFilter, button, duration, moment, status_pill
+from workflows.errors import WorkflowError
+from workflows.models import Workflow, WorkflowVersion
+from workflows.registry import NODE_REGISTRY
+
+NODE_RUNS_SHOWN = 200
+WORKER_SILENT_SECONDS = 20
+
+
+def execution_url(execution: Execution) -> str:
+    """Return the address of the page of ``execution``."""
+    return reverse("admin:executions_execution_change", args=(execution.pk,))
+
+
+def node_names(definition: Any) -> dict[str, str]:
+    """Return what people call each node of a stored definition: its label, else the label of its type."""
+    nodes = definition.get("nodes") if isinstance(definition, dict) else None
+    names = {}
+    for node in nodes or ():
+        data = node.get("data") or {}
+        executor = NODE_REGISTRY.get(str(node.get("type")))
+        names[str(node.get("id"))] = str(
+            data.get("label") or (executor.description.label if executor else node.get("id"))
+        )
+    return names
+
+
+def attach_node_names(executions: Sequence[Execution]) -> None:
+    """Set ``error_node_name`` on each execution: what people call the node that failed. At most one query."""
+    failed = {execution.version_id for execution in executions if execution.error_node}
+    rows = WorkflowVersion.objects.filter(pk__in=failed).values_list("pk", "definition") if failed else ()
+    names = {pk: node_names(definition) for pk, definition in rows}
+    for execution in executions:
+        known = names.get(execution.version_id, {})
+        execution.error_node_name = known.get(execution.error_node, execution.error_node)
+
+
+def cause(execution: Execution) -> SafeString | str:
+    """Return the failed node and the first line of why, or an empty mark."""
+    if not execution.error and not execution.error_node:
+        return EMPTY
+    line = execution.error.strip().partition("\n")[0] or execution.error_code
+    name = getattr(execution, "error_node_name", execution.error_node)
+    if name:
+        return format_html('<span class="fb-cause" title="{1}"><b>{0}</b>: {1}</span>', name, line)
+    return format_html('<span class="fb-cause" title="{0}">{0}</span>', line)
+
+
+def run_workflow(request: HttpRequest, workflow: Workflow) -> Execution | None:
+    """Start ``workflow`` for the user and say so; return None when it is refused, with the reason as a message.
+
+    An active workflow runs its active version; any other runs the version that it would run, as a test.
+    """
+    from executions.triggers import start_execution
+
+    active = workflow.status == Workflow.Status.ACTIVE
+    version = None if active else workflow.version or workflow.draft
+    if version is None and not active:
+        messages.error(
+            request, f'Workflow "{workflow.name}" has no version yet: open the builder, add a node and save.'
+        )
+        return None
+    try:
+        execution = start_execution(
+            workflow, owner=request.user, trigger="manual" if active else "test", version=version
+        )
+    except (ExecutionError, WorkflowError) as error:
+        messages.error(request, f'"{workflow.name}" was not started: {error}')
+        return None
+    text = 'Started "{}" v{}: <a href="{}">execution {}</a>.'
+    number = (version or workflow.version).number
+    messages.success(request, format_html(text, workflow.name, number, execution_url(execution), str(execution.pk)[:8]))
+    return execution
+
+
+# ------------------------------------------------------------------ workflows can be run from here up
+admin.site.unregister(Workflow)
+
+
+@admin.register(Workflow)
+class WorkflowAdmin(workflow_pages.WorkflowAdmin):
+    """The pages of workflows, with Run and the last execution."""
+
+    list_display = ("name", "status_pill", "schedule_text", "next_run", "last_execution", "version_text", "row_actions")
+    actions = ("run", *workflow_pages.WorkflowAdmin.actions)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Workflow]:
+        """Add the newest execution to each row."""
+        last = Execution.objects.filter(workflow=OuterRef("pk")).order_by("-queued_at")
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                last_status=Subquery(last.values("status")[:1]),
+                last_id=Subquery(last.values("pk")[:1]),
+                last_at=Subquery(last.values("queued_at")[:1]),
+            )
+        )
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address that starts a workflow."""
+        view = self.admin_site.admin_view
+        return [path("<uuid:pk>/run/", view(self.run_one), name="workflows_workflow_run"), *super().get_urls()]
+
+    @admin.display(description="Last execution", ordering="last_at")
+    def last_execution(self, workflow: Any) -> SafeString | str:
+        """Show how the newest execution went, and when it was."""
+        if workflow.last_id is None:
+            return EMPTY
+        url = reverse("admin:executions_execution_change", args=(workflow.last_id,))
+        pill = status_pill(workflow.last_status, states_word(workflow.last_status))
+        return format_html('<a href="{}">{}</a><span class="fb-second">{}</span>', url, pill, moment(workflow.last_at))
+
+    def row_buttons(self, workflow: Workflow) -> SafeString:
+        """Put Run before the other buttons."""
+        if workflow.status == Workflow.Status.ARCHIVED or workflow.draft_id is None:
+            return super().row_buttons(workflow)
+        run = button(reverse("admin:workflows_workflow_run", args=(workflow.pk,)), "Run", icon="play", post=True)
+        return format_html("{}{}", run, super().row_buttons(workflow))
+
+    def page_buttons(self, workflow: Workflow) -> list[SafeString]:
+        """Put Run and the executions before the other buttons."""
+        listed = f"{reverse('admin:executions_execution_changelist')}?workflow={workflow.pk}"
+        buttons = [button(listed, "Executions", icon="execution", css="")]
+        if workflow.status != Workflow.Status.ARCHIVED and workflow.draft_id is not None:
+            url = reverse("admin:workflows_workflow_run", args=(workflow.pk,))
+            buttons.append(button(url, "Run", icon="play", post=True, css=""))
+        return buttons + super().page_buttons(workflow)
+
+    @admin.action(description="Run", permissions=("change",))
+    def run(self, request: HttpRequest, queryset: QuerySet[Workflow]) -> None:
+        """Start each workflow once."""
+        for workflow in queryset:
+            run_workflow(request, workflow)
+
+    def run_one(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        """Start one workflow and open its execution; when refused go back to its page."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        workflow = self.visible(request, pk)
+        execution = run_workflow(request, workflow)
+        if execution is None:
+            return HttpResponseRedirect(reverse("admin:workflows_workflow_change", args=(workflow.pk,)))
+        return HttpResponseRedirect(execution_url(execution))
+
+
+def states_word(status: str) -> str:
+    """Return what people read for ``status``."""
+    return "Pending" if status == states.QUEUED else status.replace("_", " ").capitalize()
+
+
+def trigger_word(trigger: str) -> str:
+    """Return what people read for ``trigger``."""
+    return {"api": "API", "one_time": "One-time"}.get(trigger, trigger.replace("_", " ").capitalize())
+
+
+# ------------------------------------------------------------------ executions
+class ExecutionList(ChangeList):
+    """The list of executions, which names the failed nodes of the page by one query."""
+
+    def get_results(self, request: HttpRequest) -> None:
+        """Fetch the rows of the page and the names of their failed nodes."""
+        super().get_results(request)
+        self.result_list = list(self.result_list)
+        attach_node_names(self.result_list)
+
+
+@admin.register(Execution)
+class ExecutionAdmin(ReadOnlyAdmin):
+    """List of executions; the page of one is its monitor."""
+
+    list_display = (
+        "workflow_name",
+        "status_pill",
+        "cause",
+        "trigger_text",
+        "version_text",
+        "started",
+        "length",
+        "credits",
+    )
+    list_filter = ("status", WorkflowFilter, "trigger", ("queued_at", DateFilter))
+    search_fields = ("workflow__name", "error", "error_node", "id")
+    actions = ("cancel",)
+    ordering = ("-queued_at",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
+        """Return the visible executions without graphs and payloads."""
+        rows = super().get_queryset(request).select_related("workflow", "version", "owner")
+        return rows.defer("version__definition", "input", "workflow__settings", "workflow__description")
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type:
+        """Use the list that names failed nodes."""
+        return ExecutionList
+
+    def get_list_display(self, request: HttpRequest) -> list[str]:
+        """Superusers also see whose execution it is."""
+        columns = list(super().get_list_display(request))
+        return ["workflow_and_owner", *columns[1:]] if request.user.is_superuser else columns
+
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        """Who sees an execution may stop it."""
+        return self.has_view_permission(request)
+
+    @admin.display(description="Workflow", ordering="workflow__name")
+    def workflow_name(self, execution: Execution) -> SafeString:
+        """Show the workflow and the start of the id."""
+        return format_html(
+            '{}<span class="fb-second fb-mono">{}</span>', execution.workflow.name, str(execution.pk)[:8]
+        )
+
+    @admin.display(description="Workflow", ordering="workflow__name")
+    def workflow_and_owner(self, execution: Execution) -> SafeString:
+        """Show the workflow, the start of the id, and whose it is."""
+        return format_html(
+            '{}<span class="fb-second"><span class="fb-mono">{}</span> · {}</span>',
+            execution.workflow.name,
+            str(execution.pk)[:8],
+            execution.owner.get_username(),
+        )
+
+    @admin.display(description="Status", ordering="status")
+    def status_pill(self, execution: Execution) -> SafeString:
+        """Show the status."""
+        return status_pill(execution.status, states_word(execution.status))
+
+    @admin.display(description="Failed node and cause", ordering="error_node")
+    def cause(self, execution: Execution) -> SafeString | str:
+        """Show the failed node and why, in one line."""
+        return cause(execution)
+
+    @admin.display(description="Trigger", ordering="trigger")
+    def trigger_text(self, execution: Execution) -> str:
+        """Show why it started."""
+        return trigger_word(execution.trigger)
+
+    @admin.display(description="Version", ordering="version__number")
+    def version_text(self, execution: Execution) -> str:
+        """Show the number of the version."""
+        return f"v{execution.version.number}"
+
+    @admin.display(description="Started", ordering="queued_at")
+    def started(self, execution: Execution) -> SafeString | str:
+        """Show when it was queued."""
+        return moment(execution.queued_at)
+
+    @admin.display(description="Duration")
+    def length(self, execution: Execution) -> SafeString:
+        """Show how long it took, from queued to its end."""
+        return format_html('<span class="fb-number">{}</span>', duration(execution.duration_ms))
+
+    @admin.action(description="Cancel", permissions=("cancel",))
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Execution]) -> None:
+        """Ask each execution to stop."""
+        from executions.triggers import cancel_execution
+
+        asked, ended = 0, 0
+        for execution in queryset:
+            if not execution.is_terminal and cancel_execution(execution, by=request.user.get_username()):
+                asked += 1
+            else:
+                ended += 1
+        if asked:
+            self.message_user(request, f"{_count(asked, 'execution')} will stop within seconds.", messages.SUCCESS)
+        if ended:
+            self.message_user(request, f"{_count(ended, 'execution')} had already ended.", messages.WARNING)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address that cancels one execution."""
+        view = self.admin_site.admin_view
+        return [
+            path("<uuid:pk>/cancel/", view(self.cancel_one), name="executions_execution_cancel"),
+            *super().get_urls(),
+        ]
+
+    def cancel_one(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        """Ask one execution to stop and show its page again."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        chosen = self.get_queryset(request).filter(pk=pk)
+        execution = chosen.first()
+        if execution is None:
+            raise Http404("there is no such execution")
+        self.cancel(request, chosen)
+        return HttpResponseRedirect(execution_url(execution))
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show one execution: the live monitor, then its rows."""
+        execution: Execution | None = self.get_object(request, object_id)
+        if execution is None:
+            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+        definition = (
+            WorkflowVersion.objects.filter(pk=execution.version_id).values_list("definition", flat=True).first()
+        )
+        names = node_names(definition)
+        execution.error_node_name = names.get(execution.error_node, execution.error_node)
+        recording = Recording.objects.filter(execution_id=execution.pk).first()
+        runs = execution.node_runs.defer("outputs").order_by("phase_index", "node_index", "iteration")
+        shown = list(runs[: NODE_RUNS_SHOWN + 1])
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{execution.workflow.name} {str(execution.pk)[:8]}",
+            "opts": self.opts,
+            "execution": execution,
+            "short_id": str(execution.pk)[:8],
+            "status": status_pill(execution.status, states_word(execution.status)),
+            "facts": self._facts(execution),
+            "phases": [self._phase(phase) for phase in execution.phases.order_by("index")],
+            "node_runs": [_node_run(run, names) for run in shown[:NODE_RUNS_SHOWN]],
+            "more_node_runs": len(shown) > NODE_RUNS_SHOWN,
+            "artifacts": artifacts(execution, recording, names),
+            "recording": recording,
+            "input": _pretty(Execution.objects.values_list("input", flat=True).get(pk=execution.pk)),
+            "props": {
+                "api": "/api/v1",
+                "ws": "/ws",
+                "execution_id": str(execution.pk),
+                "execution_url": "/admin/executions/execution/{id}/change/",
+                "workflow_id": str(execution.workflow_id),
+            },
+        }
+        return TemplateResponse(request, "admin/executions/execution/change_form.html", context)
+
+    def _facts(self, execution: Execution) -> list[tuple[str, Any]]:
+        workflow = reverse("admin:workflows_workflow_change", args=(execution.workflow_id,))
+        version = reverse("admin:workflows_workflowversion_change", args=(execution.version_id,))
+        facts: list[tuple[str, Any]] = [
+            ("Workflow", format_html('<a href="{}">{}</a>', workflow, execution.workflow.name)),
+            ("Version", format_html('<a href="{}">v{}</a>', version, execution.version.number)),
+            ("Trigger", trigger_word(execution.trigger)),
+            ("Queued", moment(execution.queued_at)),
+            ("Started", moment(execution.started_at)),
+            ("Finished", moment(execution.finished_at)),
+            ("Duration", duration(execution.duration_ms)),
+            ("Credits", execution.credits),
+            ("Owner", execution.owner.get_username()),
+            ("Id", format_html('<span class="fb-mono">{}</span>', execution.pk)),
+        ]
+        if execution.scheduled_for:
+            facts.insert(3, ("Scheduled for", moment(execution.scheduled_for)))
+        return facts
+
+    def _phase(self, phase: Phase) -> dict[str, Any]:
+        return {
+            "number": phase.index + 1,
+            "status": status_pill(phase.status),
+            "node_count": phase.node_count,
+            "failed": phase.failed,
+            "duration": duration(_milliseconds(phase.started_at, phase.finished_at)),
+        }
+
+
+def _node_run(run: NodeRun, names: dict[str, str]) -> dict[str, Any]:
+    return {
+        "name": names.get(run.node_id, run.node_id),
+        "node_id": run.node_id,
+        "type": run.node_type,
+        "phase": run.phase_index + 1,
+        "status": status_pill(run.status, states_word(run.status)),
+        "attempt": run.attempt,
+        "duration": duration(run.duration_ms),
+        "credits": run.credits,
+        "error": run.error.strip().partition("\n")[0],
+        "url": reverse("admin:executions_noderun_change", args=(run.pk,)),
+    }
+
+
+def artifacts(execution: Execution, recording: Recording | None, names: dict[str, str]) -> list[dict[str, Any]]:
+    """Return the files that nodes saved during ``execution``, oldest first, from its events."""
+    if recording is not None and recording.events_removed_at is not None:
+        from recordings.database import iter_events
+
+        found: Iterable[tuple[str | None, dict[str, Any]]] = (
+            (event.node_id, event.data) for event in iter_events(execution.pk) if event.event_type.value == "artifact"
+        )
+    else:
+        rows = Event.objects.filter(execution_id=execution.pk, type="artifact").order_by("seq")
+        found = ((node_id, json.loads(data)) for node_id, data in rows.values_list("node_id", "data"))
+    return [
+        {
+            "url": f"/api/v1/recordings/artifacts/{data.get('blob', '')}?execution={execution.pk}",
+            "image": str(data.get("content_type", "")).startswith("image/"),
+            "name": data.get("file") or data.get("kind") or "file",
+            "kind": str(data.get("kind") or "file").capitalize(),
+            "node": names.get(node_id or "", node_id or ""),
+            "size": filesizeformat(data.get("size_bytes") or 0),
+        }
+        for node_id, data in found
+        if data.get("blob")
+    ]
+
+
+def _pretty(text: str) -> str:
+    """Return JSON text with line breaks; empty for an empty payload."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return json.dumps(value, indent=2, ensure_ascii=False) if value else ""
+
+
+def _milliseconds(start: datetime | None, end: datetime | None) -> int | None:
+    return None if start is None or end is None else round((end - start).total_seconds() * 1000)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+# ------------------------------------------------------------------ inside an execution
+class InsideAdmin(ReadOnlyAdmin):
+    """Rows that belong to an execution."""
+
+    owner_path = "execution__owner"
+    list_select_related = ("execution__workflow",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Load what the columns need."""
+        rows = super().get_queryset(request).select_related("execution__workflow")
+        return rows.defer("execution__input", "execution__workflow__settings", "execution__workflow__description")
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Show every column of the row."""
+        return [field.name for field in self.opts.fields if field.name != "id"]
+
+    @admin.display(description="Execution", ordering="execution__queued_at")
+    def execution_link(self, row: Any) -> SafeString | str:
+        """Lead to the execution."""
+        if row.execution is None:
+            return EMPTY
+        name = row.execution.workflow.name
+        url = execution_url(row.execution)
+        return format_html(
+            '<a href="{}">{}</a><span class="fb-second fb-mono">{}</span>', url, name, str(row.execution_id)[:8]
+        )
+
+    @admin.display(description="Status", ordering="status")
+    def status_pill(self, row: Any) -> SafeString:
+        """Show the status."""
+        return status_pill(row.status, row.get_status_display())
+
+
+@admin.register(Phase)
+class PhaseAdmin(InsideAdmin):
+    """Phases, to look at."""
+
+    list_display = ("number", "execution_link", "status_pill", "node_count", "open", "failed", "started", "length")
+    list_filter = ("status", ("started_at", DateFilter))
+    ordering = ("-started_at",)
+
+    @admin.display(description="Phase", ordering="index")
+    def number(self, phase: Phase) -> str:
+        """Count phases from 1, as people do."""
+        return f"Phase {phase.index + 1}"
+
+    @admin.display(description="Started", ordering="started_at")
+    def started(self, phase: Phase) -> SafeString | str:
+        """Show when it was opened."""
+        return moment(phase.started_at)
+
+    @admin.display(description="Duration")
+    def length(self, phase: Phase) -> str:
+        """Show how long it took."""
+        return duration(_milliseconds(phase.started_at, phase.finished_at))
+
+
+@admin.register(NodeRun)
+class NodeRunAdmin(InsideAdmin):
+    """Node runs, to look at."""
+
+    list_display = (
+        "node_id",
+        "node_type",
+        "execution_link",
+        "status_pill",
+        "error_line",
+        "attempt",
+        "started",
+        "length",
+    )
+    list_filter = ("status", "node_type", ("started_at", DateFilter))
+    search_fields = ("node_id", "node_type", "error", "execution__workflow__name")
+    ordering = ("-id",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[NodeRun]:
+        """Lists do not load outputs."""
+        return super().get_queryset(request).defer("outputs")
+
+    @admin.display(description="Cause", ordering="error_code")
+    def error_line(self, run: NodeRun) -> SafeString | str:
+        """Show why it failed, in one line."""
+        line = run.error.strip().partition("\n")[0]
+        return format_html('<span class="fb-cause" title="{0}">{0}</span>', line) if line else EMPTY
+
+    @admin.display(description="Started", ordering="started_at")
+    def started(self, run: NodeRun) -> SafeString | str:
+        """Show when it began."""
+        return moment(run.started_at)
+
+    @admin.display(description="Duration")
+    def length(self, run: NodeRun) -> str:
+        """Show how long it took."""
+        return duration(run.duration_ms)
+
+
+@admin.register(BrowserSession)
+class BrowserSessionAdmin(InsideAdmin):
+    """Browser sessions, to look at."""
+
+    list_display = ("name", "execution_link", "status_pill", "boot", "chromium_pid", "opened", "closed")
+    list_filter = ("status", ("opened_at", DateFilter))
+
+    @admin.display(description="Opened", ordering="opened_at")
+    def opened(self, session: BrowserSession) -> SafeString | str:
+        """Show when it was opened."""
+        return moment(session.opened_at)
+
+    @admin.display(description="Closed", ordering="closed_at")
+    def closed(self, session: BrowserSession) -> SafeString | str:
+        """Show when it was closed."""
+        return moment(session.closed_at)
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(InsideAdmin):
+    """What used up its deliveries and waits for a person."""
+
+    list_display = ("subject", "kind", "execution_link", "status_pill", "error_line", "deliveries", "last_failed")
+    list_filter = ("status", "kind", ("last_failed_at", DateFilter))
+    search_fields = ("node_id", "error", "execution__workflow__name")
+
+    @admin.display(description="Dead letter", ordering="node_id")
+    def subject(self, letter: DeadLetter) -> str:
+        """Name what was to be done."""
+        return letter.node_id or letter.get_kind_display()
+
+    @admin.display(description="Cause")
+    def error_line(self, letter: DeadLetter) -> SafeString | str:
+        """Show the last error, in one line."""
+        line = letter.error.strip().partition("\n")[0]
+        return format_html('<span class="fb-cause" title="{0}">{0}</span>', line) if line else EMPTY
+
+    @admin.display(description="Last failed", ordering="last_failed_at")
+    def last_failed(self, letter: DeadLetter) -> SafeString | str:
+        """Show when it failed last."""
+        return moment(letter.last_failed_at)
+
+
+@admin.register(WorkerLease)
+class WorkerLeaseAdmin(ReadOnlyAdmin):
+    """Worker processes; they belong to nobody, so only superusers see them."""
+
+    list_display = ("process", "life", "slots_text", "queues", "started", "boot")
+    fields = ("hostname", "pid", "boot", "life", "queues", "slots", "busy", "started_at")
+    readonly_fields = ("life",)
+    ordering = ("-beat_at",)
+
+    def _mine(self, request: HttpRequest, obj: Any) -> bool:
+        return bool(request.user.is_active and request.user.is_superuser)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[WorkerLease]:
+        """Return all workers for superusers, none for others."""
+        rows = WorkerLease.objects.all()
+        return rows.order_by(*self.ordering) if request.user.is_superuser else rows.none()
+
+    @admin.display(description="Process", ordering="hostname")
+    def process(self, lease: WorkerLease) -> str:
+        """Name host and process id."""
+        return f"{lease.hostname}:{lease.pid}"
+
+    @admin.display(description="Sign of life", ordering="beat_at")
+    def life(self, lease: WorkerLease) -> SafeString:
+        """Show whether the process still reports."""
+        silent = timezone.now().timestamp() - lease.beat_at / 1_000_000
+        return (
+            status_pill("lost", f"silent for {duration(round(silent * 1000))}")
+            if silent > WORKER_SILENT_SECONDS
+            else status_pill("live", "alive")
+        )
+
+    @admin.display(description="Busy", ordering="busy")
+    def slots_text(self, lease: WorkerLease) -> str:
+        """Show how many slots are taken."""
+        return f"{lease.busy} of {lease.slots}"
+
+    @admin.display(description="Started", ordering="started_at")
+    def started(self, lease: WorkerLease) -> SafeString | str:
+        """Show when the process started."""
+        return moment(lease.started_at)

@@ -1,0 +1,60 @@
+"""Admin page of users: a user who owns workflows is not deleted, but switched off."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin
+from django.contrib.auth.models import User
+from django.db.models import ProtectedError, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import reverse
+
+from executions.models import Execution
+from workflows.models import Workflow
+
+admin.site.unregister(User)
+
+
+def reason_to_keep(user: User) -> str:
+    """Return why ``user`` cannot be deleted and what to do instead; empty when they can."""
+    workflows = Workflow.objects.filter(owner=user).count()
+    executions = Execution.objects.filter(owner=user).count()
+    if not workflows and not executions:
+        return ""
+    owned = [
+        f"{count} {noun}{'' if count == 1 else 's'}"
+        for count, noun in ((workflows, "workflow"), (executions, "execution"))
+        if count
+    ]
+    return (
+        f'User "{user.get_username()}" owns {" and ".join(owned)} and cannot be deleted. '
+        'Take away "Active" instead: then nobody can log in with the account, and its history stays.'
+    )
+
+
+@admin.register(User)
+class OwnerAdmin(UserAdmin):
+    """Users, as Django shows them, with a clear answer when one cannot be deleted."""
+
+    list_filter = ("is_staff", "is_superuser", "is_active")
+
+    def delete_view(
+        self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Refuse to delete an owner of workflows, and say what to do instead."""
+        user = self.get_object(request, object_id)
+        reason = reason_to_keep(user) if user is not None and self.has_delete_permission(request, user) else ""
+        if reason:
+            self.message_user(request, reason, messages.ERROR)
+            return HttpResponseRedirect(reverse("admin:auth_user_change", args=(object_id,)))
+        return super().delete_view(request, object_id, extra_context)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """Delete the chosen users; an owner of workflows is kept."""
+        for user in queryset:
+            try:
+                user.delete()
+            except ProtectedError:
+                self.message_user(request, reason_to_keep(user), messages.ERROR)

@@ -1,0 +1,56 @@
+/* Say a schedule in words and show its next runs while it is typed. */
+"use strict";
+
+for (const cron of document.querySelectorAll("input[name$='-cron']")) {
+  const zone = document.querySelector(`select[name='${cron.name.replace(/-cron$/, "-timezone")}']`);
+  if (zone) preview(cron, zone);
+}
+
+document.addEventListener("formset:added", (event) => {
+  const cron = event.target.querySelector("input[name$='-cron']");
+  const zone = event.target.querySelector("select[name$='-timezone']");
+  if (cron && zone) preview(cron, zone);
+});
+
+function preview(cron, zone) {
+  const row = cron.closest(".form-row");
+  if (!row || row.querySelector(".fb-preview")) return;
+  const box = document.createElement("div");
+  box.className = "fb-preview";
+  box.setAttribute("role", "status");
+  row.append(box);
+  let timer, latest = 0;
+
+  async function show() {
+    const turn = ++latest;
+    if (!cron.value.trim()) return box.replaceChildren();
+    const query = new URLSearchParams({ cron: cron.value.trim(), timezone: zone.value, count: "5" });
+    let answer;
+    try {
+      answer = await (await fetch(`/api/v1/schedules/preview?${query}`, { headers: { Accept: "application/json" } })).json();
+    } catch {
+      return;
+    }
+    if (turn !== latest) return;
+    const sentence = document.createElement("p");
+    sentence.textContent = answer.error || answer.text || "";
+    box.classList.toggle("fb-wrong", Boolean(answer.error));
+    const runs = document.createElement("ol");
+    const format = { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZone: zone.value };
+    for (const next of answer.next || []) {
+      const item = document.createElement("li");
+      item.textContent = `${new Intl.DateTimeFormat(undefined, format).format(new Date(next))} ${zone.value}`;
+      runs.append(item);
+    }
+    box.replaceChildren(sentence, runs);
+  }
+
+  function later() {
+    clearTimeout(timer);
+    timer = setTimeout(show, 250);
+  }
+
+  cron.addEventListener("input", later);
+  zone.addEventListener("change", later);
+  show();
+}
