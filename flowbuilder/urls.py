@@ -2,7 +2,15 @@
 
 from django.contrib import admin
 from django.urls import path
+from django.views.generic import RedirectView
+
+from monitoring.views import healthz, readyz
 
 urlpatterns = [
+    path("", RedirectView.as_view(url="/admin/"), name="home"),
+    path("monitoring", RedirectView.as_view(url="/admin/monitoring/")),
+    path("monitoring/", RedirectView.as_view(url="/admin/monitoring/"), name="monitoring"),
+    path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
     path("admin/", admin.site.urls),
 ]

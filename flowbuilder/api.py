@@ -1,0 +1,84 @@
+"""The HTTP API: one OpenAPI document under ``/api/v1/``, one shape of error, ``{"detail": text}``.
+
+Requests are those of a logged-in person: session cookie, and CSRF token for whatever changes something.
+Every router filters by owner; what belongs to others does not exist.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.contrib.admin.views.decorators import staff_member_required
+from django.core.exceptions import SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import ValidationError
+from ninja.security import django_auth
+
+from executions.api import router as executions
+from executions.errors import ExecutionError
+from workflows.api import router as workflows
+from workflows.errors import WorkflowError
+
+logger = logging.getLogger(__name__)
+
+SHOWN_PROBLEMS = 5
+"""How many invalid fields one message names."""
+
+api = NinjaAPI(
+    title="Flow Builder",
+    version="1.0",
+    description='Workflows, executions and recordings. Errors are `{"detail": text}` with the declared status.',
+    urls_namespace="api",
+    auth=django_auth,
+    docs_url="/docs",
+    docs_decorator=staff_member_required,
+)
+api.add_router("", workflows)
+api.add_router("/executions", executions)
+
+
+@api.exception_handler(ValidationError)
+def invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    """Answer 422 with a sentence that names the fields."""
+    problems = [f"{_place(problem.get('loc', ()))}{problem.get('msg', 'is not valid')}" for problem in error.errors]
+    more = f" (and {len(problems) - SHOWN_PROBLEMS} more)" if len(problems) > SHOWN_PROBLEMS else ""
+    return _answer(request, 422, "; ".join(problems[:SHOWN_PROBLEMS]) + more)
+
+
+@api.exception_handler(WorkflowError)
+@api.exception_handler(ExecutionError)
+def refused(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Answer 422 with the message of an error that is meant for people."""
+    return _answer(request, 422, str(error))
+
+
+@api.exception_handler(Http404)
+def missing(request: HttpRequest, error: Http404) -> HttpResponse:
+    """Answer 404; what belongs to others looks the same as what never was."""
+    return _answer(request, 404, "not found")
+
+
+@api.exception_handler(SuspiciousOperation)
+def suspicious(request: HttpRequest, error: SuspiciousOperation) -> HttpResponse:
+    """Answer 400, for example when the body is larger than the limit."""
+    return _answer(request, 400, str(error) or "the request is not acceptable")
+
+
+@api.exception_handler(Exception)
+def failed(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Answer 500 without details; they are in the log."""
+    logger.exception("%s %s failed", request.method, request.path, exc_info=error)
+    return _answer(request, 500, "the server failed to answer; the reason is in its log")
+
+
+def _place(location: Any) -> str:
+    names = [str(part) for part in location if part not in ("body", "query", "path", "header")]
+    # The first name is the parameter of the function that takes the body, which callers do not know.
+    names = names[1:] if len(names) > 1 and names[0] in ("body", "filters", "page") else names
+    return f"{'.'.join(names)}: " if names else ""
+
+
+def _answer(request: HttpRequest, status: int, detail: str) -> HttpResponse:
+    return api.create_response(request, {"detail": detail}, status=status)
