@@ -1,17 +1,35 @@
-"""The one event shape: log line, recording entry and live message are all this value."""
+"""The one event shape: log line, recording entry and live message are all this value.
+
+Beside it: what a recording says about itself (``RecordingMetadata``), a recorded state
+(``StateSnapshot``), and ``plain``, which turns any Python value into JSON that can be turned back.
+"""
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from enum import Enum
-from typing import Any
+from functools import lru_cache
+from pathlib import Path, PurePath
+from types import NoneType
+from typing import Any, Self
+from uuid import UUID
+
+import msgspec
 
 
 class RecordingEventType(Enum):
-    """What happened. The value is the serialised name; readers keep names that they do not know."""
+    """What happened. The value is the serialised name.
+
+    A name from a newer version is no error: ``RecordingEventType("warp")`` is a member that only says
+    its name, so that readers keep what they do not know.
+    """
 
     WORKFLOW_START = "workflow_start"
     WORKFLOW_COMPLETE = "workflow_complete"
@@ -43,10 +61,35 @@ class RecordingEventType(Enum):
     APPROVAL = "approval"
     UNKNOWN = "unknown"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        member = object.__new__(cls)
+        member._name_ = value.upper()
+        member._value_ = value
+        return cls._value2member_map_.setdefault(value, member)  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=4096)
+def _id_prefix(execution_id: str) -> str:
+    return hashlib.blake2b(execution_id.encode("utf-8", "backslashreplace"), digest_size=12).hexdigest()
+
 
 def event_id(execution_id: str, seq: int) -> str:
     """Return the 32-character id of event ``seq`` of an execution; the same arguments give the same id."""
-    return hashlib.blake2b(f"{execution_id}:{seq}".encode(), digest_size=16).hexdigest()
+    return f"{_id_prefix(execution_id)}{seq:08x}"
+
+
+def event_seq(execution_id: str, identifier: str) -> int | None:
+    """Return the ``seq`` that ``event_id`` made ``identifier`` from, or None when it belongs elsewhere."""
+    prefix = _id_prefix(execution_id)
+    if len(identifier) < 32 or not identifier.startswith(prefix):
+        return None
+    try:
+        return int(identifier[24:], 16)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +117,312 @@ class RecordingEvent:
             "timestamp": self.timestamp,
             "workflow_id": self.workflow_id,
             "node_id": self.node_id,
-            "data": self.data,
-            "metadata": self.metadata,
+            "data": plain(self.data),
+            "metadata": plain(self.metadata),
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], seq: int = 0) -> RecordingEvent:
+        """Return the event of a JSON form; ``seq`` is its place in the recording, from 1.
+
+        Raises:
+            KeyError, TypeError, ValueError: a key is missing or of the wrong kind.
+        """
+        node_id = data.get("node_id")
+        return cls(
+            event_id=str(data["event_id"]),
+            event_type=RecordingEventType(str(data["event_type"])),
+            timestamp=float(data["timestamp"]),
+            workflow_id=str(data["workflow_id"]),
+            node_id=None if node_id is None else str(node_id),
+            data=dict(data.get("data") or {}),
+            metadata=dict(data.get("metadata") or {}),
+            seq=seq,
+        )
+
+    @staticmethod
+    def _sanitize_data(value: Any) -> Any:
+        return plain(value)
+
+
+@dataclass(slots=True)
+class RecordingMetadata:
+    """What a recording says about itself. Times are Unix seconds, ``success`` is None until it ended.
+
+    ``node_count`` counts completions, errors included. ``checksum`` and ``file_size_bytes`` describe
+    the stored form. Keys that this version does not know are kept in ``extra``.
+    """
+
+    recording_id: str
+    workflow_name: str
+    started_at: float
+    completed_at: float | None = None
+    duration_seconds: float | None = None
+    success: bool | None = None
+    error: str | None = None
+    node_count: int = 0
+    team_count: int = 0
+    recursion_max_depth: int = 0
+    event_count: int = 0
+    file_size_bytes: int | None = None
+    checksum: str | None = None
+    tags: list[str] = field(default_factory=list)
+    execution_id: str | None = None
+    workflow_uuid: str | None = None
+    workflow_version: int | None = None
+    trigger: str | None = None
+    status: str | None = None
+    user_id: int | None = None
+    credits_consumed: int | None = None
+    parent_recording_id: str | None = None
+    fork_event_id: str | None = None
+    redaction_count: int | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form: the 14 keys of the format, further ones only where they are set."""
+        result: dict[str, Any] = {}
+        for name in _METADATA_FIELDS:
+            value = getattr(self, name)
+            if value is not None or name in _METADATA_KEYS:
+                result[name] = list(value) if name == "tags" else value
+        for name, value in self.extra.items():
+            result.setdefault(name, value)
+        return result
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> RecordingMetadata:
+        """Return the metadata of a JSON form; unknown keys go to ``extra``.
+
+        Raises:
+            TypeError: ``recording_id``, ``workflow_name`` or ``started_at`` is missing.
+        """
+        known = {name: value for name, value in data.items() if name in _METADATA_NAMES}
+        known["tags"] = list(known.get("tags") or [])
+        extra = {name: value for name, value in data.items() if name not in _METADATA_NAMES}
+        return cls(**known, extra=extra)
+
+
+_METADATA_FIELDS = tuple(item.name for item in dataclasses.fields(RecordingMetadata) if item.name != "extra")
+_METADATA_NAMES = frozenset(_METADATA_FIELDS)
+_METADATA_KEYS = frozenset(_METADATA_FIELDS[:14])
+
+
+@dataclass(frozen=True, slots=True)
+class StateSnapshot:
+    """The whole state of an execution at one moment. ``timestamp`` equals that of its event."""
+
+    snapshot_id: str
+    timestamp: float
+    workflow_id: str
+    node_id: str | None
+    state: dict[str, Any]
+    recursion_depth: int = 0
+    execution_stack: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form: the seven keys of the format."""
+        return {
+            "snapshot_id": self.snapshot_id,
+            "timestamp": self.timestamp,
+            "workflow_id": self.workflow_id,
+            "node_id": self.node_id,
+            "state": plain(self.state),
+            "recursion_depth": self.recursion_depth,
+            "execution_stack": list(self.execution_stack),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> StateSnapshot:
+        """Return the snapshot of a JSON form.
+
+        Raises:
+            KeyError, TypeError, ValueError: a key is missing or of the wrong kind.
+        """
+        node_id = data.get("node_id")
+        return cls(
+            snapshot_id=str(data["snapshot_id"]),
+            timestamp=float(data["timestamp"]),
+            workflow_id=str(data["workflow_id"]),
+            node_id=None if node_id is None else str(node_id),
+            state=dict(data["state"]),
+            recursion_depth=int(data.get("recursion_depth") or 0),
+            execution_stack=[str(item) for item in data.get("execution_stack") or []],
+        )
+
+
+# --------------------------------------------------------------------------- values to JSON and back
+
+_SCALARS = frozenset({str, int, bool, NoneType})
+_FAST_DEPTH = 24
+DEPTH_LIMIT = 100
+TYPE, VALUE = "$type", "value"
+
+
+class _TooDeep(Exception):
+    """The fast walk reached its limit: a cycle, or really deep."""
+
+
+def plain(value: Any) -> Any:
+    """Return a JSON-ready copy of ``value``.
+
+    Tuples become lists and keys become text. What JSON does not have (dates, UUIDs, decimals, bytes,
+    paths, sets, enums, dataclasses, NaN) becomes ``{"$type": ..., "value": ...}``, which ``restore`` turns
+    back; anything else becomes its text. A cycle, or more than 100 levels, is cut and says so. The copy
+    of a copy is equal to it.
+    """
+    try:
+        return _plain(value, 0)
+    except _TooDeep:
+        return _plain_guarded(value, 0, frozenset())
+
+
+def _plain(value: Any, depth: int) -> Any:
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if depth > _FAST_DEPTH:
+        raise _TooDeep
+    if kind is dict:
+        return {
+            (key if type(key) is str else _key(key)): (item if type(item) in _SCALARS else _plain(item, depth + 1))
+            for key, item in value.items()
+        }
+    if kind is list or kind is tuple:
+        return [item if type(item) in _SCALARS else _plain(item, depth + 1) for item in value]
+    if kind is float and math.isfinite(value):
+        return value
+    return _plain_other(value, lambda inner: _plain(inner, depth + 1))
+
+
+def _plain_guarded(value: Any, depth: int, path: frozenset[int]) -> Any:
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if id(value) in path:
+        return "… (contains itself)"
+    if depth > DEPTH_LIMIT:
+        return f"… (more than {DEPTH_LIMIT} levels)"
+    inside = path | {id(value)}
+    if kind is dict:
+        return {_key(key): _plain_guarded(item, depth + 1, inside) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_plain_guarded(item, depth + 1, inside) for item in value]
+    return _plain_other(value, lambda inner: _plain_guarded(inner, depth + 1, inside))
+
+
+def _key(key: Any) -> str:
+    if isinstance(key, str):
+        return str.__str__(key)
+    if key is None or isinstance(key, bool):
+        return {None: "null", True: "true", False: "false"}[key]
+    return str(key)
+
+
+def _plain_other(value: Any, inner: Any) -> Any:
+    match value:
+        case Enum():
+            return {TYPE: "enum", "name": f"{type(value).__qualname__}.{value.name}", VALUE: inner(value.value)}
+        case float():
+            return float(value) if math.isfinite(value) else {TYPE: "float", VALUE: str(float(value))}
+        case str():
+            return str.__str__(value)
+        case int():
+            return int(value)
+        case Mapping():
+            return inner(dict(value))
+        case datetime() | date() | time():
+            return {TYPE: type(value).__name__, VALUE: value.isoformat()}
+        case timedelta():
+            return {TYPE: "timedelta", VALUE: value.total_seconds()}
+        case UUID() | Decimal():
+            return {TYPE: type(value).__name__.lower(), VALUE: str(value)}
+        case bytes() | bytearray() | memoryview():
+            return {TYPE: "bytes", VALUE: base64.b64encode(value).decode()}
+        case PurePath():
+            return {TYPE: "path", VALUE: str(value)}
+        case set() | frozenset():
+            return {TYPE: "set", VALUE: inner(sorted(value, key=lambda item: (type(item).__name__, str(item))))}
+        case tuple() | list():
+            return inner(list(value))
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            fields = {item.name: getattr(value, item.name) for item in dataclasses.fields(value)}
+            return {TYPE: "dataclass", "name": type(value).__qualname__, VALUE: inner(fields)}
+        case _:
+            return _text(value)
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except Exception as error:  # somebody's __str__ is broken; recording must go on
+        return f"<{type(value).__qualname__}: no text, {type(error).__name__}>"
+
+
+_RESTORE: dict[str, Any] = {
+    "float": float,
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+    "timedelta": lambda seconds: timedelta(seconds=seconds),
+    "uuid": UUID,
+    "decimal": Decimal,
+    "bytes": base64.b64decode,
+    "path": Path,
+    "set": lambda items: set(restore(items)),
+}
+
+
+def restore(value: Any) -> Any:
+    """Return the Python value of a JSON value made by ``plain``.
+
+    Enums and dataclasses come back as their value and their fields: naming a class in a recording must
+    never import code.
+    """
+    if isinstance(value, dict):
+        if TYPE in value and VALUE in value and len(value) <= 3:
+            make = _RESTORE.get(value[TYPE])
+            if make is not None:
+                return make(value[VALUE])
+            if value[TYPE] in ("enum", "dataclass"):
+                return restore(value[VALUE])
+        return {key: restore(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [restore(item) for item in value]
+    return value
+
+
+_encode = msgspec.json.Encoder().encode
+_encode_sorted = msgspec.json.Encoder(order="deterministic").encode
+decode_json = msgspec.json.Decoder().decode
+
+
+def encode_json(value: Any, *, canonical: bool = False) -> bytes:
+    """Return compact JSON of plain values; half surrogates, which UTF-8 cannot hold, become ``\\udXXX`` text."""
+    encode = _encode_sorted if canonical else _encode
+    try:
+        return encode(value)
+    except UnicodeEncodeError:
+        return encode(_without_surrogates(value))
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(item) for item in value]
+    return value
+
+
+def copy_json(value: Any) -> Any:
+    """Return a deep copy of a JSON value."""
+    if type(value) is dict:
+        return {key: item if type(item) in _SCALARS else copy_json(item) for key, item in value.items()}
+    if type(value) is list:
+        return [item if type(item) in _SCALARS else copy_json(item) for item in value]
+    return value
 
 
 LEVELS = ("debug", "info", "warning", "error")
@@ -118,7 +464,9 @@ def execution_log(event: RecordingEvent) -> dict[str, Any]:
         "message": data.get("message") or describe(event),
         "attempt": data.get("attempt"),
         "status": data.get("status"),
-        "data": preview({k: v for k, v in data.items() if k not in ("inputs", "outputs", "initial_context", "final_state")}),
+        "data": preview(
+            {k: v for k, v in data.items() if k not in ("inputs", "outputs", "initial_context", "final_state")}
+        ),
     }
 
 
@@ -157,7 +505,7 @@ def describe(event: RecordingEvent) -> str:
         case RecordingEventType.RECOVERED:
             return f"Recovered: {data.get('reason', '')}"
         case _:
-            return event.event_type.value.replace("_", " ")
+            return str(event.event_type.value).replace("_", " ")
 
 
 def preview(value: Any, limit: int = PREVIEW_CHARACTERS) -> Any:

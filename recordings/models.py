@@ -82,9 +82,7 @@ class Recording(models.Model):
         ordering = ("-started_at",)
         indexes = (
             models.Index(fields=("-started_at",), name="recording_newest"),
-            models.Index(
-                fields=("completed_at",), name="recording_unsealed", condition=models.Q(sealed="")
-            ),
+            models.Index(fields=("completed_at",), name="recording_unsealed", condition=models.Q(sealed="")),
         )
 
     def __str__(self) -> str:

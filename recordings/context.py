@@ -1,0 +1,243 @@
+"""The recorder of the code that runs now, and the shortest ways to record something."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+from recordings.events import RecordingEventType
+from recordings.recorder import ExecutionRecorder
+
+if TYPE_CHECKING:
+    from recordings.storage import RecordingStorage
+
+_current: ContextVar[ExecutionRecorder | None] = ContextVar("current_recorder", default=None)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_ENDS = (RecordingEventType.WORKFLOW_COMPLETE, RecordingEventType.WORKFLOW_ERROR)
+
+
+def get_current_recorder() -> ExecutionRecorder | None:
+    """Return the recorder of this task or thread, or None. Concurrent tasks have their own."""
+    return _current.get()
+
+
+def enable_workflow_recording(
+    workflow_name: str,
+    record_inputs: bool = True,
+    record_outputs: bool = True,
+    record_state_snapshots: bool = False,
+    compress: bool | None = None,
+    tags: Sequence[str] | None = None,
+) -> ExecutionRecorder:
+    """Make a recorder, let it be the current one, and return it."""
+    recorder = ExecutionRecorder(
+        workflow_name,
+        record_inputs=record_inputs,
+        record_outputs=record_outputs,
+        record_state_snapshots=record_state_snapshots,
+        compress=compress,
+        tags=tags,
+    )
+    _current.set(recorder)
+    return recorder
+
+
+def disable_workflow_recording() -> None:
+    """Stop recording in this task or thread."""
+    _current.set(None)
+
+
+class record_workflow:
+    """Record a block or a function: ``with``, ``async with``, or a decorator of a plain or async function.
+
+    At the end the recorder is finalized, also after an exception, which is recorded as ``workflow_error``
+    first; nothing is saved. Blocks may be nested: the outer recorder comes back.
+    """
+
+    def __init__(
+        self,
+        workflow_name: str,
+        record_inputs: bool = True,
+        record_outputs: bool = True,
+        record_state_snapshots: bool = False,
+        compress: bool | None = None,
+        tags: Sequence[str] | None = None,
+    ) -> None:
+        self._arguments: dict[str, Any] = {
+            "workflow_name": workflow_name,
+            "record_inputs": record_inputs,
+            "record_outputs": record_outputs,
+            "record_state_snapshots": record_state_snapshots,
+            "compress": compress,
+            "tags": tags,
+        }
+        self._entered: list[tuple[ExecutionRecorder, Token[ExecutionRecorder | None]]] = []
+
+    def __enter__(self) -> ExecutionRecorder:
+        """Start recording."""
+        recorder = ExecutionRecorder(**self._arguments)
+        self._entered.append((recorder, _current.set(recorder)))
+        return recorder
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Record the exception if there is one, finalize, and bring back what was current before."""
+        recorder, token = self._entered.pop()
+        try:
+            if error is not None and not any(event.event_type in _ENDS for event in recorder.events[-1:]):
+                recorder.record_workflow_complete(
+                    None,
+                    success=False,
+                    error=f"{type(error).__name__}: {error}",
+                    error_type=type(error).__qualname__,
+                    traceback="".join(traceback.format_exception(error)),
+                )
+            recorder.finalize()
+        finally:
+            try:
+                _current.reset(token)
+            except ValueError:  # left in another context than it was entered in
+                _current.set(None if token.old_value is Token.MISSING else cast(Any, token.old_value))
+
+    async def __aenter__(self) -> ExecutionRecorder:
+        """Start recording."""
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End recording."""
+        self.__exit__(kind, error, trace)
+
+    def _again(self) -> Self:
+        return type(self)(**self._arguments)
+
+    def __call__(self, function: _Function) -> _Function:
+        """Record every call of ``function``; inside, ``get_current_recorder()`` is its recorder."""
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def recorded_async(*args: Any, **kwargs: Any) -> Any:
+                async with self._again():
+                    return await function(*args, **kwargs)
+
+            return cast(_Function, recorded_async)
+
+        @functools.wraps(function)
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            with self._again():
+                return function(*args, **kwargs)
+
+        return cast(_Function, recorded)
+
+
+async def save_workflow_recording(
+    recorder: ExecutionRecorder,
+    filepath: str | os.PathLike[str] | None = None,
+    storage: RecordingStorage | None = None,
+) -> dict[str, Any]:
+    """Save to a storage, or to a file, and return the metadata.
+
+    Raises:
+        ValueError: neither is given.
+    """
+    if storage is not None:
+        identifier = await storage.save(recorder, filepath)
+        return await storage.get_metadata(identifier) or recorder.finalize().to_dict()
+    if filepath is None:
+        raise ValueError("save_workflow_recording needs a file path or a storage")
+    return (await recorder.save(filepath)).to_dict()
+
+
+# --------------------------------------------------------------------------- forwards
+
+
+def record_node_execution_start(
+    node_id: str, inputs: dict[str, Any] | None = None, node_type: str | None = None
+) -> None:
+    """Record the start of a node with the current recorder, if there is one."""
+    recorder = _current.get()
+    if recorder is not None:
+        recorder.record_node_start(node_id, inputs, node_type)
+
+
+def record_node_execution_complete(
+    node_id: str,
+    outputs: dict[str, Any] | None = None,
+    duration_seconds: float | None = None,
+    error: str | None = None,
+) -> None:
+    """Record the end of a node with the current recorder, if there is one."""
+    recorder = _current.get()
+    if recorder is not None:
+        recorder.record_node_complete(node_id, outputs, duration_seconds, error)
+
+
+def record_recursion_enter(operation_type: str, identifier: str) -> None:
+    """Record the start of something nested with the current recorder, if there is one."""
+    recorder = _current.get()
+    if recorder is not None:
+        recorder.record_recursion_enter(operation_type, identifier)
+
+
+def record_recursion_exit(operation_type: str, identifier: str) -> None:
+    """Record the end of something nested with the current recorder, if there is one."""
+    recorder = _current.get()
+    if recorder is not None:
+        recorder.record_recursion_exit(operation_type, identifier)
+
+
+def record_state_snapshot(
+    state: dict[str, Any], node_id: str | None = None, execution_stack: Sequence[str] | None = None
+) -> None:
+    """Record a state with the current recorder, if there is one."""
+    recorder = _current.get()
+    if recorder is not None:
+        recorder.record_state_snapshot(state, node_id, execution_stack)
+
+
+# --------------------------------------------------------------------------- what is kept
+
+
+@dataclass(slots=True)
+class RecordingConfig:
+    """Which recordings are kept once their run has ended. Capture itself is always on.
+
+    ``sampling_rate`` is brought into 0..1; the same execution always gets the same answer.
+    """
+
+    enabled: bool = False
+    record_on_failure: bool = True
+    record_on_success: bool = False
+    sampling_rate: float = 0.0
+    storage_path: str = "./recordings"
+    compress: bool = True
+    retention_policy: dict[str, Any] | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        """Bring the values into their range."""
+        self.sampling_rate = min(max(float(self.sampling_rate), 0.0), 1.0)
+        if self.retention_policy is None:
+            self.retention_policy = {}
+
+    def keeps(self, success: bool | None, execution_id: str) -> bool:
+        """Return whether the recording of a run that ended this way is kept."""
+        if not self.enabled:
+            return False
+        if not success:
+            return self.record_on_failure
+        return self.record_on_success or sample(execution_id) < self.sampling_rate
+
+
+def sample(execution_id: str) -> float:
+    """Return a number in [0, 1) that depends only on the id."""
+    return int.from_bytes(hashlib.blake2b(execution_id.encode(), digest_size=7).digest(), "big") / (1 << 56)

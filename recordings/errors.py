@@ -1,0 +1,47 @@
+"""Errors of remembering a run.
+
+* RecordingError         base; the message names the recording, the place and the way out
+  - RecordingNotFound    no such recording, execution or file; also a FileNotFoundError
+  - InvalidRecording     the bytes are not a recording of ours; also a ValueError
+    - UnsupportedVersion a newer version wrote it
+    - DamagedRecording   it was ours once: cut short, changed, or a checksum does not fit; ``first_seq`` and
+                         ``last_seq`` name the events that are lost, where that is known
+  - BlobMissing          no blob with this SHA-256, or its file is gone
+"""
+
+
+class RecordingError(Exception):
+    """Something is wrong with a recording."""
+
+
+class RecordingNotFound(RecordingError, FileNotFoundError):
+    """There is no such recording."""
+
+    def __str__(self) -> str:
+        """Return the message as it was given."""
+        return str(self.args[0]) if self.args else ""
+
+
+class InvalidRecording(RecordingError, ValueError):
+    """The bytes are not a recording."""
+
+
+class UnsupportedVersion(InvalidRecording):
+    """The recording is of a version that this program cannot read."""
+
+
+class DamagedRecording(InvalidRecording):
+    """The recording was changed or cut short after it was written."""
+
+    def __init__(self, message: str, *, first_seq: int | None = None, last_seq: int | None = None) -> None:
+        super().__init__(message)
+        self.first_seq = first_seq
+        self.last_seq = last_seq
+
+
+class BlobMissing(RecordingError, FileNotFoundError):
+    """There is no blob with this SHA-256."""
+
+    def __str__(self) -> str:
+        """Return the message as it was given."""
+        return str(self.args[0]) if self.args else ""

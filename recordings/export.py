@@ -1,0 +1,337 @@
+"""Recordings as files and texts: the JSON format, Graphviz, a summary for people."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import msgspec
+
+from recordings.errors import DamagedRecording, InvalidRecording, RecordingNotFound
+from recordings.events import (
+    RecordingEvent,
+    RecordingEventType,
+    RecordingMetadata,
+    StateSnapshot,
+    decode_json,
+    describe,
+    encode_json,
+)
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_UNSIGNED = ("checksum", "file_size_bytes")
+_SIZE_TRIES = 64
+
+
+class Readable(Protocol):
+    """What exports need of a replayer."""
+
+    metadata: RecordingMetadata
+    events: Sequence[RecordingEvent]
+
+    @property
+    def snapshots(self) -> Sequence[StateSnapshot]:
+        """Return the recorded snapshots."""
+
+
+# --------------------------------------------------------------------------- files
+
+
+def atomic_write(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Let ``write`` fill a file that appears under ``path`` complete, on disk, or not at all.
+
+    Only its owner may read it: recordings hold what pages and people said.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def write_json(
+    path: Path,
+    metadata: RecordingMetadata,
+    events: Iterable[RecordingEvent],
+    snapshots: Iterable[StateSnapshot],
+    *,
+    compress: bool,
+) -> None:
+    """Write the JSON format and set ``checksum`` and ``file_size_bytes`` of ``metadata``.
+
+    The checksum is SHA-256 over metadata (without the two), events and snapshots, as compact JSON with
+    sorted keys, one line each. Metadata is a gzip member of its own, so that it can be read alone.
+    """
+    event_text = _json_list(event.to_dict() for event in events)
+    snapshot_text = _json_list(snapshot.to_dict() for snapshot in snapshots)
+    metadata.checksum = _checksum(metadata.to_dict(), event_text, snapshot_text)
+    pack = _gzip if compress else _as_is
+    body = pack(b'"events":' + event_text + b',"snapshots":' + snapshot_text + b"}\n", 6)
+    head = _sized_head(metadata, len(body), pack)
+    atomic_write(path, lambda file: file.writelines((head, body)))
+
+
+def _json_list(items: Iterable[dict[str, Any]]) -> bytes:
+    return b"[" + b",\n".join(encode_json(item, canonical=True) for item in items) + b"]"
+
+
+def _checksum(metadata: dict[str, Any], events: bytes, snapshots: bytes) -> str:
+    signed = {key: value for key, value in metadata.items() if key not in _UNSIGNED}
+    return hashlib.sha256(b"\n".join((encode_json(signed, canonical=True), events, snapshots))).hexdigest()
+
+
+def _sized_head(metadata: RecordingMetadata, body_bytes: int, pack: Callable[[bytes, int], bytes]) -> bytes:
+    """Return the first part of the file, which names the size of the file it is in."""
+    size = body_bytes
+    for attempt in range(_SIZE_TRIES):
+        metadata.file_size_bytes = size
+        text = b'{"metadata":' + encode_json(metadata.to_dict(), canonical=True) + b"," + b" " * (attempt // 8) + b"\n"
+        # The size of a stored (level 0) member depends only on the length of its text, so it settles.
+        head = pack(text, 6 if attempt < _SIZE_TRIES // 2 else 0)
+        if len(head) + body_bytes == size:
+            return head
+        size = len(head) + body_bytes
+    return head
+
+
+def _gzip(content: bytes, level: int) -> bytes:
+    return gzip.compress(content, level, mtime=0)
+
+
+def _as_is(content: bytes, level: int) -> bytes:
+    return content
+
+
+class DictEvents(Sequence[RecordingEvent]):
+    """The events of a JSON recording; each becomes a ``RecordingEvent`` when it is first asked for."""
+
+    def __init__(self, raw: list[dict[str, Any]]) -> None:
+        self._items: list[Any] = raw
+
+    def __len__(self) -> int:
+        """Return the number of events."""
+        return len(self._items)
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the event at a position, or a list for a slice."""
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = index + len(self._items) if index < 0 else index
+        item = self._items[place]
+        if isinstance(item, dict):
+            item = self._items[place] = RecordingEvent.from_dict(item, place + 1)
+        return item
+
+    def __iter__(self) -> Iterator[RecordingEvent]:
+        """Iterate over the events."""
+        for place in range(len(self._items)):
+            yield self[place]
+
+    def __eq__(self, other: object) -> bool:
+        """Return whether the other holds equal events in the same order."""
+        return (
+            isinstance(other, Sequence)
+            and len(self) == len(other)
+            and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def read_json(path: Path) -> tuple[RecordingMetadata, Sequence[RecordingEvent], list[StateSnapshot]]:
+    """Read a JSON recording, gzip or not, and compare its checksum where it has one.
+
+    Raises:
+        RecordingNotFound: there is no such file.
+        InvalidRecording: it is not a recording, or was changed or cut short.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise RecordingNotFound(f"no recording at {path}") from error
+    size = len(content)
+    if content.startswith(_GZIP_MAGIC):
+        try:
+            content = gzip.decompress(content)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise DamagedRecording(f"{path}: the gzip data is damaged or cut short: {error}") from error
+    try:
+        whole = decode_json(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidRecording(f"{path}: not a recording: not valid JSON ({error})") from error
+    if not isinstance(whole, dict) or not isinstance(whole.get("metadata"), dict):
+        raise InvalidRecording(f'{path}: not a recording: it must be a JSON object with the key "metadata"')
+    return _parse(path, whole, size)
+
+
+def _parse(
+    path: Path, whole: dict[str, Any], size: int
+) -> tuple[RecordingMetadata, Sequence[RecordingEvent], list[StateSnapshot]]:
+    events, snapshots = whole.get("events") or [], whole.get("snapshots") or []
+    if not isinstance(events, list) or not isinstance(snapshots, list):
+        raise InvalidRecording(f'{path}: not a recording: "events" and "snapshots" must be lists')
+    checksum = whole["metadata"].get("checksum")
+    if checksum is not None and checksum != _checksum(whole["metadata"], _json_list(events), _json_list(snapshots)):
+        raise DamagedRecording(f"{path}: the content was changed after it was saved: its checksum does not fit")
+    number = 0
+    try:
+        metadata = RecordingMetadata.from_dict(whole["metadata"])
+        for number, raw in enumerate(events, 1):  # noqa: B007 - the message below names the last one
+            if not isinstance(raw["event_id"], str) or not isinstance(raw["event_type"], str):
+                raise TypeError("event_id and event_type must be text")
+            float(raw["timestamp"]), str(raw["workflow_id"])
+        parsed = [StateSnapshot.from_dict(item) for item in snapshots]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidRecording(f"{path}: not a recording: near event {number}: {error}") from error
+    metadata.file_size_bytes = size
+    return metadata, DictEvents(events), parsed
+
+
+# --------------------------------------------------------------------------- Graphviz
+
+_COLOURS = {"completed": "#1a7f37", "failed": "#cf222e", "skipped": "#6e7781", "running": "#0969da"}
+_STATUS = {
+    RecordingEventType.NODE_START: "running",
+    RecordingEventType.NODE_COMPLETE: "completed",
+    RecordingEventType.NODE_ERROR: "failed",
+    RecordingEventType.NODE_SKIPPED: "skipped",
+}
+
+
+def to_dot(recording: Readable) -> str:
+    """Return the run as a Graphviz graph: a box per node with its seconds, grouped by phase.
+
+    Solid lines are the wires of the workflow, where the recording has them; dashed ones are the order in
+    which nodes started.
+    """
+    seconds: dict[str, float] = {}
+    status: dict[str, str] = {}
+    phase_of: dict[str, int] = {}
+    starts: list[str] = []
+    wires: list[tuple[str, str]] = []
+    phase = -1
+    for event in recording.events:
+        kind, node = event.event_type, event.node_id
+        if kind is RecordingEventType.WORKFLOW_START:
+            wires = [(str(edge[0]), str(edge[1])) for edge in event.data.get("edges") or [] if len(edge) >= 2]
+        elif kind is RecordingEventType.PHASE_START:
+            phase = int(event.data.get("phase") or 0)
+        elif kind in _STATUS and node is not None:
+            status[node] = _STATUS[kind]
+            seconds.setdefault(node, 0.0)
+            phase_of.setdefault(node, phase)
+            if kind is RecordingEventType.NODE_START:
+                starts.append(node)
+            elif kind is RecordingEventType.NODE_COMPLETE:
+                seconds[node] += event.data.get("duration_seconds") or 0.0
+    lines = ["digraph workflow_execution {", "  rankdir=TD;", "  node [shape=box];"]
+    for number in sorted(set(phase_of.values())):
+        inside = [
+            f'"{_escape(node)}" [label="{_escape(node)}\\n({seconds[node]:.2f}s)", color="{_COLOURS[status[node]]}"];'
+            for node in seconds
+            if phase_of[node] == number
+        ]
+        if number < 0:
+            lines += [f"  {line}" for line in inside]
+        else:
+            lines += [f"  subgraph cluster_phase_{number} {{", f'    label="Phase {number + 1}";', "    style=dotted;"]
+            lines += [*(f"    {line}" for line in inside), "  }"]
+    known = set(seconds)
+    solid = [edge for edge in dict.fromkeys(wires) if edge[0] in known and edge[1] in known]
+    lines += [f'  "{_escape(source)}" -> "{_escape(target)}";' for source, target in solid]
+    order = dict.fromkeys((a, b) for a, b in pairwise(starts) if a != b)
+    lines += [f'  "{_escape(source)}" -> "{_escape(target)}" [style=dashed];' for source, target in order if not solid]
+    return "\n".join([*lines, "}"]) + "\n"
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "").replace("\0", "")
+
+
+# --------------------------------------------------------------------------- for people
+
+
+def human_bytes(count: int | float | None) -> str:
+    """Return ``512.0B``, ``12.3KB``, ``2.3MB`` or ``1.0GB``; ``N/A`` for None."""
+    if count is None:
+        return "N/A"
+    size = float(count)
+    for unit in ("B", "KB", "MB"):
+        if abs(size) < 1024:
+            return f"{size:.1f}{unit}"
+        size /= 1024
+    return f"{size:.1f}GB"
+
+
+def human_duration(seconds: float | None) -> str:
+    """Return ``123ms``, ``15.2s`` or ``12m 34.0s``; ``N/A`` for None."""
+    if seconds is None:
+        return "N/A"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(seconds, 60)
+    return f"{int(minutes)}m {rest:.1f}s"
+
+
+def human_time(timestamp: float | None) -> str:
+    """Return ``2025-01-15 10:30:00`` in UTC; ``N/A`` for None."""
+    if timestamp is None:
+        return "N/A"
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def to_summary(recording: Readable) -> str:
+    """Return header, counts and one line per event."""
+    metadata = recording.metadata
+    outcome = {True: "SUCCESS", False: "FAILED", None: "UNFINISHED"}[metadata.success]
+    lines = [
+        f"Recording: {metadata.recording_id}",
+        f"Workflow: {metadata.workflow_name}",
+        f"Status: {outcome}" + (f" ({metadata.error})" if metadata.error else ""),
+        f"Started: {human_time(metadata.started_at)} UTC",
+        f"Duration: {human_duration(metadata.duration_seconds)}",
+        f"Nodes: {metadata.node_count}  Teams: {metadata.team_count}"
+        f"  Max recursion depth: {metadata.recursion_max_depth}  Events: {metadata.event_count}",
+        "",
+        "Timeline:",
+    ]
+    start = metadata.started_at
+    for event in recording.events:
+        node = f" @ {event.node_id}" if event.node_id else ""
+        lines.append(f"  +{event.timestamp - start:9.3f}s  {event.event_type.value}{node}  {describe(event)}")
+    return "\n".join(lines) + "\n"
+
+
+def to_json(recording: Readable) -> str:
+    """Return metadata, events and snapshots as indented JSON text."""
+    return json.dumps(
+        {
+            "metadata": recording.metadata.to_dict(),
+            "events": [event.to_dict() for event in recording.events],
+            "snapshots": [snapshot.to_dict() for snapshot in recording.snapshots],
+        },
+        indent=2,
+        ensure_ascii=False,
+    )

@@ -1,0 +1,309 @@
+"""Record what a run does, from any code and any thread, without slowing it down."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from recordings.events import (
+    RecordingEvent,
+    RecordingEventType,
+    RecordingMetadata,
+    StateSnapshot,
+    encode_json,
+    event_id,
+    plain,
+)
+from recordings.export import atomic_write, write_json
+from recordings.redaction import Redactor
+from recordings.sealed import SUFFIX, write_sealed
+
+_Raw = tuple[RecordingEventType, int, str | None, dict[str, Any], dict[str, Any]]
+Type = RecordingEventType
+
+
+class ExecutionRecorder:
+    """Collects the events of one run. May be shared by threads; one ``record_*`` call makes one event.
+
+    Values are copied when they are recorded, so what happens to them later does not change the recording.
+    With ``record_inputs`` or ``record_outputs`` off, hash and size of the values stay in the event's
+    metadata, so that runs can still be compared. ``redactor`` keeps secrets out.
+    """
+
+    def __init__(
+        self,
+        workflow_name: str,
+        workflow_id: str | None = None,
+        record_inputs: bool = True,
+        record_outputs: bool = True,
+        record_state_snapshots: bool = False,
+        compress: bool | None = None,
+        tags: Sequence[str] | None = None,
+        *,
+        redactor: Redactor | None = None,
+    ) -> None:
+        self.workflow_id = workflow_id or uuid4().hex
+        self.workflow_name = workflow_name
+        self.config = {
+            "record_inputs": record_inputs,
+            "record_outputs": record_outputs,
+            "record_state_snapshots": record_state_snapshots,
+            "compress": compress is None or compress,
+        }
+        self.metadata = RecordingMetadata(
+            recording_id=uuid4().hex, workflow_name=workflow_name, started_at=_now(), tags=list(tags or [])
+        )
+        self.snapshots: list[StateSnapshot] = []
+        self.path: Path | None = None
+        """Where the recording was saved last."""
+        self._append_gz = compress is True
+        self._redactor = redactor
+        self._lock = threading.RLock()
+        self._raw: list[_Raw] = []
+        self._events: list[RecordingEvent] = []
+        self._recursion_depth = 0
+        self._recursion_max_depth = 0
+
+    @property
+    def events(self) -> list[RecordingEvent]:
+        """Return the events so far, in order."""
+        with self._lock:
+            for kind, microseconds, node_id, data, metadata in self._raw:
+                seq = len(self._events) + 1
+                self._events.append(
+                    RecordingEvent(
+                        event_id(self.workflow_id, seq),
+                        kind,
+                        microseconds / 1_000_000,
+                        self.workflow_id,
+                        node_id,
+                        data,
+                        metadata,
+                        seq,
+                    )
+                )
+            self._raw.clear()
+            return self._events
+
+    # ------------------------------------------------------------------ workflow and nodes
+
+    def record_workflow_start(self, initial_context: dict[str, Any] | None = None) -> None:
+        """Record that the run begins."""
+        data, metadata = self._value("initial_context", initial_context, self.config["record_inputs"])
+        self._add(Type.WORKFLOW_START, None, data, metadata)
+
+    def record_workflow_complete(
+        self, final_state: dict[str, Any] | None, success: bool, error: str | None = None, **details: Any
+    ) -> None:
+        """Record that the run ended; ``details`` are further data of the event."""
+        data, metadata = self._value("final_state", final_state, self.config["record_outputs"])
+        data["success"], data["error"] = success, self._redact(error)
+        data.update(self._redact(plain(details)))
+        with self._lock:
+            moment = self._add(Type.WORKFLOW_COMPLETE if success else Type.WORKFLOW_ERROR, None, data, metadata)
+            self.metadata.completed_at = moment
+            self.metadata.duration_seconds = moment - self.metadata.started_at
+            self.metadata.success = success
+            self.metadata.error = data["error"]
+
+    def record_node_start(
+        self, node_id: str, inputs: dict[str, Any] | None = None, node_type: str | None = None
+    ) -> None:
+        """Record that a node begins."""
+        data, metadata = self._value("inputs", inputs, self.config["record_inputs"])
+        data["node_type"] = node_type
+        self._add_deep(Type.NODE_START, node_id, data, metadata)
+
+    def record_node_complete(
+        self,
+        node_id: str,
+        outputs: dict[str, Any] | None = None,
+        duration_seconds: float | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Record that a node ended; with a text as ``error`` it failed."""
+        data, metadata = self._value("outputs", outputs, self.config["record_outputs"])
+        data["duration_seconds"], data["error"] = plain(duration_seconds), self._redact(error)
+        self._add_deep(Type.NODE_ERROR if error else Type.NODE_COMPLETE, node_id, data, metadata)
+
+    # ------------------------------------------------------------------ teams
+
+    def record_team_start(
+        self, team_id: str, formation: str, member_count: int, context: dict[str, Any] | None = None
+    ) -> None:
+        """Record that a team begins."""
+        kept, metadata = self._value("context", context, self.config["record_inputs"])
+        data = {"formation": formation, "member_count": member_count, **kept}
+        self._add_deep(Type.TEAM_START, team_id, data, metadata)
+
+    def record_team_complete(
+        self, team_id: str, final_output: Any = None, duration_seconds: float | None = None, success: bool = True
+    ) -> None:
+        """Record that a team ended, well or not."""
+        data, metadata = self._value("final_output", final_output, self.config["record_outputs"], none=None)
+        data["duration_seconds"], data["success"] = plain(duration_seconds), success
+        self._add_deep(Type.TEAM_COMPLETE, team_id, data, metadata)
+
+    def record_team_member_start(self, team_id: str, member_id: str, inputs: dict[str, Any] | None = None) -> None:
+        """Record that a member of a team begins."""
+        data, metadata = self._value("inputs", inputs, self.config["record_inputs"])
+        self._add_deep(Type.TEAM_MEMBER_START, team_id, {"member_id": member_id, **data}, metadata)
+
+    def record_team_member_complete(
+        self,
+        team_id: str,
+        member_id: str,
+        outputs: dict[str, Any] | None = None,
+        duration_seconds: float | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Record that a member of a team ended."""
+        data, metadata = self._value("outputs", outputs, self.config["record_outputs"])
+        data = {
+            "member_id": member_id,
+            **data,
+            "duration_seconds": plain(duration_seconds),
+            "error": self._redact(error),
+        }
+        self._add_deep(Type.TEAM_MEMBER_COMPLETE, team_id, data, metadata)
+
+    def record_team_member_communication(self, team_id: str, from_member: str, to_member: str, message: Any) -> None:
+        """Record a message from one member of a team to another."""
+        data = {"from_member": from_member, "to_member": to_member, "message": self._redact(plain(message))}
+        self._add_deep(Type.TEAM_COMMUNICATION, team_id, data, {})
+
+    # ------------------------------------------------------------------ recursion, snapshots, anything
+
+    def record_recursion_enter(self, operation_type: str, identifier: str) -> None:
+        """Record that a nested workflow, team or loop begins."""
+        with self._lock:
+            self._recursion_depth += 1
+            self._recursion_max_depth = max(self._recursion_max_depth, self._recursion_depth)
+            data = {"operation_type": operation_type, "identifier": identifier, "depth": self._recursion_depth}
+            self._add(Type.RECURSION_ENTER, None, data, {})
+
+    def record_recursion_exit(self, operation_type: str, identifier: str) -> None:
+        """Record that a nested workflow, team or loop ended."""
+        with self._lock:
+            data = {"operation_type": operation_type, "identifier": identifier, "depth": self._recursion_depth}
+            self._add(Type.RECURSION_EXIT, None, data, {})
+            self._recursion_depth = max(self._recursion_depth - 1, 0)
+
+    def record_state_snapshot(
+        self, state: dict[str, Any], node_id: str | None = None, execution_stack: Sequence[str] | None = None
+    ) -> None:
+        """Record the whole state; does nothing unless ``record_state_snapshots`` is on."""
+        if not self.config["record_state_snapshots"]:
+            return
+        kept = self._redact(plain(state))
+        with self._lock:
+            identifier = uuid4().hex
+            moment = self._add_deep(Type.STATE_SNAPSHOT, node_id, {"snapshot_id": identifier}, {})
+            self.snapshots.append(
+                StateSnapshot(
+                    identifier,
+                    moment,
+                    self.workflow_id,
+                    node_id,
+                    kept,
+                    self._recursion_depth,
+                    list(execution_stack or []),
+                )
+            )
+
+    def record_event(self, event_type: str | RecordingEventType, node_id: str | None = None, **data: Any) -> None:
+        """Record an event of any type; a name of your own is kept as it is."""
+        kind = event_type if isinstance(event_type, RecordingEventType) else RecordingEventType(event_type)
+        self._add_deep(kind, node_id, self._redact(plain(data)), {})
+
+    def _value(self, name: str, value: Any, keep: bool, *, none: Any = ...) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return data with a copy of ``value``, or without it and metadata with its hash and size."""
+        empty: Any = {} if none is ... else none
+        if value is None or (type(value) is dict and not value):
+            return {name: empty}, {}
+        kept = plain(value)
+        if self._redactor is not None:
+            kept = self._redactor.redact(kept)
+        if keep:
+            return {name: kept}, {}
+        text = encode_json(kept, canonical=True)
+        return {name: empty}, {f"{name}_sha256": hashlib.sha256(text).hexdigest(), f"{name}_bytes": len(text)}
+
+    def _redact(self, value: Any) -> Any:
+        return value if self._redactor is None else self._redactor.redact(value)
+
+    def _add_deep(
+        self, kind: RecordingEventType, node_id: str | None, data: dict[str, Any], metadata: dict[str, Any]
+    ) -> float:
+        with self._lock:
+            microseconds = time.time_ns() // 1000
+            metadata["recursion_depth"] = self._recursion_depth
+            self._raw.append((kind, microseconds, node_id, data, metadata))
+        return microseconds / 1_000_000
+
+    def _add(
+        self, kind: RecordingEventType, node_id: str | None, data: dict[str, Any], metadata: dict[str, Any]
+    ) -> float:
+        with self._lock:
+            microseconds = time.time_ns() // 1000
+            self._raw.append((kind, microseconds, node_id, data, metadata))
+        return microseconds / 1_000_000
+
+    # ------------------------------------------------------------------ the end
+
+    def finalize(self) -> RecordingMetadata:
+        """Bring the metadata up to date and return it; may be called again."""
+        with self._lock:
+            metadata = self.metadata
+            kinds = Counter([event.event_type for event in self._events])
+            kinds.update([raw[0] for raw in self._raw])
+            metadata.node_count = kinds[Type.NODE_COMPLETE] + kinds[Type.NODE_ERROR]
+            metadata.team_count = kinds[Type.TEAM_START]
+            metadata.recursion_max_depth = self._recursion_max_depth
+            metadata.event_count = len(self._events) + len(self._raw)
+            if self._redactor is not None:
+                metadata.redaction_count = self._redactor.count
+            if metadata.completed_at is None:
+                metadata.completed_at = _now()
+                metadata.duration_seconds = metadata.completed_at - metadata.started_at
+            return metadata
+
+    async def save(self, filepath: str | os.PathLike[str]) -> RecordingMetadata:
+        """Save without holding up the event loop; see ``save_sync``."""
+        return await asyncio.to_thread(self.save_sync, filepath)
+
+    def save_sync(self, filepath: str | os.PathLike[str]) -> RecordingMetadata:
+        """Finalize, write the file complete or not at all, and return the metadata with size and checksum.
+
+        The name chooses the format: ``.fbrec`` sealed, ``.json.gz`` gzip, otherwise plain JSON. A recorder
+        made with ``compress=True`` appends ``.gz`` to other names. ``path`` is where the file is.
+        """
+        path = Path(filepath)
+        with self._lock:
+            metadata = self.finalize()
+            events, snapshots = list(self.events), list(self.snapshots)
+        if path.suffix == SUFFIX:
+            write: Callable[[Any], None] = lambda file: self._write_sealed(file, events, snapshots)  # noqa: E731
+            atomic_write(path, write)
+        else:
+            if self._append_gz and path.suffix != ".gz":
+                path = path.with_name(f"{path.name}.gz")
+            write_json(path, metadata, events, snapshots, compress=path.suffix == ".gz")
+        self.path = path
+        return metadata
+
+    def _write_sealed(self, file: Any, events: list[RecordingEvent], snapshots: list[StateSnapshot]) -> None:
+        self.metadata.checksum = write_sealed(file, self.metadata, events, snapshots, workflow_id=self.workflow_id)
+        self.metadata.file_size_bytes = file.tell()
+
+
+def _now() -> float:
+    return (time.time_ns() // 1000) / 1_000_000

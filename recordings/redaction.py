@@ -1,0 +1,127 @@
+"""Keep secrets out of everything that is stored: find them by their value and replace them."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+MASK = "***"
+SECRET = "$secret"  # noqa: S105 - the name of a JSON key
+SHORTEST_INSIDE = 4
+"""A shorter secret is replaced only where it is a whole value: "1" is part of too many texts."""
+_SHORTEST_FRAGMENT = 6
+
+
+class Redactor:
+    """Replaces secret values, also where they are part of a longer text, encoded or escaped.
+
+    Known forms: as it is, JSON-escaped (once and twice), percent-encoded (path, query and form style),
+    HTML-escaped, hexadecimal, and base64 in both alphabets at every alignment, so that the password in
+    ``Basic base64(user:password)`` is found. A value that is exactly a secret of a credential becomes
+    ``{"$secret": "<credential id>"}``; anywhere else it becomes ``***``. Not found: a secret that was
+    hashed, encrypted, compressed, or split over several values.
+
+    ``values`` are secrets, or a mapping of secret to credential id. ``count`` is how many were replaced.
+    """
+
+    def __init__(self, values: Mapping[str, str] | Iterable[str] = ()) -> None:
+        self._ids: dict[str, str] = {}
+        self._forms: list[str] = []
+        self._byte_forms: list[bytes] = []
+        self.count = 0
+        pairs = values.items() if isinstance(values, Mapping) else ((value, "") for value in values)
+        for value, identifier in pairs:
+            self.add(value, identifier)
+
+    def __bool__(self) -> bool:
+        """Return whether there is anything to look for."""
+        return bool(self._ids)
+
+    def add(self, value: str, identifier: str = "") -> None:
+        """Look for one more secret from now on."""
+        if not value or value in self._ids:
+            return
+        self._ids[value] = identifier
+        if len(value) >= SHORTEST_INSIDE:
+            forms = {*self._forms, *_forms(value)}
+            self._forms = sorted(forms, key=lambda form: (-len(form), form))
+            self._byte_forms = [form.encode("utf-8", "surrogatepass") for form in self._forms]
+
+    def redact(self, value: Any) -> Any:
+        """Return a JSON value without secrets; the same object when there were none."""
+        if not self._ids:
+            return value
+        return self._redact(value)
+
+    def redact_text(self, text: str) -> str:
+        """Return a text without secrets."""
+        for form in self._forms:
+            if form in text:
+                self.count += text.count(form)
+                text = text.replace(form, MASK)
+        return MASK if text in self._ids else text
+
+    def redact_bytes(self, content: bytes) -> bytes:
+        """Return the content of a text file without secrets; in a compressed format none can be found."""
+        for form in self._byte_forms:
+            if form in content:
+                self.count += content.count(form)
+                content = content.replace(form, MASK.encode())
+        return content
+
+    def _redact(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if value in self._ids:
+                self.count += 1
+                identifier = self._ids[value]
+                return {SECRET: identifier} if identifier else MASK
+            return self.redact_text(value)
+        if isinstance(value, dict):
+            changed = {self.redact_text(str(key)): self._redact(item) for key, item in value.items()}
+            same = all(item is value.get(key, changed) for key, item in changed.items()) and len(changed) == len(value)
+            return value if same else changed
+        if isinstance(value, list | tuple):
+            items = [self._redact(item) for item in value]
+            return value if all(a is b for a, b in zip(items, value, strict=True)) else items
+        if isinstance(value, bool) or value is None:
+            return value
+        if isinstance(value, int | float) and str(value) in self._ids:
+            self.count += 1
+            return MASK
+        return value
+
+
+def _forms(value: str) -> set[str]:
+    escaped = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    escaped |= {json.dumps(form)[1:-1] for form in escaped}
+    escaped |= {form.replace("/", "\\/") for form in escaped}
+    raw = value.encode("utf-8", "surrogatepass")
+    percent = {quote(raw, safe=safe) for safe in ("", "/", "!~*'()", "!$&'()*+,;=:@/")} | {quote_plus(raw)}
+    percent |= {_lower_escapes(form) for form in percent}
+    pages = {html.escape(value), html.escape(value, quote=False), html.escape(value).replace("&#x27;", "&#39;")}
+    forms = {value, *escaped, *percent, *pages, *_base64_forms(raw)}
+    if len(raw) >= SHORTEST_INSIDE:
+        forms |= {raw.hex(), raw.hex().upper()}
+    return forms
+
+
+def _lower_escapes(text: str) -> str:
+    parts = text.split("%")
+    return "%".join([parts[0], *(part[:2].lower() + part[2:] for part in parts[1:])])
+
+
+def _base64_forms(raw: bytes) -> set[str]:
+    """Return the characters that ``raw`` always makes in base64, whatever stands before and after it."""
+    forms = set()
+    for before in range(3):
+        encoded = base64.b64encode(b"\0" * before + raw).decode().rstrip("=")
+        start = -(-before * 8 // 6)
+        whole = (before + len(raw)) * 8 // 6
+        fragment = encoded[start:whole]
+        if len(fragment) >= _SHORTEST_FRAGMENT:
+            forms |= {fragment, fragment.replace("+", "-").replace("/", "_")}
+    return forms
