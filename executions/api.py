@@ -11,16 +11,15 @@ from channels.layers import get_channel_layer
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
-from ninja import Field, Header, Query, Router, Schema
+from ninja import Field, Header, Query, Router, Schema, Status
 from redis.exceptions import RedisError
 
 from executions import report, states
-from executions.errors import ExecutionError, StartRefused
+from executions.errors import StartRefused
 from executions.events import group_name, load_events
 from executions.models import Execution
 from executions.triggers import cancel_execution, start_execution
 from recordings.events import RecordingEvent, execution_log
-from workflows.errors import WorkflowError
 from workflows.models import Workflow, WorkflowVersion
 
 logger = logging.getLogger(__name__)
@@ -190,10 +189,8 @@ def start(
             idempotency_key=idempotency_key,
         )
     except StartRefused as error:
-        return 409, {"detail": str(error)}
-    except (WorkflowError, ExecutionError) as error:
-        return 422, {"detail": str(error)}
-    return 202, {"execution_id": execution.pk, "status": execution.status}
+        return Status(409, {"detail": str(error)})
+    return Status(202, {"execution_id": execution.pk, "status": execution.status})
 
 
 @router.get("", response={200: SummaryPage, **ERRORS})
@@ -234,9 +231,9 @@ def cancel(request: HttpRequest, execution_id: UUID) -> Any:
     execution = get_object_or_404(Execution.objects.visible_to(request.user), pk=execution_id)
     if not cancel_execution(execution, by=request.user.get_username()):
         execution.refresh_from_db(fields=("status",))
-        return 409, {"detail": f"execution {execution_id} is {execution.status}; there is nothing to cancel"}
+        return Status(409, {"detail": f"execution {execution_id} is {execution.status}; there is nothing to cancel"})
     execution.refresh_from_db(fields=("status",))
-    return 202, {"execution_id": execution.pk, "status": execution.status}
+    return Status(202, {"execution_id": execution.pk, "status": execution.status})
 
 
 @router.post("/{execution_id}/start-streaming", response={202: Streaming, **ERRORS})
@@ -250,7 +247,7 @@ def start_streaming(request: HttpRequest, execution_id: UUID) -> Any:
     if head.seq:
         newest = [execution_log(event) for event in load_events(execution_id, after=head.seq - 1, limit=1)]
         _push(execution_id, newest, head.status)
-    return 202, {"streaming": True, "socket": f"/ws/executions/{execution_id}/logs"}
+    return Status(202, {"streaming": True, "socket": f"/ws/executions/{execution_id}/logs"})
 
 
 def _push(execution_id: UUID, newest: list[dict[str, Any]], status: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
@@ -333,5 +333,5 @@ def _now() -> float:
 websocket_urlpatterns = [
     re_path(r"^ws/executions/(?P<execution_id>[^/]+)/logs$", LogsConsumer.as_asgi()),
     re_path(r"^ws/executions/(?P<execution_id>[^/]+)/status$", StatusConsumer.as_asgi()),
-    re_path(r"", refuse),
+    re_path(r"", cast(Any, refuse)),
 ]

@@ -299,7 +299,7 @@ class Socket:
 
     async def quiet(self, seconds: float) -> bool:
         """Return whether nothing comes for some time."""
-        return await self.communicator.receive_nothing(seconds, 0.02)
+        return bool(await self.communicator.receive_nothing(seconds, 0.02))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import uuid
+from typing import Any
 
 import pytest
 from asgiref.testing import ApplicationCommunicator
@@ -257,7 +258,8 @@ async def test_a_slow_reader_gets_resync_and_every_row_and_holds_up_nobody(make_
 
     feed.queue_limit = 20
     run = await sync(make_run)
-    gate, received = asyncio.Event(), []
+    gate = asyncio.Event()
+    received: list[dict[str, Any]] = []
     inbox: asyncio.Queue[dict] = asyncio.Queue()
 
     async def send(message: dict) -> None:
@@ -346,7 +348,7 @@ async def test_a_fault_of_ours_is_closed_with_1011(make_run, open_socket, monkey
     assert run.id in caplog.text
 
 
-async def _open_then(open_socket, run, change) -> int | None:
+async def _open_then(open_socket, run, change) -> Any:
     async with open_socket(logs(run)) as socket:
         await socket.until("hello")
         await sync(change)

@@ -19,7 +19,8 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from flowbuilder.stack import free_port
-from tests.conftest import ROOT, test_environment
+from tests.conftest import test_environment
+from tests.environment import ROOT
 from tests.monitoring.conftest import RedisServer, login_cookie, sync
 
 pytestmark = [pytest.mark.redis]
@@ -132,7 +133,8 @@ async def test_handshakes_through_the_real_server(make_run, web):
 async def test_a_hundred_broken_sockets_and_a_killed_server_during_ten_thousand_logs_lose_nothing(make_run, web):
     run = await sync(make_run)
     cookie = await sync(login_cookie, "alice")
-    total, seen, breaks = 10_000, [], 0
+    total, breaks = 10_000, 0
+    seen: list[int] = []
     dice = random.Random(7)
 
     def write() -> None:

@@ -25,6 +25,7 @@ from flowbuilder.management.base import FAILED, OK, USAGE, ProductCommand
 from flowbuilder.stack import StackError, ensure_stack
 from monitoring.feed import Feed, read
 from recordings.events import RecordingEvent, execution_log
+from workflows.lifecycle import find_workflow
 from workflows.models import Workflow, WorkflowVersion
 
 INTERRUPTED = 130
@@ -104,7 +105,7 @@ class Command(ProductCommand):
 
     def _run(self, options: dict[str, Any], payload: Any, wanted: int | str | None, *, private: bool) -> int:
         user = self.user(options)
-        workflow = self._workflow(options["workflow"], user)
+        workflow = find_workflow(user, options["workflow"])
         version = self._version(workflow, wanted)
         execution = start_execution(workflow, owner=user, input=payload, version=version)
         if options["follow"]:
@@ -179,7 +180,7 @@ class Command(ProductCommand):
         user = self.user(options)
         rows = Execution.objects.visible_to(user)
         if options["workflow"]:
-            rows = rows.filter(workflow=self._workflow(options["workflow"], user))
+            rows = rows.filter(workflow=find_workflow(user, options["workflow"]))
         if options["status"]:
             rows = rows.filter(status=options["status"])
         page = report.for_summary(rows.order_by("-queued_at", "-pk"))[: options["limit"]]
@@ -238,24 +239,7 @@ class Command(ProductCommand):
                 return
         except DatabaseError:
             return  # no tables yet: the stack makes them, and the example workflows
-        self._workflow(options["workflow"], self.user(options))
-
-    def _workflow(self, name: str, user: Any) -> Workflow:
-        visible = Workflow.objects.visible_to(user)
-        try:
-            found = visible.filter(pk=UUID(name)).first()
-        except ValueError:
-            found = None
-        if found is not None:
-            return found
-        named = list(visible.filter(name=name).select_related("owner")[:20])
-        own = [workflow for workflow in named if workflow.owner_id == user.pk]
-        if len(named) > 1 and not own:
-            which = ", ".join(f"{workflow.pk} ({workflow.owner})" for workflow in named)
-            self.fail(f'several users have a workflow "{name}"; name it by id: {which}')
-        if not named:
-            self.fail(f'there is no workflow "{name}"; see ./flow workflows list')
-        return (own or named)[0]
+        find_workflow(self.user(options), options["workflow"])
 
     def _version(self, workflow: Workflow, wanted: int | str | None) -> WorkflowVersion | None:
         if wanted is None:
@@ -272,7 +256,7 @@ class Command(ProductCommand):
 
     def _execution(self, text: str, user: Any) -> Execution:
         try:
-            found = Execution.objects.visible_to(user).select_related("workflow", "version").get(pk=text)
+            found: Execution = Execution.objects.visible_to(user).select_related("workflow", "version").get(pk=text)
         except (Execution.DoesNotExist, ValidationError, ValueError):
             self.fail(f'there is no execution "{text}"; see ./flow executions list')
         return found

@@ -1,0 +1,341 @@
+"""The executions part of the HTTP API: who may do what, pages, logs, starting and cancelling."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from executions.models import Execution, NodeRun, Phase
+from recordings.models import Event, Recording
+from tests.conftest import graph, node
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.row("S1-31")]
+
+EXECUTIONS = "/api/v1/executions"
+
+
+@pytest.fixture
+def as_alice(alice: Any) -> Client:
+    client = Client()
+    client.force_login(alice)
+    return client
+
+
+@pytest.fixture
+def as_bob(bob: Any) -> Client:
+    client = Client()
+    client.force_login(bob)
+    return client
+
+
+@pytest.fixture
+def delay(make_workflow: Any) -> Any:
+    return make_workflow(graph([node("wait", "delay", Seconds=0)]), name="Wait a little")
+
+
+def post(client: Client, path: str, body: Any = None, **headers: str) -> Any:
+    return client.post(path, json.dumps({} if body is None else body), content_type="application/json", headers=headers)
+
+
+def stored(workflow: Any, *, minutes_ago: int = 0, status: str = "completed", owner: Any = None) -> Execution:
+    """Store an execution that has ended, or is in ``status``."""
+    queued = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+    execution: Execution = Execution.objects.create(
+        workflow=workflow,
+        version=workflow.version,
+        owner=owner or workflow.owner,
+        trigger="manual",
+        status=status,
+        node_count=1,
+        queued_at=queued,
+        finished_at=queued + timedelta(seconds=2),
+    )
+    return execution
+
+
+def write_events(execution: Execution, *events: tuple[str, dict[str, Any]]) -> None:
+    """Store events, numbered from 1."""
+    now = time.time_ns() // 1000
+    Event.objects.bulk_create(
+        Event(execution_id=execution.pk, seq=seq, type=kind, timestamp=now, node_id="n", data=json.dumps(data))
+        for seq, (kind, data) in enumerate(events, 1)
+    )
+    Execution.objects.filter(pk=execution.pk).update(seq=len(events))
+
+
+# ------------------------------------------------------------------ start
+
+
+def test_a_start_answers_202_and_the_execution_is_there(as_alice, delay):
+    answer = post(as_alice, EXECUTIONS, {"workflow_id": str(delay.pk), "input": {"limit": 3}})
+
+    assert answer.status_code == 202
+    execution = Execution.objects.get(pk=answer.json()["execution_id"])
+    assert (execution.trigger, json.loads(execution.input), execution.version) == ("api", {"limit": 3}, delay.version)
+    assert as_alice.get(f"{EXECUTIONS}/{execution.pk}").json()["status"] == answer.json()["status"] == "queued"
+
+
+def test_the_same_idempotency_key_answers_the_same_execution(as_alice, delay):
+    body = {"workflow_id": str(delay.pk)}
+
+    first = post(as_alice, EXECUTIONS, body, **{"Idempotency-Key": "order-1"})
+    again = post(as_alice, EXECUTIONS, body, **{"Idempotency-Key": "order-1"})
+    other = post(as_alice, EXECUTIONS, body, **{"Idempotency-Key": "order-2"})
+
+    assert first.json()["execution_id"] == again.json()["execution_id"] != other.json()["execution_id"]
+    assert Execution.objects.count() == 2
+
+
+def test_a_version_may_be_named_by_number_or_be_the_draft(as_alice, delay):
+    delay.save_version(graph([node("wait", "delay", Seconds=1)]), author=delay.owner)
+
+    for wanted, number in ((None, 1), (1, 1), (2, 2), ("draft", 2)):
+        answer = post(as_alice, EXECUTIONS, {"workflow_id": str(delay.pk), "version": wanted})
+        assert as_alice.get(f"{EXECUTIONS}/{answer.json()['execution_id']}").json()["version"] == number
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"workflow_id": "nonsense"}, 422),
+        ({"workflow_id": str(uuid.uuid4())}, 404),
+        ({"workflow_id": "DELAY", "version": 99}, 404),
+        ({"workflow_id": "DELAY", "version": "newest"}, 422),
+        ({"workflow_id": "DELAY", "input": [1, 2]}, 422),
+    ],
+)
+def test_a_bad_start_says_why_and_stores_nothing(as_alice, delay, body, status):
+    if body.get("workflow_id") == "DELAY":
+        body = {**body, "workflow_id": str(delay.pk)}
+
+    answer = post(as_alice, EXECUTIONS, body)
+
+    assert answer.status_code == status
+    assert answer.json()["detail"]
+    assert not Execution.objects.exists()
+
+
+def test_a_paused_workflow_is_not_started(as_alice, delay):
+    delay.pause()
+
+    answer = post(as_alice, EXECUTIONS, {"workflow_id": str(delay.pk)})
+
+    assert answer.status_code == 409
+    assert "paused" in answer.json()["detail"]
+
+
+def test_broken_json_is_400(as_alice):
+    assert as_alice.post(EXECUTIONS, "{", content_type="application/json").status_code == 400
+
+
+# ------------------------------------------------------------------ who
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("get", ""),
+        ("post", ""),
+        ("get", "/ID"),
+        ("get", "/ID/logs"),
+        ("post", "/ID/cancel"),
+        ("post", "/ID/start-streaming"),
+    ],
+)
+def test_nothing_without_a_login(delay, method, path):
+    execution = stored(delay)
+    answer = getattr(Client(), method)(EXECUTIONS + path.replace("ID", str(execution.pk)))
+    assert answer.status_code in (401, 403)
+
+
+@pytest.mark.parametrize("path", ["", "/logs"])
+def test_a_foreign_execution_does_not_exist_for_bob(as_bob, delay, path):
+    assert as_bob.get(f"{EXECUTIONS}/{stored(delay).pk}{path}").status_code == 404
+
+
+@pytest.mark.parametrize("verb", ["cancel", "start-streaming"])
+def test_bob_cannot_act_on_a_foreign_execution(as_bob, delay, verb):
+    execution = stored(delay, status="running")
+
+    assert post(as_bob, f"{EXECUTIONS}/{execution.pk}/{verb}").status_code == 404
+
+    execution.refresh_from_db()
+    assert not execution.cancel_requested
+
+
+def test_bob_cannot_start_a_foreign_workflow(as_bob, delay):
+    assert post(as_bob, EXECUTIONS, {"workflow_id": str(delay.pk)}).status_code == 404
+
+
+def test_a_list_holds_only_what_one_may_see(as_bob, as_alice, delay, bob):
+    stored(delay)
+    own = stored(delay, owner=bob)
+
+    assert [item["id"] for item in as_bob.get(EXECUTIONS).json()["items"]] == [str(own.pk)]
+    assert as_alice.get(EXECUTIONS).json()["count"] == 2
+
+
+def test_a_post_needs_the_csrf_token(alice, delay):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(alice)
+
+    assert post(client, EXECUTIONS, {"workflow_id": str(delay.pk)}).status_code == 403
+    assert not Execution.objects.exists()
+
+
+# ------------------------------------------------------------------ list and detail
+
+
+def test_pages_are_newest_first_and_bounded(as_alice, delay):
+    made = [stored(delay, minutes_ago=minutes) for minutes in range(5)]
+
+    page = as_alice.get(EXECUTIONS, {"limit": 2, "offset": 1}).json()
+
+    assert page["count"] == 5
+    assert [item["id"] for item in page["items"]] == [str(made[1].pk), str(made[2].pk)]
+    for bad in ({"limit": 0}, {"limit": 201}, {"offset": -1}, {"offset": 10**36}, {"status": "nonsense"}):
+        assert as_alice.get(EXECUTIONS, bad).status_code == 422
+
+
+def test_a_list_is_filtered_by_workflow_and_status(as_alice, delay, make_workflow):
+    other = make_workflow(graph([node("wait", "delay", Seconds=0)]), name="other")
+    failed = stored(delay, status="failed")
+    stored(delay)
+    stored(other, status="failed")
+
+    found = as_alice.get(EXECUTIONS, {"workflow_id": str(delay.pk), "status": "failed"}).json()
+
+    assert [item["id"] for item in found["items"]] == [str(failed.pk)]
+    assert found["count"] == 1
+
+
+def test_the_number_of_queries_does_not_grow_with_the_page(as_alice, delay):
+    def queries() -> int:
+        with CaptureQueriesContext(connection) as captured:
+            assert as_alice.get(EXECUTIONS).status_code == 200
+        return len(captured)
+
+    stored(delay)
+    queries()
+    few = queries()
+    for minutes in range(20):
+        stored(delay, minutes_ago=minutes)
+
+    assert queries() == few
+
+
+def test_a_detail_has_phases_nodes_definition_and_recording(as_alice, delay):
+    execution = stored(delay)
+    now = execution.queued_at
+    Phase.objects.create(
+        execution=execution, index=0, status="completed", node_count=1, open=0, started_at=now,
+        finished_at=now + timedelta(milliseconds=40),
+    )  # fmt: skip
+    NodeRun.objects.create(
+        execution=execution, phase_index=0, node_index=0, node_id="wait", node_type="delay", status="completed",
+        attempt=2, credits=1, started_at=now, finished_at=now + timedelta(milliseconds=30),
+    )  # fmt: skip
+    recording = Recording.objects.create(execution_id=execution.pk, workflow_name="x", started_at=now)
+
+    found = as_alice.get(f"{EXECUTIONS}/{execution.pk}").json()
+
+    assert found["phases"] == [{"index": 0, "status": "completed", "node_count": 1, "duration_ms": 40}]
+    assert found["nodes"] == [
+        {
+            "node_id": "wait", "name": "Delay", "type": "delay", "status": "completed", "attempt": 2, "phase": 0,
+            "iteration": 0, "duration_ms": 30, "error": None, "error_code": None, "credits": 1,
+        }
+    ]  # fmt: skip
+    assert found["definition"] == delay.version.definition
+    assert found["recording_id"] == str(recording.pk)
+    assert found["progress"] == {"done": 1, "total": 1}
+    assert (found["workflow_name"], found["version"], found["duration_ms"]) == ("Wait a little", 1, 2000)
+
+
+@pytest.mark.parametrize("execution_id", [str(uuid.uuid4())])
+def test_an_unknown_execution_is_404(as_alice, execution_id):
+    assert as_alice.get(f"{EXECUTIONS}/{execution_id}").status_code == 404
+    assert as_alice.get(f"{EXECUTIONS}/{execution_id}/logs").status_code == 404
+    assert post(as_alice, f"{EXECUTIONS}/{execution_id}/cancel").status_code == 404
+
+
+# ------------------------------------------------------------------ logs
+
+
+def test_logs_come_in_order_after_a_number_and_in_pages(as_alice, delay):
+    execution = stored(delay)
+    write_events(execution, *[("log", {"message": f"line {n}"}) for n in range(1, 8)])
+
+    page = as_alice.get(f"{EXECUTIONS}/{execution.pk}/logs", {"after": 2, "limit": 3}).json()
+
+    assert [(log["seq"], log["message"]) for log in page["logs"]] == [(3, "line 3"), (4, "line 4"), (5, "line 5")]
+    assert (page["last_seq"], page["next_after"], page["status"]) == (7, 5, "completed")
+    rest = as_alice.get(f"{EXECUTIONS}/{execution.pk}/logs", {"after": page["next_after"]}).json()
+    assert [log["seq"] for log in rest["logs"]] == [6, 7]
+    assert rest["next_after"] is None
+
+
+def test_logs_are_filtered_by_step_level_and_error(as_alice, delay):
+    execution = stored(delay)
+    write_events(
+        execution,
+        ("node_start", {"name": "Log in", "node_type": "fill_input"}),
+        ("log", {"name": "Log in", "message": "typing", "level": "warning"}),
+        ("node_error", {"name": "Log in", "node_type": "fill_input", "error": "no such field"}),
+        ("node_start", {"name": "Read", "node_type": "get_html"}),
+    )
+
+    def seqs(**filters: str) -> list[int]:
+        page = as_alice.get(f"{EXECUTIONS}/{execution.pk}/logs", filters).json()
+        return [log["seq"] for log in page["logs"]]
+
+    assert seqs(step_type="fill") == [1, 3]
+    assert seqs(step_name="log in") == [1, 2, 3]
+    assert seqs(level="warning") == [2]
+    assert seqs(errors="true") == [3]
+    assert seqs(step_name="read", errors="true") == []
+
+
+@pytest.mark.parametrize("bad", [{"limit": 0}, {"limit": 1001}, {"after": -1}, {"level": "loud"}])
+def test_bad_log_filters_are_422(as_alice, delay, bad):
+    assert as_alice.get(f"{EXECUTIONS}/{stored(delay).pk}/logs", bad).status_code == 422
+
+
+# ------------------------------------------------------------------ cancel and stream
+
+
+def test_cancelling_answers_202_and_the_wish_is_stored(as_alice, delay):
+    execution_id = post(as_alice, EXECUTIONS, {"workflow_id": str(delay.pk)}).json()["execution_id"]
+
+    answer = post(as_alice, f"{EXECUTIONS}/{execution_id}/cancel")
+
+    assert answer.status_code == 202
+    assert answer.json()["status"] == "cancelled"
+    assert Execution.objects.get(pk=execution_id).cancel_requested
+
+
+def test_what_has_ended_cannot_be_cancelled(as_alice, delay):
+    answer = post(as_alice, f"{EXECUTIONS}/{stored(delay).pk}/cancel")
+
+    assert answer.status_code == 409
+    assert "completed" in answer.json()["detail"]
+
+
+@pytest.mark.row("S1-03")
+def test_start_streaming_answers_where_to_watch(as_alice, delay):
+    execution = stored(delay)
+    write_events(execution, ("log", {"message": "hello"}))
+
+    answer = post(as_alice, f"{EXECUTIONS}/{execution.pk}/start-streaming")
+
+    assert answer.status_code == 202
+    assert answer.json() == {"streaming": True, "socket": f"/ws/executions/{execution.pk}/logs"}
