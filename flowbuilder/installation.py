@@ -11,11 +11,15 @@ import json
 import secrets
 import sys
 import time
+from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 import django
 
 LEASE_SECONDS = 80
+EXAMPLES = Path(__file__).parent / "demo" / "workflows"
+DEMO, DEMO_WITHOUT_BROWSER = "demo-shop", "demo-shop-http"
 USER, READER, CREDENTIAL = "admin", "demo-reader", "admin-login"
 
 
@@ -44,11 +48,27 @@ def first_user(*, private: bool) -> tuple[Any, str]:
     return user, password
 
 
-def add_demo(owner: Any) -> None:
-    """Give ``owner`` the example workflows that are not there yet, and what they need.
+def add_examples(owner: Any, names: Collection[str] | None = None) -> None:
+    """Give ``owner`` the example workflows (all, or those in ``names``) that they do not have yet.
 
-    The second example logs in to this admin as a user who may only look at the periodic tasks; the
-    password is made here and lives in ``owner``'s credential alone.
+    One that they have is left as it is, edited or not.
+    """
+    from workflows.lifecycle import import_definition
+    from workflows.models import Workflow
+
+    for path in sorted(EXAMPLES.glob("*.json")):
+        if names is not None and path.stem not in names:
+            continue
+        definition = json.loads(path.read_text())
+        if not Workflow.objects.filter(owner=owner, name=definition["name"]).exists():
+            import_definition(owner, definition, message="example")
+
+
+def add_reader(owner: Any) -> None:
+    """Give ``owner`` the credential with which an example logs in to this admin.
+
+    It belongs to a user who may only look at the periodic tasks; their password is made here and is
+    nowhere but in the credential.
     """
     from django.contrib.auth import get_user_model
     from django.contrib.auth.models import Permission
@@ -56,16 +76,17 @@ def add_demo(owner: Any) -> None:
     from workflows import credentials
     from workflows.models import Credential
 
-    if not Credential.objects.filter(owner=owner, name=CREDENTIAL).exists():
-        users: Any = get_user_model()._default_manager
-        reader, _new = users.get_or_create(username=READER, defaults={"is_staff": True})
-        reader.user_permissions.add(
-            Permission.objects.get(codename="view_periodictask", content_type__app_label="django_celery_beat")
-        )
-        password = secrets.token_urlsafe(24)
-        reader.set_password(password)
-        reader.save(update_fields=["password"])
-        credentials.store(owner, CREDENTIAL, {"username": READER, "password": password}, "password")
+    if Credential.objects.filter(name=CREDENTIAL).exists():
+        return
+    users: Any = get_user_model()._default_manager
+    reader, _new = users.get_or_create(username=READER, defaults={"is_staff": True})
+    reader.user_permissions.add(
+        Permission.objects.get(codename="view_periodictask", content_type__app_label="django_celery_beat")
+    )
+    password = secrets.token_urlsafe(24)
+    reader.set_password(password)
+    reader.save(update_fields=["password"])
+    credentials.store(owner, CREDENTIAL, {"username": READER, "password": password}, "password")
 
 
 def check_redis() -> None:
@@ -133,7 +154,8 @@ def main(arguments: list[str]) -> int:
         return 3
     user, password = first_user(private=options.private)
     if options.demo:
-        add_demo(user)
+        add_reader(user)
+        add_examples(user)
     chromium = find_chromium(settings.CHROMIUM)
     print(json.dumps({"user": user.get_username(), "password": password, "chromium": chromium}), flush=True)
     pids = sys.stdin.readline()
