@@ -1,0 +1,161 @@
+/** One function per endpoint; every failure is an ApiError with the server's own sentence. */
+
+import type {
+  Credential,
+  ExecutionDetail,
+  ExecutionSummary,
+  Finding,
+  LogPage,
+  NodeType,
+  Schedule,
+  SchedulePreview,
+  Status,
+  Workflow,
+  WorkflowDefinition,
+  WorkflowSummary,
+} from "./contract";
+
+export class ApiError extends Error {
+  constructor(
+    message: string,
+    readonly status: number,
+    readonly body: unknown = null,
+  ) {
+    super(message);
+    this.name = "ApiError";
+  }
+}
+
+/** Return the value of a cookie, or "". */
+export function cookie(name: string): string {
+  for (const part of document.cookie.split("; ")) {
+    if (part.startsWith(`${name}=`)) return decodeURIComponent(part.slice(name.length + 1));
+  }
+  return "";
+}
+
+function sentence(body: unknown, status: number): string {
+  const detail = (body as { detail?: unknown } | null)?.detail;
+  if (typeof detail === "string" && detail) return detail;
+  if (Array.isArray(detail) && detail.length > 0) {
+    return detail
+      .map((item: { msg?: string; loc?: unknown[] }) => [item.loc?.at(-1), item.msg].filter(Boolean).join(": "))
+      .join("; ");
+  }
+  if (status === 401 || status === 403) return "You are not signed in any more. Reload the page and sign in.";
+  return `The server answered ${status}.`;
+}
+
+export class Api {
+  constructor(private readonly base: string) {}
+
+  private async send<T>(
+    method: string,
+    path: string,
+    body?: unknown,
+    options: { headers?: Record<string, string>; signal?: AbortSignal } = {},
+  ): Promise<T> {
+    const headers: Record<string, string> = { Accept: "application/json", ...options.headers };
+    if (body !== undefined) headers["Content-Type"] = "application/json";
+    if (method !== "GET") headers["X-CSRFToken"] = cookie("csrftoken");
+    let response: Response;
+    try {
+      response = await fetch(this.base + path, {
+        method,
+        headers,
+        body: body === undefined ? undefined : JSON.stringify(body),
+        credentials: "same-origin",
+        signal: options.signal,
+      });
+    } catch (error) {
+      if ((error as Error).name === "AbortError") throw error;
+      throw new ApiError("The server cannot be reached. Check that it is running, then try again.", 0);
+    }
+    const text = await response.text();
+    let parsed: unknown = null;
+    try {
+      parsed = text ? JSON.parse(text) : null;
+    } catch {
+      if (response.ok) throw new ApiError("The server's answer is not JSON.", response.status);
+    }
+    if (!response.ok) throw new ApiError(sentence(parsed, response.status), response.status, parsed);
+    return parsed as T;
+  }
+
+  nodeTypes(): Promise<NodeType[]> {
+    return this.send("GET", "/node-types");
+  }
+
+  credentials(): Promise<Credential[]> {
+    return this.send<Credential[] | { items: Credential[] }>("GET", "/credentials").then(items);
+  }
+
+  workflows(): Promise<WorkflowSummary[]> {
+    return this.send<WorkflowSummary[] | { items: WorkflowSummary[] }>("GET", "/workflows?limit=100").then(items);
+  }
+
+  workflow(id: string): Promise<Workflow> {
+    return this.send("GET", `/workflows/${id}`);
+  }
+
+  save(
+    id: string,
+    body: { name: string; description?: string; definition: WorkflowDefinition; base_version: number },
+  ): Promise<{ id: string; version: number; findings: Finding[] }> {
+    return this.send("PUT", `/workflows/${id}`, body);
+  }
+
+  validate(definition: WorkflowDefinition, signal?: AbortSignal): Promise<{ findings: Finding[] }> {
+    return this.send("POST", "/workflows/validate", { definition }, { signal });
+  }
+
+  activate(id: string): Promise<{ status: string; active_version: number | null }> {
+    return this.send("POST", `/workflows/${id}/activate`, {});
+  }
+
+  setSchedule(id: string, body: Pick<Schedule, "cron" | "timezone" | "enabled">): Promise<Schedule> {
+    return this.send("PUT", `/workflows/${id}/schedule`, body);
+  }
+
+  clearSchedule(id: string): Promise<unknown> {
+    return this.send("DELETE", `/workflows/${id}/schedule`);
+  }
+
+  previewSchedule(cron: string, timezone: string, signal?: AbortSignal): Promise<SchedulePreview> {
+    const query = new URLSearchParams({ cron, timezone, count: "5" });
+    return this.send("GET", `/schedules/preview?${query}`, undefined, { signal });
+  }
+
+  start(
+    body: { workflow_id: string; input?: unknown; version?: number | "draft" },
+    key: string,
+  ): Promise<{ execution_id: string; status: Status }> {
+    return this.send("POST", "/executions", body, { headers: { "Idempotency-Key": key } });
+  }
+
+  executions(query: Record<string, string>, signal?: AbortSignal): Promise<{ items: ExecutionSummary[]; count: number }> {
+    return this.send("GET", `/executions?${new URLSearchParams(query)}`, undefined, { signal });
+  }
+
+  execution(id: string, signal?: AbortSignal): Promise<ExecutionDetail> {
+    return this.send("GET", `/executions/${id}`, undefined, { signal });
+  }
+
+  logs(id: string, after: number, limit = 1000, signal?: AbortSignal): Promise<LogPage> {
+    return this.send("GET", `/executions/${id}/logs?after=${after}&limit=${limit}`, undefined, { signal });
+  }
+
+  cancel(id: string): Promise<unknown> {
+    return this.send("POST", `/executions/${id}/cancel`, {});
+  }
+}
+
+function items<T>(body: T[] | { items: T[] }): T[] {
+  return Array.isArray(body) ? body : body.items;
+}
+
+/** Return a key that makes one press of a button one execution. Works on plain http, unlike randomUUID. */
+export function idempotencyKey(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

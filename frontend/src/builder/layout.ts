@@ -1,0 +1,36 @@
+import dagre from "@dagrejs/dagre";
+
+import type { StepNode, WireEdge } from "./definition";
+
+export const NODE_WIDTH = 240;
+const NODE_HEIGHT = 120;
+const GRID = 8;
+
+/** Return the nodes placed left to right in the order of their wires. */
+export function tidy(nodes: readonly StepNode[], edges: readonly WireEdge[]): StepNode[] {
+  const graph = new dagre.graphlib.Graph();
+  graph.setGraph({ rankdir: "LR", nodesep: 40, ranksep: 88, marginx: 0, marginy: 0 });
+  graph.setDefaultEdgeLabel(() => ({}));
+  for (const node of nodes) {
+    graph.setNode(node.id, {
+      width: node.measured?.width ?? NODE_WIDTH,
+      height: node.measured?.height ?? NODE_HEIGHT,
+    });
+  }
+  for (const edge of edges) graph.setEdge(edge.source, edge.target);
+  dagre.layout(graph);
+  return nodes.map((node) => {
+    const place = graph.node(node.id);
+    return {
+      ...node,
+      position: {
+        x: snap(place.x - (place.width ?? NODE_WIDTH) / 2),
+        y: snap(place.y - (place.height ?? NODE_HEIGHT) / 2),
+      },
+    };
+  });
+}
+
+export function snap(value: number): number {
+  return Math.round(value / GRID) * GRID;
+}

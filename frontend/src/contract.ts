@@ -1,0 +1,240 @@
+/** The shapes that the HTTP API and the socket carry. One place; the islands import from here only. */
+
+export type PortType =
+  | "STRING"
+  | "NUMBER"
+  | "BOOLEAN"
+  | "SELECT"
+  | "JSON"
+  | "LIST"
+  | "FILE"
+  | "CREDENTIAL"
+  | "BROWSER_INSTANCE"
+  | "CONDITIONAL"
+  | "ANY";
+
+export interface OutputPort {
+  name: string;
+  slug: string;
+  type: PortType;
+}
+
+export interface InputPort extends OutputPort {
+  required?: boolean;
+  default?: unknown;
+  options?: string[];
+  /** false: the value can only be typed in, never wired. */
+  handle?: boolean;
+  variant?: "text" | "textarea" | "json" | "password";
+  placeholder?: string;
+  help?: string;
+  min?: number | null;
+  max?: number | null;
+}
+
+export interface NodeType {
+  type: string;
+  label: string;
+  group: string;
+  credits: number;
+  summary: string;
+  effect: string;
+  start: boolean;
+  /** Name of the input whose value the canvas shows under the label. */
+  subtitle: string;
+  inputs: InputPort[];
+  outputs: OutputPort[];
+}
+
+export const EXECUTE_CONDITION = "Execute Condition";
+export const DONE = "Done";
+
+/** A node as it is stored. Keys that we do not know are kept. */
+export interface StoredNode {
+  id: string;
+  type: string;
+  position?: { x: number; y: number };
+  data?: StepData;
+  [key: string]: unknown;
+}
+
+export interface StepData {
+  inputs?: Record<string, unknown>;
+  label?: string;
+  retries?: number;
+  timeout_s?: number;
+  backoff_s?: number;
+  on_error?: "fail" | "continue";
+  disabled?: boolean;
+  [key: string]: unknown;
+}
+
+export interface StoredEdge {
+  id?: string;
+  source: string;
+  target: string;
+  sourceHandle: string;
+  targetHandle: string;
+  [key: string]: unknown;
+}
+
+export interface WorkflowDefinition {
+  nodes: StoredNode[];
+  edges: StoredEdge[];
+  [key: string]: unknown;
+}
+
+export interface Schedule {
+  cron: string;
+  timezone: string;
+  enabled: boolean;
+  next_run_at: string | null;
+  last_run_at: string | null;
+}
+
+export interface SchedulePreview {
+  text: string;
+  next: string[];
+  error: string | null;
+}
+
+export interface Workflow {
+  id: string;
+  name: string;
+  description: string;
+  status: string;
+  definition: WorkflowDefinition;
+  version: number;
+  active_version: number | null;
+  schedule: Schedule | null;
+}
+
+export interface WorkflowSummary {
+  id: string;
+  name: string;
+  status: string;
+  active_version?: number | null;
+}
+
+export interface Finding {
+  code: string;
+  severity: "error" | "warning";
+  message: string;
+  node_id: string | null;
+  field: string | null;
+  hint: string | null;
+}
+
+export interface Credential {
+  id: string;
+  name: string;
+  kind: string;
+}
+
+export type Status =
+  | "queued"
+  | "running"
+  | "retrying"
+  | "waiting"
+  | "paused"
+  | "completed"
+  | "completed_with_errors"
+  | "failed"
+  | "skipped"
+  | "cancelled";
+
+export interface Progress {
+  done: number;
+  total: number;
+}
+
+export interface ExecutionSummary {
+  id: string;
+  workflow_id: string;
+  workflow_name: string;
+  version: number | null;
+  status: Status;
+  trigger: string;
+  queued_at: string | null;
+  started_at: string | null;
+  finished_at: string | null;
+  duration_ms: number | null;
+  credits: number;
+  error: string | null;
+  error_node: string | null;
+  progress: Progress;
+  last_seq: number;
+}
+
+export interface NodeRunSummary {
+  node_id: string;
+  name: string;
+  type: string;
+  status: Status;
+  attempt: number;
+  phase: number;
+  duration_ms: number | null;
+  error: string | null;
+  credits: number;
+}
+
+export interface PhaseSummary {
+  index: number;
+  status: Status;
+  node_count: number;
+  duration_ms: number | null;
+}
+
+export interface ExecutionDetail extends ExecutionSummary {
+  phases: PhaseSummary[];
+  nodes: NodeRunSummary[];
+  definition: WorkflowDefinition;
+  recording_id: string | null;
+}
+
+export type LogLevel = "debug" | "info" | "warning" | "error";
+
+export interface ExecutionLog {
+  id: string;
+  execution_id: string;
+  seq: number;
+  event: string;
+  node_id: string | null;
+  step_name: string;
+  step_type: string;
+  input_data: unknown;
+  output_data: unknown;
+  duration_ms: number;
+  timestamp: string;
+  error_message?: string | null;
+  level: LogLevel;
+  message: string;
+  attempt?: number | null;
+  status?: string | null;
+  data?: Record<string, unknown>;
+}
+
+export interface LogPage {
+  logs: ExecutionLog[];
+  last_seq: number;
+  status: Status;
+}
+
+export type Frame =
+  | { type: "hello"; execution_id: string; status: Status; last_seq: number; progress?: Progress }
+  | ({ type: "log" | "node" | "status" } & ExecutionLog)
+  | { type: "heartbeat" | "pong" | "resync" }
+  | { type: "end"; status: Status };
+
+const TERMINAL: ReadonlySet<string> = new Set([
+  "completed",
+  "completed_with_errors",
+  "failed",
+  "skipped",
+  "cancelled",
+]);
+
+/** Whether a status has no way out. */
+export function isTerminal(status: string | null | undefined): boolean {
+  return status != null && TERMINAL.has(status);
+}

@@ -1,0 +1,73 @@
+/** How times, durations and sizes are written for people. */
+
+/** Return 999 ms as "999 ms", 1500 as "1.5 s", 120000 as "2.0 m", 5400000 as "1.5 h". */
+export function duration(ms: number | null | undefined): string {
+  if (ms == null || Number.isNaN(ms)) return "";
+  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 60_000) return `${(Math.floor(ms / 100) / 10).toFixed(1)} s`;
+  if (ms < 3_600_000) return `${(Math.floor(ms / 6000) / 10).toFixed(1)} m`;
+  return `${(Math.floor(ms / 360_000) / 10).toFixed(1)} h`;
+}
+
+const clockFormat = new Intl.DateTimeFormat(undefined, {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hour12: false,
+});
+
+/** Return the local wall clock with milliseconds, "" for nothing. */
+export function clock(iso: string | null | undefined): string {
+  const date = iso ? new Date(iso) : null;
+  if (!date || Number.isNaN(date.getTime())) return "";
+  return `${clockFormat.format(date)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+}
+
+const fullFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+/** Return date and time in the reader's zone. */
+export function dateTime(iso: string | null | undefined): string {
+  const date = iso ? new Date(iso) : null;
+  return date && !Number.isNaN(date.getTime()) ? fullFormat.format(date) : "";
+}
+
+const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
+  ["day", 86_400_000],
+  ["hour", 3_600_000],
+  ["minute", 60_000],
+];
+
+/** Return how long ago or how far ahead an instant is: "5 min. ago", "in 2 hr.". */
+export function ago(iso: string | null | undefined, now = Date.now()): string {
+  if (!iso) return "";
+  const delta = new Date(iso).getTime() - now;
+  if (Number.isNaN(delta)) return "";
+  for (const [unit, size] of STEPS) {
+    if (Math.abs(delta) >= size) return relative.format(Math.trunc(delta / size), unit);
+  }
+  return Math.abs(delta) < 5000 ? "just now" : relative.format(Math.trunc(delta / 1000), "second");
+}
+
+/** Return an instant as it reads on a clock in `zone`. */
+export function inZone(iso: string, zone: string): string {
+  try {
+    return new Intl.DateTimeFormat(undefined, {
+      weekday: "short",
+      day: "2-digit",
+      month: "short",
+      year: "numeric",
+      hour: "2-digit",
+      minute: "2-digit",
+      hour12: false,
+      timeZone: zone,
+    }).format(new Date(iso));
+  } catch {
+    return dateTime(iso);
+  }
+}
+
+/** Return "1 step", "2 steps". */
+export function count(n: number, word: string): string {
+  return `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;
+}

@@ -1,0 +1,226 @@
+/** Order, gaps and what the events add up to. No React, no network: everything here is tested on its own. */
+
+import { isTerminal, type ExecutionLog, type LogLevel, type Progress, type Status } from "../contract";
+
+/** Return the index of the first entry whose seq is greater than `seq`. `logs` is sorted by seq. */
+export function upperBound(logs: readonly ExecutionLog[], seq: number): number {
+  let low = 0;
+  let high = logs.length;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (logs[middle]!.seq <= seq) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/**
+ * Merge `incoming` (sorted) behind or into `existing` (sorted): every seq once, in order.
+ *
+ * The common case, new lines at the end with some overlap, costs O(log n + new lines).
+ */
+export function mergeLogs(existing: readonly ExecutionLog[], incoming: readonly ExecutionLog[]): ExecutionLog[] {
+  if (incoming.length === 0) return existing as ExecutionLog[];
+  const last = existing.at(-1);
+  if (!last) return dedupe(incoming);
+  if (incoming[0]!.seq > last.seq) return [...existing, ...dedupe(incoming)];
+  const start = upperBound(existing, incoming[0]!.seq - 1);
+  const merged = existing.slice(0, start);
+  let a = start;
+  let b = 0;
+  while (a < existing.length || b < incoming.length) {
+    const left = existing[a];
+    const right = incoming[b];
+    const next = !right || (left && left.seq <= right.seq) ? left! : right;
+    if (next === left) a++;
+    else b++;
+    if (merged.at(-1)?.seq !== next.seq) merged.push(next);
+  }
+  return merged;
+}
+
+function dedupe(sorted: readonly ExecutionLog[]): ExecutionLog[] {
+  return sorted.filter((log, index) => index === 0 || log.seq !== sorted[index - 1]!.seq);
+}
+
+/**
+ * Puts frames of a socket and pages of the API into one unbroken sequence.
+ *
+ * `lastSeq` is the newest seq with nothing missing before it: exactly what `?after=` must ask for.
+ */
+export class Sequencer {
+  lastSeq = 0;
+  private early = new Map<number, ExecutionLog>();
+
+  /** Take a line from the socket; return what became deliverable. Known lines are dropped. */
+  push(log: ExecutionLog): ExecutionLog[] {
+    if (log.seq <= this.lastSeq) return [];
+    if (log.seq > this.lastSeq + 1) {
+      this.early.set(log.seq, log);
+      return [];
+    }
+    this.lastSeq = log.seq;
+    return [log, ...this.drain()];
+  }
+
+  /** Take a page that the database gave for `after = lastSeq`; what it leaves out does not exist. */
+  fill(page: readonly ExecutionLog[]): ExecutionLog[] {
+    const ready: ExecutionLog[] = [];
+    for (const log of page) {
+      if (log.seq <= this.lastSeq) continue;
+      this.lastSeq = log.seq;
+      this.early.delete(log.seq);
+      ready.push(log);
+    }
+    return [...ready, ...this.drain()];
+  }
+
+  /** The database says that it has nothing up to `seq` that we lack: deliver what waits behind that hole. */
+  settle(seq: number): ExecutionLog[] {
+    this.lastSeq = Math.max(this.lastSeq, seq);
+    for (const early of this.early.keys()) if (early <= this.lastSeq) this.early.delete(early);
+    return this.drain();
+  }
+
+  /** Whether a line waits for one that is missing. */
+  get hasGap(): boolean {
+    return this.early.size > 0;
+  }
+
+  /** The first seq that waits behind a hole, or 0. */
+  get firstEarly(): number {
+    return this.early.size > 0 ? Math.min(...this.early.keys()) : 0;
+  }
+
+  private drain(): ExecutionLog[] {
+    const ready: ExecutionLog[] = [];
+    for (let log = this.early.get(this.lastSeq + 1); log; log = this.early.get(this.lastSeq + 1)) {
+      this.early.delete(log.seq);
+      this.lastSeq = log.seq;
+      ready.push(log);
+    }
+    return ready;
+  }
+}
+
+export interface NodeState {
+  status: Status;
+  name: string;
+  type: string;
+  attempt: number;
+  startedAt: string | null;
+  durationMs: number | null;
+  error: string | null;
+}
+
+/** What the event rows of an execution add up to. Nothing in here comes from anywhere else. */
+export interface RunState {
+  status: Status | null;
+  nodes: ReadonlyMap<string, NodeState>;
+  done: number;
+  startedAt: string | null;
+  finishedAt: string | null;
+  error: string | null;
+  errorNode: string | null;
+}
+
+export const EMPTY_RUN: RunState = {
+  status: null,
+  nodes: new Map(),
+  done: 0,
+  startedAt: null,
+  finishedAt: null,
+  error: null,
+  errorNode: null,
+};
+
+const NODE_STATUS: Record<string, Status> = {
+  node_start: "running",
+  node_complete: "completed",
+  node_error: "failed",
+  node_retry: "retrying",
+  node_skipped: "skipped",
+};
+
+/** Return the state after `logs`, which follow directly on what made `state`. */
+export function fold(state: RunState, logs: readonly ExecutionLog[]): RunState {
+  if (logs.length === 0) return state;
+  const next: RunState = { ...state };
+  let nodes: Map<string, NodeState> | null = null;
+  for (const log of logs) {
+    const wanted = NODE_STATUS[log.event];
+    if (wanted && log.node_id) {
+      nodes ??= new Map(state.nodes);
+      const before = nodes.get(log.node_id);
+      const status = settled(log, wanted);
+      nodes.set(log.node_id, {
+        status,
+        name: log.step_name || before?.name || log.node_id,
+        type: log.step_type || before?.type || "",
+        attempt: log.attempt ?? before?.attempt ?? 1,
+        startedAt: log.event === "node_start" ? log.timestamp : (before?.startedAt ?? null),
+        durationMs: isTerminal(status) ? log.duration_ms : null,
+        error: log.error_message ?? (status === "completed" ? null : (before?.error ?? null)),
+      });
+      if (status === "failed") next.errorNode = log.node_id;
+    } else if (log.event === "workflow_start") {
+      next.status = "running";
+      next.startedAt = log.timestamp;
+    } else if (log.event === "workflow_complete" || log.event === "workflow_error") {
+      const fallback: Status = log.event === "workflow_error" ? "failed" : "completed";
+      next.status = isTerminal(log.status) ? (log.status as Status) : fallback;
+      next.finishedAt = log.timestamp;
+      next.error = log.error_message ?? null;
+    } else if (log.event === "pause") {
+      next.status = "paused";
+    } else if (log.event === "resume") {
+      next.status = "running";
+    }
+  }
+  if (nodes) {
+    next.nodes = nodes;
+    next.done = 0;
+    for (const node of nodes.values()) if (isTerminal(node.status)) next.done++;
+  }
+  return next;
+}
+
+/** An error that will be tried again is not the node's end; an event may name its status itself. */
+function settled(log: ExecutionLog, wanted: Status): Status {
+  if (log.event !== "node_error") return wanted;
+  if (log.data?.will_retry === true || log.status === "retrying") return "retrying";
+  return log.status === "cancelled" ? "cancelled" : "failed";
+}
+
+/** Return the progress in percent: ended node runs of all node runs, from event rows only. */
+export function percent(run: RunState, total: number): number {
+  if (run.status && isTerminal(run.status) && run.status !== "failed" && run.status !== "cancelled") return 100;
+  if (total <= 0) return 0;
+  return Math.min(100, Math.round((run.done / total) * 100));
+}
+
+/** Return the total that progress counts against, never less than the nodes already seen. */
+export function total(run: RunState, hello: Progress | null | undefined): number {
+  return Math.max(hello?.total ?? 0, run.nodes.size);
+}
+
+export type LevelFilter = LogLevel | "all";
+
+/** Return the lines that have this level and hold `text` in name, type, message or error. */
+export function filterLogs(logs: readonly ExecutionLog[], level: LevelFilter, text: string): readonly ExecutionLog[] {
+  const needle = text.trim().toLowerCase();
+  if (level === "all" && !needle) return logs;
+  return logs.filter(
+    (log) =>
+      (level === "all" || log.level === level) &&
+      (!needle ||
+        [log.step_name, log.step_type, log.node_id, log.message, log.error_message].some((field) =>
+          field?.toLowerCase().includes(needle),
+        )),
+  );
+}
+
+/** Return a line as plain text, for the clipboard. */
+export function asText(log: ExecutionLog): string {
+  return `${log.timestamp}  ${log.level.toUpperCase().padEnd(7)}  ${log.step_name}  ${log.message}`;
+}

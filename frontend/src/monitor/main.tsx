@@ -1,0 +1,6 @@
+import "./monitor.css";
+
+import { mountIslands } from "../islands";
+import { MonitorPage } from "./MonitorPage";
+
+mountIslands("monitor", MonitorPage);

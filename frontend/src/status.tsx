@@ -1,0 +1,35 @@
+/** A status is always an icon, a word and a colour. */
+
+import type { Status } from "./contract";
+import { Icon, type IconName } from "./icons";
+
+const LOOK: Record<Status, { icon: IconName; word: string }> = {
+  queued: { icon: "circle", word: "Pending" },
+  running: { icon: "spinner", word: "Running" },
+  retrying: { icon: "retry", word: "Retrying" },
+  waiting: { icon: "hourglass", word: "Waiting" },
+  paused: { icon: "pause", word: "Paused" },
+  completed: { icon: "check", word: "Completed" },
+  completed_with_errors: { icon: "alert", word: "Completed with errors" },
+  failed: { icon: "close", word: "Failed" },
+  skipped: { icon: "skip", word: "Skipped" },
+  cancelled: { icon: "ban", word: "Cancelled" },
+};
+
+/** Return the word that people read for a status. */
+export function statusWord(status: string): string {
+  return LOOK[status as Status]?.word ?? status.replaceAll("_", " ");
+}
+
+export function StatusIcon({ status, size = 14 }: { status: Status; size?: number }) {
+  return <Icon name={LOOK[status]?.icon ?? "circle"} size={size} className={status === "running" ? "fb-spin" : ""} />;
+}
+
+export function StatusPill({ status, live = false }: { status: Status; live?: boolean }) {
+  return (
+    <span className="fb-pill" data-status={status} role={live ? "status" : undefined}>
+      <StatusIcon status={status} />
+      <span>{statusWord(status)}</span>
+    </span>
+  );
+}

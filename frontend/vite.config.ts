@@ -1,0 +1,41 @@
+import react from "@vitejs/plugin-react";
+import { fileURLToPath } from "node:url";
+import { defineConfig } from "vitest/config";
+
+const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
+
+// Two islands, stable file names, no eval and no injected <style>: the pages that load them run under
+// `Content-Security-Policy: default-src 'self'`. Shared styles are @import-ed by each entry's CSS, so that
+// every page needs exactly one stylesheet beside tokens.css.
+export default defineConfig({
+  base: "./",
+  plugins: [react()],
+  build: {
+    outDir: here("../flowbuilder/static/flowbuilder/islands"),
+    emptyOutDir: true,
+    target: "es2022",
+    modulePreload: false,
+    cssCodeSplit: true,
+    assetsInlineLimit: 0,
+    rolldownOptions: {
+      input: { builder: here("src/builder/main.tsx"), monitor: here("src/monitor/main.tsx") },
+      output: {
+        entryFileNames: "[name].js",
+        chunkFileNames: (chunk) => (chunk.name.startsWith("chunk-") ? "[name].js" : "chunk-[name].js"),
+        assetFileNames: "[name][extname]",
+        codeSplitting: {
+          groups: [
+            { name: "chunk-react", test: /node_modules[\\/](react|react-dom|scheduler)[\\/]/, priority: 2 },
+            { name: "chunk-shared", minShareCount: 2, priority: 1 },
+          ],
+        },
+      },
+    },
+  },
+  test: {
+    environment: "jsdom",
+    include: ["src/**/*.test.{ts,tsx}"],
+    restoreMocks: true,
+    unstubGlobals: true,
+  },
+});
