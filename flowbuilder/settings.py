@@ -215,6 +215,8 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": env.str("FLOWBUILDER_LOG_LEVEL", default="INFO")},
     "loggers": {
         "httpx": {"level": "WARNING"},
+        # One traceback a second while Redis is away; monitoring.feed says it in one line.
+        "channels_redis": {"level": "CRITICAL"},
         "django.request": {"level": "ERROR"},
     },
 }

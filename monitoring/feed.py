@@ -33,6 +33,8 @@ CHECK_SECONDS: Final = 5.0
 """How long an execution may be quiet before its row is looked at."""
 REDIS_SECONDS: Final = 3.0
 """How long one exchange with Redis may take before it counts as an outage."""
+PROBE: Final = ("monitoring.probe", {"type": "probe"})
+"""A message that nobody receives; sending it tells whether Redis answers."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -220,19 +222,23 @@ class Feed:
                 layer = get_channel_layer()
                 if self._channel is None:
                     # A failed new_channel() leaves a queue behind in the layer; a failed send() does not.
-                    await layer.send("monitoring.probe", {"type": "probe"})
+                    await layer.send(*PROBE)
                     self._channel = await layer.new_channel()
                     self._tasks.append(asyncio.create_task(self._receive(self._channel)))
                 await layer.group_add(group_name(execution_id), self._channel)
         except Exception as error:
-            if not self._outage:
-                logger.warning("live push is off, rows are read instead: Redis does not answer: %r", error)
-            self._outage = True
-            return
-        topic.subscribed = True
-        if self._outage:
+            self._note_outage(error)
+        else:
+            topic.subscribed = True
+            self._note_outage(None)
+
+    def _note_outage(self, error: Exception | None) -> None:
+        """Log once when Redis stops answering and once when it answers again."""
+        if error is not None and not self._outage:
+            logger.warning("live push is off, rows are read instead: Redis does not answer: %r", error)
+        if error is None and self._outage:
             logger.warning("live push is on again")
-            self._outage = False
+        self._outage = error is not None
 
     async def _receive(self, channel: str) -> None:
         """Hand out what arrives on ``channel``, for ever."""
@@ -257,7 +263,14 @@ class Feed:
         while True:
             await asyncio.sleep(min(1.0, self.check_seconds / 2))
             try:
+                async with asyncio.timeout(REDIS_SECONDS):
+                    await get_channel_layer().send(*PROBE)
                 await self._subscribe_missing()
+                if all(topic.subscribed for topic in self._topics.values()):
+                    self._note_outage(None)
+            except Exception as error:
+                self._note_outage(error)
+            try:
                 now = asyncio.get_running_loop().time()
                 quiet = [key for key, topic in self._topics.items() if now - topic.heard_at >= self.check_seconds]
                 for chunk in _chunks(quiet, 500):

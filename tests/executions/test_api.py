@@ -38,7 +38,7 @@ def as_bob(bob: Any) -> Client:
 
 @pytest.fixture
 def delay(make_workflow: Any) -> Any:
-    return make_workflow(graph([node("wait", "delay", Seconds=0)]), name="Wait a little")
+    return make_workflow(graph([node("wait", "delay", Duration=0)]), name="Wait a little")
 
 
 def post(client: Client, path: str, body: Any = None, **headers: str) -> Any:
@@ -95,7 +95,7 @@ def test_the_same_idempotency_key_answers_the_same_execution(as_alice, delay):
 
 
 def test_a_version_may_be_named_by_number_or_be_the_draft(as_alice, delay):
-    delay.save_version(graph([node("wait", "delay", Seconds=1)]), author=delay.owner)
+    delay.save_version(graph([node("wait", "delay", Duration=1)]), author=delay.owner)
 
     for wanted, number in ((None, 1), (1, 1), (2, 2), ("draft", 2)):
         answer = post(as_alice, EXECUTIONS, {"workflow_id": str(delay.pk), "version": wanted})
@@ -207,7 +207,7 @@ def test_pages_are_newest_first_and_bounded(as_alice, delay):
 
 
 def test_a_list_is_filtered_by_workflow_and_status(as_alice, delay, make_workflow):
-    other = make_workflow(graph([node("wait", "delay", Seconds=0)]), name="other")
+    other = make_workflow(graph([node("wait", "delay", Duration=0)]), name="other")
     failed = stored(delay, status="failed")
     stored(delay)
     stored(other, status="failed")

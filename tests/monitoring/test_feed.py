@@ -102,19 +102,21 @@ async def test_a_row_whose_push_was_lost_is_noticed(make_run, feed):
         assert (watch.head.status, watch.head.seq) == ("running", 4)
 
 
-async def test_pushes_arrive_again_after_redis_was_killed_and_started(make_run, live_redis, feed):
+async def test_pushes_arrive_again_after_redis_was_killed_and_started(make_run, live_redis, feed, caplog):
     run = await sync(make_run)
 
     async with feed.watch(run.id) as watch:
         await sync(run.write, 1)
         assert await numbers(watch, 1) == [1]
         await sync(live_redis.kill)
-        await asyncio.sleep(0.3)
+        await asyncio.sleep(0.5)
         await sync(live_redis.start)
         await until_subscribed(live_redis, run.id)
         await sync(run.write, 1)
 
         assert await numbers(watch, 1) == [2]
+        await asyncio.sleep(0.5)
+    assert [caplog.text.count(text) for text in ("live push is off", "live push is on again")] == [1, 1]
 
 
 async def test_watching_may_begin_while_redis_is_down(make_run, live_redis, feed, caplog):

@@ -1,0 +1,226 @@
+"""``./flow executions``: what it prints, what it refuses and with which exit code."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from executions.models import Execution, NodeRun
+from tests.conftest import graph, node, test_environment, wait_for, wire
+from tests.environment import ROOT
+
+pytestmark = [pytest.mark.django_db(transaction=True)]
+
+RESULT_KEYS = {"execution_id", "status", "duration_ms", "credits", "phases", "nodes", "outputs", "recording_id"}
+NODE_KEYS = {"node_id", "type", "status", "attempt", "duration_ms", "error"}
+
+
+def call(*arguments: str) -> tuple[str, str, int]:
+    """Call the command in this process; return what it wrote to stdout and stderr, and its exit code."""
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        call_command("executions", *arguments, stdout=out, stderr=err)
+    except CommandError as error:
+        return out.getvalue(), str(error), error.returncode
+    except SystemExit as end:
+        return out.getvalue(), err.getvalue(), int(end.code or 0)
+    return out.getvalue(), err.getvalue(), 0
+
+
+def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    """Start ``./flow executions`` as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "manage.py", "executions", *arguments],
+        cwd=ROOT, env=test_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, **options,
+    )  # fmt: skip
+
+
+def run(*arguments: str) -> tuple[str, str, int]:
+    """Run ``./flow executions`` to its end."""
+    process = start(*arguments)
+    out, err = process.communicate(timeout=60)
+    return out, err, process.returncode
+
+
+@pytest.fixture
+def sums(make_workflow: Any) -> Any:
+    """A workflow of two phases whose result can be checked by eye."""
+    definition = graph(
+        [
+            node("first", "json_transform", Input_JSON={"a": 1}, Transform_Rules={"twice": "$.a"}),
+            node("second", "delay", Duration=0),
+        ],
+        wire("first", "Done", "second", "Execute Condition"),
+    )
+    return make_workflow(definition, name="sums")
+
+
+# ------------------------------------------------------------------ refusals
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "code"),
+    [
+        (("run", "nothing"), 'no workflow', 1),
+        (("run", "sums", "--input", "{"), "is not JSON", 2),
+        (("run", "sums", "--input", "[1]"), "must be a JSON object", 2),
+        (("run", "sums", "--input", "@/nowhere.json"), "cannot be read", 2),
+        (("run", "sums", "--version", "new"), '"draft"', 2),
+        (("run", "sums", "--user", "nobody"), 'no user "nobody"', 1),
+        (("show", "nonsense"), 'no execution "nonsense"', 1),
+        (("show", str(uuid.uuid4())), "no execution", 1),
+        (("cancel", str(uuid.uuid4())), "no execution", 1),
+        (("list", "--limit", "0"), "--limit", 2),
+        (("list", "--workflow", "nothing"), "no workflow", 1),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_what_is_wrong_and_stores_nothing(sums, arguments, says, code):
+    _out, error, status = call(*arguments)
+
+    assert (status, says in error) == (code, True), error
+    assert not Execution.objects.exists()
+
+
+def test_an_unknown_workflow_is_one_line_on_stderr_and_exit_code_1(sums):
+    out, error, code = run("run", "nothing")
+
+    assert (out, code) == ("", 1)
+    assert error.startswith("error: ")
+    assert len(error.splitlines()) == 1
+
+
+# ------------------------------------------------------------------ looking
+
+
+def test_list_and_show_tell_about_executions_of_the_user(sums, alice, bob):
+    now = datetime.now(UTC)
+    execution = Execution.objects.create(
+        workflow=sums, version=sums.version, owner=alice, trigger="manual", status="failed", node_count=2, credits=1,
+        queued_at=now, finished_at=now + timedelta(milliseconds=1500), error="no such button", error_node="second",
+    )  # fmt: skip
+    NodeRun.objects.create(
+        execution=execution, phase_index=0, node_index=0, node_id="first", node_type="json_transform",
+        status="completed", attempt=1, outputs='{"Result": 1}', started_at=now, finished_at=now,
+    )  # fmt: skip
+
+    listed = json.loads(call("list", "--json")[0])
+    shown = json.loads(call("show", str(execution.pk), "--json")[0])
+
+    assert [(item["id"], item["status"]) for item in listed] == [(str(execution.pk), "failed")]
+    assert set(shown) >= RESULT_KEYS
+    assert (shown["duration_ms"], shown["error"], shown["outputs"]) == (
+        1500,
+        "no such button",
+        {"first": {"Result": 1}},
+    )
+    assert "no such button" in call("list")[0]
+    assert "1.5 s" in call("show", str(execution.pk))[0]
+    assert json.loads(call("list", "--json", "--user", "bob")[0]) == []
+    assert call("show", str(execution.pk), "--user", "bob")[2] == 1
+    assert json.loads(call("list", "--json", "--status", "completed")[0]) == []
+
+
+def test_an_empty_list_says_what_to_do_next(alice):
+    assert "./flow executions run" in call("list")[0]
+
+
+def test_cancel_stops_what_runs_and_refuses_what_has_ended(sums, alice):
+    execution = Execution.objects.create(
+        workflow=sums, version=sums.version, owner=alice, trigger="manual", status="queued", queued_at=datetime.now(UTC)
+    )
+
+    assert json.loads(call("cancel", str(execution.pk), "--json")[0])["status"] == "cancelled"
+    _out, error, code = call("cancel", str(execution.pk))
+    assert (code, "nothing to cancel" in error) == (1, True)
+
+
+# ------------------------------------------------------------------ running, with a real worker
+
+
+@pytest.mark.redis
+@pytest.mark.worker
+def test_run_prints_one_json_object_and_the_log_on_stderr(sums, processes):
+    processes.worker()
+
+    out, error, code = run("run", "sums", "--follow", "--json", "--input", '{"n": 1}')
+
+    assert code == 0, error + processes.logs()
+    result = json.loads(out)
+    assert set(result) >= RESULT_KEYS
+    assert all(set(item) >= NODE_KEYS for item in result["nodes"])
+    assert (result["status"], result["phases"]) == ("completed", 2)
+    assert [(item["node_id"], item["status"], item["attempt"]) for item in result["nodes"]] == [
+        ("first", "completed", 1),
+        ("second", "completed", 1),
+    ]
+    assert result["outputs"]["first"]["Result"] == {"twice": 1}
+    assert set(result["outputs"]) == {"first", "second"}
+    execution = Execution.objects.get(pk=result["execution_id"])
+    assert (execution.input, execution.duration_ms) == ('{"n":1}', result["duration_ms"])
+    assert result["recording_id"]
+    lines = error.splitlines()
+    assert "Execution started" in error
+    assert "Execution completed" in lines[-1]
+    assert sum("first started" in line or "started" in line for line in lines) >= 3
+
+
+@pytest.mark.redis
+@pytest.mark.worker
+def test_run_fails_with_exit_code_1_when_the_workflow_does(make_workflow, processes):
+    make_workflow(
+        graph([node("bad", "json_transform", Input_JSON={"a": 1}, Transform_Rules={"x": "$..["})]), name="broken"
+    )
+    processes.worker()
+
+    out, error, code = run("run", "broken", "--follow")
+
+    assert code == 1, error
+    assert "failed" in out
+    assert "bad" in out
+
+
+@pytest.mark.redis
+@pytest.mark.worker
+def test_ctrl_c_leaves_the_execution_running_and_exits_with_130(make_workflow, processes):
+    make_workflow(graph([node("wait", "delay", Duration=20)]), name="long")
+    processes.worker()
+    process = start("run", "long", "--follow", start_new_session=True)
+    wait_for(lambda: Execution.objects.filter(status="running").exists(), 30, "the execution", processes.logs)
+    time.sleep(0.5)
+
+    os.killpg(process.pid, signal.SIGINT)
+    _out, error = process.communicate(timeout=20)
+
+    execution = Execution.objects.get()
+    assert process.returncode == 130, error
+    assert f"./flow executions cancel {execution.pk}" in error
+    assert execution.status == "running"
+    assert call("cancel", str(execution.pk))[2] == 0
+    wait_for(lambda: Execution.objects.get().is_terminal, 15, "the cancellation", processes.logs)
+
+
+@pytest.mark.redis
+@pytest.mark.worker
+def test_input_may_come_from_a_file_and_version_may_be_the_draft(sums, processes, tmp_path: Path):
+    sums.save_version(graph([node("only", "delay", Duration=0)]), author=sums.owner)
+    (tmp_path / "input.json").write_text('{"from": "file"}')
+    processes.worker()
+
+    out, error, code = run("run", str(sums.pk), "--version", "draft", "--input", f"@{tmp_path}/input.json", "--json")
+
+    assert code == 0, error
+    assert [item["node_id"] for item in json.loads(out)["nodes"]] == ["only"]
+    assert Execution.objects.get().input == '{"from":"file"}'
