@@ -1,0 +1,766 @@
+"""Recordings in the database: event rows while they are young, a sealed file afterwards, blobs beside both.
+
+Readers ask for an execution and do not notice which of the two they read. What only the engine knows
+comes through the three callables that ``executions`` sets when it starts: ``OUTPUT_SOURCE``,
+``ARTIFACT_POLICY`` and ``BLOBS_IN_USE``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import re
+import shutil
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, ParamSpec, TypeVar, cast
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.files.base import ContentFile, File
+from django.core.files.storage import Storage, storages
+from django.db import transaction
+from django.db.models import Count, F, Max, Min, Q, QuerySet, Sum
+from django.db.models.functions import Length
+from django.utils import timezone
+from django.utils.deconstruct import deconstructible
+
+from recordings.errors import BlobMissing, DamagedRecording, RecordingError, RecordingNotFound
+from recordings.events import (
+    RecordingEvent,
+    RecordingEventType,
+    RecordingMetadata,
+    decode_json,
+    event_id,
+    event_seq,
+)
+from recordings.export import atomic_write
+from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
+from recordings.recorder import ExecutionRecorder
+from recordings.replayer import ExecutionReplayer
+from recordings.retention import RetentionPolicy
+from recordings.sealed import SealedRecording, SealedWriter, write_sealed
+from recordings.storage import SHORTEST_PREFIX, RecordingQuery, RecordingStorage, Rows, as_query
+
+logger = logging.getLogger(__name__)
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+OUTPUT_SOURCE: Callable[[UUID, Collection[str]], Mapping[str, Any]] | None = None
+"""``(execution_id, node_ids) -> {node_id: outputs}`` of completed node runs."""
+
+ARTIFACT_POLICY: Callable[[Any, UUID], bool] | None = None
+"""``(user, execution_id) -> may the user see files of this execution``, also before it has a recording."""
+
+BLOBS_IN_USE: Callable[[Collection[str]], Collection[str]] | None = None
+"""``sha256s -> those that something outside of recordings still names``; they survive a recording."""
+
+OUTPUTS_ELSEWHERE = {"$outputs": True}
+"""What a ``node_complete`` row holds in the place of outputs that its node run stores."""
+
+SEALED_TYPE = "application/x-flowbuilder-recording"
+PAGE_EVENTS = 250
+PURGE_ROWS = 5_000
+CACHE_BYTES = 1 << 30
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_LOCK_TRIES = 5
+
+
+# --------------------------------------------------------------------------- files and blobs
+
+
+@deconstructible
+class DatabaseFileStorage(Storage):
+    """A Django storage whose files are rows of ``StoredFile``, so that several hosts need only the database.
+
+    Meant for content-addressed names: saving a name that exists keeps what is there.
+    """
+
+    def _open(self, name: str, mode: str = "rb") -> File[bytes]:
+        content = StoredFile.objects.filter(pk=name).values_list("content", flat=True).first()
+        if content is None:
+            raise FileNotFoundError(f"no stored file {name}")
+        return ContentFile(bytes(content), name=name)
+
+    def _save(self, name: str, content: File[bytes]) -> str:
+        content.seek(0)
+        StoredFile.objects.bulk_create([StoredFile(name=name, content=content.read())], ignore_conflicts=True)
+        return name
+
+    def get_available_name(self, name: str, max_length: int | None = None) -> str:
+        """Return ``name``: equal names have equal content."""
+        return name
+
+    def exists(self, name: str) -> bool:
+        """Return whether there is such a file."""
+        return StoredFile.objects.filter(pk=name).exists()
+
+    def delete(self, name: str) -> None:
+        """Remove a file if it is there."""
+        StoredFile.objects.filter(pk=name).delete()
+
+    def size(self, name: str) -> int:
+        """Return the size in bytes.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        size = StoredFile.objects.filter(pk=name).values_list(Length("content"), flat=True).first()
+        if size is None:
+            raise FileNotFoundError(f"no stored file {name}")
+        return int(size)
+
+    def get_created_time(self, name: str) -> datetime:
+        """Return when the file was saved.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+        """
+        moment = StoredFile.objects.filter(pk=name).values_list("created_at", flat=True).first()
+        if moment is None:
+            raise FileNotFoundError(f"no stored file {name}")
+        return moment
+
+
+def save_blob(content: bytes, content_type: str, execution_id: UUID | str) -> str:
+    """Store bytes for an execution and return their SHA-256; equal bytes are stored once.
+
+    The file, its row and the reference are there together or not at all. May be called twice.
+    """
+    sha256 = hashlib.sha256(content).hexdigest()
+    _write_early(sha256, io.BytesIO(content))
+    with transaction.atomic():
+        _refer(sha256, io.BytesIO(content), len(content), content_type, UUID(str(execution_id)))
+    return sha256
+
+
+def read_blob(sha256: str) -> bytes:
+    """Return the bytes of a blob.
+
+    Raises:
+        BlobMissing: there is none with this name, or its file is gone.
+        DamagedRecording: its file was changed.
+    """
+    with open_blob(sha256) as file:
+        content: bytes = file.read()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise DamagedRecording(f"blob {sha256[:12]}… was changed in its storage: its SHA-256 does not fit")
+    return content
+
+
+def open_blob(sha256: str) -> IO[bytes]:
+    """Return an open file with the bytes of a blob, unchecked.
+
+    Raises:
+        BlobMissing: there is none with this name, or its file is gone.
+    """
+    if not _SHA256.fullmatch(sha256):
+        raise BlobMissing(f'"{sha256[:80]}" is not the SHA-256 of a blob')
+    try:
+        return cast(IO[bytes], storages["blobs"].open(_blob_name(sha256)))
+    except FileNotFoundError as error:
+        raise BlobMissing(
+            f"blob {sha256[:12]}… is not in the storage; it may have been removed by retention"
+        ) from error
+
+
+def _blob_name(sha256: str) -> str:
+    return f"{sha256[:2]}/{sha256}"
+
+
+def _file_path(sha256: str) -> Path | None:
+    """Return where the ``blobs`` storage keeps the file, or None when that is no local file."""
+    try:
+        return Path(storages["blobs"].path(_blob_name(sha256)))
+    except NotImplementedError:
+        return None
+
+
+def _write_early(sha256: str, file: IO[bytes]) -> None:
+    """Write a local file before the transaction, so that no database lock waits for the disk."""
+    path = _file_path(sha256)
+    if path is not None and not path.exists():
+        atomic_write(path, lambda target: shutil.copyfileobj(file, target))
+
+
+def _refer(sha256: str, file: IO[bytes], size: int, content_type: str, execution_id: UUID) -> None:
+    """Make sure of row, reference and file. Holds the row's lock, so that no removal comes between."""
+    for _ in range(_LOCK_TRIES):
+        Blob.objects.bulk_create(
+            [Blob(sha256=sha256, size_bytes=size, content_type=content_type[:100])], ignore_conflicts=True
+        )
+        if Blob.objects.select_for_update().filter(pk=sha256).values_list("pk", flat=True).first():
+            break  # otherwise a removal ended between the two statements
+    else:
+        raise RecordingError(f"blob {sha256[:12]}… could not be stored: it is removed again and again")
+    BlobRef.objects.bulk_create([BlobRef(blob_id=sha256, execution_id=execution_id)], ignore_conflicts=True)
+    name, path = _blob_name(sha256), _file_path(sha256)
+    if path is not None:
+        file.seek(0)
+        _write_early(sha256, file)
+    elif not storages["blobs"].exists(name):
+        file.seek(0)
+        storages["blobs"].save(name, File(file))
+
+
+def drop_references(execution_id: UUID) -> int:
+    """Forget the blobs of an execution, remove those that nobody needs, and return how many went."""
+    names = list(BlobRef.objects.filter(execution_id=execution_id).values_list("blob_id", flat=True))
+    used = set(BLOBS_IN_USE(names)) if BLOBS_IN_USE is not None and names else set()
+    unused = [name for name in names if name not in used]
+    BlobRef.objects.filter(execution_id=execution_id, blob_id__in=unused).delete()
+    return sum(_remove_blob(name) for name in unused)
+
+
+def remove_unused_blobs(before: datetime, limit: int) -> int:
+    """Remove blobs from before a moment that lost their last reference in a crash; return how many went."""
+    unused = Blob.objects.filter(refs=None, created_at__lt=before).values_list("pk", flat=True)[:limit]
+    return sum(_remove_blob(name) for name in list(unused))
+
+
+def _remove_blob(sha256: str) -> bool:
+    """Remove a blob without references. The file goes first, under the row's lock; see ``_refer``."""
+    with transaction.atomic():
+        if not Blob.objects.select_for_update().filter(pk=sha256).values_list("pk", flat=True).first():
+            return False
+        if BlobRef.objects.filter(blob_id=sha256).exists():
+            return False
+        storages["blobs"].delete(_blob_name(sha256))
+        Blob.objects.filter(pk=sha256).delete()
+    return True
+
+
+# --------------------------------------------------------------------------- events
+
+
+def load_rows(execution_id: UUID | str, after: int = 0, limit: int = PAGE_EVENTS) -> list[RecordingEvent]:
+    """Return the event rows after number ``after``, outputs filled in. One query, and one for outputs."""
+    key = UUID(str(execution_id))
+    name = str(key)
+    rows = (
+        Event.objects.filter(execution_id=key, seq__gt=after)
+        .order_by("seq")
+        .values_list("seq", "type", "timestamp", "node_id", "depth", "data")[:limit]
+    )
+    events = [
+        RecordingEvent(
+            event_id=event_id(name, seq),
+            event_type=RecordingEventType(kind),
+            timestamp=timestamp / 1_000_000,
+            workflow_id=name,
+            node_id=node_id or None,
+            data=decode_json(data),
+            metadata={"recursion_depth": depth},
+            seq=seq,
+        )
+        for seq, kind, timestamp, node_id, depth, data in rows
+    ]
+    _fill_outputs(key, events)
+    return events
+
+
+def _fill_outputs(execution_id: UUID, events: Iterable[RecordingEvent]) -> None:
+    waiting = [event for event in events if event.data.get("outputs") == OUTPUTS_ELSEWHERE]
+    if not waiting:
+        return
+    wanted = {event.node_id for event in waiting if event.node_id is not None}
+    found = OUTPUT_SOURCE(execution_id, wanted) if OUTPUT_SOURCE is not None else {}
+    for event in waiting:
+        outputs = found.get(event.node_id or "")
+        event.data["outputs"] = {} if outputs is None else outputs
+        if outputs is None:
+            event.data["outputs_missing"] = True
+
+
+def iter_events(execution_id: UUID | str, after_seq: int = 0) -> Iterator[RecordingEvent]:
+    """Iterate over the events of an execution in order, from rows or from its sealed recording.
+
+    Reads a page at a time; rows that are removed meanwhile are continued from the sealed file.
+    """
+    key = UUID(str(execution_id))
+    while True:
+        events = load_rows(key, after_seq, PAGE_EVENTS)
+        if not events or events[0].seq != after_seq + 1:
+            sealed = _sealed_of(key)
+            if sealed is not None:
+                with sealed:
+                    yield from sealed.iter_events(after_seq)
+                return
+        yield from events
+        if len(events) < PAGE_EVENTS:
+            return
+        after_seq = events[-1].seq
+
+
+def _sealed_of(execution_id: UUID) -> SealedRecording | None:
+    recording = Recording.objects.filter(execution_id=execution_id).exclude(sealed="").first()
+    return None if recording is None else open_sealed(recording)
+
+
+def open_sealed(recording: Recording) -> SealedRecording:
+    """Open the sealed file of a recording; from a remote storage it is copied to a local cache first.
+
+    Raises:
+        BlobMissing: the file is gone.
+        InvalidRecording: it is damaged.
+    """
+    name = f"recording {recording.pk}"
+    path = _file_path(recording.sealed)
+    if path is None:
+        path = _cached(recording.sealed)
+    if not path.is_file():
+        raise BlobMissing(f"{name}: its sealed file {recording.sealed[:12]}… is not in the storage")
+    return SealedRecording.open(path, name)
+
+
+def _cached(sha256: str) -> Path:
+    directory = Path(settings.DATA_DIR) / "cache" / "sealed"
+    path = directory / sha256
+    if path.is_file():
+        os.utime(path)
+        return path
+    content = read_blob(sha256)
+    atomic_write(path, lambda file: file.write(content))
+    kept = 0
+    for other in sorted(directory.iterdir(), key=lambda item: item.stat().st_mtime, reverse=True):
+        kept += other.stat().st_size
+        if kept > CACHE_BYTES and other != path:
+            other.unlink(missing_ok=True)
+    return path
+
+
+class RowEvents(Sequence[RecordingEvent]):
+    """The events of an execution as a sequence, read by pages; continues in the sealed file if the rows go."""
+
+    _KEPT_PAGES = 8
+
+    def __init__(self, execution_id: UUID, count: int) -> None:
+        self._execution_id = execution_id
+        self._name = str(execution_id)
+        self._count = count
+        self._pages: OrderedDict[int, list[RecordingEvent]] = OrderedDict()
+        self._sealed: SealedRecording | None = None
+
+    def __len__(self) -> int:
+        """Return the number of events when the sequence was made."""
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        """Return the event at a position, or a list for a slice."""
+        if isinstance(index, slice):
+            return [self._at(position) for position in range(*index.indices(self._count))]
+        position = index + self._count if index < 0 else index
+        if not 0 <= position < self._count:
+            raise IndexError(f"execution {self._name} has {self._count} events; there is none at {index}")
+        return self._at(position)
+
+    def __iter__(self) -> Iterator[RecordingEvent]:
+        """Iterate over the events."""
+        for position in range(self._count):
+            yield self._at(position)
+
+    def position_of(self, identifier: str) -> int | None:
+        """Return the position of an event id, or None, without reading anything."""
+        seq = event_seq(self._name, identifier)
+        return seq - 1 if seq is not None and 1 <= seq <= self._count else None
+
+    def _at(self, position: int) -> RecordingEvent:
+        if self._sealed is not None:
+            return self._sealed[position]
+        number, place = divmod(position, PAGE_EVENTS)
+        page = self._pages.get(number)
+        if page is None:
+            page = load_rows(self._execution_id, number * PAGE_EVENTS, PAGE_EVENTS)
+            if not page or page[0].seq != number * PAGE_EVENTS + 1 or place >= len(page):
+                self._sealed = _sealed_of(self._execution_id)
+                if self._sealed is None:
+                    raise RecordingNotFound(f"the events of execution {self._name} were removed")
+                return self._sealed[position]
+            self._pages[number] = page
+            if len(self._pages) > self._KEPT_PAGES:
+                self._pages.popitem(last=False)
+        return page[place]
+
+
+# --------------------------------------------------------------------------- finding and opening
+
+
+def metadata_of(recording: Recording) -> RecordingMetadata:
+    """Return the row of a recording in the form of the recording format."""
+    by_engine = recording.execution_id is not None
+    return RecordingMetadata(
+        recording_id=str(recording.pk) if by_engine else recording.pk.hex,
+        workflow_name=recording.workflow_name,
+        started_at=recording.started_at.timestamp(),
+        completed_at=recording.completed_at.timestamp() if recording.completed_at else None,
+        duration_seconds=recording.duration_seconds,
+        success=recording.success,
+        error=recording.error or None,
+        node_count=recording.node_count,
+        team_count=recording.team_count,
+        recursion_max_depth=recording.recursion_max_depth,
+        event_count=recording.event_count,
+        file_size_bytes=recording.file_size_bytes,
+        checksum=recording.checksum or None,
+        tags=list(recording.tags or []),
+        execution_id=str(recording.execution_id) if by_engine else None,
+        workflow_uuid=str(recording.workflow_id) if recording.workflow_id else None,
+        workflow_version=recording.version_number,
+        trigger=recording.trigger or None,
+        status=recording.status or None,
+        user_id=recording.user_id,
+        credits_consumed=recording.credits if by_engine else None,
+    )
+
+
+def find_recording(identifier: UUID | str, user: Any = None) -> Recording:
+    """Return the recording with this id, or of this execution; a unique prefix of 8 characters is enough.
+
+    With ``user`` only those that the user may see.
+
+    Raises:
+        RecordingNotFound: there is none, or it is somebody else's.
+        RecordingError: the prefix is too short, or fits several.
+    """
+    text = str(identifier).replace("-", "").lower()
+    if not re.fullmatch(r"[0-9a-f]{1,32}", text):
+        raise RecordingNotFound(f'"{identifier}" is not the id of a recording or execution')
+    if len(text) < SHORTEST_PREFIX:
+        raise RecordingError(f'"{identifier}" is too short: give at least {SHORTEST_PREFIX} characters of the id')
+    span = (UUID(text.ljust(32, "0")), UUID(text.ljust(32, "f")))
+    rows: QuerySet[Recording] = Recording.objects.all() if user is None else Recording.objects.visible_to(user)
+    found = list(rows.filter(Q(pk__range=span) | Q(execution_id__range=span))[:2])
+    if not found:
+        raise RecordingNotFound(f'no recording or execution "{identifier}"; ./flow recordings list shows what there is')
+    if len(found) > 1:
+        raise RecordingError(f'"{identifier}" fits several recordings; give more characters of the id')
+    return found[0]
+
+
+def open_replayer(identifier: UUID | str) -> ExecutionReplayer:
+    """Return a replayer of a recording by its id or that of its execution, also while it still runs.
+
+    Raises:
+        RecordingNotFound: nothing was recorded under this id.
+    """
+    try:
+        key = UUID(str(identifier))
+    except ValueError as error:
+        raise RecordingNotFound(f'"{identifier}" is not the id of a recording or execution') from error
+    recording = Recording.objects.filter(Q(pk=key) | Q(execution_id=key)).first()
+    if recording is not None:
+        return replayer_of(recording)
+    last = Event.objects.filter(execution_id=key).aggregate(last=Max("seq"))["last"]
+    if last is None:
+        raise RecordingNotFound(f"nothing was recorded for {identifier}")
+    events = RowEvents(key, last)
+    start = events[0]
+    metadata = RecordingMetadata(
+        recording_id=str(key),
+        workflow_name=str(start.data.get("workflow") or ""),
+        started_at=start.timestamp,
+        event_count=last,
+        execution_id=str(key),
+        status="running",
+    )
+    return ExecutionReplayer(None, metadata, events)
+
+
+def replayer_of(recording: Recording) -> ExecutionReplayer:
+    """Return a replayer of a recording, of its sealed file if there is one."""
+    metadata = metadata_of(recording)
+    if recording.sealed:
+        sealed = open_sealed(recording)
+        return ExecutionReplayer(None, metadata, sealed)
+    if recording.execution_id is None:
+        raise RecordingNotFound(f"recording {recording.pk} has no events")
+    count = Event.objects.filter(execution_id=recording.execution_id).aggregate(last=Max("seq"))["last"] or 0
+    return ExecutionReplayer(None, metadata, RowEvents(recording.execution_id, count))
+
+
+# --------------------------------------------------------------------------- sealing
+
+
+def seal(recording: Recording) -> bool:
+    """Pack the event rows of a finished recording into its sealed file; return whether this call did it.
+
+    May run several times and in several processes at once: the same rows make the same file, and one
+    conditional UPDATE decides. A crash at any point leaves the rows, and the next call starts again.
+
+    Raises:
+        RecordingError: rows are missing.
+    """
+    execution_id = recording.execution_id
+    if recording.sealed or execution_id is None:
+        return False
+    with tempfile.TemporaryFile() as file:
+        writer = SealedWriter(file, str(execution_id))
+        after = teams = depth = 0
+        while events := load_rows(execution_id, after, PAGE_EVENTS):
+            for event in events:
+                writer.write(event)
+                teams += event.event_type is RecordingEventType.TEAM_START
+                depth = max(depth, event.metadata["recursion_depth"])
+            after = events[-1].seq
+        if writer.event_count < recording.event_count or writer.event_count != after:
+            raise RecordingError(
+                f"recording {recording.pk}: only {writer.event_count} of its"
+                f" {max(recording.event_count, after)} events are in the database; it cannot be sealed"
+            )
+        metadata = metadata_of(recording)
+        metadata.event_count = writer.event_count
+        metadata.team_count = max(metadata.team_count, teams)
+        metadata.recursion_max_depth = max(metadata.recursion_max_depth, depth)
+        checksum = writer.close(metadata)
+        values = {
+            "event_count": metadata.event_count,
+            "team_count": metadata.team_count,
+            "recursion_max_depth": metadata.recursion_max_depth,
+        }
+        return _keep_sealed(recording, file, writer.size_bytes, checksum, values)
+
+
+def _keep_sealed(recording: Recording, file: IO[bytes], size: int, checksum: str, values: dict[str, Any]) -> bool:
+    file.flush()
+    file.seek(0)
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    file.seek(0)
+    _write_early(sha256, file)
+    with transaction.atomic():
+        _refer(sha256, file, size, SEALED_TYPE, recording.execution_id or recording.pk)
+        won = Recording.objects.filter(pk=recording.pk, sealed="").update(
+            sealed=sha256, sealed_at=timezone.now(), checksum=checksum, file_size_bytes=size, **values
+        )
+        if not won:
+            transaction.set_rollback(True)
+    return bool(won)
+
+
+def purge_rows(recording: Recording, limit: int) -> int:
+    """Remove event rows of a sealed recording, at most about ``limit``, and return how many.
+
+    The sealed file is read and checked first. If it does not hold what the rows hold, it is given up
+    and the recording will be sealed anew from its rows.
+    """
+    execution_id = recording.execution_id
+    if not recording.sealed or execution_id is None:
+        return 0
+    rows = Event.objects.filter(execution_id=execution_id)
+    last = rows.aggregate(last=Max("seq"))["last"] or 0
+    try:
+        with open_sealed(recording) as sealed:
+            sealed.verify()
+            complete = len(sealed) >= last
+    except RecordingError as error:
+        logger.error("%s; it will be sealed again", error)
+        complete = False
+    if not complete:
+        Recording.objects.filter(pk=recording.pk, sealed=recording.sealed, events_removed_at=None).update(
+            sealed="", sealed_at=None
+        )
+        return 0
+    removed = 0
+    while removed < limit:
+        batch = list(rows.order_by("seq").values_list("pk", flat=True)[:PURGE_ROWS])
+        if not batch:
+            Recording.objects.filter(pk=recording.pk).update(events_removed_at=timezone.now())
+            break
+        Event.objects.filter(pk__in=batch).delete()
+        removed += len(batch)
+    return removed
+
+
+# --------------------------------------------------------------------------- the storage
+
+_COLUMNS = {
+    "recording_id": "pk",
+    "workflow_name": "workflow_name",
+    "started_at": "started_at",
+    "completed_at": "completed_at",
+    "duration_seconds": "duration_seconds",
+    "success": "success",
+    "error": "error",
+    "node_count": "node_count",
+    "team_count": "team_count",
+    "recursion_max_depth": "recursion_max_depth",
+    "event_count": "event_count",
+    "file_size_bytes": "file_size_bytes",
+    "status": "status",
+    "trigger": "trigger",
+    "credits_consumed": "credits",
+    "workflow_version": "version_number",
+}
+
+
+class DatabaseRecordingStorage(RecordingStorage):
+    """The recordings of this installation; with ``user`` only those that the user may see."""
+
+    def __init__(self, user: Any = None) -> None:
+        self.user = user
+
+    async def _call(
+        self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Result:
+        return await sync_to_async(function)(*args, **kwargs)
+
+    def save_sync(self, recorder: ExecutionRecorder, filepath: str | os.PathLike[str] | None = None) -> str:
+        """Keep the recording, sealed, and return its id; with ``filepath`` also write that file."""
+        if filepath is not None:
+            recorder.save_sync(filepath)
+        metadata = recorder.finalize()
+        key = UUID(metadata.recording_id)
+        values = {
+            "workflow_name": metadata.workflow_name[:200],
+            "user_id": getattr(self.user, "pk", None),
+            "status": {True: "completed", False: "failed", None: ""}[metadata.success],
+            "success": metadata.success,
+            "error": metadata.error or "",
+            "tags": metadata.tags,
+            "started_at": datetime.fromtimestamp(metadata.started_at, UTC),
+            "completed_at": datetime.fromtimestamp(cast(float, metadata.completed_at), UTC),
+            "duration_seconds": metadata.duration_seconds,
+            "node_count": metadata.node_count,
+            "team_count": metadata.team_count,
+            "recursion_max_depth": metadata.recursion_max_depth,
+            "event_count": metadata.event_count,
+        }
+        with tempfile.TemporaryFile() as file:
+            checksum = write_sealed(
+                file, metadata, list(recorder.events), list(recorder.snapshots), workflow_id=recorder.workflow_id
+            )
+            size = file.tell()
+            with transaction.atomic():
+                recording, _ = Recording.objects.update_or_create(pk=key, defaults={**values, "sealed": ""})
+                _keep_sealed(recording, file, size, checksum, {})
+        metadata.checksum, metadata.file_size_bytes = checksum, size
+        return metadata.recording_id
+
+    def load_sync(self, recording_id: str) -> ExecutionReplayer:
+        """Return a replayer."""
+        return replayer_of(find_recording(recording_id, self.user))
+
+    def delete_sync(self, recording_id: str) -> bool:
+        """Remove a recording, its events and the blobs that only it needed; return whether there was one."""
+        try:
+            recording = find_recording(recording_id, self.user)
+        except RecordingNotFound:
+            return False
+        return delete_recording(recording)
+
+    def get_metadata_sync(self, recording_id: str) -> dict[str, Any] | None:
+        """Return the metadata of one recording, or None."""
+        try:
+            return metadata_of(find_recording(recording_id, self.user)).to_dict()
+        except RecordingNotFound:
+            return None
+
+    def list_sync(self, query: RecordingQuery | None = None, **filters: Any) -> Rows:
+        """Return metadata dicts, newest first unless the query says otherwise.
+
+        Raises:
+            ValueError: ``sort_by`` is not a key that the database can sort by.
+        """
+        wanted = as_query(query, filters)
+        column = _COLUMNS.get(wanted.sort_by)
+        if column is None:
+            raise ValueError(f'cannot sort by "{wanted.sort_by}"; choose one of {", ".join(sorted(_COLUMNS))}')
+        direction = F(column).desc if wanted.sort_order == "desc" else F(column).asc
+        rows = self._filtered(wanted).order_by(direction(nulls_last=True), "pk")
+        stop = None if wanted.limit is None else wanted.offset + wanted.limit
+        if wanted.tags:
+            tags = set(wanted.tags)
+            found = [metadata_of(row).to_dict() for row in rows.iterator() if tags <= set(row.tags or [])]
+            return found[wanted.offset : stop]
+        return [metadata_of(row).to_dict() for row in rows[wanted.offset : stop]]
+
+    def get_storage_stats_sync(self) -> dict[str, Any]:
+        """Return totals."""
+        rows = self._rows()
+        totals = rows.aggregate(
+            total=Count("pk"),
+            size=Sum("file_size_bytes"),
+            seconds=Sum("duration_seconds"),
+            good=Count("pk", filter=Q(success=True)),
+            bad=Count("pk", filter=Q(success=False)),
+            oldest=Min("started_at"),
+            newest=Max("started_at"),
+        )
+        names = rows.order_by().values_list("workflow_name").annotate(count=Count("pk")).order_by("-count")
+        return {
+            "total_recordings": totals["total"],
+            "total_size_bytes": totals["size"] or 0,
+            "total_size_mb": (totals["size"] or 0) / (1 << 20),
+            "total_duration_seconds": totals["seconds"] or 0.0,
+            "success_count": totals["good"],
+            "failed_count": totals["bad"],
+            "unfinished_count": totals["total"] - totals["good"] - totals["bad"],
+            "workflow_counts": dict(names),
+            "oldest_recording": totals["oldest"].timestamp() if totals["oldest"] else None,
+            "newest_recording": totals["newest"].timestamp() if totals["newest"] else None,
+        }
+
+    def expire(self, policy: RetentionPolicy, limit: int) -> list[str]:
+        """Remove up to ``limit`` recordings that are too old for the policy, oldest first; return their ids.
+
+        Looks only at age and tags; ``apply_retention_policy`` also at count and size.
+        """
+        if policy.max_age_days is None:
+            return []
+        now = timezone.now()
+        cutoff = datetime.fromtimestamp(now.timestamp() - policy.max_age_days * 86_400, UTC)
+        removed: list[str] = []
+        for recording in self._rows().filter(started_at__lt=cutoff).order_by("started_at").iterator(500):
+            if len(removed) >= limit:
+                break
+            metadata = metadata_of(recording).to_dict()
+            if not policy.should_keep(metadata, now=now.timestamp()) and delete_recording(recording):
+                removed.append(str(metadata["recording_id"]))
+        return removed
+
+    def _rows(self) -> QuerySet[Recording]:
+        rows: QuerySet[Recording] = (
+            Recording.objects.all() if self.user is None else Recording.objects.visible_to(self.user)
+        )
+        return rows
+
+    def _filtered(self, query: RecordingQuery) -> QuerySet[Recording]:
+        rows = self._rows()
+        if query.workflow_name is not None:
+            rows = rows.filter(workflow_name=query.workflow_name)
+        if query.recording_id is not None:
+            try:
+                rows = rows.filter(pk=find_recording(query.recording_id, self.user).pk)
+            except RecordingError:
+                return rows.none()
+        for lookup, moment in (("started_at__gte", query.start_date), ("started_at__lte", query.end_date)):
+            if moment is not None:
+                rows = rows.filter(**{lookup: timezone.make_aware(moment) if timezone.is_naive(moment) else moment})
+        if query.success is not None:
+            rows = rows.filter(success=query.success)
+        if query.min_duration is not None:
+            rows = rows.filter(duration_seconds__gte=query.min_duration)
+        if query.max_duration is not None:
+            rows = rows.filter(duration_seconds__lte=query.max_duration)
+        return rows
+
+    def _all(self) -> Rows:
+        return [metadata_of(row).to_dict() for row in self._rows().iterator(500)]
+
+
+def delete_recording(recording: Recording) -> bool:
+    """Remove a recording, its events and the blobs that only it needed; return whether this call did it."""
+    owner = recording.execution_id or recording.pk
+    with transaction.atomic():
+        won = Recording.objects.filter(pk=recording.pk).delete()[0] > 0
+        if won and recording.execution_id is not None:
+            Event.objects.filter(execution_id=recording.execution_id).delete()
+    if won:
+        drop_references(owner)
+    return won
