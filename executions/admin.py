@@ -23,7 +23,17 @@ from executions.errors import ExecutionError
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Phase, WorkerLease
 from recordings.models import Event, Recording
 from workflows import admin as workflow_pages
-from workflows.admin import EMPTY, DateFilter, ReadOnlyAdmin, WorkflowFilter, button, duration, moment, status_pill
+from workflows.admin import (
+    BLANK,
+    EMPTY,
+    DateFilter,
+    ReadOnlyAdmin,
+    WorkflowFilter,
+    button,
+    duration,
+    moment,
+    status_pill,
+)
 from workflows.errors import WorkflowError
 from workflows.models import Workflow, WorkflowVersion
 from workflows.registry import NODE_REGISTRY
@@ -61,14 +71,14 @@ def attach_node_names(executions: Sequence[Execution]) -> None:
 
 
 def cause(execution: Execution) -> SafeString | str:
-    """Return the failed node and the first line of why, or an empty mark."""
+    """Return the failed node and the first line of why; empty when nothing failed."""
     if not execution.error and not execution.error_node:
-        return EMPTY
+        return BLANK
     line = execution.error.strip().partition("\n")[0] or execution.error_code
     name = getattr(execution, "error_node_name", execution.error_node)
     if name:
-        return format_html('<span class="fb-cause" title="{1}"><b>{0}</b>: {1}</span>', name, line)
-    return format_html('<span class="fb-cause" title="{0}">{0}</span>', line)
+        return format_html('<span class="adm-cause" title="{1}"><b>{0}</b>: {1}</span>', name, line)
+    return format_html('<span class="adm-cause" title="{0}">{0}</span>', line)
 
 
 def run_workflow(request: HttpRequest, workflow: Workflow) -> Execution | None:
@@ -134,7 +144,7 @@ class WorkflowAdmin(workflow_pages.WorkflowAdmin):
             return EMPTY
         url = reverse("admin:executions_execution_change", args=(workflow.last_id,))
         pill = status_pill(workflow.last_status, states_word(workflow.last_status))
-        return format_html('<a href="{}">{}</a><span class="fb-second">{}</span>', url, pill, moment(workflow.last_at))
+        return format_html('<a href="{}">{}</a><span class="adm-second">{}</span>', url, pill, moment(workflow.last_at))
 
     def row_buttons(self, workflow: Workflow) -> SafeString:
         """Put Run before the other buttons."""
@@ -194,16 +204,7 @@ class ExecutionList(ChangeList):
 class ExecutionAdmin(ReadOnlyAdmin):
     """List of executions; the page of one is its monitor."""
 
-    list_display = (
-        "workflow_name",
-        "status_pill",
-        "cause",
-        "trigger_text",
-        "version_text",
-        "started",
-        "length",
-        "credits",
-    )
+    list_display = ("workflow_name", "status_pill", "cause", "version_text", "started", "length", "credits")
     list_filter = ("status", WorkflowFilter, "trigger", ("queued_at", DateFilter))
     search_fields = ("workflow__name", "error", "error_node", "id")
     actions = ("cancel",)
@@ -231,14 +232,14 @@ class ExecutionAdmin(ReadOnlyAdmin):
     def workflow_name(self, execution: Execution) -> SafeString:
         """Show the workflow and the start of the id."""
         return format_html(
-            '{}<span class="fb-second fb-mono">{}</span>', execution.workflow.name, str(execution.pk)[:8]
+            '{}<span class="adm-second adm-mono">{}</span>', execution.workflow.name, str(execution.pk)[:8]
         )
 
     @admin.display(description="Workflow", ordering="workflow__name")
     def workflow_and_owner(self, execution: Execution) -> SafeString:
         """Show the workflow, the start of the id, and whose it is."""
         return format_html(
-            '{}<span class="fb-second"><span class="fb-mono">{}</span> · {}</span>',
+            '{}<span class="adm-second"><span class="adm-mono">{}</span> · {}</span>',
             execution.workflow.name,
             str(execution.pk)[:8],
             execution.owner.get_username(),
@@ -254,11 +255,6 @@ class ExecutionAdmin(ReadOnlyAdmin):
         """Show the failed node and why, in one line."""
         return cause(execution)
 
-    @admin.display(description="Trigger", ordering="trigger")
-    def trigger_text(self, execution: Execution) -> str:
-        """Show why it started."""
-        return trigger_word(execution.trigger)
-
     @admin.display(description="Version", ordering="version__number")
     def version_text(self, execution: Execution) -> str:
         """Show the number of the version."""
@@ -266,13 +262,14 @@ class ExecutionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Started", ordering="queued_at")
     def started(self, execution: Execution) -> SafeString | str:
-        """Show when it was queued."""
-        return moment(execution.queued_at)
+        """Show when it was queued, and why."""
+        word = trigger_word(execution.trigger)
+        return format_html('{}<span class="adm-second">{}</span>', moment(execution.queued_at), word)
 
     @admin.display(description="Duration")
     def length(self, execution: Execution) -> SafeString:
         """Show how long it took, from queued to its end."""
-        return format_html('<span class="fb-number">{}</span>', duration(execution.duration_ms))
+        return format_html('<span class="adm-number">{}</span>', duration(execution.duration_ms))
 
     @admin.action(description="Cancel", permissions=("cancel",))
     def cancel(self, request: HttpRequest, queryset: QuerySet[Execution]) -> None:
@@ -327,6 +324,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
         context = {
             **self.admin_site.each_context(request),
             "title": f"{execution.workflow.name} {str(execution.pk)[:8]}",
+            "can_run": execution.workflow.status != Workflow.Status.ARCHIVED,
             "opts": self.opts,
             "execution": execution,
             "short_id": str(execution.pk)[:8],
@@ -361,7 +359,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
             ("Duration", duration(execution.duration_ms)),
             ("Credits", execution.credits),
             ("Owner", execution.owner.get_username()),
-            ("Id", format_html('<span class="fb-mono">{}</span>', execution.pk)),
+            ("Id", format_html('<span class="adm-mono">{}</span>', execution.pk)),
         ]
         if execution.scheduled_for:
             facts.insert(3, ("Scheduled for", moment(execution.scheduled_for)))
@@ -458,7 +456,7 @@ class InsideAdmin(ReadOnlyAdmin):
         name = row.execution.workflow.name
         url = execution_url(row.execution)
         return format_html(
-            '<a href="{}">{}</a><span class="fb-second fb-mono">{}</span>', url, name, str(row.execution_id)[:8]
+            '<a href="{}">{}</a><span class="adm-second adm-mono">{}</span>', url, name, str(row.execution_id)[:8]
         )
 
     @admin.display(description="Status", ordering="status")
@@ -495,16 +493,7 @@ class PhaseAdmin(InsideAdmin):
 class NodeRunAdmin(InsideAdmin):
     """Node runs, to look at."""
 
-    list_display = (
-        "node_id",
-        "node_type",
-        "execution_link",
-        "status_pill",
-        "error_line",
-        "attempt",
-        "started",
-        "length",
-    )
+    list_display = ("node", "execution_link", "status_pill", "error_line", "attempt", "started", "length")
     list_filter = ("status", "node_type", ("started_at", DateFilter))
     search_fields = ("node_id", "node_type", "error", "execution__workflow__name")
     ordering = ("-id",)
@@ -513,11 +502,16 @@ class NodeRunAdmin(InsideAdmin):
         """Lists do not load outputs."""
         return super().get_queryset(request).defer("outputs")
 
+    @admin.display(description="Node", ordering="node_id")
+    def node(self, run: NodeRun) -> SafeString:
+        """Show the id and the type."""
+        return format_html('{}<span class="adm-second">{}</span>', run.node_id, run.node_type)
+
     @admin.display(description="Cause", ordering="error_code")
     def error_line(self, run: NodeRun) -> SafeString | str:
         """Show why it failed, in one line."""
         line = run.error.strip().partition("\n")[0]
-        return format_html('<span class="fb-cause" title="{0}">{0}</span>', line) if line else EMPTY
+        return format_html('<span class="adm-cause" title="{0}">{0}</span>', line) if line else BLANK
 
     @admin.display(description="Started", ordering="started_at")
     def started(self, run: NodeRun) -> SafeString | str:
@@ -565,7 +559,7 @@ class DeadLetterAdmin(InsideAdmin):
     def error_line(self, letter: DeadLetter) -> SafeString | str:
         """Show the last error, in one line."""
         line = letter.error.strip().partition("\n")[0]
-        return format_html('<span class="fb-cause" title="{0}">{0}</span>', line) if line else EMPTY
+        return format_html('<span class="adm-cause" title="{0}">{0}</span>', line) if line else BLANK
 
     @admin.display(description="Last failed", ordering="last_failed_at")
     def last_failed(self, letter: DeadLetter) -> SafeString | str:

@@ -16,12 +16,12 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from recordings.events import RecordingEvent, describe
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
 
-EMPTY = "–"
+EMPTY = mark_safe('<span class="adm-muted">–</span>')
 EVENTS_PER_PAGE = 100
 
 
@@ -30,7 +30,7 @@ def status_pill(status: str) -> SafeString | str:
     if not status:
         return EMPTY
     return format_html(
-        '<span class="fb-status fb-status-{0}"><svg aria-hidden="true"><use href="#fb-s-{0}"/></svg>{1}</span>',
+        '<span class="adm-status adm-status-{0}"><svg aria-hidden="true"><use href="#adm-s-{0}"/></svg>{1}</span>',
         status,
         "Pending" if status == "queued" else status.replace("_", " ").capitalize(),
     )
@@ -56,6 +56,7 @@ class DateFilter(admin.DateFieldListFilter):
 class WatchedAdmin(admin.ModelAdmin):
     """Rows that the product writes and their owners look at; superusers see all."""
 
+    empty_value_display = EMPTY
     list_per_page = 50
     show_full_result_count = False
 
@@ -97,17 +98,7 @@ def _executions_of(user: Any) -> QuerySet[Any]:
 class RecordingAdmin(WatchedAdmin):
     """List of recordings; the page of one shows its events."""
 
-    list_display = (
-        "workflow_text",
-        "status",
-        "error_line",
-        "version_text",
-        "started_at",
-        "length",
-        "event_count",
-        "size",
-        "kept",
-    )
+    list_display = ("workflow_text", "status_pill", "error_line", "started", "length", "events", "size")
     list_filter = ("status", "trigger", ("started_at", DateFilter), ("sealed", admin.EmptyFieldListFilter))
     search_fields = ("workflow_name", "error", "id", "execution_id")
     ordering = ("-started_at",)
@@ -118,13 +109,16 @@ class RecordingAdmin(WatchedAdmin):
 
     @admin.display(description="Recording", ordering="workflow_name")
     def workflow_text(self, recording: Recording) -> SafeString:
-        """Show the workflow and the start of the id."""
+        """Show the workflow, the version and the start of the id."""
         return format_html(
-            '{}<span class="fb-second fb-mono">{}</span>', recording.workflow_name, str(recording.pk)[:8]
+            '{}<span class="adm-second"><span class="adm-mono">{}</span> · {}</span>',
+            recording.workflow_name,
+            str(recording.pk)[:8],
+            self.version_text(recording),
         )
 
     @admin.display(description="Status", ordering="status")
-    def status(self, recording: Recording) -> SafeString | str:
+    def status_pill(self, recording: Recording) -> SafeString | str:
         """Show how the execution ended."""
         return status_pill(recording.status)
 
@@ -132,7 +126,18 @@ class RecordingAdmin(WatchedAdmin):
     def error_line(self, recording: Recording) -> SafeString | str:
         """Show why it failed, in one line."""
         line = recording.error.strip().partition("\n")[0]
-        return format_html('<span class="fb-cause" title="{0}">{0}</span>', line) if line else EMPTY
+        return format_html('<span class="adm-cause" title="{0}">{0}</span>', line) if line else "\u00a0"
+
+    @admin.display(description="Started", ordering="started_at")
+    def started(self, recording: Recording) -> SafeString:
+        """Show when the execution was queued."""
+        text = date_format(timezone.localtime(recording.started_at), "j M, H:i")
+        return format_html('<time datetime="{}">{}</time>', recording.started_at.isoformat(), text)
+
+    @admin.display(description="Events", ordering="event_count")
+    def events(self, recording: Recording) -> str:
+        """Count the events."""
+        return f"{recording.event_count:,}"
 
     @admin.display(description="Version", ordering="version_number")
     def version_text(self, recording: Recording) -> str:
@@ -201,10 +206,10 @@ class RecordingAdmin(WatchedAdmin):
             (
                 "Checksum",
                 format_html(
-                    '<span class="fb-mono" title="{}">{}</span>', recording.checksum, recording.checksum[:16] or EMPTY
+                    '<span class="adm-mono" title="{}">{}</span>', recording.checksum, recording.checksum[:16] or EMPTY
                 ),
             ),
-            ("Id", format_html('<span class="fb-mono">{}</span>', recording.pk)),
+            ("Id", format_html('<span class="adm-mono">{}</span>', recording.pk)),
         ]
 
     def _execution_url(self, recording: Recording) -> str:
@@ -252,7 +257,7 @@ class EventAdmin(WatchedAdmin):
     def execution(self, event: Event) -> SafeString:
         """Show the start of the execution's id."""
         return format_html(
-            '<span class="fb-mono" title="{0}">{1}</span>', event.execution_id, str(event.execution_id)[:8]
+            '<span class="adm-mono" title="{0}">{1}</span>', event.execution_id, str(event.execution_id)[:8]
         )
 
     @admin.display(description="Time", ordering="timestamp")
@@ -268,7 +273,7 @@ class EventAdmin(WatchedAdmin):
             text = json.dumps(json.loads(event.data), indent=2, ensure_ascii=False)
         except ValueError:
             text = event.data
-        return format_html('<pre class="fb-json">{}</pre>', text)
+        return format_html('<pre class="adm-json">{}</pre>', text)
 
 
 @admin.register(Blob)
@@ -289,7 +294,7 @@ class BlobAdmin(WatchedAdmin):
     @admin.display(description="SHA-256", ordering="sha256")
     def name(self, blob: Blob) -> SafeString:
         """Show the start of the name."""
-        return format_html('<span class="fb-mono">{}</span>', blob.sha256[:16])
+        return format_html('<span class="adm-mono">{}</span>', blob.sha256[:16])
 
     @admin.display(description="Size", ordering="size_bytes")
     def size(self, blob: Blob) -> str:

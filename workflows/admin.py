@@ -22,14 +22,17 @@ from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from workflows import credentials, cron, lifecycle, schedules
 from workflows.definition import refuse_nul
 from workflows.errors import DefinitionError, WorkflowError
 from workflows.models import Credential, Schedule, Workflow, WorkflowVersion
 
-EMPTY = "–"
+EMPTY = mark_safe('<span class="adm-muted">–</span>')
+"""What a cell without a value shows."""
+BLANK = "\u00a0"
+"""A cell that is empty because all is well."""
 VERSIONS_SHOWN = 10
 WORKFLOWS_OFFERED = 50
 """Choices of the workflow filter; the search finds the others."""
@@ -39,7 +42,7 @@ WORKFLOWS_OFFERED = 50
 def status_pill(status: str, word: str = "") -> SafeString:
     """Return ``status`` as icon, word and colour."""
     return format_html(
-        '<span class="fb-status fb-status-{0}"><svg aria-hidden="true"><use href="#fb-s-{0}"/></svg>{1}</span>',
+        '<span class="adm-status adm-status-{0}"><svg aria-hidden="true"><use href="#adm-s-{0}"/></svg>{1}</span>',
         status,
         word or status.replace("_", " ").capitalize(),
     )
@@ -81,12 +84,12 @@ def duration(milliseconds: int | None) -> str:
 
 def json_block(value: Any) -> SafeString:
     """Return ``value`` as readable JSON."""
-    return format_html('<pre class="fb-json">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False))
+    return format_html('<pre class="adm-json">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False))
 
 
 def button(url: str, text: str, *, icon: str = "", post: bool = False, css: str = "small") -> SafeString:
     """Return a link that looks like a button; with ``post`` a button that submits the form around it to ``url``."""
-    image = format_html('<svg class="fb-icon" aria-hidden="true"><use href="#fb-{}"/></svg>', icon) if icon else ""
+    image = format_html('<svg class="adm-icon" aria-hidden="true"><use href="#adm-{}"/></svg>', icon) if icon else ""
     if post:
         return format_html(
             '<button type="submit" class="button {}" formaction="{}">{}{}</button>', css, url, image, text
@@ -111,6 +114,7 @@ class OwnedAdmin(admin.ModelAdmin):
     """
 
     owner_path = "owner"
+    empty_value_display = EMPTY
     list_per_page = 50
     show_full_result_count = False
 
@@ -176,7 +180,10 @@ class ScheduleForm(forms.ModelForm):
     """Cron text and zone, checked like everywhere else."""
 
     timezone = forms.ChoiceField(
-        choices=zone_choices, initial="UTC", help_text="The cron is read in this zone, clock changes included."
+        label="Time zone",
+        choices=zone_choices,
+        initial="UTC",
+        help_text="The cron is read in this zone, clock changes included.",
     )
 
     class Meta:
@@ -203,9 +210,9 @@ class ScheduleInline(admin.StackedInline):
     extra = 0
     max_num = 1
     verbose_name = "schedule"
-    classes = ("fb-schedule",)
-    fields = ("cron", "timezone", "enabled", "in_words", "next_runs", "last_run")
-    readonly_fields = ("in_words", "next_runs", "last_run")
+    classes = ("adm-schedule",)
+    fields = ("cron", "timezone", "enabled", "next_runs", "last_run")
+    readonly_fields = ("next_runs", "last_run")
 
     def _mine(self, request: HttpRequest, obj: Workflow | None) -> bool:
         return obj is None or request.user.is_superuser or obj.owner_id == request.user.pk
@@ -226,25 +233,23 @@ class ScheduleInline(admin.StackedInline):
         """As for the workflow."""
         return self._mine(request, obj)
 
-    @admin.display(description="In words")
-    def in_words(self, schedule: Schedule) -> str:
-        """Say the cron."""
-        return in_words(schedule)
-
     @admin.display(description="Next runs")
-    def next_runs(self, schedule: Schedule) -> SafeString | str:
-        """Show the next five instants in the schedule's zone."""
+    def next_runs(self, schedule: Schedule) -> SafeString:
+        """Say the cron and show the next five instants in its zone; the page keeps it up to date while typing."""
         if schedule.pk is None:
-            return EMPTY
+            return format_html('<div class="adm-preview" role="status">{}</div>', EMPTY)
         try:
             runs = cron.next_runs(schedule.cron, schedule.timezone, 5)
         except ValueError as error:
-            return str(error)
+            return format_html('<div class="adm-preview adm-wrong" role="status"><p>{}</p></div>', str(error))
         zone = cron.zone(schedule.timezone)
-        return format_html_join(
+        items = format_html_join(
             "",
-            "<div>{}</div>",
-            ((f"{date_format(run.astimezone(zone), 'D j M Y, H:i')} {schedule.timezone}",) for run in runs),
+            "<li>{} {}</li>",
+            ((date_format(run.astimezone(zone), "D j M, H:i"), schedule.timezone) for run in runs),
+        )
+        return format_html(
+            '<div class="adm-preview" role="status"><p>{}</p><ol>{}</ol></div>', in_words(schedule), items
         )
 
     @admin.display(description="Last run")
@@ -367,7 +372,7 @@ class WorkflowAdmin(OwnedAdmin):
     @admin.display(description="Name", ordering="name")
     def name_and_owner(self, workflow: Workflow) -> SafeString:
         """Show the name, and whose it is below."""
-        return format_html('{}<span class="fb-second">{}</span>', workflow.name, workflow.owner.get_username())
+        return format_html('{}<span class="adm-second">{}</span>', workflow.name, workflow.owner.get_username())
 
     @admin.display(description="Status", ordering="status")
     def status_pill(self, workflow: Workflow) -> SafeString:
@@ -382,7 +387,7 @@ class WorkflowAdmin(OwnedAdmin):
             return EMPTY
         zone = schedule.timezone if schedule.enabled else f"{schedule.timezone}, switched off"
         return format_html(
-            '<span title="{}">{}</span><span class="fb-second">{}</span>', schedule.cron, in_words(schedule), zone
+            '<span title="{}">{}</span><span class="adm-second">{}</span>', schedule.cron, in_words(schedule), zone
         )
 
     @admin.display(description="Next run", ordering="schedule__next_run_at")
@@ -403,12 +408,12 @@ class WorkflowAdmin(OwnedAdmin):
             return f"v{draft.number}"
         if active.pk == draft.pk:
             return f"v{active.number}"
-        return format_html('v{}<span class="fb-second">draft v{}</span>', active.number, draft.number)
+        return format_html('v{}<span class="adm-second">draft v{}</span>', active.number, draft.number)
 
     @admin.display(description="")
     def row_actions(self, workflow: Workflow) -> SafeString:
         """Show the buttons of a row."""
-        return format_html('<div class="fb-row-actions">{}</div>', self.row_buttons(workflow))
+        return format_html('<div class="adm-row-actions">{}</div>', self.row_buttons(workflow))
 
     def row_buttons(self, workflow: Workflow) -> SafeString:
         """Return the buttons of a row; upper rooms add theirs."""
@@ -490,6 +495,7 @@ class WorkflowAdmin(OwnedAdmin):
                 "versions": [(version, moment(version.created_at)) for version in versions],
                 "version_count": workflow.versions.count(),
             }
+        context["show_save_and_add_another"] = False
         return super().render_change_form(request, context, *args, **kwargs)
 
     def page_buttons(self, workflow: Workflow) -> list[SafeString]:

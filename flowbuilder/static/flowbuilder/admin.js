@@ -1,7 +1,7 @@
 /* Menus that are <details>: a click outside or Escape closes them. */
 "use strict";
 
-const menus = "details.fb-menu[open], details.fb-filter[open]";
+const menus = "details.adm-menu[open], details.adm-filter[open]";
 
 document.addEventListener("click", (event) => {
   for (const menu of document.querySelectorAll(menus)) {

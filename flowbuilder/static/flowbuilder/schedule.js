@@ -13,12 +13,9 @@ document.addEventListener("formset:added", (event) => {
 });
 
 function preview(cron, zone) {
-  const row = cron.closest(".form-row");
-  if (!row || row.querySelector(".fb-preview")) return;
-  const box = document.createElement("div");
-  box.className = "fb-preview";
-  box.setAttribute("role", "status");
-  row.append(box);
+  const box = cron.closest("fieldset").querySelector(".adm-preview");
+  if (!box || box.dataset.live) return;
+  box.dataset.live = "yes";
   let timer, latest = 0;
 
   async function show() {
@@ -34,7 +31,7 @@ function preview(cron, zone) {
     if (turn !== latest) return;
     const sentence = document.createElement("p");
     sentence.textContent = answer.error || answer.text || "";
-    box.classList.toggle("fb-wrong", Boolean(answer.error));
+    box.classList.toggle("adm-wrong", Boolean(answer.error));
     const runs = document.createElement("ol");
     const format = { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZone: zone.value };
     for (const next of answer.next || []) {
