@@ -18,6 +18,7 @@ from ninja.security import django_auth
 
 from executions.api import router as executions
 from executions.errors import ExecutionError
+from recordings.api import router as recordings
 from workflows.api import router as workflows
 from workflows.errors import WorkflowError
 
@@ -37,6 +38,7 @@ api = NinjaAPI(
 )
 api.add_router("", workflows)
 api.add_router("/executions", executions)
+api.add_router("/recordings", recordings)
 
 
 @api.exception_handler(ValidationError)

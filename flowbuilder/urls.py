@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
+from flowbuilder.api import api
 from monitoring.views import healthz, readyz
 
 urlpatterns = [
@@ -12,5 +13,6 @@ urlpatterns = [
     path("monitoring/", RedirectView.as_view(url="/admin/monitoring/"), name="monitoring"),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
+    path("api/v1/", api.urls),
     path("admin/", admin.site.urls),
 ]
