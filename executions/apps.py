@@ -12,13 +12,9 @@ class ExecutionsConfig(AppConfig):
 
     def ready(self) -> None:
         """Import the ``nodes`` module of every installed app, and give recordings what only we can answer."""
-        try:
-            from executions import events
-            from executions.models import Execution
-            from recordings import database
-        except ImportError:
-            autodiscover_modules("nodes")
-            return
+        from executions import events
+        from executions.models import Execution
+        from recordings import database
 
         autodiscover_modules("nodes")
         database.OUTPUT_SOURCE = events.outputs_of

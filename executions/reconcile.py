@@ -92,9 +92,7 @@ def advance_closed() -> int:
         phases__index=F("phase_index"),
         phases__open=0,
     ).values_list("pk", "phase_index")[:BATCH]
-    for execution_id, phase in closed:
-        tasks.publish(engine.advance(execution_id, phase + 1))
-    return len(closed)
+    return sum(_safely(_advance, execution_id, phase + 1) for execution_id, phase in closed)
 
 
 def resend_queued() -> int:
@@ -113,9 +111,7 @@ def resend_queued() -> int:
     for execution_id, phase, index, queue, dispatched in rows:
         if now - dispatched > patience.setdefault(queue, _patience(queue)):
             lost[execution_id, phase].append(index)
-    for (execution_id, phase), indexes in lost.items():
-        _send_again(execution_id, phase, indexes)
-    return sum(map(len, lost.values()))
+    return sum(_safely(_send_again, execution_id, phase, indexes) for (execution_id, phase), indexes in lost.items())
 
 
 def requeue_dead() -> int:
@@ -134,13 +130,12 @@ def requeue_dead() -> int:
         if not gone and lease_until > now:
             continue
         reason = "its worker process died" if gone else "its worker process stopped answering"
-        count += 1
         if session and _session_is_lost(execution_id, worker):
-            _lose_session(execution_id, phase, [index], reason)
+            count += _safely(_lose_session, execution_id, phase, [index], reason)
         elif deliveries >= MAXIMUM_DELIVERIES:
-            _bury(execution_id, phase, index, node_id, deliveries, reason)
+            count += _safely(_bury, execution_id, phase, index, node_id, deliveries, reason)
         else:
-            tasks.publish(engine.requeue(execution_id, phase, [index], [claim], reason))
+            count += _safely(_requeue, execution_id, phase, index, claim, reason)
     return count
 
 
@@ -162,7 +157,7 @@ def fail_lost_sessions() -> int:
         for phase, index in waiting:
             by_phase[phase].append(index)
         for phase, indexes in by_phase.items():
-            _lose_session(session.execution_id, phase, indexes, "its worker process died")
+            _safely(_lose_session, session.execution_id, phase, indexes, "its worker process died")
     return count
 
 
@@ -186,15 +181,14 @@ def send_due_retries() -> int:
     count = 0
     for execution_id, phase, index, dispatched in due:
         if store.now_us() - dispatched > LOST_MESSAGE_US:
-            _send_again(execution_id, phase, [index])
-            count += 1
+            count += _safely(_send_again, execution_id, phase, [index])
     return count
 
 
 def settle_cancelled() -> int:
     """End cancelled executions that no process works on any more."""
     open_ones = Execution.objects.filter(cancel_requested=True).exclude(status__in=states.TERMINAL)
-    return sum(engine.settle(execution_id) for execution_id in open_ones.values_list("pk", flat=True)[:BATCH])
+    return sum(_safely(engine.settle, execution_id) for execution_id in open_ones.values_list("pk", flat=True)[:BATCH])
 
 
 def forget_dead_workers() -> int:
@@ -223,6 +217,23 @@ RULES: dict[str, Callable[[], int]] = {
 
 
 # --------------------------------------------------------------------------- parts of rules
+
+
+def _safely(act: Callable[..., object], execution_id: UUID, *arguments: object) -> bool:
+    """Return whether ``act`` did something; one bad row is logged and never blocks the rest."""
+    try:
+        return act(execution_id, *arguments) is not False
+    except Exception:
+        logger.exception("execution %s could not be repaired; the others go on", execution_id)
+        return False
+
+
+def _advance(execution_id: UUID, phase: int) -> None:
+    tasks.publish(engine.advance(execution_id, phase))
+
+
+def _requeue(execution_id: UUID, phase: int, index: int, claim: str, reason: str) -> None:
+    tasks.publish(engine.requeue(execution_id, phase, [index], [claim], reason))
 
 
 def _send_again(execution_id: UUID, phase: int, indexes: list[int]) -> None:

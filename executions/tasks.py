@@ -8,7 +8,7 @@ from uuid import UUID
 
 from celery import chord, shared_task, signals
 from celery.worker import WorkController
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from executions import engine, leases, runtime
 from executions.engine import CONTROL_QUEUE, Dispatch
@@ -54,6 +54,7 @@ def publish(dispatch: Dispatch | None) -> None:
     if len(headers) == 1:
         headers[0].apply_async()
         return
+    failpoint("before-publish-headers")
     body = advance.si(execution_id, dispatch.phase + 1).set(queue=CONTROL_QUEUE)
     chord(headers)(body)
 
@@ -67,7 +68,9 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
     names = list(instance.app.amqp.queues.consume_from)
     worker = leases.start_worker(queues=",".join(names), slots=instance.concurrency or 0, on_cancel=runtime.cancel)
     if engine.BROWSER_QUEUE in names:
-        instance.app.amqp.queues.select_add(Queue(worker.queue, expires=3600))
+        # Without an exchange of its own it would also get a copy of every message to the default queue.
+        own = Queue(worker.queue, Exchange(worker.queue), routing_key=worker.queue, expires=3600)
+        instance.app.amqp.queues.select_add(own)
 
 
 @signals.worker_ready.connect

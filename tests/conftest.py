@@ -19,10 +19,9 @@ from django.db import connection
 from tests.environment import HOME, ROOT
 
 WORKER = (
-    "-m", "celery", "-A", "flowbuilder", "worker", "--pool=threads", "-c", "8", "-Q", "control,default,browser",
-    "-l", "INFO", "--without-gossip", "--without-mingle",
+    "worker", "--pool=threads", "-c", "8", "-Q", "control,default,browser", "-l", "INFO",
+    "--without-gossip", "--without-mingle",
 )  # fmt: skip
-BEAT = ("-m", "celery", "-A", "flowbuilder", "beat", "-l", "INFO")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -120,17 +119,17 @@ class Processes:
         self._children.append(child)
         return child
 
-    def worker(self, **env: str) -> subprocess.Popen[bytes]:
+    def worker(self, app: str = "flowbuilder", **env: str) -> subprocess.Popen[bytes]:
         """Start a worker and return it once it has written its lease."""
         from executions.models import WorkerLease
 
-        child = self.start(*WORKER, **env)
+        child = self.start("-m", "celery", "-A", app, *WORKER, **env)
         wait_for(lambda: WorkerLease.objects.filter(pid=child.pid).exists(), 30, "the worker's lease", self.logs)
         return child
 
-    def beat(self, **env: str) -> subprocess.Popen[bytes]:
+    def beat(self, app: str = "flowbuilder", **env: str) -> subprocess.Popen[bytes]:
         """Start a beat."""
-        return self.start(*BEAT, "--schedule", str(self._log_dir / "beat"), "--pidfile=", **env)
+        return self.start("-m", "celery", "-A", app, "beat", "-l", "INFO", "--pidfile=", **env)
 
     def logs(self) -> str:
         """Return what the processes wrote."""

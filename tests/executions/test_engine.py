@@ -15,7 +15,9 @@ pytestmark = [pytest.mark.worker, pytest.mark.redis]
 
 
 def transform(node_id, policy=None, **rules):
-    return node(node_id, "json_transform", policy, Input_JSON={}, Transform_Rules={k: {"value": v} for k, v in rules.items()})
+    return node(
+        node_id, "json_transform", policy, Input_JSON={}, Transform_Rules={k: {"value": v} for k, v in rules.items()}
+    )
 
 
 def events_of(execution):
@@ -78,7 +80,12 @@ def test_only_the_taken_branch_runs_and_the_other_is_skipped_to_its_end(processe
     execution = wait_until_ended(start_execution(workflow, owner=alice, input={"price": 12}), detail=processes.logs)
 
     assert execution.status == "completed"
-    assert statuses(execution) == {"check": "completed", "dear": "completed", "cheap": "skipped", "after cheap": "skipped"}
+    assert statuses(execution) == {
+        "check": "completed",
+        "dear": "completed",
+        "cheap": "skipped",
+        "after cheap": "skipped",
+    }
     assert_numbered(execution)
 
 
@@ -98,8 +105,12 @@ def test_nodes_of_one_phase_run_at_the_same_time(processes, alice, make_workflow
 
 @pytest.mark.row("S2-26")
 def test_a_failing_node_is_tried_again_and_then_fails_the_execution(processes, alice, make_workflow):
-    broken = node("broken", "read_property_from_json", {"retries": 2, "backoff_s": 0.1}, JSON="{}", Property_Name="missing")
-    workflow = make_workflow(graph([transform("first", a=1), broken], wire("first", "Done", "broken", "Execute Condition")))
+    broken = node(
+        "broken", "read_property_from_json", {"retries": 2, "backoff_s": 0.1}, JSON="{}", Property_Name="missing"
+    )
+    workflow = make_workflow(
+        graph([transform("first", a=1), broken], wire("first", "Done", "broken", "Execute Condition"))
+    )
     processes.worker()
 
     execution = wait_until_ended(start_execution(workflow, owner=alice), detail=processes.logs)
@@ -146,7 +157,9 @@ def test_a_node_that_takes_too_long_fails_with_its_limit(processes, alice, make_
 
 
 def test_cancel_ends_a_running_execution_within_two_seconds(processes, alice, make_workflow):
-    workflow = make_workflow(graph([node("slow", "delay", Duration=9), transform("next")], wire("slow", "Done", "next", "Execute Condition")))
+    workflow = make_workflow(
+        graph([node("slow", "delay", Duration=9), transform("next")], wire("slow", "Done", "next", "Execute Condition"))
+    )
     processes.worker()
     execution = start_execution(workflow, owner=alice)
     wait_for(lambda: execution.node_runs.filter(status="running").exists(), 10, "the running node", processes.logs)
@@ -181,7 +194,10 @@ def test_two_hundred_executions_at_once_all_complete_with_gapless_events(process
     executions = [start_execution(workflow, owner=alice) for _ in range(200)]
 
     wait_for(
-        lambda: not Execution.objects.exclude(status="completed").exists(), 60, "the end of all executions", processes.logs
+        lambda: not Execution.objects.exclude(status="completed").exists(),
+        60,
+        "the end of all executions",
+        processes.logs,
     )
     for execution in executions:
         assert_numbered(execution)

@@ -1,0 +1,278 @@
+"""Recovery: real processes are killed at failpoints; each rule is shown to be what repairs the damage."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, WorkerLease
+from executions.store import now_us
+from executions.triggers import cancel_execution, start_execution
+from recordings.models import Event
+from tests.conftest import ROOT, graph, node, statuses, test_environment, wait_for, wait_until_ended, wire
+from tests.executions import worker_app
+from tests.executions.test_engine import assert_numbered, transform
+
+pytestmark = [pytest.mark.worker, pytest.mark.redis]
+
+STUCK_SECONDS = 6
+RECOVERY_SECONDS = 20
+TEST_APP = "tests.executions.worker_app"
+
+
+@pytest.fixture(autouse=True)
+def periodic_reconcile(transactional_db):
+    """The row of the beat admin, which the emptied test database lacks."""
+    interval, _ = IntervalSchedule.objects.get_or_create(every=2, period="seconds")
+    PeriodicTask.objects.get_or_create(name="Reconcile", task="executions.reconcile", interval=interval)
+
+
+@pytest.fixture
+def fail_at(tmp_path):
+    """Return environment variables that kill the first process which reaches a failpoint."""
+
+    def arm(name: str) -> dict[str, str]:
+        flag = tmp_path / f"failpoint-{name}"
+        flag.touch()
+        return {"FLOWBUILDER_FAILPOINT": f"{name}:{flag}"}
+
+    return arm
+
+
+def wait_for_death(process, processes):
+    wait_for(lambda: process.poll() is not None, 15, "the death of the process", processes.logs)
+    assert process.returncode == -signal.SIGKILL, processes.logs()
+
+
+def recovers(processes, rule, ended, app="flowbuilder"):
+    """Show that nothing happens with ``rule`` switched off, and that it repairs the damage when on."""
+    crippled = processes.beat(app, FLOWBUILDER_RECONCILE_OFF=rule)
+    deadline = time.monotonic() + STUCK_SECONDS
+    while time.monotonic() < deadline:
+        assert not ended(), f"it recovered without {rule}\n{processes.logs()}"
+        time.sleep(0.2)
+    crippled.terminate()
+    crippled.wait(timeout=10)
+    processes.beat(app)
+    begun = time.monotonic()
+    wait_for(ended, RECOVERY_SECONDS, f"the recovery by {rule}", processes.logs)
+    print(f"recovery by {rule}: {time.monotonic() - begun:.1f} s including the start of beat")
+
+
+def ends(execution):
+    def check() -> bool:
+        execution.refresh_from_db()
+        return execution.is_terminal
+
+    return check
+
+
+def two_headers(*after):
+    """A phase that needs two headers (so a chord), and what follows it."""
+    waits = [node(f"wait{n}", "delay", Duration=1) for n in range(9)]
+    return [transform("first", a=1), *waits, *after], [
+        wire("first", "Done", w["id"], "Execute Condition") for w in waits
+    ]
+
+
+@pytest.mark.row("S2-16")
+def test_a_start_that_was_stored_but_never_sent_is_sent(processes, alice, make_workflow, fail_at):
+    make_workflow(graph([transform("one", a=1)]), name="lost start")
+    code = (
+        "from workflows.models import Workflow; from executions.triggers import start_execution;"
+        "w = Workflow.objects.get(name='lost start'); start_execution(w, owner=w.owner)"
+    )
+    caller = subprocess.run(
+        [sys.executable, "manage.py", "shell", "-v", "0", "-c", code],
+        env={**test_environment(), **fail_at("start-committed")}, cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert caller.returncode == -signal.SIGKILL
+    execution = Execution.objects.get()
+    processes.worker()
+
+    recovers(processes, "resend_starts", ends(execution))
+
+    assert execution.status == "completed"
+    assert_numbered(execution)
+
+
+@pytest.mark.parametrize("point", ["after-claim", "mid-node", "before-commit"])
+def test_nodes_of_a_killed_worker_run_elsewhere(processes, alice, make_workflow, fail_at, point):
+    nodes, edges = two_headers()
+    workflow = make_workflow(graph(nodes, *edges))
+    doomed = processes.worker(**fail_at(point))
+    execution = start_execution(workflow, owner=alice)
+    wait_for_death(doomed, processes)
+    processes.worker()
+
+    recovers(processes, "requeue_dead", ends(execution))
+
+    assert execution.status == "completed", execution.error
+    assert set(statuses(execution).values()) == {"completed"}
+    assert Event.objects.filter(execution_id=execution.pk, type="recovered").exists()
+    completes = Event.objects.filter(execution_id=execution.pk, type="node_complete").values_list("node_id", flat=True)
+    assert sorted(completes) == sorted(statuses(execution))
+    assert_numbered(execution)
+
+
+def test_a_phase_whose_closer_was_killed_goes_on(processes, alice, make_workflow, fail_at):
+    nodes, edges = two_headers(transform("last", a=1))
+    workflow = make_workflow(graph(nodes, *edges, wire("wait0", "Done", "last", "Execute Condition")))
+    doomed = processes.worker(**fail_at("phase-closed"))
+    execution = start_execution(workflow, owner=alice)
+    wait_for_death(doomed, processes)
+    processes.worker()
+
+    recovers(processes, "advance_closed", ends(execution))
+
+    assert execution.status == "completed"
+    assert statuses(execution)["last"] == "completed"
+    assert_numbered(execution)
+
+
+def test_queued_nodes_whose_message_was_never_sent_are_sent(processes, alice, make_workflow, fail_at):
+    nodes, edges = two_headers()
+    workflow = make_workflow(graph(nodes, *edges))
+    doomed = processes.worker(**fail_at("before-publish"))
+    execution = start_execution(workflow, owner=alice)
+    wait_for_death(doomed, processes)
+    processes.worker()
+
+    recovers(processes, "resend_queued", ends(execution))
+
+    assert execution.status == "completed"
+    assert_numbered(execution)
+
+
+def test_a_planned_retry_survives_the_worker_that_planned_it(processes, alice, make_workflow):
+    flaky = node("flaky", "test_flaky", {"retries": 1, "backoff_s": 90, "jitter": False}, Succeeds_On=2)
+    execution = start_execution(make_workflow(graph([flaky])), owner=alice)
+    doomed = processes.worker(TEST_APP)
+    wait_for(
+        lambda: NodeRun.objects.filter(status="retrying", claim="").exists(), 20, "the planned retry", processes.logs
+    )
+    doomed.kill()
+    doomed.wait()
+    processes.worker(TEST_APP)
+    NodeRun.objects.update(retry_at=now_us())  # the clock moves on
+
+    recovers(processes, "send_due_retries", ends(execution), TEST_APP)
+
+    assert (execution.status, execution.node_runs.get().attempt) == ("completed", 2)
+    assert_numbered(execution)
+
+
+@pytest.mark.row("S2-27b")
+def test_the_deadline_ends_an_execution_even_without_any_worker(processes, alice, make_workflow):
+    workflow = make_workflow(graph([node("slow", "delay", Duration=50)]), settings={"deadline_s": 2})
+    doomed = processes.worker()
+    execution = start_execution(workflow, owner=alice)
+    wait_for(lambda: execution.node_runs.filter(status="running").exists(), 10, "the running node", processes.logs)
+    doomed.kill()
+    doomed.wait()
+
+    recovers(processes, "enforce_deadlines", ends(execution))
+
+    assert (execution.status, execution.error_code) == ("failed", "deadline")
+    assert "limit of 2 s" in execution.error
+    assert_numbered(execution)
+
+
+def test_a_cancelled_execution_of_a_dead_worker_ends(processes, alice, make_workflow):
+    workflow = make_workflow(graph([node("slow", "delay", Duration=50)]))
+    doomed = processes.worker()
+    execution = start_execution(workflow, owner=alice)
+    wait_for(lambda: execution.node_runs.filter(status="running").exists(), 10, "the running node", processes.logs)
+    doomed.kill()
+    doomed.wait()
+    assert cancel_execution(execution, by="alice")
+
+    recovers(processes, "settle_cancelled", ends(execution))
+
+    assert execution.status == "cancelled"
+    assert_numbered(execution)
+
+
+def test_the_lease_of_a_killed_worker_is_removed(processes):
+    doomed = processes.worker()
+    doomed.kill()
+    doomed.wait()
+
+    recovers(processes, "forget_dead_workers", lambda: not WorkerLease.objects.exclude(queues="beat").exists())
+
+
+@pytest.mark.browser
+def test_an_execution_whose_browser_died_with_its_worker_fails_with_the_reason(
+    processes, alice, make_workflow, fail_at, site_url
+):
+    workflow = make_workflow(
+        graph(
+            [
+                node("open", "launch_standard_browser", Website_URL=f"{site_url}/index.html"),
+                node("html", "get_html"),
+                node("wait", "delay", Duration=1),
+            ],
+            wire("open", "Web Page", "html", "Web Page"),
+            wire("open", "Done", "wait", "Execute Condition"),
+        )
+    )
+    doomed = processes.worker(**fail_at("before-publish-headers"))
+    execution = start_execution(workflow, owner=alice)
+    wait_for_death(doomed, processes)
+    processes.worker()
+
+    recovers(processes, "fail_lost_sessions", ends(execution))
+
+    assert (execution.status, execution.error_code, execution.error_node) == ("failed", "session_lost", "html")
+    assert BrowserSession.objects.get().status == "lost"
+    assert_numbered(execution)
+
+
+@pytest.mark.row("S2-17")
+def test_a_node_that_kills_every_worker_is_given_up_after_three(processes, alice, make_workflow):
+    assert worker_app.KillWorker.description.type == "test_kill_worker"
+    execution = start_execution(make_workflow(graph([node("poison", "test_kill_worker")])), owner=alice)
+    processes.beat(TEST_APP)
+    for _ in range(3):
+        victim = processes.worker(TEST_APP)
+        wait_for(lambda victim=victim: victim.poll() is not None, 40, "the death of the worker", processes.logs)
+    processes.worker(TEST_APP)
+
+    wait_until_ended(execution, RECOVERY_SECONDS, processes.logs)
+
+    assert (execution.status, execution.error_code) == ("failed", "poison")
+    letter = DeadLetter.objects.get()
+    assert (letter.deliveries, letter.node_id, letter.status) == (3, "poison", "open")
+    assert_numbered(execution)
+
+
+@pytest.mark.row("S2-18")
+def test_a_frozen_worker_loses_its_node_and_its_late_result_is_refused(processes, alice, make_workflow):
+    nodes, edges = two_headers()
+    workflow = make_workflow(graph(nodes, *edges))
+    frozen = processes.worker()
+    execution = start_execution(workflow, owner=alice)
+    wait_for(
+        lambda: execution.node_runs.filter(status="running", phase_index=1).count() == 9,
+        10,
+        "the nodes",
+        processes.logs,
+    )
+    frozen.send_signal(signal.SIGSTOP)
+    processes.worker()
+    processes.beat()
+
+    wait_until_ended(execution, 40, processes.logs)
+    frozen.send_signal(signal.SIGCONT)
+    time.sleep(3)
+
+    execution.refresh_from_db()
+    assert execution.status == "completed"
+    completes = Event.objects.filter(execution_id=execution.pk, type="node_complete")
+    assert completes.count() == len(nodes)
+    assert_numbered(execution)

@@ -1,0 +1,45 @@
+"""A worker application with node types that only tests need."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+from executions.errors import NodeFailed
+from executions.nodes.base import Environment, NodeCall, NodeExecutor
+from flowbuilder.celery import app
+from workflows.registry import NodeDescription, Port, register
+
+__all__ = ["app"]
+
+
+@register
+class KillWorker(NodeExecutor):
+    """Kill the process that runs it, every time."""
+
+    description = NodeDescription(type="test_kill_worker", label="Kill", group="Flow Control", credits=0, start=True)
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Never return."""
+        os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.sleep(60)
+        return {}
+
+
+@register
+class Flaky(NodeExecutor):
+    """Fail until a given attempt."""
+
+    description = NodeDescription(
+        type="test_flaky", label="Flaky", group="Flow Control", credits=1, start=True,
+        inputs=(Port("Succeeds On", "NUMBER", required=True),), outputs=(Port("Attempt", "NUMBER"),),
+    )  # fmt: skip
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Return the number of the attempt that succeeded."""
+        env.log(f"attempt {node.attempt}")
+        if node.attempt < node.inputs["Succeeds On"]:
+            raise NodeFailed(f"not yet, attempt {node.attempt}")
+        return {"Attempt": node.attempt}
