@@ -62,6 +62,18 @@ class TestRunning:
             assert client.config_get("port")["port"] == "0"
             assert client.config_get("appendonly")["appendonly"] == "yes"
 
+    def test_a_message_goes_to_one_queue(self, up: Up) -> None:
+        url = running_redis_url(up.data_dir)
+        assert url is not None
+        with Redis.from_url(url, decode_responses=True) as client:
+            bound = {
+                key: client.smembers(key) for key in client.scan_iter("*_kombu.binding.*") if client.type(key) == "set"
+            }
+
+        ours = {key: queues for key, queues in bound.items() if "pidbox" not in key}
+        assert len(ours) >= 4
+        assert [key for key, queues in ours.items() if len(queues) > 1] == []
+
     def test_a_second_shell_speaks_to_the_same_redis(self, up: Up) -> None:
         result = up.manage("shell", "-v", "0", "-c", "from django.conf import settings; print(settings.REDIS_URL)")
 
@@ -212,7 +224,7 @@ def test_a_process_that_never_becomes_ready_stops_all_and_shows_its_last_lines(d
         up.close()
 
 
-def test_no_chromium_is_a_warning_that_names_the_doctor(data_dir: Path) -> None:
+def test_without_chromium_and_demo_site_the_rest_runs_and_each_command_names_what_is_missing(data_dir: Path) -> None:
     up = Up(data_dir, "--no-demo", FLOWBUILDER_CHROMIUM="/nowhere/chromium")
     try:
         up.ready()
@@ -221,6 +233,10 @@ def test_no_chromium_is_a_warning_that_names_the_doctor(data_dir: Path) -> None:
         result = up.manage("doctor")
         assert result.returncode == 3
         assert "✗ chromium  /nowhere/chromium is not a program" in result.stdout
+
+        result = up.manage("demo")
+        assert result.returncode == 3
+        assert result.stderr == "error: the running stack has no demo site; start it without --no-demo\n"
     finally:
         up.close()
 
