@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import redis
-from asgiref.sync import async_to_sync
+from asgiref.sync import async_to_sync, sync_to_async
 from asgiref.testing import ApplicationCommunicator
 from channels.layers import get_channel_layer
 from django.contrib.auth import get_user_model
@@ -206,6 +206,7 @@ async def feed(live_redis: RedisServer) -> AsyncIterator[feed_module.Feed]:
     yield feed
     await feed.close()
     await get_channel_layer().flush()
+    await sync_to_async(connections.close_all)()  # of the thread that sessions are read in
 
 
 @pytest.fixture(autouse=True)

@@ -6,20 +6,25 @@ import asyncio
 import json
 import random
 import signal
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from executions.triggers import start_execution
 from flowbuilder.stack import free_port
-from tests.conftest import test_environment
+from tests.conftest import graph, node, test_environment, wire
 from tests.environment import ROOT
 from tests.monitoring.conftest import RedisServer, login_cookie, sync
 
@@ -209,3 +214,35 @@ async def test_a_stopping_server_tells_its_sockets_to_come_back(make_run, web):
         await socket.wait_closed()
 
     assert socket.close_code == 1012
+
+
+@pytest.mark.worker
+async def test_a_real_run_arrives_complete_and_soon(make_workflow, alice, processes, tmp_path):
+    names = [f"n{number}" for number in range(12)]
+    wires = [wire(one, "Done", two, "Execute Condition") for one, two in pairwise(names)]
+    definition = graph([node(name, "delay", Duration=0.05) for name in names], *wires)
+    workflow = await sync(make_workflow, definition)
+    await sync(processes.worker)
+    server = WebServer(settings.REDIS_URL, tmp_path / "web.log")
+    await sync(server.start)
+    cookie = await sync(login_cookie, "alice")
+
+    execution = await sync(start_execution, workflow, owner=alice)
+    lags: list[float] = []
+    found: list[dict[str, Any]] = []
+    async with asyncio.timeout(60), server.connect(f"/ws/executions/{execution.pk}/logs", cookie) as socket:
+        async for text in socket:
+            found.append(json.loads(text))
+            if "timestamp" in found[-1]:
+                lags.append(time.time() - datetime.fromisoformat(found[-1]["timestamp"]).timestamp())
+            if found[-1]["type"] == "end":
+                break
+    rows = httpx.get(f"{server.origin}/api/v1/executions/{execution.pk}/logs", headers={"Cookie": cookie}).json()
+    await sync(server.kill, signal.SIGTERM)
+
+    entries = [{k: v for k, v in message.items() if k != "type"} for message in found if "seq" in message]
+    assert [entry["seq"] for entry in entries] == list(range(1, rows["last_seq"] + 1))
+    assert entries == rows["logs"]
+    assert found[-1] == {"type": "end", "status": "completed"}
+    assert len([entry for entry in entries if entry["event"] == "node_complete"]) == 12
+    assert statistics.quantiles(lags, n=20)[-1] < 1.0, lags
