@@ -56,7 +56,7 @@ class WorkflowScheduler(DatabaseScheduler):
         except DatabaseError as error:
             logger.error("the database does not answer, due workflows wait: %s", error)
             close_old_connections()
-        remaining = super().tick(*args, **kwargs)
+        remaining: float = super().tick(*args, **kwargs)
         return min(remaining, TICK_SECONDS, _seconds_to_next())
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:

@@ -124,7 +124,7 @@ def _reads(short: ShortNames, node: Node, index_of: Mapping[str, int]) -> Iterab
     except TemplateError:
         return
     for reference in found:
-        source = reference.node_id
+        source = reference.node_id or ""
         if reference.kind == "output":
             try:
                 source = short.nearest(node.id, reference.output or "")

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from celery import current_app
@@ -275,7 +276,8 @@ def _patience(queue: str) -> int:
     """Return how long a message of ``queue`` may be missing, by whether the queue holds any."""
     try:
         with current_app.connection_for_write() as broker:
-            count = broker.default_channel.queue_declare(queue, passive=True).message_count
+            channel: Any = broker.default_channel
+            count = channel.queue_declare(queue, passive=True).message_count
     except Exception:
         return LOST_MESSAGE_US
     return QUEUED_MESSAGE_US if count else LOST_MESSAGE_US

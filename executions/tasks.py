@@ -66,7 +66,9 @@ def publish(dispatch: Dispatch | None) -> None:
 def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> None:
     """Make this process a worker with a lease and a queue of its own for the pages that it holds."""
     names = list(instance.app.amqp.queues.consume_from)
-    worker = leases.start_worker(queues=",".join(names), slots=instance.concurrency or 0, on_cancel=runtime.cancel)
+    worker = leases.start_worker(
+        queues=",".join(names), slots=getattr(instance, "concurrency", None) or 0, on_cancel=runtime.cancel
+    )
     if engine.BROWSER_QUEUE in names:
         # Without an exchange of its own it would also get a copy of every message to the default queue.
         own = Queue(worker.queue, Exchange(worker.queue), routing_key=worker.queue, expires=3600)

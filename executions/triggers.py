@@ -75,6 +75,7 @@ def start_execution(
 
 def _existing(wanted: Execution) -> Execution:
     """Return the execution that took the key or the instant before."""
+    found: Execution | None
     if wanted.idempotency_key is not None:
         found = Execution.objects.filter(owner_id=wanted.owner_id, idempotency_key=wanted.idempotency_key).first()
         if found is not None:
