@@ -1,6 +1,6 @@
 """Make an installation ready: tables, the first user, the demo content. Run by the supervisor as a process.
 
-It prints one line of JSON when that is done, then reads one line with the pids of the workers and ends
+It prints one line of JSON when that is done, then reads one line with the pids of workers and beat and ends
 with status 0 as soon as each of them holds a lease, so that Django is loaded only once for both.
 """
 
@@ -111,10 +111,8 @@ def check_redis() -> None:
         time.sleep(0.1)
 
 
-def wait_for_workers(pids: list[int]) -> bool:
+def wait_for_leases(pids: list[int]) -> bool:
     """Return True when each process holds a lease, False when one does not within the time."""
-    from django.db import connection
-
     from executions.models import WorkerLease
 
     end = time.monotonic() + LEASE_SECONDS
@@ -125,7 +123,7 @@ def wait_for_workers(pids: list[int]) -> bool:
             return True
         if time.monotonic() > end:
             missing = ", ".join(str(pid) for pid in pids if pid not in held)
-            print(f"no lease from worker process {missing} in {connection.vendor} yet", file=sys.stderr)
+            print(f"process {missing} did not begin to work within {LEASE_SECONDS} s", file=sys.stderr)
             return False
         time.sleep(0.05)
 
@@ -159,7 +157,7 @@ def main(arguments: list[str]) -> int:
     chromium = find_chromium(settings.CHROMIUM)
     print(json.dumps({"user": user.get_username(), "password": password, "chromium": chromium}), flush=True)
     pids = sys.stdin.readline()
-    return 0 if not pids or wait_for_workers(json.loads(pids)) else 1
+    return 0 if not pids or wait_for_leases(json.loads(pids)) else 1
 
 
 if __name__ == "__main__":

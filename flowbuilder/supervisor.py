@@ -70,8 +70,9 @@ class Child:
         stop_seconds: float = QUICK_STOP_SECONDS,
         configuration: str | None = None,
         talks: bool = False,
+        quiet: bool = False,
     ) -> None:
-        self.name, self.command, self.env, self.stop_seconds = name, command, env, stop_seconds
+        self.name, self.command, self.env, self.stop_seconds, self.quiet = name, command, env, stop_seconds, quiet
         self.configuration, self.talks = configuration, talks
         self.last_lines: deque[str] = deque(maxlen=15)
         self.restarts, self.restart_at = 0, 0.0
@@ -105,6 +106,8 @@ class Child:
         for raw in output:
             line = raw.decode(errors="replace").rstrip()
             self.last_lines.append(line)
+            if self.quiet:
+                continue
             with contextlib.suppress(OSError):  # the terminal is gone; the process must not block on us
                 sys.stderr.write(f"{prefix}{line}\n")
                 sys.stderr.flush()
@@ -167,7 +170,7 @@ class Supervisor:
         if redis is not None:
             if not wait_until_silent(redis, QUICK_STOP_SECONDS):
                 raise StackError(f"another Redis serves {redis.address}; end it first")
-            child = self._child("redis", [program, "-"], env, configuration=redis.configuration)
+            child = self._child("redis", [program, "-"], env, configuration=redis.configuration, quiet=True)
             self._until(redis.answers, child)
         uvicorn = [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--log-level", "warning"]
         uvicorn += ["--timeout-graceful-shutdown", "5"]
@@ -182,8 +185,11 @@ class Supervisor:
             self._show_account(account)
         if not account["chromium"]:
             say("no Chromium was found: browser nodes will fail, the rest works. ./flow doctor says how to get one")
+        if os.geteuid() == 0:
+            say("running as root: Chromium has no sandbox then; an ordinary user is better")
+            env["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser privileges"
 
-        celery = [sys.executable, "-m", "celery", "-A", "flowbuilder"]
+        celery = [sys.executable, "-m", "celery", "-A", "flowbuilder", "--quiet"]
         workers = [
             self._child(
                 f"worker{number}" if self.options.workers > 1 else "worker",
@@ -195,7 +201,7 @@ class Supervisor:
         ]  # fmt: skip
         web = self._child("web", [*uvicorn, "--port", str(self.port), "flowbuilder.asgi:application"], env)
         if not self.options.no_beat:
-            self._child("beat", [*celery, "beat", "-l", "WARNING"], env)
+            workers.append(self._child("beat", [*celery, "beat", "-l", "WARNING"], env))
         self._until(self._ask(setup, [worker.process.pid for worker in workers]), *workers)
         self.children.remove(setup)
         setup.process.wait()
@@ -222,6 +228,7 @@ class Supervisor:
         variables = {"base_url": self.web_url} | ({"demo_url": self.demo_url} if self.demo_url else {})
         with contextlib.suppress(ValueError):  # settings name a text that is not JSON
             env["FLOWBUILDER_VARS"] = json.dumps(variables | json.loads(env.get("FLOWBUILDER_VARS") or "{}"))
+        env.setdefault("FLOWBUILDER_DEMO_LEDGER", str(self.data_dir / "demo-deliveries.jsonl"))
         return env | {
             "REDIS_URL": redis_url,
             "FLOWBUILDER_DATA_DIR": str(self.data_dir),
@@ -258,7 +265,7 @@ class Supervisor:
 
     @staticmethod
     def _ask(setup: Child, pids: list[int]) -> Callable[[], bool]:
-        """Tell the preparation which workers to wait for; it ends with status 0 when all hold a lease."""
+        """Tell the preparation which processes to wait for; it ends with status 0 when all hold a lease."""
         stdin: Any = setup.process.stdin
         stdin.write(json.dumps(pids).encode() + b"\n")
         stdin.close()

@@ -62,13 +62,27 @@ class Up:
         return subprocess.run(command, cwd=ROOT, env=self.env | env, capture_output=True, text=True, timeout=100)
 
     def processes(self) -> dict[int, str]:
-        """Return the processes that belong to this data directory, wherever they hang in the tree."""
+        """Return the processes that belong to this data directory."""
+        return self.processes_of(self.data_dir)
+
+    @staticmethod
+    def processes_of(data_dir: Path) -> dict[int, str]:
+        """Return the processes that belong to a data directory, wherever they hang in the tree.
+
+        They have it in their environment, as their directory (Redis overwrites its environment), or on
+        their command line (Chromium's profile).
+        """
         found = {}
-        mark = f"FLOWBUILDER_DATA_DIR={self.data_dir}\0".encode()
+        mark = f"FLOWBUILDER_DATA_DIR={data_dir}\0".encode()
         for folder in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if mark in (folder / "environ").read_bytes() + b"\0":
-                    found[int(folder.name)] = (folder / "cmdline").read_text().replace("\0", " ")
+                command = (folder / "cmdline").read_bytes()
+                if (
+                    mark in (folder / "environ").read_bytes() + b"\0"
+                    or f"{os.readlink(folder / 'cwd')}/".startswith(f"{data_dir}/")
+                    or f"{data_dir}/".encode() in command
+                ):
+                    found[int(folder.name)] = command.decode(errors="replace").replace("\0", " ")
         return found
 
     def gone(self, seconds: float = 15) -> dict[int, str]:

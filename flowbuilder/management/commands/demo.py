@@ -17,6 +17,7 @@ from flowbuilder.installation import DEMO, DEMO_WITHOUT_BROWSER, add_examples
 from flowbuilder.management.base import FAILED, OK, PREREQUISITE
 from flowbuilder.management.commands import executions
 from flowbuilder.stack import RunningStack, StackError, ensure_stack
+from workflows.lifecycle import find_workflow
 
 
 class Command(executions.Command):
@@ -54,7 +55,7 @@ class Command(executions.Command):
             browser, name = "http", DEMO_WITHOUT_BROWSER
             self.note("no Chromium was found: running the variant without a browser. ./flow doctor says how to get one")
         add_examples(user, (name,))
-        execution = start_execution(self._workflow(name, user), owner=user)
+        execution = start_execution(find_workflow(user, name), owner=user)
         self.note(f"running {name} on {stack.demo_url}")
         self.note(f"watch it: {stack.web}/admin/executions/execution/{execution.pk}/change/")
         asyncio.run(self._wait(execution.pk, self._printer(options | {"json": True})))
