@@ -25,7 +25,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, overload
+from typing import IO, Any, Protocol, overload
 
 import msgspec
 import zstandard
@@ -118,7 +118,7 @@ class SealedWriter:
     The same events and metadata always give the same bytes. ``seq`` of an event must rise; 0 means the next.
     """
 
-    def __init__(self, file: BinaryIO, workflow_id: str, *, frame_events: int = FRAME_EVENTS) -> None:
+    def __init__(self, file: IO[bytes], workflow_id: str, *, frame_events: int = FRAME_EVENTS) -> None:
         self._file = file
         self._workflow_id = workflow_id
         self._frame_events = frame_events
@@ -312,7 +312,7 @@ def _unpack_state(packed: dict[str, Any]) -> State:
 
 
 def write_sealed(
-    file: BinaryIO,
+    file: IO[bytes],
     metadata: RecordingMetadata,
     events: Iterable[RecordingEvent],
     snapshots: Iterable[StateSnapshot] = (),
