@@ -204,7 +204,10 @@ class BrowserPage:
             self._raise_if_blocked()
             self.status = response.status if response else 0
             await self._settle()
-            return await self.page.title()
+            try:
+                return await asyncio.wait_for(self.page.title(), CAPTURE_SECONDS)
+            except TimeoutError:
+                return ""  # a page whose script never rests has no title to tell
 
     async def fill(self, selector: str, value: str, *, human: bool = False, timeout_seconds: float = 10.0) -> None:
         """Put ``value`` into the first field that matches. The value is in no message."""
@@ -252,7 +255,10 @@ class BrowserPage:
         what = f"Could not read '{selector}'" if selector else "Could not read the page"
         async with self._operation(what, selector or ""):
             if not selector:
-                return await self.page.content()
+                try:
+                    return await asyncio.wait_for(self.page.content(), timeout_seconds)
+                except TimeoutError as error:
+                    raise BrowserError(f"{what}: it did not answer within {timeout_seconds:g} s") from error
             element = await self._awaited(selector, "attached", what, timeout_seconds)
             html: str = await element.evaluate("element => element.outerHTML", timeout=timeout_seconds * 1000)
             return html
@@ -882,6 +888,7 @@ def _navigation_error(url: str, error: Exception, seconds: float) -> BrowserErro
         "ERR_TOO_MANY_REDIRECTS": "it redirects in a circle",
         "ERR_CERT": "its certificate is not valid",
         "ERR_INVALID_URL": "it is not an address",
+        "ERR_UNSAFE_PORT": "browsers do not use that port",
     }
     for part, reason in reasons.items():
         if part in message:

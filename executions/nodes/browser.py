@@ -15,6 +15,7 @@ PAGE_IN = Port("Web Page", "BROWSER_INSTANCE", required=True)
 PAGE_OUT = Port("Web Page", "BROWSER_INSTANCE")
 SELECTOR = Port("Selector", required=True, placeholder="#login", help="A CSS, text= or xpath= selector of Playwright.")
 ELEMENT_SECONDS = 10.0
+READ_SECONDS = 30.0
 LONGEST_SECONDS = 110
 
 
@@ -241,6 +242,6 @@ class GetHtml(NodeExecutor):
         """Return the serialised DOM."""
         selector = self.inputs(node).text("Selector").strip()
         page = await env.page()
-        html = await page.html(selector or None, timeout_seconds=ELEMENT_SECONDS)
+        html = await page.html(selector or None, timeout_seconds=ELEMENT_SECONDS if selector else READ_SECONDS)
         env.log(f"Read {len(html)} characters from {page.url}", url=page.url, characters=len(html))
         return {"Html Content": html, "Web Page": True}
