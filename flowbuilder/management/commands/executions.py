@@ -153,7 +153,8 @@ class Command(ProductCommand):
             self.note(f"it goes on; see it: ./flow executions show {execution.pk}")
             self.note(f"           stop it: ./flow executions cancel {execution.pk}")
         elif cancel_execution(execution, by="the command line"):
-            self.note(f"execution {execution.pk} is being cancelled")
+            why = "what was started for this command stops with it, so " if private else ""
+            self.note(f"{why}execution {execution.pk} is being cancelled")
         return INTERRUPTED
 
     def _printer(self, options: dict[str, Any]) -> Callable[[RecordingEvent], None]:
