@@ -45,15 +45,18 @@ def check_result(text: str, browser: str) -> dict[str, Any]:
     return result
 
 
-def test_demo_alone_starts_everything_and_leaves_nothing(tmp_path: Path) -> None:
-    data_dir = tmp_path / "var"
-    env = os.environ | {"FLOWBUILDER_DATA_DIR": str(data_dir)}
-    env.pop("REDIS_URL", None)
-    env.pop("DATABASE_URL", None)
+def alone(data_dir: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command where nothing runs."""
+    env = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "DATABASE_URL")}
+    command = [sys.executable, "manage.py", *arguments]
+    env["FLOWBUILDER_DATA_DIR"] = str(data_dir)
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
-    result = subprocess.run(
-        [sys.executable, "manage.py", "demo", "--json"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120
-    )
+
+def test_where_nothing_runs_a_command_starts_everything_and_leaves_nothing(tmp_path: Path) -> None:
+    data_dir = tmp_path / "var"
+
+    result = alone(data_dir, "demo", "--json")
 
     assert result.returncode == 0, result.stderr
     check_result(result.stdout, "chromium")
@@ -61,6 +64,17 @@ def test_demo_alone_starts_everything_and_leaves_nothing(tmp_path: Path) -> None
     assert "Execution completed" in result.stderr
     assert Up.processes_of(data_dir) == {}
     assert not (data_dir / "run.json").exists()
+
+    result = alone(data_dir, "executions", "run", "demo-shop-http", "--json")
+
+    assert result.returncode == 0, result.stderr
+    outcome = json.loads(result.stdout)
+    assert {"execution_id", "status", "duration_ms", "credits", "phases", "nodes", "outputs", "recording_id"} <= set(
+        outcome
+    )
+    assert outcome["outputs"]["shape"]["Result"]["products"] == SHOP
+    assert "nothing is running here" in result.stderr
+    assert Up.processes_of(data_dir) == {}
 
 
 def test_demo_uses_the_stack_that_runs_and_delivers_once(up: Up) -> None:
@@ -104,16 +118,6 @@ def test_the_second_example_reads_the_products_own_admin_with_a_stored_credentia
     assert {row["enabled"] for row in rows} <= {True, False}
 
 
-def test_executions_run_starts_a_stack_for_its_own_time(up: Up, tmp_path: Path) -> None:
-    other = tmp_path / "var"
-    result = up.manage("executions", "run", "demo-shop", "--follow", "--json", FLOWBUILDER_DATA_DIR=str(other))
-
-    # A data directory without anything in it: there is no workflow yet, and the command says which.
-    assert result.returncode in (0, 1)
-    assert Up.processes_of(other) == {}
-
-
-@pytest.mark.row("kill-worker")
 def test_a_worker_killed_in_the_middle_ends_the_run_with_a_reason_and_one_delivery_at_most(up: Up) -> None:
     process = subprocess.Popen(
         [sys.executable, "manage.py", "executions", "run", "demo-shop", "--follow", "--json"],
