@@ -290,7 +290,7 @@ class BrowserPage:
             yield
         except Error as error:
             message = _first_line(error)
-            if self._lost or _is_gone(message):
+            if self.lost or _is_gone(message):
                 self.lose("the browser is gone")
                 raise SessionLost(f"{what}: {self._lost}") from error
             if selector and _is_bad_selector(error.message):

@@ -122,7 +122,7 @@ def _matches(key: str, path: str, source: Any) -> list[Any]:
 def _compiled(path: str) -> Any:
     """Return the parsed path. Its regex functions are refused: they would run without a time limit."""
     from jsonpath_ng.exceptions import JSONPathError
-    from jsonpath_ng.ext import parse
+    from jsonpath_ng.ext.parser import parse
 
     if len(path) > LONGEST_PATH or path.count("..") > 2:
         raise NodeInputError(f"the path {path[:40]}… is too long or has more than two “..”")

@@ -249,10 +249,10 @@ class DeliverToWebhook(NodeExecutor):
             return self._outputs(f"failed: {error}", "", None)
         if response.is_success:
             return self._outputs("success", response.text, response.status_code)
-        error = http_failure(response, node)
+        failure = http_failure(response, node)
         if fail_on_error:
-            raise error
-        env.log(str(error), level="error")
+            raise failure
+        env.log(str(failure), level="error")
         return self._outputs(f"failed: {_status_line(response)}", response.text, response.status_code)
 
     @staticmethod

@@ -17,15 +17,15 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 USER = "demo"
 PASSWORD = "demo-password"  # noqa: S105 - the site says it on its login page
@@ -33,7 +33,7 @@ LEDGER_SETTING = "FLOWBUILDER_DEMO_LEDGER"
 BODY_LIMIT_BYTES = 1024 * 1024
 SESSION_LIMIT = 10_000
 
-PRODUCTS = (
+PRODUCTS: tuple[dict[str, Any], ...] = (
     {"name": "Enamel camping mug", "price": 9.5, "note": "350 ml, survives a fall", "art": "☕"},
     {"name": "Linen notebook", "price": 12.9, "note": "192 dotted pages", "art": "📓"},
     {"name": "Beeswax candle", "price": 16.0, "note": "Burns for 40 hours", "art": "🕯️"},
@@ -228,7 +228,7 @@ class DemoSite:
         await _redirect(send, "/shop", cookie=f"session={token}; Path=/; HttpOnly; SameSite=Lax")
 
     def _known(self, scope: Scope) -> bool:
-        cookies = SimpleCookie[str]()
+        cookies = SimpleCookie()
         try:
             cookies.load(_headers(scope).get("cookie", ""))
         except CookieError:

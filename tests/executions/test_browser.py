@@ -111,7 +111,7 @@ async def test_errors_say_what_happened_in_words(site: Site, make_host: MakeHost
         closed = closing.getsockname()[1]
     page = await make_host("127.0.0.1").open("e1:main")
     await page.goto(f"{site.url}/site/form.html")
-    fast = {"timeout_seconds": 0.6}
+    fast: dict[str, Any] = {"timeout_seconds": 0.6}
 
     for operation, message in (
         (

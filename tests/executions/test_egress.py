@@ -198,7 +198,8 @@ async def test_credentials_do_not_follow_a_redirect_to_another_origin(site: Site
     [("", b"x" * 200_000), ("gzip", gzip.compress(b"\0" * 50_000_000)), ("deflate", zlib.compress(b"\0" * 50_000_000))],
 )
 async def test_an_answer_over_the_limit_is_cut_off_while_it_streams(site: Site, encoding: str, body: bytes) -> None:
-    site.answer(body=body, **({"content_encoding": encoding} if encoding else {}))
+    headers: dict[str, Any] = {"content_encoding": encoding} if encoding else {}
+    site.answer(body=body, **headers)
 
     async with guarded_client(EgressPolicy(["127.0.0.1"]), limit_bytes=100_000) as client:
         with pytest.raises(NetworkError, match="larger than 97 KiB") as caught:
@@ -217,7 +218,8 @@ async def test_an_answer_over_the_limit_is_cut_off_while_it_streams(site: Site, 
     ],
 )
 async def test_compressed_answers_are_read(site: Site, encoding: str, body: bytes) -> None:
-    site.answer(body=body, **({"content_encoding": encoding} if encoding else {}))
+    headers: dict[str, Any] = {"content_encoding": encoding} if encoding else {}
+    site.answer(body=body, **headers)
 
     async with guarded_client(EgressPolicy(["127.0.0.1"])) as client:
         response = await client.get(f"{site.url}/answer")
