@@ -1,0 +1,124 @@
+"""Recordings that tests share."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.storage import storages
+from django.test import override_settings
+
+from recordings import ExecutionRecorder, FileRecordingStorage, InMemoryRecordingStorage
+from recordings.events import encode_json
+from recordings.models import Event, Recording
+
+TEXT = "A calm page about chairs, tables and lamps for small rooms. "
+
+
+def record_run(name: str = "shop", *, nodes: int = 2, success: bool = True, **options: Any) -> ExecutionRecorder:
+    """Return a recorder with a finished run of ``nodes`` nodes."""
+    recorder = ExecutionRecorder(name, **options)
+    recorder.record_workflow_start({"region": "eu"})
+    for number in range(1, nodes + 1):
+        recorder.record_node_start(f"node{number}", {"url": f"https://example.com/{number}"}, "get_html")
+        recorder.record_node_complete(f"node{number}", {"Html": f"page {number}", f"key{number}": number}, 0.25)
+    recorder.record_workflow_complete({"done": True}, success, None if success else "the last node failed")
+    return recorder
+
+
+def record_long(events: int, *, nodes: int = 100, **options: Any) -> ExecutionRecorder:
+    """Return a recorder with many repetitive events of about 200 bytes."""
+    recorder = ExecutionRecorder("long", **options)
+    recorder.record_workflow_start({"region": "eu"})
+    for number in range((events - 2) // 2):
+        node = f"node{number % nodes}"
+        recorder.record_node_start(node, {"url": f"https://example.com/{number}", "text": TEXT * 2}, "get_html")
+        recorder.record_node_complete(node, {"Html": TEXT * 3, "number": number}, 0.01)
+    recorder.record_workflow_complete({}, True)
+    return recorder
+
+
+@pytest.fixture(params=["file", "memory", "database"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """Each kind of storage in turn."""
+    if request.param == "file":
+        return FileRecordingStorage(tmp_path / "storage")
+    if request.param == "memory":
+        return InMemoryRecordingStorage()
+    request.getfixturevalue("blobs")
+    from recordings.database import DatabaseRecordingStorage
+
+    return DatabaseRecordingStorage()
+
+
+@pytest.fixture(params=["files", "rows"])
+def blobs(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[str]:
+    """The database, with blobs in files and then in rows."""
+    backend = (
+        {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": tmp_path / "blobs"}}
+        if request.param == "files"
+        else {"BACKEND": "recordings.database.DatabaseFileStorage"}
+    )
+    with override_settings(STORAGES={**settings.STORAGES, "blobs": backend}, DATA_DIR=tmp_path / "data"):
+        yield request.param
+    storages._storages.clear()
+
+
+@pytest.fixture
+def make_execution(blobs: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recording]:
+    """Return a function that writes rows as the engine does: events, outputs elsewhere, a recording."""
+    from recordings import database
+
+    stored: dict[tuple[uuid.UUID, str], dict[str, Any]] = {}
+    monkeypatch.setattr(
+        database,
+        "OUTPUT_SOURCE",
+        lambda execution_id, nodes: {n: stored[execution_id, n] for n in nodes if (execution_id, n) in stored},
+    )
+
+    def make(
+        *, nodes: int = 3, user: Any = None, finished: bool = True, age_days: float = 0, **fields: Any
+    ) -> Recording:
+        execution_id = uuid.uuid4()
+        rows: list[tuple[str, str, dict[str, Any]]] = [
+            ("workflow_start", "", {"workflow": "shop", "version": 1, "initial_context": {"region": "eu"}}),
+            ("phase_start", "", {"phase": 0, "node_count": nodes}),
+        ]
+        for number in range(1, nodes + 1):
+            node = f"node{number}"
+            rows.append(("node_start", node, {"inputs": {"url": f"https://example.com/{number}"}, "attempt": 1}))
+            if number == 2:
+                rows.append(("node_retry", node, {"error": "too slow", "delay_seconds": 1.0}))
+                rows.append(("node_error", node, {"error": "still too slow", "duration_seconds": 2.0}))
+                continue
+            stored[execution_id, node] = {"Html": f"page {number}", "Done": True}
+            rows.append(("node_complete", node, {"outputs": {"$outputs": True}, "duration_seconds": 0.5}))
+        rows.append(("node_skipped", "last", {"reason": "a node before it failed"}))
+        if finished:
+            rows.append(("workflow_error", "", {"success": False, "error": "node2 failed"}))
+        start = datetime(2026, 1, 15, 10, 30, tzinfo=UTC)
+        microseconds = int(start.timestamp()) * 1_000_000
+        Event.objects.bulk_create(
+            Event(
+                execution_id=execution_id, seq=seq, type=kind, timestamp=microseconds + seq * 1_001, node_id=node,
+                data=encode_json(data).decode(),
+            )
+            for seq, (kind, node, data) in enumerate(rows, 1)
+        )  # fmt: skip
+        started = datetime.now(UTC) - timedelta(days=age_days) if age_days else start
+        values = {
+            "execution_id": execution_id, "workflow_name": "shop", "started_at": started,
+            "completed_at": started + timedelta(seconds=4), "duration_seconds": 4.0, "success": False, "status": "failed",
+            "error": "node2 failed", "event_count": len(rows), "node_count": nodes, "version_number": 1,
+            "user_id": getattr(user, "pk", None), **fields,
+        }  # fmt: skip
+        recording = Recording(**values)
+        if finished:
+            recording.save()
+        return recording
+
+    return make

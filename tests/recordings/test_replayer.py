@@ -1,0 +1,291 @@
+"""Reading a recording: every question has the same answer for every form it is kept in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recordings import ExecutionRecorder, ExecutionReplayer, RecordingEventType
+from recordings.export import human_bytes, human_duration, to_json, to_summary
+from tests.recordings.conftest import record_run
+
+
+def example() -> ExecutionRecorder:
+    """Seven events, one snapshot."""
+    recorder = ExecutionRecorder("shop", record_state_snapshots=True)
+    recorder.record_workflow_start({"region": "eu"})
+    recorder.record_node_start("node1", {"x": 1})
+    recorder.record_node_complete("node1", {"a": 1}, 0.5)
+    recorder.record_state_snapshot({"a": 99}, "node1")
+    recorder.record_node_start("node2", {"y": 2})
+    recorder.record_node_complete("node2", {"b": 2}, 1.0)
+    recorder.record_workflow_complete({"a": 99, "b": 2}, True)
+    return recorder
+
+
+@pytest.fixture(params=["memory", "x.json", "x.json.gz", "x.fbrec"])
+def replayer(request: pytest.FixtureRequest, tmp_path: Path) -> ExecutionReplayer:
+    recorder = example()
+    if request.param == "memory":
+        return ExecutionReplayer(None, recorder.finalize(), recorder.events, recorder.snapshots)
+    recorder.save_sync(tmp_path / request.param)
+    return ExecutionReplayer.load(tmp_path / request.param)
+
+
+def test_replayer_load(replayer: ExecutionReplayer) -> None:
+    assert len(replayer.events) == 7
+    assert len(replayer.snapshots) == 1
+    assert replayer.current_position == 0
+    assert replayer.metadata.workflow_name == "shop"
+
+
+@pytest.mark.row("S0-30")
+def test_replayer_step_forward(replayer: ExecutionReplayer) -> None:
+    assert [event.seq for event in replayer.step_forward(2)] == [1, 2]
+    assert replayer.current_position == 2
+    assert next(iter(replayer.step_forward())).seq == 3
+    assert replayer.current_position == 3
+
+
+@pytest.mark.row("S0-17")
+def test_stepping_without_a_number_goes_to_the_end(replayer: ExecutionReplayer) -> None:
+    """D13: the documented loop printed one event."""
+    assert len(list(replayer.step_forward())) == 7
+    assert list(replayer.step_forward()) == []
+
+
+@pytest.mark.row("S0-30")
+def test_replayer_step_backward(replayer: ExecutionReplayer) -> None:
+    replayer.jump_to_position(4)
+
+    assert [event.seq for event in replayer.step_backward(2)] == [4, 3]
+    assert replayer.current_position == 2
+    assert [event.seq for event in replayer.step_backward(9)] == [2, 1]
+    assert replayer.current_position == 0
+
+
+def test_replayer_get_event(replayer: ExecutionReplayer) -> None:
+    event = replayer.events[3]
+
+    assert replayer.get_event(event.event_id) == event
+    assert replayer.get_event("nothing") is None
+    assert replayer.get_event("f" * 32) is None
+
+
+def test_replayer_get_node_events(replayer: ExecutionReplayer) -> None:
+    kinds = [event.event_type.value for event in replayer.get_node_events("node1")]
+
+    assert kinds == ["node_start", "node_complete", "state_snapshot"]
+    assert replayer.get_node_events("nothing") == []
+
+
+@pytest.mark.row("S0-30")
+def test_replayer_jump_to_event(replayer: ExecutionReplayer) -> None:
+    event = replayer.events[5]
+
+    assert replayer.jump_to_event(event.event_id)
+    assert replayer.current_position == 5
+    assert next(iter(replayer.step_forward())) == event
+    assert not replayer.jump_to_event("nothing")
+    assert not replayer.jump_to_position(7)
+    assert not replayer.jump_to_position(-1)
+    assert replayer.current_position == 6
+    replayer.reset()
+    assert replayer.current_position == 0
+
+
+@pytest.mark.row("S0-30")
+def test_replay_from_event_restores_the_position(replayer: ExecutionReplayer) -> None:
+    replayer.jump_to_position(1)
+
+    with replayer.replay_from_event(replayer.events[4].event_id) as events:
+        assert [event.seq for event in events] == [5, 6, 7]
+    assert replayer.current_position == 1
+    with replayer.replay_from_event("nothing") as events:
+        assert list(events) == []
+    assert replayer.current_position == 1
+
+
+@pytest.mark.row("S0-29")
+def test_state_at_every_event(replayer: ExecutionReplayer) -> None:
+    """D4: in the reference the state was frozen at the snapshot."""
+    states = [replayer.get_state_at_event(event.event_id) for event in replayer.events]
+
+    one = {"region": "eu", "a": 1, "$nodes": {"node1": {"a": 1}}}
+    two = {"a": 99, "b": 2, "$nodes": {"node2": {"b": 2}}}
+    assert states == [{"region": "eu"}, {"region": "eu"}, one, {"a": 99}, {"a": 99}, two, two]
+    assert replayer.get_state_at_event("nothing") is None
+
+
+@pytest.mark.row("S0-29")
+def test_state_without_snapshots_has_outputs_and_errors() -> None:
+    recorder = ExecutionRecorder("shop")
+    recorder.record_node_start("a")
+    recorder.record_node_complete("a", {"x": 1})
+    recorder.record_node_complete("b", error="no such selector")
+    recorder.record_node_complete("a", {"x": 2, "y": 3})
+    replayer = ExecutionReplayer(None, recorder.finalize(), recorder.events, [])
+
+    states = [replayer.get_state_at_position(position) for position in range(4)]
+
+    assert states == [
+        {},
+        {"x": 1, "$nodes": {"a": {"x": 1}}},
+        {"x": 1, "$nodes": {"a": {"x": 1}}, "$errors": {"b": "no such selector"}},
+        {"x": 2, "y": 3, "$nodes": {"a": {"x": 2, "y": 3}}, "$errors": {"b": "no such selector"}},
+    ]
+
+
+def test_a_state_is_a_copy(replayer: ExecutionReplayer) -> None:
+    event_id = replayer.events[6].event_id
+    state: Any = replayer.get_state_at_event(event_id)
+    state["$nodes"]["node2"]["b"] = "changed"
+    state["a"] = "changed"
+
+    again: Any = replayer.get_state_at_event(event_id)
+    assert again["a"] == 99
+    assert again["$nodes"]["node2"] == {"b": 2}
+
+
+@pytest.mark.row("S0-09")
+def test_replayer_compare(replayer: ExecutionReplayer) -> None:
+    recorder = ExecutionRecorder("shop")
+    recorder.record_node_start("node1", {"x": 1})
+    recorder.record_node_complete("node1", {"a": 5}, 0.5)
+    recorder.record_workflow_complete({}, True)
+    other = ExecutionReplayer(None, recorder.finalize(), recorder.events, [])
+
+    result = replayer.compare(other)
+
+    assert result["node_diff"] == {"only_in_self": {"node2"}, "only_in_other": set(), "common": {"node1"}}
+    assert result["metadata_diff"]["node_count_diff"] == 1
+    assert result["metadata_diff"]["event_count_diff"] == 4
+    assert result["path_diff"]["self_path"] == ["node1", "node1", "node1", "node2", "node2"]
+    assert result["path_diff"]["first_difference"] == {"position": 2, "self_node": "node1", "other_node": None}
+    assert result["output_diff"] == {"node1": [{"path": "/a", "change": "changed", "old": 1, "new": 5}]}
+    assert result["identical"] is False
+
+
+@pytest.mark.row("S0-09")
+def test_a_path_that_ends_earlier_differs_at_its_end() -> None:
+    """D11: the reference called a prefix identical."""
+    short, long = (
+        ExecutionReplayer(None, recorder.finalize(), recorder.events, [])
+        for recorder in (record_run(nodes=1), record_run(nodes=2))
+    )
+
+    assert short.compare(long)["path_diff"]["first_difference"] == {
+        "position": 2, "self_node": None, "other_node": "node2",
+    }  # fmt: skip
+    assert long.compare(short)["path_diff"]["first_difference"] == {
+        "position": 2, "self_node": "node2", "other_node": None,
+    }  # fmt: skip
+    assert short.compare(short)["path_diff"]["first_difference"] is None
+    assert short.compare(short)["identical"] is True
+
+
+def test_output_differences_are_json_pointers() -> None:
+    replayers = []
+    for outputs in (
+        {"same": 1, "a/b": {"c~d": [1, 2, 3]}, "gone": 1, "flag": True},
+        {"same": 1, "a/b": {"c~d": [1, 9]}, "new": 2, "flag": 1},
+    ):
+        recorder = ExecutionRecorder("shop")
+        recorder.record_node_complete("n", outputs)
+        replayers.append(ExecutionReplayer(None, recorder.finalize(), recorder.events, []))
+
+    changes = replayers[0].compare(replayers[1])["output_diff"]["n"]
+
+    assert [(change["path"], change["change"]) for change in changes] == [
+        ("/a~1b/c~0d/1", "changed"), ("/a~1b/c~0d/2", "removed"), ("/gone", "removed"), ("/flag", "changed"),
+        ("/new", "added"),
+    ]  # fmt: skip
+
+
+@pytest.mark.row("S0-33")
+def test_hidden_outputs_are_compared_by_hash() -> None:
+    def replay(value: int) -> ExecutionReplayer:
+        recorder = ExecutionRecorder("shop", record_outputs=False)
+        recorder.record_node_complete("n", {"x": value})
+        return ExecutionReplayer(None, recorder.finalize(), recorder.events, [])
+
+    assert replay(1).compare(replay(1))["output_diff"] == {}
+    assert list(replay(1).compare(replay(2))["output_diff"]) == ["n"]
+
+
+@pytest.mark.row("S0-10")
+def test_replayer_visualize(replayer: ExecutionReplayer, tmp_path: Path) -> None:
+    dot = replayer.visualize(tmp_path / "graph.dot")
+
+    assert (tmp_path / "graph.dot").read_text() == dot
+    assert dot.startswith("digraph workflow_execution {\n  rankdir=TD;\n  node [shape=box];\n")
+    assert '"node1" [label="node1\\n(0.50s)"' in dot
+    assert '"node1" -> "node2" [style=dashed];' in dot
+    assert dot.endswith("}\n")
+
+
+@pytest.mark.row("S0-10")
+def test_visualize_without_duration_and_with_a_hostile_name() -> None:
+    """D10: the reference raised TypeError for a duration of None."""
+    recorder = ExecutionRecorder("shop")
+    recorder.record_node_start('a"]; evil [label="\n\\')
+    recorder.record_node_complete('a"]; evil [label="\n\\')
+    replayer = ExecutionReplayer(None, recorder.finalize(), recorder.events, [])
+
+    dot = replayer.visualize()
+
+    assert '"a\\"]; evil [label=\\"\\n\\\\" [label="a\\"]; evil [label=\\"\\n\\\\\\n(0.00s)"' in dot
+
+
+def test_exports_for_people(replayer: ExecutionReplayer) -> None:
+    summary = to_summary(replayer)
+
+    assert "Workflow: shop" in summary
+    assert summary.count("\n  +") == 7
+    assert '"snapshots"' in to_json(replayer)
+
+
+@pytest.mark.row("S0-35")
+def test_the_documented_timing_loop(replayer: ExecutionReplayer) -> None:
+    durations: dict[str | None, float] = {}
+    for event in replayer.events:
+        if event.event_type == RecordingEventType.NODE_COMPLETE:
+            node_id = event.node_id
+            duration = event.data.get("duration_seconds", 0)
+            durations[node_id] = durations.get(node_id, 0) + duration
+
+    assert durations == {"node1": 0.5, "node2": 1.0}
+
+
+def test_human_formats() -> None:
+    assert [human_bytes(size) for size in (512, 12_595, 2_411_725, 1 << 30, None)] == [
+        "512.0B", "12.3KB", "2.3MB", "1.0GB", "N/A",
+    ]  # fmt: skip
+    assert [human_duration(seconds) for seconds in (0.123, 15.2, 754, None)] == ["123ms", "15.2s", "12m 34.0s", "N/A"]
+
+
+def test_a_recording_of_the_reference_implementation_is_read(tmp_path: Path) -> None:
+    """Its files have random ids, sub-microsecond times, and no checksum."""
+    path = tmp_path / "old.json"
+    path.write_text(
+        '{"metadata": {"recording_id": "r1", "workflow_name": "w", "started_at": 1736937000.1234567, "checksum": null,'
+        ' "tags": []}, "events": [{"event_id": "e1", "event_type": "node_complete", "timestamp": 1736937000.1234567,'
+        ' "workflow_id": "x", "node_id": "n", "data": {"outputs": {"a": 1}}, "metadata": {"recursion_depth": 0}},'
+        ' {"event_id": "e2", "event_type": "state_snapshot", "timestamp": 1736937001, "workflow_id": "y",'
+        ' "node_id": null, "data": {"snapshot_id": "s1"}, "metadata": {}}], "snapshots": [{"snapshot_id": "s1",'
+        ' "timestamp": 1736937001, "workflow_id": "y", "node_id": null, "state": {"b": 2}, "recursion_depth": 0,'
+        ' "execution_stack": []}]}'
+    )
+    old = ExecutionReplayer.load(path)
+
+    from recordings.sealed import SealedRecording, write_sealed
+
+    with (tmp_path / "new.fbrec").open("wb") as file:
+        write_sealed(file, old.metadata, old.events, old.snapshots)
+    new = ExecutionReplayer.from_sealed(SealedRecording.open(tmp_path / "new.fbrec"))
+
+    assert list(new.events) == list(old.events)
+    assert new.position_of("e2") == 1
+    assert [r.get_state_at_event("e2") for r in (old, new)] == [{"b": 2}, {"b": 2}]
