@@ -12,19 +12,22 @@ import socket
 import uuid
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from celery import shared_task
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, transaction
 from django_celery_beat.schedulers import DatabaseScheduler
 
+from executions.errors import ExecutionError
 from executions.failpoints import failpoint
-from executions.models import WorkerLease
+from executions.models import DeadLetter, WorkerLease
 from executions.reconcile import reconcile
-from executions.store import now_us
+from executions.store import now_us, to_json
 from executions.triggers import start_execution
 from workflows import schedules
-from workflows.models import Schedule
+from workflows.errors import WorkflowError
+from workflows.models import Schedule, Workflow
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,19 @@ RECONCILE_TASK = "executions.reconcile"
 def reconcile_now() -> None:
     """Run the reconciler once; beat does so inside its tick, without a message."""
     reconcile()
+
+
+@shared_task(name="executions.start_workflow")
+def start_workflow(workflow: str, input: Any = None) -> str:
+    """Start the active version of a workflow, named by id or name; any periodic task may name this one.
+
+    Returns the id of the execution.
+    """
+    try:
+        found = Workflow.objects.select_related("owner", "version").get(pk=UUID(workflow))
+    except (ValueError, Workflow.DoesNotExist):
+        found = Workflow.objects.select_related("owner", "version").get(name=workflow)
+    return str(start_execution(found, owner=found.owner, trigger="scheduled", input=input).pk)
 
 
 class WorkflowScheduler(DatabaseScheduler):
@@ -92,10 +108,8 @@ def start_due(now: datetime | None = None) -> int:
     for schedule in schedules.due(moment, DUE_BATCH):
         try:
             started += _start(schedule, moment)
-        except DatabaseError:
-            raise
-        except Exception as error:
-            logger.error("workflow %s was due but could not be started: %s", schedule.workflow_id, error)
+        except (ExecutionError, WorkflowError) as error:
+            _give_up(schedule, moment, error)
     return started
 
 
@@ -109,6 +123,23 @@ def _start(schedule: Schedule, moment: datetime) -> bool:
         failpoint("schedule-claimed")
         start_execution(workflow, owner=workflow.owner, trigger="scheduled", scheduled_for=instant)
     return True
+
+
+def _give_up(schedule: Schedule, moment: datetime, error: Exception) -> None:
+    """Pass over an instant whose execution cannot be started, and leave a note for a person."""
+    schedule.refresh_from_db(fields=("next_run_at", "last_run_at"))  # the claim was rolled back
+    instant = schedules.claim(schedule, moment)
+    if instant is None:
+        return
+    logger.error('workflow "%s" was due at %s but could not be started: %s', schedule.workflow.name, instant, error)
+    DeadLetter.objects.create(
+        kind="schedule",
+        payload=to_json({"workflow_id": str(schedule.workflow_id), "scheduled_for": instant.isoformat()}),
+        error=str(error),
+        deliveries=1,
+        first_failed_at=moment,
+        last_failed_at=moment,
+    )
 
 
 def _seconds_to_next() -> float:
