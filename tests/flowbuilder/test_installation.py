@@ -61,6 +61,7 @@ def test_examples_are_active_and_those_that_were_edited_stay_as_they_are(alice: 
 
     assert edited.versions.count() == 2
     edited.refresh_from_db()
+    assert edited.draft is not None
     assert edited.draft.definition == {"nodes": [], "edges": []}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from django.conf import settings
@@ -28,7 +29,7 @@ class Command(executions.Command):
         "print the products. Uses what runs here, else starts it for the time of the command. Exit code 0 only when "
         "the execution completed."
     )
-    examples = ("./flow demo", "./flow demo --json")
+    examples: Sequence[str] = ("./flow demo", "./flow demo --json")
 
     def add_verbs(self) -> None:
         """Add none: the command does one thing."""

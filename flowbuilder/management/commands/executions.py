@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -47,7 +47,7 @@ class Command(ProductCommand):
     """Run a workflow and see what it does; list, show and cancel executions."""
 
     help = "Run a workflow and see what it does; list, show and cancel executions."
-    examples = (
+    examples: Sequence[str] = (
         "./flow executions run demo-shop --follow",
         "./flow executions run demo-shop --input '{\"limit\": 3}' --json",
         "./flow executions list --status failed",
