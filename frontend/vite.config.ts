@@ -26,6 +26,7 @@ export default defineConfig({
         codeSplitting: {
           groups: [
             { name: "chunk-react", test: /node_modules[\\/](react|react-dom|scheduler)[\\/]/, priority: 2 },
+            { name: "chunk-virtuoso", test: /node_modules[\\/]react-virtuoso[\\/]/, priority: 2 },
             { name: "chunk-shared", minShareCount: 2, priority: 1 },
           ],
         },

@@ -30,6 +30,9 @@ export interface InputPort extends OutputPort {
   help?: string;
   min?: number | null;
   max?: number | null;
+  /** Output types that may be wired into it. */
+  accepts?: PortType[];
+  takes_many?: boolean;
 }
 
 export interface NodeType {
@@ -123,6 +126,7 @@ export interface Finding {
   node_id: string | null;
   field: string | null;
   hint: string | null;
+  edge_id?: string | null;
 }
 
 export interface Credential {

@@ -29,21 +29,23 @@ import {
   useReactFlow,
   type Connection,
   type Edge,
+  type ReactFlowInstance,
 } from "@xyflow/react";
 import { useCallback, useEffect, useLayoutEffect, useMemo, useRef, useState } from "react";
 
 import { Api, ApiError, idempotencyKey } from "../api";
-import type { Credential, Schedule } from "../contract";
+import { DONE, EXECUTE_CONDITION, type Credential, type Schedule } from "../contract";
 import { count } from "../format";
-import { Icon } from "../icons";
+import { Icon } from "./icons";
 import { ConnectDialog, suggest } from "./ConnectDialog";
-import type { StepNode, WireEdge } from "./definition";
+import { linksOf, type StepNode, type WireEdge } from "./definition";
 import { Dialog } from "./Dialog";
 import { Inspector } from "./Inspector";
+import { NODE_WIDTH } from "./layout";
 import { NodeCard } from "./NodeCard";
 import { NodeSearch } from "./NodeSearch";
 import { DRAG_TYPE, Palette } from "./Palette";
-import { findOutput, refusal } from "./ports";
+import { findOutput } from "./ports";
 import { Problems } from "./Problems";
 import { RunPanel } from "./RunPanel";
 import { SchedulePanel } from "./SchedulePanel";
@@ -56,6 +58,7 @@ import {
   undo,
   useBuilder,
   useHistory,
+  wireProblem,
   type Clip,
 } from "./store";
 import { useUi } from "./ui";
@@ -73,7 +76,9 @@ const NODE_TYPES = { step: NodeCard };
 const EDGE_TYPES = { default: WireLine };
 const CLIPBOARD = "flowbuilder.clipboard";
 const SNAP: [number, number] = [8, 8];
-const MINIMAP_FROM = 12;
+const MINIMAP_FROM = 9;
+const READABLE = 0.75;
+const MINIMAP = { width: 152, height: 92 };
 
 export function Builder(props: BuilderProps) {
   return (
@@ -220,7 +225,7 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
         const { x, y, zoom } = flow.getViewport();
         const left = node.position.x * zoom + x;
         const top = node.position.y * zoom + y;
-        const right = left + (node.measured?.width ?? 240) * zoom;
+        const right = left + (node.measured?.width ?? NODE_WIDTH) * zoom;
         const bottom = top + (node.measured?.height ?? 120) * zoom;
         if (left >= 0 && top >= 0 && right <= box.width && bottom <= box.height) return;
         const dx = left < 0 ? 40 - left : right > box.width ? box.width - 40 - right : 0;
@@ -239,7 +244,7 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
         const box = canvas.current?.getBoundingClientRect();
         if (box) {
           const middle = flow.screenToFlowPosition({ x: box.left + box.width / 2, y: box.top + box.height / 2 });
-          place = { x: middle.x - 120, y: middle.y - 70 };
+          place = { x: middle.x - NODE_WIDTH / 2, y: middle.y - 70 };
         }
       }
       const id = state.addNode(type, place);
@@ -288,12 +293,12 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
 
   const tidyUp = useCallback(() => {
     useBuilder.getState().layout();
-    requestAnimationFrame(() => void flow.fitView({ padding: 0.16, maxZoom: 1 }));
+    requestAnimationFrame(() => showAll(flow));
   }, [flow]);
 
   useKeyboard({ root, canvas, save, run, duplicate, selection, removeSelection, tidyUp, reveal });
 
-  const isValid = useCallback((wire: Connection | Edge) => refusal(wire, useBuilder.getState()) === null, []);
+  const isValid = useCallback((wire: Connection | Edge) => wireProblem(wire, useBuilder.getState()) === null, []);
   const onConnect = useCallback(
     (wire: Connection) => {
       const problem = useBuilder.getState().connect(wire);
@@ -421,7 +426,7 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
               if (!type) return;
               event.preventDefault();
               const point = flow.screenToFlowPosition({ x: event.clientX, y: event.clientY });
-              useBuilder.getState().addNode(type, { x: point.x - 120, y: point.y - 24 });
+              useBuilder.getState().addNode(type, { x: point.x - NODE_WIDTH / 2, y: point.y - 24 });
               canvas.current?.focus();
             }}
           >
@@ -445,7 +450,7 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
                 const problem =
                   from.type === to.type
                     ? "Wires go from an output to an input."
-                    : refusal(
+                    : wireProblem(
                         { source: from.nodeId, sourceHandle: from.id, target: to.nodeId, targetHandle: to.id },
                         useBuilder.getState(),
                       );
@@ -467,7 +472,7 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
             >
               <Background variant={BackgroundVariant.Dots} gap={24} size={1.4} />
               <Controls showInteractive={false} position="bottom-left" />
-              {nodes.length > MINIMAP_FROM ? <MiniMap pannable zoomable position="bottom-right" /> : null}
+              {nodes.length > MINIMAP_FROM ? <MiniMap pannable zoomable position="bottom-right" style={MINIMAP} /> : null}
               <FirstLook loading={loading} unplaced={unplaced} />
               {!loading && nodes.length === 0 ? (
                 <FlowPanel position="top-center" className="fb-first">
@@ -486,6 +491,15 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
                 <span />
                 <span />
                 <span />
+              </div>
+            ) : null}
+            {ui.toast ? (
+              <div className="fb-toast" data-kind={ui.toast.kind} role={ui.toast.kind === "error" ? "alert" : "status"}>
+                <Icon name={ui.toast.kind === "error" ? "alert" : "check"} size={15} />
+                <span>{ui.toast.text}</span>
+                <button type="button" aria-label="Dismiss" onClick={ui.hush}>
+                  <Icon name="close" size={13} />
+                </button>
               </div>
             ) : null}
             <Problems
@@ -514,16 +528,6 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
           onLeave={() => canvas.current?.focus()}
         />
       </div>
-
-      {ui.toast ? (
-        <div className="fb-toast" data-kind={ui.toast.kind} role={ui.toast.kind === "error" ? "alert" : "status"}>
-          <Icon name={ui.toast.kind === "error" ? "alert" : "check"} size={15} />
-          <span>{ui.toast.text}</span>
-          <button type="button" aria-label="Dismiss" onClick={ui.hush}>
-            <Icon name="close" size={13} />
-          </button>
-        </div>
-      ) : null}
 
       {ui.panel === "search" ? (
         <NodeSearch startsOnly={nodes.length === 0} onAdd={addFromSearch} onClose={() => openPanel(null)} />
@@ -663,10 +667,27 @@ function RunInput({ onRun, onClose }: { onRun: (input: unknown) => void; onClose
   );
 }
 
+/** Fit the workflow into the canvas; one that would become too small to read is shown from its beginning. */
+function showAll(flow: ReactFlowInstance<StepNode, WireEdge>): void {
+  const box = document.querySelector(".fb-canvas")?.getBoundingClientRect();
+  const nodes = flow.getNodes();
+  if (!box || nodes.length === 0) return;
+  const bounds = flow.getNodesBounds(nodes);
+  const margin = 48;
+  const zoom = Math.min((box.width - 2 * margin) / bounds.width, (box.height - 2 * margin) / bounds.height);
+  if (zoom >= READABLE) {
+    void flow.fitView({ padding: 0.1, maxZoom: 1 });
+    return;
+  }
+  const first = nodes.reduce((best, node) => (node.position.x < best.position.x ? node : best));
+  const middle = first.position.y + (first.measured?.height ?? 120) / 2;
+  void flow.setViewport({ x: margin - bounds.x * READABLE, y: box.height / 2 - middle * READABLE, zoom: READABLE });
+}
+
 /** Show the whole workflow once, after it is loaded and measured; never again by itself. */
 function FirstLook({ loading, unplaced }: { loading: boolean; unplaced: { current: boolean } }) {
   const ready = useNodesInitialized();
-  const flow = useReactFlow();
+  const flow = useReactFlow<StepNode, WireEdge>();
   const done = useRef(false);
   useEffect(() => {
     if (loading) done.current = false;
@@ -677,27 +698,53 @@ function FirstLook({ loading, unplaced }: { loading: boolean; unplaced: { curren
       useBuilder.setState((state) => ({ saved: { nodes: state.nodes, edges: state.edges } }));
       useBuilder.temporal.getState().clear();
     }
-    requestAnimationFrame(() => void flow.fitView({ padding: 0.16, maxZoom: 1 }));
+    requestAnimationFrame(() => showAll(flow));
   }, [loading, ready, flow, unplaced]);
   return null;
 }
 
-/** Edges with the type of what they carry, so that the stylesheet can colour them. */
+/** Wires in the colour of what they carry, and dotted lines where a template reads another step. */
 function useStyledEdges(): WireEdge[] {
   const edges = useBuilder((state) => state.edges);
   const types = useBuilder((state) => state.types);
-  const kinds = useBuilder((state) => state.nodes.map((node) => `${node.id}\n${node.data.type}`).join("\t"));
+  const nodes = useBuilder((state) => state.nodes);
+  const stable = useStable(nodes.map((node) => node.data));
   const run = useUi((state) => (state.executionId ? state.run : null));
   return useMemo(() => {
-    const typeOf = new Map(kinds.split("\t").map((pair) => pair.split("\n") as [string, string]));
-    return edges.map((edge) => {
-      const carries = findOutput(types.get(typeOf.get(edge.source) ?? ""), edge.sourceHandle)?.type ?? "ANY";
-      const from = run?.nodes.get(edge.source)?.status;
-      const to = run?.nodes.get(edge.target)?.status;
-      const flowing = run ? (from === "completed" && to && to !== "skipped" ? (to === "running" ? "now" : "done") : "idle") : "";
-      return { ...edge, className: `fb-wire fb-wire-${carries.toLowerCase()} ${flowing ? `fb-flow-${flowing}` : ""}` };
+    const typeOf = new Map(useBuilder.getState().nodes.map((node) => [node.id, types.get(node.data.type)]));
+    const flow = (source: string, target: string) => {
+      if (!run) return "";
+      const from = run.nodes.get(source)?.status;
+      const to = run.nodes.get(target)?.status;
+      if (from !== "completed" || !to || to === "skipped") return "fb-flow-idle";
+      return to === "running" ? "fb-flow-now" : "fb-flow-done";
+    };
+    const wires = edges.map((edge) => {
+      const carries = findOutput(typeOf.get(edge.source), edge.sourceHandle)?.type ?? "ANY";
+      return { ...edge, className: `fb-wire fb-wire-${carries.toLowerCase()} ${flow(edge.source, edge.target)}` };
     });
-  }, [edges, types, kinds, run]);
+    const wired = new Set(edges.map((edge) => `${edge.source}\n${edge.target}`));
+    const seen = new Set<string>();
+    for (const link of linksOf(useBuilder.getState().nodes)) {
+      const pair = `${link.source}\n${link.target}`;
+      if (wired.has(pair) || seen.has(pair)) continue;
+      seen.add(pair);
+      wires.push({
+        id: `template:${link.source}-${link.target}`,
+        source: link.source,
+        target: link.target,
+        sourceHandle: findOutput(typeOf.get(link.source), link.output)?.name ?? DONE,
+        targetHandle: EXECUTE_CONDITION,
+        selectable: false,
+        focusable: false,
+        deletable: false,
+        reconnectable: false,
+        className: `fb-template ${flow(link.source, link.target)}`,
+      });
+    }
+    return wires;
+    // `stable` is new exactly when the data of some node is: dragging does not come here.
+  }, [edges, types, stable, run]);
 }
 
 /** Ask the server for findings a moment after the last change. */

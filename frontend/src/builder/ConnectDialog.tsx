@@ -2,10 +2,11 @@ import { useMemo, useState } from "react";
 
 import type { NodeType } from "../contract";
 import { Dialog } from "./Dialog";
-import type { StepNode } from "./definition";
-import { refusal, type Graph } from "./ports";
-import { useBuilder } from "./store";
+import type { StepNode, TypeIndex } from "./definition";
+import { useBuilder, wireProblem, type Doc } from "./store";
 import type { ConnectStart } from "./ui";
+
+type Graph = Doc & { types: TypeIndex };
 
 export interface Choice {
   source: string;
@@ -20,7 +21,7 @@ export function ConnectDialog({ start, onClose }: { start: ConnectStart; onClose
   const edges = useBuilder((state) => state.edges);
   const types = useBuilder((state) => state.types);
   const connect = useBuilder((state) => state.connect);
-  const graph: Graph = useMemo(() => ({ nodes, edges, types }), [nodes, edges, types]);
+  const graph = useMemo(() => ({ nodes, edges, types }), [nodes, edges, types]);
   const [choice, setChoice] = useState<Choice>(() => suggest(start, graph));
   const [problem, setProblem] = useState<string | null>(null);
 
@@ -41,7 +42,7 @@ export function ConnectDialog({ start, onClose }: { start: ConnectStart; onClose
   };
   const reason =
     choice.source && choice.target && choice.sourceHandle && choice.targetHandle
-      ? refusal(choice, graph)
+      ? wireProblem(choice, graph)
       : "Choose an output and an input.";
 
   return (
@@ -96,7 +97,7 @@ export function ConnectDialog({ start, onClose }: { start: ConnectStart; onClose
             Input
             <select value={choice.targetHandle} onChange={(event) => change({ targetHandle: event.target.value })}>
               {inputs.map((port) => {
-                const refused = refusal({ ...choice, targetHandle: port.name }, graph);
+                const refused = wireProblem({ ...choice, targetHandle: port.name }, graph);
                 return (
                   <option key={port.name} value={port.name} disabled={refused !== null} title={refused ?? ""}>
                     {port.name}
@@ -142,7 +143,7 @@ export function suggest(start: Partial<Choice>, graph: Graph, fallback: Partial<
         for (const input of to?.inputs ?? []) {
           if (start.targetHandle && input.name !== start.targetHandle) continue;
           const wire = { source, sourceHandle: output.name, target, targetHandle: input.name };
-          if (refusal(wire, graph)) continue;
+          if (wireProblem(wire, graph)) continue;
           if (output.type !== "CONDITIONAL" && output.type === input.type) return wire;
           spare ??= wire;
         }

@@ -1,6 +1,6 @@
 import { useEffect, useRef, type ReactNode } from "react";
 
-import { Icon } from "../icons";
+import { Icon } from "./icons";
 
 /** A modal window: focus stays inside, Escape closes, focus goes back to where it was. */
 export function Dialog({

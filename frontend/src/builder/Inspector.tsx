@@ -3,9 +3,9 @@ import { useShallow } from "zustand/react/shallow";
 
 import { EXECUTE_CONDITION, type Credential, type Finding, type Schedule, type StepData } from "../contract";
 import { count, inZone } from "../format";
-import { Icon } from "../icons";
+import { Icon } from "./icons";
 import { Field, Switch, useReferences } from "./fields";
-import { idProblem, inWords, type StepNode, type WireEdge } from "./definition";
+import { idProblem, inWords, linksOf, type StepNode, type WireEdge } from "./definition";
 import { slug, TYPE_WORDS } from "./ports";
 import { useBuilder } from "./store";
 import { iconOf, useUi } from "./ui";
@@ -517,7 +517,7 @@ function WorkflowPanel({ schedule }: { schedule: Schedule | null }) {
 /** Return the steps that run before `id`, nearest first. */
 function upstream(id: string, nodes: readonly StepNode[], edges: readonly WireEdge[]): StepNode[] {
   const sources = new Map<string, string[]>();
-  for (const edge of edges) {
+  for (const edge of [...edges, ...linksOf(nodes)]) {
     const list = sources.get(edge.target);
     if (list) list.push(edge.source);
     else sources.set(edge.target, [edge.source]);

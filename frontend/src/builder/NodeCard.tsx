@@ -4,22 +4,19 @@ import { useShallow } from "zustand/react/shallow";
 
 import { DONE, EXECUTE_CONDITION, type InputPort, type OutputPort, type PortType } from "../contract";
 import { duration } from "../format";
-import { Icon } from "../icons";
+import { Icon } from "./icons";
 import { StatusIcon, statusWord } from "../status";
 import { subtitleOf, type StepNode } from "./definition";
 import { slug, TYPE_WORDS } from "./ports";
-import { useBuilder } from "./store";
+import { readsOthers, useBuilder, wiredInputs, wiredOutputs } from "./store";
 import { iconOf, useUi } from "./ui";
 
 /** One step on the canvas: what it is, what it works on, its ports, its problems, and how its run goes. */
 export const NodeCard = memo(function NodeCard({ id, data, selected }: NodeProps<StepNode>) {
   const type = useBuilder((state) => state.types.get(data.type));
-  const wiredIn = useBuilder(
-    useShallow((state) => state.edges.filter((edge) => edge.target === id).map((edge) => edge.targetHandle ?? "")),
-  );
-  const wiredOut = useBuilder(
-    useShallow((state) => state.edges.filter((edge) => edge.source === id).map((edge) => edge.sourceHandle ?? "")),
-  );
+  const wiredIn = useBuilder(useShallow((state) => wiredInputs(state, id)));
+  const wiredOut = useBuilder(useShallow((state) => wiredOutputs(state, id)));
+  const reads = useBuilder((state) => readsOthers(state, id));
   const findings = useBuilder(useShallow((state) => state.findings.filter((finding) => finding.node_id === id)));
   const expanded = useUi((state) => state.expanded.has(id));
   const watching = useUi((state) => state.executionId !== null);
@@ -100,7 +97,7 @@ export const NodeCard = memo(function NodeCard({ id, data, selected }: NodeProps
           </span>
         ) : (
           <>
-            {type?.start ? (
+            {type?.start && wiredIn.length === 0 && !reads ? (
               <span className="fb-badge fb-badge-start">
                 <Icon name="bolt" size={11} /> Entry Point
               </span>

@@ -1,6 +1,6 @@
 import { useMemo, useState } from "react";
 
-import { Icon } from "../icons";
+import { Icon } from "./icons";
 import { Dialog } from "./Dialog";
 import { useBuilder } from "./store";
 import { iconOf, searchTypes } from "./ui";

@@ -1,7 +1,7 @@
 import { useMemo, useState } from "react";
 
 import type { NodeType } from "../contract";
-import { Icon } from "../icons";
+import { Icon } from "./icons";
 import { useBuilder } from "./store";
 import { GROUPS, iconOf, searchTypes } from "./ui";
 

@@ -1,7 +1,7 @@
 import { useState } from "react";
 
 import { count } from "../format";
-import { Icon } from "../icons";
+import { Icon } from "./icons";
 import { useBuilder } from "./store";
 
 /** What stands in the way of a run; a click goes to the step. */

@@ -3,7 +3,7 @@ import { useEffect, useState } from "react";
 import type { Api } from "../api";
 import { isTerminal, type Status } from "../contract";
 import { count, duration } from "../format";
-import { Icon } from "../icons";
+import { Icon } from "./icons";
 import { pageOf } from "../islands";
 import { ConnectionDot } from "../monitor/ConnectionDot";
 import { percent, total } from "../monitor/logs";

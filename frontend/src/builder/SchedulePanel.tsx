@@ -3,7 +3,7 @@ import { useEffect, useId, useMemo, useState } from "react";
 import type { Api } from "../api";
 import type { Schedule, SchedulePreview } from "../contract";
 import { inZone } from "../format";
-import { Icon } from "../icons";
+import { Icon } from "./icons";
 import { Dialog } from "./Dialog";
 import { Switch } from "./fields";
 

@@ -1,6 +1,6 @@
 import { BaseEdge, EdgeLabelRenderer, getBezierPath, type EdgeProps } from "@xyflow/react";
 
-import { Icon } from "../icons";
+import { Icon } from "./icons";
 import type { WireEdge } from "./definition";
 import { useBuilder } from "./store";
 

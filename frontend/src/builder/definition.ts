@@ -3,6 +3,7 @@
 import type { Edge, Node } from "@xyflow/react";
 
 import type { NodeType, StepData, StoredEdge, StoredNode, WorkflowDefinition } from "../contract";
+import { templateLinks, type TemplateLink } from "../references";
 import { findInput, findOutput } from "./ports";
 
 export interface StepNodeData extends Record<string, unknown> {
@@ -30,6 +31,11 @@ export interface Loaded {
   rest: Record<string, unknown>;
   /** Some node had no position, so the canvas should be laid out. */
   unplaced: boolean;
+}
+
+/** Return which steps read which by template. */
+export function linksOf(nodes: readonly StepNode[]): TemplateLink[] {
+  return templateLinks(nodes.map((node) => ({ id: node.id, inputs: node.data.step.inputs })));
 }
 
 /** Return the id of a wire. */

@@ -1,7 +1,7 @@
 import { useEffect, useId, useMemo, useRef, useState } from "react";
 
 import type { Credential, Finding, InputPort } from "../contract";
-import { Icon } from "../icons";
+import { Icon } from "./icons";
 import { isCredential, isTemplate, type CredentialReference } from "./definition";
 import { slug } from "./ports";
 

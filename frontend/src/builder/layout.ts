@@ -1,15 +1,15 @@
 import dagre from "@dagrejs/dagre";
 
-import type { StepNode, WireEdge } from "./definition";
+import { linksOf, type StepNode, type WireEdge } from "./definition";
 
-export const NODE_WIDTH = 240;
+export const NODE_WIDTH = 224;
 const NODE_HEIGHT = 120;
 const GRID = 8;
 
 /** Return the nodes placed left to right in the order of their wires. */
 export function tidy(nodes: readonly StepNode[], edges: readonly WireEdge[]): StepNode[] {
   const graph = new dagre.graphlib.Graph();
-  graph.setGraph({ rankdir: "LR", nodesep: 40, ranksep: 88, marginx: 0, marginy: 0 });
+  graph.setGraph({ rankdir: "LR", nodesep: 40, ranksep: 76, marginx: 0, marginy: 0 });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const node of nodes) {
     graph.setNode(node.id, {
@@ -18,6 +18,7 @@ export function tidy(nodes: readonly StepNode[], edges: readonly WireEdge[]): St
     });
   }
   for (const edge of edges) graph.setEdge(edge.source, edge.target);
+  for (const link of linksOf(nodes)) graph.setEdge(link.source, link.target);
   dagre.layout(graph);
   return nodes.map((node) => {
     const place = graph.node(node.id);

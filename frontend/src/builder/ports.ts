@@ -25,6 +25,11 @@ export const TYPE_WORDS: Record<PortType, string> = {
   ANY: "anything",
 };
 
+/** Whether an output may be wired into an input. The server's own list decides where it gives one. */
+export function fits(output: OutputPort, input: InputPort): boolean {
+  return input.accepts ? input.accepts.includes(output.type) : compatible(output.type, input.type);
+}
+
 /** Whether a value of `source` may flow into an input of `target`. */
 export function compatible(source: PortType, target: PortType): boolean {
   if (source === target) return true;
@@ -62,9 +67,9 @@ export function findInput(type: NodeType | undefined, name: string | null | unde
   return type?.inputs.find((port) => port.name === name || port.slug === name);
 }
 
-/** Inputs that may take several wires. */
-export function takesMany(name: string | null | undefined): boolean {
-  return name === EXECUTE_CONDITION;
+/** Whether an input may take several wires. */
+function takesMany(input: InputPort): boolean {
+  return input.takes_many ?? input.name === EXECUTE_CONDITION;
 }
 
 /** Whether `to` can be reached from `from` along the wires. Visits each node once. */
@@ -99,13 +104,13 @@ export function refusal(wire: Wire, { nodes, edges, types }: Graph): string | nu
   const input = findInput(types.get(target?.data.type ?? ""), wire.targetHandle);
   if (!output || !input) return "There is no such port.";
   if (input.handle === false) return `${input.name} is typed in, it takes no wire.`;
-  if (!compatible(output.type, input.type)) {
+  if (!fits(output, input)) {
     return `${output.name} gives ${TYPE_WORDS[output.type]}, ${input.name} takes ${TYPE_WORDS[input.type]}.`;
   }
   for (const edge of edges) {
     if (edge.target !== wire.target || edge.targetHandle !== input.name) continue;
     if (edge.source === wire.source && edge.sourceHandle === output.name) return "These two are already wired.";
-    if (!takesMany(input.name)) return `${input.name} already has a wire. Remove it first.`;
+    if (!takesMany(input)) return `${input.name} already has a wire. Remove it first.`;
   }
   if (reaches(edges, wire.target, wire.source)) return "This wire would close a circle.";
   return null;

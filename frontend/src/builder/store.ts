@@ -9,14 +9,15 @@ import {
   edgeId,
   freshId,
   fromDefinition,
+  linksOf,
   renameReferences,
   toDefinition,
   type StepNode,
   type TypeIndex,
   type WireEdge,
 } from "./definition";
-import { snap, tidy } from "./layout";
-import { findInput, refusal } from "./ports";
+import { NODE_WIDTH, snap, tidy } from "./layout";
+import { findInput, reaches, refusal, type Wire } from "./ports";
 
 export interface Doc {
   nodes: StepNode[];
@@ -187,7 +188,7 @@ export const useBuilder = create<BuilderState>()(
 
       connect(wire) {
         const state = get();
-        const problem = refusal(wire, state);
+        const problem = wireProblem(wire, state);
         if (problem) return problem;
         const { source, target } = wire;
         const targetType = state.types.get(state.nodes.find((node) => node.id === target)?.data.type ?? "");
@@ -332,6 +333,17 @@ export const useBuilder = create<BuilderState>()(
   ),
 );
 
+/** Return why a wire is refused, or null: the rules of the ports, and no circle through a template either. */
+export function wireProblem(wire: Wire, state: Doc & { types: TypeIndex }): string | null {
+  const problem = refusal(wire, state);
+  if (problem) return problem;
+  const links = linksOf(state.nodes);
+  if (links.length > 0 && reaches([...state.edges, ...links], wire.target, wire.source)) {
+    return "This wire would close a circle: a template already reads the other way.";
+  }
+  return null;
+}
+
 function deselected(nodes: readonly StepNode[]): StepNode[] {
   return nodes.map((node) => (node.selected ? { ...node, selected: false } : node));
 }
@@ -342,7 +354,7 @@ function besideSelection(nodes: readonly StepNode[]): { x: number; y: number } {
     null,
   );
   if (!anchor) return { x: 0, y: 0 };
-  return { x: anchor.position.x + (anchor.measured?.width ?? 240) + 72, y: anchor.position.y };
+  return { x: anchor.position.x + (anchor.measured?.width ?? NODE_WIDTH) + 72, y: anchor.position.y };
 }
 
 /** Move a place down until no node stands there. */
@@ -354,6 +366,56 @@ function freeSpot(nodes: readonly StepNode[], wanted: { x: number; y: number }):
     );
   for (let other = hit(); other; other = hit()) place.y = snap(other.position.y + (other.measured?.height ?? 100) + 32);
   return place;
+}
+
+interface EdgeIndex {
+  into: ReadonlyMap<string, readonly string[]>;
+  out: ReadonlyMap<string, readonly string[]>;
+}
+
+const NONE: readonly string[] = [];
+const edgeIndexes = new WeakMap<readonly WireEdge[], EdgeIndex>();
+
+function edgeIndex(edges: readonly WireEdge[]): EdgeIndex {
+  let index = edgeIndexes.get(edges);
+  if (!index) {
+    const into = new Map<string, string[]>();
+    const out = new Map<string, string[]>();
+    const put = (map: Map<string, string[]>, key: string, name: string) => {
+      const list = map.get(key);
+      if (list) list.push(name);
+      else map.set(key, [name]);
+    };
+    for (const edge of edges) {
+      put(into, edge.target, edge.targetHandle ?? "");
+      put(out, edge.source, edge.sourceHandle ?? "");
+    }
+    index = { into, out };
+    edgeIndexes.set(edges, index);
+  }
+  return index;
+}
+
+/** Return the names of the inputs of a node that are wired. Indexed once per set of wires. */
+export function wiredInputs(state: BuilderState, id: string): readonly string[] {
+  return edgeIndex(state.edges).into.get(id) ?? NONE;
+}
+
+/** Return the names of the outputs of a node that are wired. */
+export function wiredOutputs(state: BuilderState, id: string): readonly string[] {
+  return edgeIndex(state.edges).out.get(id) ?? NONE;
+}
+
+const readerSets = new WeakMap<readonly StepNode[], ReadonlySet<string>>();
+
+/** Whether a node reads another one by template. */
+export function readsOthers(state: BuilderState, id: string): boolean {
+  let readers = readerSets.get(state.nodes);
+  if (!readers) {
+    readers = new Set(linksOf(state.nodes).map((link) => link.target));
+    readerSets.set(state.nodes, readers);
+  }
+  return readers.has(id);
 }
 
 /** The definition as it would be stored now. */

@@ -2,7 +2,7 @@
 
 import { create } from "zustand";
 
-import type { IconName } from "../icons";
+import type { IconName } from "./icons";
 import type { NodeType } from "../contract";
 import { EMPTY_RUN, type RunState } from "../monitor/logs";
 

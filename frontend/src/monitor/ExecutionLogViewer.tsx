@@ -1,5 +1,5 @@
 import { memo, useCallback, useEffect, useMemo, useRef, useState } from "react";
-import { Virtuoso, type VirtuosoHandle } from "react-virtuoso";
+import type { Virtuoso as VirtuosoList, VirtuosoHandle } from "react-virtuoso";
 
 import type { ExecutionLog, LogLevel } from "../contract";
 import { clock, count, dateTime, duration } from "../format";
@@ -23,7 +23,10 @@ export interface ExecutionLogViewerProps {
 
 const LEVEL_ICONS: Record<LogLevel, IconName> = { debug: "code", info: "circle", warning: "alert", error: "close" };
 
-/** Below this many lines all of them are in the document, so that the browser's own search finds them. */
+/**
+ * Up to this many lines all of them are in the document: the browser's own search finds them, and the code of the
+ * virtual list is not even loaded.
+ */
 const ALL_IN_DOM = 400;
 const BOTTOM_PX = 10;
 
@@ -42,26 +45,42 @@ export function ExecutionLogViewer({
   const [open, setOpen] = useState<ReadonlySet<number>>(new Set());
   const [following, setFollowing] = useState(true);
   const [copied, setCopied] = useState(false);
+  const [Virtual, setVirtual] = useState<typeof VirtuosoList | null>(null);
   const follow = useRef(true);
   const list = useRef<VirtuosoHandle>(null);
   const scroller = useRef<HTMLElement | null>(null);
+  const lastTop = useRef(0);
 
   const shown = useMemo(() => filterLogs(logs, level, text), [logs, level, text]);
   const lastSeq = shown.at(-1)?.seq ?? 0;
+
+  const large = shown.length > ALL_IN_DOM;
+  useEffect(() => {
+    if (!large || Virtual) return;
+    void import("react-virtuoso").then((module) => setVirtual(() => module.Virtuoso));
+  }, [large, Virtual]);
+
+  const toBottom = useCallback(() => {
+    if (list.current) list.current.scrollToIndex({ index: "LAST", align: "end" });
+    else if (scroller.current) scroller.current.scrollTop = scroller.current.scrollHeight;
+  }, []);
 
   // virtuoso's followOutput loses the bottom when two large batches arrive in a row, so the wish to follow
   // is ours: only the reader's own scrolling ends it, reaching the bottom renews it.
   useEffect(() => {
     if (!follow.current || lastSeq === 0) return;
-    const frame = requestAnimationFrame(() => list.current?.scrollToIndex({ index: "LAST", align: "end" }));
+    const frame = requestAnimationFrame(toBottom);
     return () => cancelAnimationFrame(frame);
-  }, [lastSeq]);
+  }, [lastSeq, toBottom, Virtual]);
 
-  const setFollow = useCallback((wanted: boolean) => {
-    follow.current = wanted;
-    setFollowing(wanted);
-    if (wanted) list.current?.scrollToIndex({ index: "LAST", align: "end" });
-  }, []);
+  const setFollow = useCallback(
+    (wanted: boolean) => {
+      follow.current = wanted;
+      setFollowing(wanted);
+      if (wanted) toBottom();
+    },
+    [toBottom],
+  );
 
   const leave = useCallback(() => {
     const box = scroller.current;
@@ -89,7 +108,7 @@ export function ExecutionLogViewer({
       <div className="fb-logs-bar">
         <ConnectionDot status={connectionStatus} ended={ended} />
         {lost && onReconnect ? (
-          <button type="button" className="fb-btn fb-btn-small" onClick={onReconnect}>
+          <button type="button" className="fb-btn fb-btn-small fb-reconnect" onClick={onReconnect}>
             <Icon name="retry" size={13} /> Reconnect
           </button>
         ) : null}
@@ -115,17 +134,17 @@ export function ExecutionLogViewer({
           type="button"
           className="fb-btn fb-btn-small"
           aria-pressed={following}
-          title="Scroll to new lines as they arrive"
+          title="Follow: scroll to new lines as they arrive"
           onClick={() => setFollow(!following)}
         >
-          <Icon name="down" size={13} /> Follow
+          <Icon name="down" size={13} /> <span>Follow</span>
         </button>
-        <button type="button" className="fb-btn fb-btn-small" onClick={() => void copy()} disabled={shown.length === 0}>
-          <Icon name={copied ? "check" : "copy"} size={13} /> {copied ? "Copied" : "Copy"}
+        <button type="button" className="fb-btn fb-btn-small" title="Copy the lines shown" onClick={() => void copy()} disabled={shown.length === 0}>
+          <Icon name={copied ? "check" : "copy"} size={13} /> <span>{copied ? "Copied" : "Copy"}</span>
         </button>
         {onClear ? (
-          <button type="button" className="fb-btn fb-btn-small" onClick={onClear} disabled={logs.length === 0}>
-            <Icon name="trash" size={13} /> Clear
+          <button type="button" className="fb-btn fb-btn-small" title="Clear the list" onClick={onClear} disabled={logs.length === 0}>
+            <Icon name="trash" size={13} /> <span>Clear</span>
           </button>
         ) : null}
       </div>
@@ -168,22 +187,43 @@ export function ExecutionLogViewer({
               <span>{ended ? "This run wrote no lines." : "Lines appear here as the workflow runs."}</span>
             )}
           </div>
+        ) : Virtual && large ? (
+            <Virtual
+              ref={list}
+              scrollerRef={(box) => {
+                scroller.current = box as HTMLElement | null;
+              }}
+              data={shown as ExecutionLog[]}
+              computeItemKey={(_, log) => (log as ExecutionLog).seq}
+              initialTopMostItemIndex={{ index: "LAST", align: "end" }}
+              increaseViewportBy={600}
+              atBottomThreshold={BOTTOM_PX}
+              atBottomStateChange={(bottom) => {
+                if (bottom && !follow.current) setFollow(true);
+              }}
+              itemContent={(_, log) => <Row log={log as ExecutionLog} open={open.has((log as ExecutionLog).seq)} onToggle={toggle} />}
+            />
         ) : (
-          <Virtuoso
-            ref={list}
-            scrollerRef={(box) => {
-              scroller.current = box as HTMLElement | null;
-            }}
-            data={shown as ExecutionLog[]}
-            computeItemKey={(_, log) => log.seq}
-            initialTopMostItemIndex={{ index: "LAST", align: "end" }}
-            increaseViewportBy={shown.length <= ALL_IN_DOM ? 60_000 : 600}
-            atBottomThreshold={BOTTOM_PX}
-            atBottomStateChange={(bottom) => {
-              if (bottom && !follow.current) setFollow(true);
-            }}
-            itemContent={(_, log) => <Row log={log} open={open.has(log.seq)} onToggle={toggle} />}
-          />
+            <div
+              className="fb-logs-plain"
+              ref={(box) => {
+                scroller.current = box;
+              }}
+              onScroll={(event) => {
+                const box = event.currentTarget;
+                const distance = box.scrollHeight - box.clientHeight - box.scrollTop;
+                if (distance <= BOTTOM_PX) {
+                  if (!follow.current) setFollow(true);
+                } else if (box.scrollTop < lastTop.current && follow.current) {
+                  setFollow(false);
+                }
+                lastTop.current = box.scrollTop;
+              }}
+            >
+              {shown.map((log) => (
+                <Row key={log.seq} log={log} open={open.has(log.seq)} onToggle={toggle} />
+              ))}
+            </div>
         )}
       </div>
       <div className="fb-logs-foot">
@@ -231,9 +271,9 @@ const Row = memo(function Row({
         <time dateTime={log.timestamp} title={dateTime(log.timestamp)}>
           {clock(log.timestamp)}
         </time>
-        <span className="fb-level">
+        <span className="fb-level" title={log.level}>
           <Icon name={LEVEL_ICONS[log.level] ?? "circle"} size={11} />
-          {log.level}
+          <span>{log.level}</span>
         </span>
         <span className="fb-log-step" title={log.step_type}>
           {log.node_id ? log.step_name : ""}

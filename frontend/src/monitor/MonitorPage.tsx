@@ -96,7 +96,7 @@ function Executions({
       <header className="fb-monitor-head">
         <h1>Monitor</h1>
         <span className="fb-muted" role="status">
-          {items ? `${count(running.length, "execution")} running` : "Loading executions"}
+          {items ? (running.length ? `${count(running.length, "execution")} running` : "Nothing is running") : "Loading executions"}
         </span>
         <span className="fb-spacer" />
         <StartExecution

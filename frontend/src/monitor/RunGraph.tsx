@@ -1,12 +1,15 @@
-import { useMemo } from "react";
+import { useEffect, useMemo, useRef } from "react";
 
-import { isTerminal, type WorkflowDefinition } from "../contract";
+import type { WorkflowDefinition } from "../contract";
+import { templateLinks } from "../references";
 import { statusWord } from "../status";
 import type { Step } from "./WorkflowExecutionMonitor";
 
-const WIDTH = 232;
+const WIDTH = 224;
 const HEIGHT = 88;
 const GAP = 28;
+const SMALLEST = 0.55;
+const TALLEST = 230;
 
 /** The workflow as it stands on the canvas, each step in the colour of its status. */
 export function RunGraph({ definition, steps }: { definition: WorkflowDefinition; steps: readonly Step[] }) {
@@ -16,6 +19,24 @@ export function RunGraph({ definition, steps }: { definition: WorkflowDefinition
       if (node.position) found.set(node.id, { x: node.position.x, y: node.position.y });
     }
     return found;
+  }, [definition]);
+  const box = useRef<HTMLDivElement>(null);
+  const current = steps.find((step) => step.status === "running" || step.status === "retrying")?.id;
+  useEffect(() => {
+    const node = current && box.current?.querySelector(`[data-graph-node="${CSS.escape(current)}"]`);
+    if (!node || !box.current) return;
+    const frame = box.current.getBoundingClientRect();
+    const place = node.getBoundingClientRect();
+    box.current.scrollLeft += place.left + place.width / 2 - (frame.left + frame.width / 2);
+  }, [current]);
+  const wires = useMemo(() => {
+    const edges = definition?.edges ?? [];
+    const drawn = new Set(edges.map((edge) => `${edge.source}\n${edge.target}`));
+    const links = templateLinks((definition?.nodes ?? []).map((node) => ({ id: node.id, inputs: node.data?.inputs })));
+    return [
+      ...edges.map((edge) => ({ source: edge.source, target: edge.target, template: false })),
+      ...links.filter((link) => !drawn.has(`${link.source}\n${link.target}`)).map((link) => ({ ...link, template: true })),
+    ];
   }, [definition]);
   const spread = new Set([...places.values()].map((place) => `${place.x},${place.y}`)).size;
   if (places.size < 2 || spread < places.size || places.size > 60) return null;
@@ -28,21 +49,30 @@ export function RunGraph({ definition, steps }: { definition: WorkflowDefinition
   const height = Math.max(...ys) + HEIGHT + GAP - top;
   const status = new Map(steps.map((step) => [step.id, step]));
 
+  const scale = Math.max(SMALLEST, Math.min(0.8, TALLEST / height));
+
   return (
-    <div className="fb-graph">
-      <svg viewBox={`${left} ${top} ${width} ${height}`} role="img" aria-label={describe(steps)}>
-        {definition.edges.map((edge) => {
-          const a = places.get(edge.source);
-          const b = places.get(edge.target);
+    <div className="fb-graph" ref={box} tabIndex={0} role="group" aria-label="Graph of the run">
+      <svg
+        viewBox={`${left} ${top} ${width} ${height}`}
+        width={Math.round(width * scale)}
+        height={Math.round(height * scale)}
+        role="img"
+        aria-label={describe(steps)}
+      >
+        {wires.map((wire, index) => {
+          const a = places.get(wire.source);
+          const b = places.get(wire.target);
           if (!a || !b) return null;
           const [x1, y1, x2, y2] = [a.x + WIDTH, a.y + HEIGHT / 2, b.x, b.y + HEIGHT / 2];
           const bend = Math.max(30, Math.abs(x2 - x1) / 2);
-          const taken = isTerminal(status.get(edge.source)?.status) && status.get(edge.target)?.status !== "skipped";
+          const taken = status.get(wire.source)?.status === "completed" && isTaken(status.get(wire.target)?.status);
           return (
             <path
-              key={edge.id ?? `${edge.source}:${edge.sourceHandle}-${edge.target}:${edge.targetHandle}`}
+              key={index}
               className="fb-graph-edge"
               data-taken={taken || undefined}
+              data-template={wire.template || undefined}
               d={`M${x1},${y1} C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`}
             />
           );
@@ -51,7 +81,7 @@ export function RunGraph({ definition, steps }: { definition: WorkflowDefinition
           const step = status.get(id);
           const name = step?.name ?? id;
           return (
-            <g key={id} className="fb-graph-node" data-status={step?.status ?? "queued"}>
+            <g key={id} className="fb-graph-node" data-graph-node={id} data-status={step?.status ?? "queued"}>
               <title>{`${name}: ${statusWord(step?.status ?? "queued")}`}</title>
               <rect x={place.x} y={place.y} width={WIDTH} height={HEIGHT} rx="14" />
               <text x={place.x + 18} y={place.y + 38}>
@@ -70,4 +100,8 @@ export function RunGraph({ definition, steps }: { definition: WorkflowDefinition
 
 function describe(steps: readonly Step[]): string {
   return `Graph of the run: ${steps.map((step) => `${step.name} ${statusWord(step.status)}`).join(", ")}`;
+}
+
+function isTaken(status: string | undefined): boolean {
+  return status !== undefined && status !== "queued" && status !== "skipped" && status !== "cancelled";
 }
