@@ -208,6 +208,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
     list_filter = ("status", WorkflowFilter, "trigger", ("queued_at", DateFilter))
     search_fields = ("workflow__name", "error", "error_node", "id")
     actions = ("cancel",)
+    empty_text = "Nothing has run yet. Open a workflow and press Run; its execution shows up here."
     ordering = ("-queued_at",)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
@@ -545,6 +546,8 @@ class BrowserSessionAdmin(InsideAdmin):
 @admin.register(DeadLetter)
 class DeadLetterAdmin(InsideAdmin):
     """What used up its deliveries and waits for a person."""
+
+    empty_text = "Good: nothing has given up. What fails again and again and needs a person shows up here."
 
     list_display = ("subject", "kind", "execution_link", "status_pill", "error_line", "deliveries", "last_failed")
     list_filter = ("status", "kind", ("last_failed_at", DateFilter))

@@ -7,7 +7,6 @@ from typing import Any
 from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import User
-from django.db.models import ProtectedError, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
@@ -51,10 +50,8 @@ class OwnerAdmin(UserAdmin):
             return HttpResponseRedirect(reverse("admin:auth_user_change", args=(object_id,)))
         return super().delete_view(request, object_id, extra_context)
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """Delete the chosen users; an owner of workflows is kept."""
-        for user in queryset:
-            try:
-                user.delete()
-            except ProtectedError:
-                self.message_user(request, reason_to_keep(user), messages.ERROR)
+    def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
+        """Say of each chosen user who cannot be deleted what to do instead."""
+        for reason in filter(None, map(reason_to_keep, objs)):
+            self.message_user(request, reason, messages.ERROR)
+        return super().get_deleted_objects(objs, request)

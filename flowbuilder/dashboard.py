@@ -20,7 +20,7 @@ from executions.admin import attach_node_names, cause, execution_url, states_wor
 from executions.models import Execution
 from executions.states import COMPLETED, COMPLETED_WITH_ERRORS, FAILED, PAUSED, QUEUED, RUNNING, WAITING
 from recordings.models import Recording
-from workflows.admin import EMPTY, duration, moment, status_pill
+from workflows.admin import EMPTY, due, duration, moment, status_pill
 from workflows.models import Schedule, Workflow
 
 DAYS = 14
@@ -97,8 +97,8 @@ def _workflows(workflows: Any, now: datetime) -> list[dict[str, Any]]:
 
 def _next(workflow: Workflow, now: datetime) -> SafeString | str:
     schedule = getattr(workflow, "schedule", None)
-    due = schedule is not None and schedule.enabled and workflow.status == Workflow.Status.ACTIVE
-    return moment(schedule.next_run_at, now) if due else EMPTY
+    fires = schedule is not None and schedule.enabled and workflow.status == Workflow.Status.ACTIVE
+    return due(schedule.next_run_at, now) if fires else EMPTY
 
 
 def _upcoming(workflows: Any, now: datetime) -> list[dict[str, Any]]:
@@ -113,7 +113,7 @@ def _upcoming(workflows: Any, now: datetime) -> list[dict[str, Any]]:
         {
             "schedule": schedule,
             "url": reverse("admin:workflows_workflow_change", args=(schedule.workflow_id,)),
-            "when": moment(schedule.next_run_at, now),
+            "when": due(schedule.next_run_at, now),
         }
         for schedule in schedules[:ROWS]
     ]

@@ -102,6 +102,7 @@ class RecordingAdmin(WatchedAdmin):
     list_filter = ("status", "trigger", ("started_at", DateFilter), ("sealed", admin.EmptyFieldListFilter))
     search_fields = ("workflow_name", "error", "id", "execution_id")
     ordering = ("-started_at",)
+    empty_text = "Every execution is recorded when it ends. Run a workflow, then step through it here."
 
     def visible(self, rows: QuerySet[Recording], user: Any) -> QuerySet[Recording]:
         """Return the recordings of ``user``."""
@@ -126,7 +127,7 @@ class RecordingAdmin(WatchedAdmin):
     def error_line(self, recording: Recording) -> SafeString | str:
         """Show why it failed, in one line."""
         line = recording.error.strip().partition("\n")[0]
-        return format_html('<span class="adm-cause" title="{0}">{0}</span>', line) if line else "\u00a0"
+        return format_html('<span class="adm-cause" title="{0}">{0}</span>', line) if line else mark_safe("&nbsp;")
 
     @admin.display(description="Started", ordering="started_at")
     def started(self, recording: Recording) -> SafeString:
@@ -194,7 +195,10 @@ class RecordingAdmin(WatchedAdmin):
     def _facts(self, recording: Recording) -> list[tuple[str, Any]]:
         return [
             ("Version", self.version_text(recording)),
-            ("Trigger", recording.trigger.replace("_", " ").capitalize() or EMPTY),
+            (
+                "Trigger",
+                {"api": "API"}.get(recording.trigger, recording.trigger.replace("_", " ").capitalize()) or EMPTY,
+            ),
             ("Started", date_format(timezone.localtime(recording.started_at), "j M Y, H:i:s")),
             ("Duration", self.length(recording)),
             ("Events", f"{recording.event_count:,}"),

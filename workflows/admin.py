@@ -31,7 +31,7 @@ from workflows.models import Credential, Schedule, Workflow, WorkflowVersion
 
 EMPTY = mark_safe('<span class="adm-muted">–</span>')
 """What a cell without a value shows."""
-BLANK = "\u00a0"
+BLANK = mark_safe("&nbsp;")
 """A cell that is empty because all is well."""
 VERSIONS_SHOWN = 10
 WORKFLOWS_OFFERED = 50
@@ -56,6 +56,13 @@ def moment(when: datetime | None, now: datetime | None = None) -> SafeString | s
     local = timezone.localtime(when)
     exact = f"{date_format(local, 'j M Y, H:i:s')} {local.tzname()}"
     return format_html('<time datetime="{}" title="{}">{}</time>', when.isoformat(), exact, _distance(seconds, local))
+
+
+def due(when: datetime | None, now: datetime | None = None) -> SafeString | str:
+    """Return when something is to happen, as ``moment``; "due now" when that instant has passed."""
+    if when is not None and when <= (now or timezone.now()):
+        return "due now"
+    return moment(when, now)
 
 
 def _distance(seconds: float, local: datetime) -> str:
@@ -207,7 +214,7 @@ class ScheduleInline(admin.StackedInline):
 
     model = Schedule
     form = ScheduleForm
-    extra = 0
+    extra = 1
     max_num = 1
     verbose_name = "schedule"
     classes = ("adm-schedule",)
@@ -349,6 +356,7 @@ class WorkflowAdmin(OwnedAdmin):
     list_select_related = ("schedule", "version", "draft", "owner")
     search_fields = ("name", "description")
     actions = ("activate", "pause", "archive")
+    empty_text = "A workflow is a canvas of nodes. Draw one, run it, then give it a schedule."
     change_form_template = "admin/workflows/workflow/change_form.html"
     fieldsets = (
         (None, {"fields": ("name", "description")}),
@@ -396,7 +404,7 @@ class WorkflowAdmin(OwnedAdmin):
         schedule = getattr(workflow, "schedule", None)
         if schedule is None or not schedule.enabled or workflow.status != Workflow.Status.ACTIVE:
             return EMPTY
-        return moment(schedule.next_run_at)
+        return due(schedule.next_run_at)
 
     @admin.display(description="Version")
     def version_text(self, workflow: Workflow) -> SafeString | str:
@@ -526,10 +534,18 @@ class WorkflowAdmin(OwnedAdmin):
         """Delete a workflow without history; archive one with history."""
         lifecycle.delete(obj)
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Workflow]) -> None:
-        """As ``delete_model``, for each."""
-        for workflow in queryset:
-            lifecycle.delete(workflow)
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: Any) -> HttpResponse:
+        """Say what really happened, and go back to the list."""
+        kept = self.get_queryset(request).filter(pk=obj_id).exists()
+        outcome = "is archived, because it has executions; its history stays readable" if kept else "is deleted"
+        self.message_user(request, f'Workflow "{obj_display}" {outcome}.', messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:workflows_workflow_changelist"))
+
+    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
+        """Return the actions of the list; deleting is done one by one, many are archived."""
+        actions: dict[str, Any] = super().get_actions(request)
+        actions.pop("delete_selected", None)
+        return actions
 
     # -------------------------------------------------------------- further pages
     def get_urls(self) -> list[URLPattern]:
@@ -698,6 +714,7 @@ class CredentialAdmin(OwnedAdmin):
     form = CredentialForm
     list_display = ("name", "kind_text", "used", "updated")
     list_filter = ("kind",)
+    empty_text = "Store a login or a token once; workflows name it and never show it."
     search_fields = ("name",)
     change_fieldset_note = (
         "What is stored is never shown. Leave the fields empty to keep it; filling them in replaces it."
