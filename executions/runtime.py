@@ -246,7 +246,7 @@ async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -
             return True
         except Exception as error:
             failure = _failure(error, planned)
-        delay = _retry_delay(planned, attempt) if failure.retryable else None
+        delay = _retry_delay(planned, attempt, failure) if failure.retryable else None
         if delay is None:
             await _capture(facts, planned, inbox)
             inbox.put(
@@ -310,13 +310,18 @@ def _traceback(failure: NodeFailed) -> str:
     return "".join(traceback.format_exception(failure))[-TRACEBACK_CHARACTERS:]
 
 
-def _retry_delay(planned: PlannedNode, attempt: int) -> float | None:
-    """Return seconds until the next attempt (exponential, with jitter of a half), or None when none is left."""
+def _retry_delay(planned: PlannedNode, attempt: int, failure: NodeFailed) -> float | None:
+    """Return seconds until the next attempt (exponential, with jitter of a half), or None when none is left.
+
+    An answer that says when to come back (Retry-After) is not asked again before.
+    """
     policy = planned.node.policy
     if attempt > policy.retries:
         return None
     delay = min(policy.backoff_s * 2.0 ** (attempt - 1), MAXIMUM_BACKOFF_SECONDS)
-    return delay * random.uniform(0.5, 1.5) if policy.jitter else delay  # noqa: S311 - spreads load, guards nothing
+    asked = getattr(failure, "retry_after_s", None) or 0.0
+    spread = delay * random.uniform(0.5, 1.5) if policy.jitter else delay  # noqa: S311 - spreads load, guards nothing
+    return max(spread, min(asked, MAXIMUM_BACKOFF_SECONDS))
 
 
 def _cancelled(node: Ready, attempt: int, started: int) -> Finished:

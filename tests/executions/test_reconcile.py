@@ -213,7 +213,7 @@ def test_an_execution_whose_browser_died_with_its_worker_fails_with_the_reason(
     workflow = make_workflow(
         graph(
             [
-                node("open", "launch_standard_browser", Website_URL=f"{site_url}/index.html"),
+                node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html"),
                 node("html", "get_html"),
                 node("wait", "delay", Duration=1),
             ],
