@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django.contrib.admin.views.decorators import staff_member_required
-from django.core.exceptions import SuspiciousOperation
+from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.multipartparser import MultiPartParserError
 from ninja import NinjaAPI
 from ninja.errors import ValidationError
 from ninja.security import django_auth
@@ -34,7 +34,6 @@ api = NinjaAPI(
     urls_namespace="api",
     auth=django_auth,
     docs_url="/docs",
-    docs_decorator=staff_member_required,
 )
 api.add_router("", workflows)
 api.add_router("/executions", executions)
@@ -62,8 +61,10 @@ def missing(request: HttpRequest, error: Http404) -> HttpResponse:
     return _answer(request, 404, "not found")
 
 
+@api.exception_handler(BadRequest)
+@api.exception_handler(MultiPartParserError)
 @api.exception_handler(SuspiciousOperation)
-def suspicious(request: HttpRequest, error: SuspiciousOperation) -> HttpResponse:
+def suspicious(request: HttpRequest, error: Exception) -> HttpResponse:
     """Answer 400, for example when the body is larger than the limit."""
     return _answer(request, 400, str(error) or "the request is not acceptable")
 

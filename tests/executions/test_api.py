@@ -339,3 +339,13 @@ def test_start_streaming_answers_where_to_watch(as_alice, delay):
 
     assert answer.status_code == 202
     assert answer.json() == {"streaming": True, "socket": f"/ws/executions/{execution.pk}/logs"}
+
+
+def test_a_body_that_is_called_a_form_and_is_none_is_400(as_alice):
+    client = Client(enforce_csrf_checks=True)
+    client.cookies = as_alice.cookies
+    client.cookies["csrftoken"] = "a" * 32
+
+    answer = client.post(EXECUTIONS, "{}", content_type="multipart/form-data; boundary=")
+
+    assert answer.status_code == 400

@@ -1,0 +1,69 @@
+"""Generated requests: the executions API answers only what its OpenAPI document says."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+import schemathesis
+from django.core.wsgi import get_wsgi_application
+from django.test import Client
+from hypothesis import HealthCheck
+from hypothesis import settings as effort
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from flowbuilder.api import api
+from tests.conftest import graph, node
+
+pytestmark = [pytest.mark.django_db(transaction=True)]
+
+schema = schemathesis.openapi.from_dict(json.loads(json.dumps(api.get_openapi_schema(path_prefix="/api/v1/"))))
+schema.app = get_wsgi_application()
+seen: Counter[int] = Counter()
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+]
+
+
+@pytest.fixture
+def session(alice: Any, make_workflow: Any, settings: Any) -> dict[str, Any]:
+    """Alice's login, one workflow of hers and one execution of it."""
+    settings.ALLOWED_HOSTS = ["localhost"]
+    client = Client()
+    client.force_login(alice)
+    workflow = make_workflow(graph([node("wait", "delay", Duration=0)]))
+    body = json.dumps({"workflow_id": str(workflow.pk)})
+    started = client.post("/api/v1/executions", body, content_type="application/json", headers={"host": "localhost"})
+    cookies = {"sessionid": client.cookies["sessionid"].value, "csrftoken": "a" * 32}
+    return {"cookies": cookies, "workflow": str(workflow.pk), "execution": started.json()["execution_id"]}
+
+
+@schema.include(path_regex="/executions").parametrize()
+@effort(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+def test_every_answer_is_a_documented_one(case: Any, session: dict[str, Any]) -> None:
+    if len(str(case.path_parameters.get("execution_id", ""))) == 36 and sum(seen.values()) % 2:
+        case.path_parameters["execution_id"] = session["execution"]
+    if isinstance(case.body, dict) and len(str(case.body.get("workflow_id", ""))) == 36:
+        case.body["workflow_id"] = session["workflow"]
+
+    headers = {"X-CSRFToken": "a" * 32}
+    answer = case.call(base_url="http://localhost", headers=headers, cookies=session["cookies"])
+    case.validate_response(answer, checks=CHECKS)
+
+    seen[answer.status_code] += 1
+
+
+def test_the_requests_before_were_let_in_and_some_were_right() -> None:
+    assert seen[200] > 10
+    assert seen[202] > 10
+    assert seen[401] == 0
