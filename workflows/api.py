@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -11,7 +12,7 @@ from django.conf import settings
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
-from ninja import Field, Query, Router, Schema
+from ninja import Field, Query, Router, Schema, Status
 from pydantic import AfterValidator
 
 from workflows import cron, lifecycle, schedules
@@ -275,8 +276,8 @@ def create_workflow(request: HttpRequest, body: NewWorkflow) -> Any:
             if body.definition is not None:
                 workflow.save_version(body.definition, author=request.user)
     except IntegrityError:
-        return 409, {"detail": f'you already have a workflow "{body.name}"'}
-    return 201, detail(workflow)
+        return Status(409, {"detail": f'you already have a workflow "{body.name}"'})
+    return Status(201, detail(workflow))
 
 
 @router.post("/workflows/validate", response={200: Checked, **ERRORS}, tags=["workflows"])
@@ -303,12 +304,13 @@ def save_workflow(request: HttpRequest, workflow_id: UUID, body: Edit) -> Any:
             workflow = Workflow.objects.select_for_update().get(pk=workflow_id)
             newest = workflow.versions.order_by("-number").values_list("number", flat=True).first() or 0
             if body.base_version != newest:
-                return 409, {
-                    "detail": f"version {newest} was saved after you began from version {body.base_version}; "
+                reason = (
+                    f"version {newest} was saved after you began from version {body.base_version}; "
                     "reload the workflow and make your changes again"
-                }
+                )
+                return Status(409, {"detail": reason})
             if workflow.status == Workflow.Status.ARCHIVED:
-                return 409, {"detail": f'workflow "{workflow.name}" is archived; it cannot be edited'}
+                return Status(409, {"detail": f'workflow "{workflow.name}" is archived; it cannot be edited'})
             if body.name is not None:
                 workflow.name = body.name
             if body.description is not None:
@@ -316,7 +318,7 @@ def save_workflow(request: HttpRequest, workflow_id: UUID, body: Edit) -> Any:
             workflow.save(update_fields=("name", "description", "updated_at"))
             version = workflow.save_version(body.definition, author=request.user, message=body.message)
     except IntegrityError:
-        return 409, {"detail": f'there is another workflow "{body.name}"'}
+        return Status(409, {"detail": f'there is another workflow "{body.name}"'})
     findings = lifecycle.check_definition(definition, workflow.owner_id)
     return {"id": workflow.pk, "version": version.number, "findings": findings_json(findings)}
 
@@ -329,22 +331,47 @@ def delete_workflow(request: HttpRequest, workflow_id: UUID) -> Any:
     return {"deleted": deleted, "status": "deleted" if deleted else workflow.status}
 
 
-@router.post("/workflows/{workflow_id}/{verb}", response={200: StatusOut, **ERRORS, 422: Refused}, tags=["workflows"])
-def change_status(
-    request: HttpRequest, workflow_id: UUID, verb: Literal["activate", "pause", "resume", "archive"]
-) -> Any:
-    """Activate the newest version, pause, resume or archive a workflow."""
+@router.post("/workflows/{workflow_id}/activate", response={200: StatusOut, **ERRORS, 422: Refused}, tags=["workflows"])
+def activate(request: HttpRequest, workflow_id: UUID) -> Any:
+    """Make the newest version the one that runs; errors in it are answered with 422."""
     workflow = _visible(request, workflow_id)
-    findings: list[Finding] = []
     try:
-        if verb == "activate":
-            findings = lifecycle.activate(workflow)
-        else:
-            getattr(lifecycle, verb)(workflow)
+        findings = lifecycle.activate(workflow)
     except ActivationRefused as error:
-        return 422, {"detail": str(error), "findings": findings_json(error.findings)}
+        return Status(422, {"detail": str(error), "findings": findings_json(error.findings)})
     except TransitionError as error:
-        return 409, {"detail": str(error)}
+        return Status(409, {"detail": str(error)})
+    return _status(workflow, findings)
+
+
+@router.post("/workflows/{workflow_id}/pause", response={200: StatusOut, **ERRORS}, tags=["workflows"])
+def pause(request: HttpRequest, workflow_id: UUID) -> Any:
+    """Stop scheduled and triggered starts; executions that run go on."""
+    return _change(request, workflow_id, lifecycle.pause)
+
+
+@router.post("/workflows/{workflow_id}/resume", response={200: StatusOut, **ERRORS}, tags=["workflows"])
+def resume(request: HttpRequest, workflow_id: UUID) -> Any:
+    """Take starts again after a pause."""
+    return _change(request, workflow_id, lifecycle.resume)
+
+
+@router.post("/workflows/{workflow_id}/archive", response={200: StatusOut, **ERRORS}, tags=["workflows"])
+def archive(request: HttpRequest, workflow_id: UUID) -> Any:
+    """Put a workflow away; its history stays readable."""
+    return _change(request, workflow_id, lifecycle.archive)
+
+
+def _change(request: HttpRequest, workflow_id: UUID, move: Callable[[Workflow], None]) -> Any:
+    workflow = _visible(request, workflow_id)
+    try:
+        move(workflow)
+    except TransitionError as error:
+        return Status(409, {"detail": str(error)})
+    return _status(workflow)
+
+
+def _status(workflow: Workflow, findings: Iterable[Finding] = ()) -> dict[str, Any]:
     active = workflow.version.number if workflow.version else None
     return {"status": workflow.status, "active_version": active, "findings": findings_json(findings)}
 
@@ -383,14 +410,14 @@ def set_schedule(request: HttpRequest, workflow_id: UUID, body: ScheduleIn) -> A
     try:
         return schedule_json(schedules.set_schedule(workflow, body.cron, body.timezone, enabled=body.enabled))
     except ValueError as error:
-        return 422, {"detail": str(error)}
+        return Status(422, {"detail": str(error)})
 
 
 @router.delete("/workflows/{workflow_id}/schedule", response={204: None, **ERRORS}, tags=["schedules"])
 def clear_schedule(request: HttpRequest, workflow_id: UUID) -> Any:
     """Take the schedule of a workflow away."""
     schedules.clear_schedule(_visible(request, workflow_id))
-    return 204, None
+    return Status(204, None)
 
 
 @router.get("/schedules/preview", response={200: Preview, **ERRORS}, tags=["schedules"])
@@ -463,7 +490,7 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
     }
 
 
-def findings_json(findings: Any) -> list[dict[str, Any]]:
+def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
     """Return findings as the API shows them."""
     return [finding.to_json() for finding in findings]
 

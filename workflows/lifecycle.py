@@ -100,7 +100,7 @@ def activate(workflow: Workflow) -> list[Finding]:
             findings += check(locked, version)
         refuse(f'workflow "{locked.name}" cannot be activated', findings)
         _move(locked, sources, target, "activated", version=version)
-        schedules.refresh(locked)
+        schedules.refresh(workflow)
     workflow.version, workflow.draft, workflow.status = version, version, target
     return findings
 
