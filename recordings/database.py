@@ -644,22 +644,28 @@ class DatabaseRecordingStorage(RecordingStorage):
 
     def load_sync(self, recording_id: str) -> ExecutionReplayer:
         """Return a replayer."""
-        return replayer_of(find_recording(recording_id, self.user))
+        recording = self._find(recording_id)
+        if recording is None:
+            raise RecordingNotFound(f'no recording "{recording_id}" in the database')
+        return replayer_of(recording)
 
     def delete_sync(self, recording_id: str) -> bool:
         """Remove a recording, its events and the blobs that only it needed; return whether there was one."""
-        try:
-            recording = find_recording(recording_id, self.user)
-        except RecordingNotFound:
-            return False
-        return delete_recording(recording)
+        recording = self._find(recording_id)
+        return recording is not None and delete_recording(recording)
 
     def get_metadata_sync(self, recording_id: str) -> dict[str, Any] | None:
         """Return the metadata of one recording, or None."""
+        recording = self._find(recording_id)
+        return None if recording is None else metadata_of(recording).to_dict()
+
+    def _find(self, recording_id: str) -> Recording | None:
+        """Return the recording with this whole id, or of this execution."""
         try:
-            return metadata_of(find_recording(recording_id, self.user)).to_dict()
-        except RecordingNotFound:
+            key = UUID(recording_id)
+        except ValueError:
             return None
+        return self._rows().filter(Q(pk=key) | Q(execution_id=key)).first()
 
     def list_sync(self, query: RecordingQuery | None = None, **filters: Any) -> Rows:
         """Return metadata dicts, newest first unless the query says otherwise.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.files.storage import storages
+from django.conf import settings
 from django.test import override_settings
 
 from recordings import ExecutionRecorder, FileRecordingStorage, InMemoryRecordingStorage
@@ -42,30 +43,48 @@ def record_long(events: int, *, nodes: int = 100, **options: Any) -> ExecutionRe
     return recorder
 
 
-@pytest.fixture(params=["file", "memory", "database"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Each kind of storage in turn."""
-    if request.param == "file":
-        return FileRecordingStorage(tmp_path / "storage")
-    if request.param == "memory":
-        return InMemoryRecordingStorage()
-    request.getfixturevalue("blobs")
-    from recordings.database import DatabaseRecordingStorage
+@contextmanager
+def blob_storage(kind: str, directory: Path) -> Iterator[None]:
+    """Keep blobs in ``files`` or in ``rows`` of the database."""
+    backend = (
+        {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": directory / "blobs"}}
+        if kind == "files"
+        else {"BACKEND": "recordings.database.DatabaseFileStorage"}
+    )
+    with override_settings(STORAGES={**settings.STORAGES, "blobs": backend}, DATA_DIR=directory / "data"):
+        yield
 
-    return DatabaseRecordingStorage()
+
+_REAL = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(
+    params=[
+        "file",
+        "memory",
+        pytest.param("database-files", marks=_REAL),
+        pytest.param("database-rows", marks=_REAL),
+    ]
+)
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    """Each kind of storage in turn."""
+    kind, _, blobs = request.param.partition("-")
+    if kind == "file":
+        yield FileRecordingStorage(tmp_path / "storage")
+    elif kind == "memory":
+        yield InMemoryRecordingStorage()
+    else:
+        from recordings.database import DatabaseRecordingStorage
+
+        with blob_storage(blobs, tmp_path):
+            yield DatabaseRecordingStorage()
 
 
 @pytest.fixture(params=["files", "rows"])
-def blobs(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path, settings: Any) -> Iterator[str]:
+def blobs(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path) -> Iterator[str]:
     """The database, with blobs in files and then in rows."""
-    backend = (
-        {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": tmp_path / "blobs"}}
-        if request.param == "files"
-        else {"BACKEND": "recordings.database.DatabaseFileStorage"}
-    )
-    with override_settings(STORAGES={**settings.STORAGES, "blobs": backend}, DATA_DIR=tmp_path / "data"):
+    with blob_storage(request.param, tmp_path):
         yield request.param
-    storages._storages.clear()
 
 
 @pytest.fixture

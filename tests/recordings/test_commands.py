@@ -1,0 +1,299 @@
+"""``./flow recordings``, as a process would be called."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowbuilder.management.commands.recordings import Command
+from recordings import FileRecordingStorage
+from recordings.database import seal
+from recordings.models import Recording
+from tests.conftest import ROOT, test_environment
+from tests.recordings.conftest import record_run
+
+Make = Callable[..., Recording]
+
+
+class Flow:
+    """Calls the command in this process and keeps what it wrote."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+        self.code = 0
+        self.error = ""
+
+    def __call__(self, *arguments: str, keys: str = "") -> str:
+        self._monkeypatch.setattr("sys.stdin", io.StringIO(keys))
+        self._capsys.readouterr()
+        try:
+            Command().run_from_argv(["flow", "recordings", *arguments])
+            self.code = 0
+        except SystemExit as end:
+            self.code = int(end.code or 0)
+        captured = self._capsys.readouterr()
+        self.error = captured.err
+        return captured.out
+
+    def json(self, *arguments: str) -> Any:
+        """Return what ``--json`` prints."""
+        return json.loads(self(*arguments, "--json"))
+
+
+@pytest.fixture
+def flow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Flow:
+    """A function that calls ``./flow recordings`` and returns its stdout."""
+    return Flow(monkeypatch, capsys)
+
+
+@pytest.mark.row("S0-22")
+def test_list(flow: Flow, make_execution: Make, alice: Any) -> None:
+    assert flow("list") == "No recordings found.\n"
+    recordings = [
+        make_execution(age_days=age, duration_seconds=seconds) for age, seconds in ((3, 9.0), (2, 80.5), (1, 0.5))
+    ]
+    make_execution(age_days=1, workflow_name="other", success=True, tags=["a", "b"], duration_seconds=None)
+
+    out = flow("list", "--workflow", "shop", "--sort-by", "duration", "--sort-order", "asc")
+
+    lines = out.splitlines()
+    assert lines[0] == "Found 3 recording(s):"
+    assert lines[2].split() == ["ID", "Workflow", "Status", "Duration", "Size", "Date"]
+    assert lines[3] == "-" * 100
+    assert [line.split()[0] for line in lines[4:]] == [str(recordings[place].pk)[:8] for place in (2, 0, 1)]
+    assert [line.split()[1:4] for line in lines[4:]] == [
+        ["shop", "FAILED", "500ms"], ["shop", "FAILED", "9.0s"], ["shop", "FAILED", "1m"],
+    ]  # fmt: skip
+    assert "\x1b" not in out
+    assert len(flow.json("list", "--success", "false")) == 3
+    assert [item["workflow_name"] for item in flow.json("list", "--tags", "b,a")] == ["other"]
+    assert len(flow.json("list", "--limit", "2", "--offset", "3")) == 1
+    assert len(flow.json("list", "--max-duration", "9")) == 2
+    day = recordings[1].started_at.date().isoformat()
+    assert [item["recording_id"] for item in flow.json("list", "--start", day, "--end", day)] == [str(recordings[1].pk)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--sort-by", "colour"), '"colour" is not one of'),
+        (("--start", "yesterday"), '"yesterday" is not a date'),
+        (("--limit", "-1"), "negative"),
+        (("--success", "maybe"), "invalid choice"),
+        (("--storage", "/no/such/directory"), "there is no directory"),
+    ],
+)
+def test_list_refuses_nonsense(flow: Flow, alice: Any, arguments: tuple[str, ...], message: str) -> None:
+    flow("list", *arguments)
+
+    assert flow.code == 2
+    assert message in flow.error
+
+
+@pytest.mark.row("S0-23")
+def test_inspect(flow: Flow, make_execution: Make, alice: Any) -> None:
+    recording = make_execution(tags=["critical"])
+    seal(recording)
+    recording.refresh_from_db()
+
+    out = flow("inspect", str(recording.execution_id)[:8])
+
+    for line in (
+        f"Recording: {recording.pk}", "Workflow: shop", "  Success: False", "  Error: node2 failed",
+        "  Started: 2026-01-15 10:30:00", "  Duration: 4.0s", "  Nodes executed: 3", "  Total events: 11",
+        f"  Checksum: {recording.checksum}", "Tags: critical",
+    ):  # fmt: skip
+        assert line in out.splitlines()
+    assert flow.json("inspect", str(recording.pk))["checksum"] == recording.checksum
+
+
+def test_others_recordings_do_not_exist(flow: Flow, make_execution: Make, alice: Any, bob: Any) -> None:
+    recording = make_execution(user=alice)
+
+    for arguments in (("inspect",), ("replay",), ("export", "--output", "-"), ("verify",)):
+        flow(*arguments, str(recording.pk), "--user", "bob")
+        assert flow.code == 1
+        assert "no recording or execution" in flow.error
+    assert flow.json("list", "--user", "bob") == []
+    flow("list", "--user", "nobody")
+    assert (flow.code, "there is no user" in flow.error) == (1, True)
+
+
+def test_unknown_ids(flow: Flow, make_execution: Make, alice: Any) -> None:
+    for identifier, message in (
+        ("abc", "too short"),
+        ("xyzxyzxyz", "not the id"),
+        ("0" * 32, "./flow recordings list"),
+    ):
+        flow("inspect", identifier)
+        assert flow.code == 1
+        assert message in flow.error
+
+
+@pytest.mark.row("S0-24")
+def test_replay(flow: Flow, make_execution: Make, alice: Any) -> None:
+    recording = make_execution()
+
+    out = flow("replay", str(recording.pk)[:8])
+
+    lines = out.splitlines()
+    assert len(lines) == 11
+    assert lines[0].startswith("[1/11] workflow_start (t=0.001s)")
+    assert lines[3].startswith("[4/11] node_complete @ node1 (t=")
+    shown = flow("replay", str(recording.pk), "--node", "node1", "--show-data", "--show-state")
+    assert '    outputs: {"Html":"page 1","Done":true}' in shown
+    assert "      region = eu" in shown
+    assert len([line for line in shown.splitlines() if line.startswith("[")]) == 2
+    assert flow("replay", str(recording.pk), "--from-event", "11").startswith("[11/11] workflow_error")
+    events = flow.json("replay", str(recording.pk), "--show-state")["events"]
+    assert [event["position"] for event in events] == list(range(1, 12))
+    assert events[3]["state"]["$nodes"] == {"node1": {"Html": "page 1", "Done": True}}
+    assert flow("replay", str(recording.pk), "--from-event", events[10]["event_id"]).startswith("[11/11]")
+    flow("replay", str(recording.pk), "--from-event", "99")
+    assert flow.code == 1
+
+
+@pytest.mark.row("S0-24")
+def test_stepping(flow: Flow, make_execution: Make, alice: Any) -> None:
+    recording = make_execution()
+    keys = "\nn\np\nj 4\ns\nj 99\nj\nx\nj 11\nn\nj 1\np\nq\nn\n"
+
+    out = flow("replay", str(recording.pk), "--step", keys=keys)
+
+    shown = [line.split()[0] for line in out.splitlines() if line.startswith("[")]
+    assert shown == [f"[{place}/11]" for place in (1, 2, 3, 2, 4, 11, 1)]
+    assert "    state: 4 keys" in out
+    assert "      Html = page 1" in out
+    assert "This is the last event." in flow.error
+    assert "This is the first event." in flow.error
+    assert 'There is no event "99"' in flow.error
+    assert flow.code == 0
+
+
+def test_stepping_ends_with_its_input(flow: Flow, make_execution: Make, alice: Any) -> None:
+    recording = make_execution()
+
+    out = flow("replay", str(recording.pk), "--step", "--show-data", keys="n\n")
+
+    assert len([line for line in out.splitlines() if line.startswith("[")]) == 2
+    assert flow.code == 0
+
+
+def test_recorded_text_cannot_write_on_the_terminal(flow: Flow, tmp_path: Path, alice: Any) -> None:
+    recorder = record_run("evil\x1b[31m\x07name")
+    recorder.record_node_complete("n\x1b]0;title\x07", {"Html\r": "\x1b[2J" + "x" * 300})
+    FileRecordingStorage(tmp_path).save_sync(recorder)
+
+    identifier, storage = recorder.metadata.recording_id, ("--storage", str(tmp_path))
+    out = flow("list", *storage)
+    for arguments in (("inspect",), ("replay", "--show-data", "--show-state")):
+        out += flow(*arguments, identifier, *storage)
+
+    assert not {"\x1b", "\x07", "\r"} & set(out)
+    assert "…" in out
+
+
+@pytest.mark.row("S0-25")
+def test_compare(flow: Flow, make_execution: Make, alice: Any) -> None:
+    first, same, longer = make_execution(), make_execution(), make_execution(nodes=4)
+
+    out = flow("compare", str(first.pk), str(same.pk))
+    assert flow.code == 0
+    assert "Execution paths are identical" in out
+    out = flow("compare", str(first.pk), str(longer.pk))
+    assert flow.code == 1
+    assert "  Only in 2: node4" in out
+    assert "  Position: 8\n  Recording 1: last\n  Recording 2: node4" in out
+    result = flow.json("compare", str(first.pk), str(longer.pk))
+    assert flow.code == 1
+    assert result["node_diff"]["only_in_other"] == ["node4"]
+
+
+@pytest.mark.row("S0-26")
+def test_export(flow: Flow, make_execution: Make, alice: Any, tmp_path: Path) -> None:
+    identifier = str(make_execution().pk)
+
+    out = flow("export", identifier, "--format", "dot", "--output", str(tmp_path / "x.dot"))
+    assert f"dot -Tpng {tmp_path}/x.dot -o {tmp_path}/x.png" in out
+    assert (tmp_path / "x.dot").read_text().startswith("digraph workflow_execution {")
+    flow("export", identifier, "--format", "json", "--output", str(tmp_path / "x.json"))
+    assert len(json.loads((tmp_path / "x.json").read_text())["events"]) == 11
+    assert "Timeline:" in flow("export", identifier, "--output", "-")
+    flow("export", identifier, "--format", "fbrec", "--output", str(tmp_path / "recordings" / "x.fbrec"))
+    copied = flow("replay", identifier, "--storage", str(tmp_path / "recordings"))
+    assert copied == flow("replay", identifier)
+
+
+@pytest.mark.row("S0-40")
+def test_verify(flow: Flow, tmp_path: Path, alice: Any) -> None:
+    storage = FileRecordingStorage(tmp_path)
+    identifier = storage.save_sync(record_run())
+
+    assert flow("verify", identifier, "--storage", str(tmp_path)) == "OK: 6 events\n"
+    (path,) = (tmp_path / "recordings").iterdir()
+    path.write_bytes(path.read_bytes()[:-20])
+    out = flow("verify", identifier[:8], "--storage", str(tmp_path))
+
+    assert flow.code == 1
+    assert out.startswith("DAMAGED:")
+    assert flow.json("verify", identifier, "--storage", str(tmp_path))["ok"] is False
+
+
+@pytest.mark.row("S0-27")
+def test_stats(flow: Flow, make_execution: Make, alice: Any) -> None:
+    make_execution()
+    make_execution(success=True, workflow_name="other")
+
+    out = flow("stats")
+
+    for line in (
+        "  Total: 2",
+        "  Successful: 1",
+        "  Failed: 1",
+        "  Unfinished: 0",
+        "  Total duration: 8.0s",
+        "  other: 1",
+    ):
+        assert line in out.splitlines()
+    assert flow.json("stats")["total_recordings"] == 2
+
+
+@pytest.mark.row("S0-28")
+def test_cleanup(flow: Flow, make_execution: Make, alice: Any) -> None:
+    failed, good = make_execution(age_days=40), make_execution(age_days=40, success=True)
+    new = make_execution(success=True, age_days=1)
+
+    out = flow("cleanup", "--max-age-days", "30", "--dry-run")
+    assert f"To delete: 1 (0.0B)\n  {good.pk}\nDry run: nothing was deleted." in out
+    assert Recording.objects.count() == 3
+    assert flow.json("cleanup", "--max-age-days", "30", "--delete-failed")["to_delete"] == 2
+    assert [recording.pk for recording in Recording.objects.all()] == [new.pk]
+    flow("cleanup")
+    assert (flow.code, "--max-count" in flow.error) == (2, True)
+    assert failed.pk != good.pk
+
+
+def test_as_a_process(make_execution: Make, alice: Any) -> None:
+    recording = make_execution()
+
+    def call(*arguments: str, keys: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "manage.py", "recordings", *arguments], cwd=ROOT, env={**test_environment(), "NO_COLOR": "1"},
+            input=keys, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+
+    stepped = call("replay", str(recording.pk)[:8], "--step", keys="n\nq\n")
+    assert stepped.returncode == 0, stepped.stderr
+    assert len(stepped.stdout.splitlines()) == 2
+    assert call("inspect", "ffffffff").returncode == 1
+    assert call("inspect").returncode == 2
+    assert os.linesep.join(json.loads(call("list", "--json").stdout)[0]["tags"]) == ""

@@ -1,0 +1,308 @@
+"""One suite for every storage: files, memory, database (blobs in files and in rows)."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from recordings import (
+    ExecutionRecorder,
+    FileRecordingStorage,
+    InMemoryRecordingStorage,
+    RecordingQuery,
+    RetentionPolicy,
+    StorageBackend,
+)
+from recordings.retention import DAY_SECONDS
+from tests.recordings.conftest import record_run
+
+NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def keep(storage: Any, *, days: float = 0, seconds: float | None = 1.0, **options: Any) -> str:
+    """Save a run that started ``days`` ago and took ``seconds``, and return its id."""
+    success = options.pop("success", True)
+    recorder = record_run(options.pop("name", "shop"), **options)
+    metadata = recorder.metadata
+    metadata.started_at = datetime.now(UTC).timestamp() - days * DAY_SECONDS
+    metadata.success = success
+    metadata.duration_seconds = seconds
+    return str(storage.save_sync(recorder))
+
+
+@pytest.mark.row("S0-13")
+async def test_save_and_load(storage: Any) -> None:
+    recorder = record_run()
+
+    recording_id = await storage.save(recorder)
+    replayer = await storage.load(recording_id)
+
+    assert recording_id == recorder.metadata.recording_id
+    assert list(replayer.events) == recorder.events
+    assert replayer.metadata.workflow_name == "shop"
+    assert replayer.metadata.checksum == recorder.metadata.checksum
+    metadata = await storage.get_metadata(recording_id)
+    assert metadata["recording_id"] == recording_id
+    assert metadata["file_size_bytes"] > 0
+    assert len(metadata["checksum"]) == 64
+    replayer.verify()
+    assert [item["recording_id"] for item in await storage.list()] == [recording_id]
+    assert (await storage.get_storage_stats())["total_recordings"] == 1
+    result = await storage.apply_retention_policy(RetentionPolicy(max_count=0))
+    assert result["deleted_ids"] == [recording_id]
+    assert await storage.delete(recording_id) is False
+
+
+@pytest.mark.row("S0-13")
+async def test_unknown_recordings(storage: Any) -> None:
+    for unknown in ("0" * 32, "../../etc/passwd", "no such id", "ab"):
+        with pytest.raises(FileNotFoundError, match="no recording"):
+            await storage.load(unknown)
+        assert await storage.get_metadata(unknown) is None
+        assert await storage.delete(unknown) is False
+
+
+@pytest.mark.row("S0-13")
+def test_list(storage: Any) -> None:
+    ids = [keep(storage, name=name, days=days) for name, days in (("a", 3), ("b", 1), ("a", 2))]
+
+    assert [item["recording_id"] for item in storage.list_sync()] == [ids[1], ids[2], ids[0]]
+    assert [item["recording_id"] for item in storage.list_sync(RecordingQuery(workflow_name="b"))] == [ids[1]]
+
+
+def test_list_takes_keywords_too(storage: Any) -> None:
+    """D8: the reference raised TypeError for what its own documentation shows."""
+    keep(storage, name="a")
+    keep(storage, name="b")
+
+    assert [item["workflow_name"] for item in storage.list_sync(workflow_name="b")] == ["b"]
+    with pytest.raises(TypeError, match="colour"):
+        storage.list_sync(colour="blue")
+    with pytest.raises(TypeError, match="not both"):
+        storage.list_sync(RecordingQuery(), limit=1)
+
+
+def test_sorting_puts_what_is_not_known_last(storage: Any) -> None:
+    """D7: the reference raised TypeError for None."""
+    ids = [keep(storage, seconds=seconds) for seconds in (2.0, None, 5.0)]
+
+    def order(direction: str) -> list[int]:
+        found = storage.list_sync(sort_by="duration", sort_order=direction)
+        return [ids.index(item["recording_id"]) for item in found]
+
+    assert order("asc") == [0, 2, 1]
+    assert order("desc") == [2, 0, 1]
+
+
+@pytest.mark.row("S0-32")
+def test_filters(storage: Any) -> None:
+    old = keep(storage, days=10, seconds=0.0, tags=["production", "critical"])
+    new = keep(storage, days=1, seconds=20.0, tags=["production"], success=False)
+    keep(storage, days=1, seconds=None, success=None)
+
+    def found(**filters: Any) -> set[str]:
+        return {item["recording_id"] for item in storage.list_sync(**filters)}
+
+    moment = datetime.now(UTC) - timedelta(days=5)
+    assert found(end_date=moment) == {old}
+    assert new in found(start_date=moment)
+    assert old not in found(start_date=moment)
+    assert found(success=True) == {old}
+    assert found(success=False) == {new}
+    assert found(max_duration=0) == {old}
+    assert found(min_duration=0) == {old, new}
+    assert found(tags=["production"]) == {old, new}
+    assert found(tags=["critical", "production"]) == {old}
+    assert found(recording_id=old[:8]) == {old}
+    assert found(recording_id=old[:7]) == set()
+    assert found(recording_id=new) == {new}
+    assert len(storage.list_sync(limit=2, offset=1)) == 2
+    assert storage.list_sync(limit=0) == []
+
+
+def test_a_query_checks_its_values() -> None:
+    with pytest.raises(ValueError, match='"asc" or "desc"'):
+        RecordingQuery(sort_order="up")
+    with pytest.raises(ValueError, match="negative"):
+        RecordingQuery(limit=-1)
+
+
+def test_delete(storage: Any) -> None:
+    recording_id = keep(storage)
+    other = keep(storage)
+
+    assert storage.delete_sync(recording_id) is True
+    assert storage.get_metadata_sync(recording_id) is None
+    assert storage.delete_sync(recording_id) is False
+    assert len((storage.load_sync(other)).events) == 6
+
+
+@pytest.mark.row("S0-27")
+def test_stats(storage: Any) -> None:
+    """D15: the reference counted what never ended as failed."""
+    assert storage.get_storage_stats_sync()["oldest_recording"] is None
+    keep(storage, name="a")
+    keep(storage, name="a", days=2)
+    keep(storage, name="b", success=False)
+    keep(storage, name="b", success=None)
+
+    stats = storage.get_storage_stats_sync()
+
+    assert stats["total_recordings"] == 4
+    assert (stats["success_count"], stats["failed_count"], stats["unfinished_count"]) == (2, 1, 1)
+    assert stats["workflow_counts"] == {"a": 2, "b": 2}
+    assert stats["total_duration_seconds"] == 4.0
+    assert stats["total_size_bytes"] == sum(item["file_size_bytes"] for item in storage.list_sync())
+    assert stats["newest_recording"] - stats["oldest_recording"] == pytest.approx(2 * DAY_SECONDS, abs=60)
+
+
+@pytest.mark.row("S0-14")
+@pytest.mark.row("S0-28")
+def test_retention_by_age(storage: Any) -> None:
+    """D6 and D12: in memory the reference raised TypeError; its dry run never named anything."""
+    ids = [keep(storage, days=days) for days in (0.5, 1.5, 2.5, 3.5, 4.5)]
+    policy = RetentionPolicy(max_age_days=2)
+
+    dry = storage.apply_retention_policy_sync(policy, dry_run=True)
+
+    assert dry["to_delete"] == 3
+    assert dry["candidate_ids"] == ids[:1:-1]
+    assert dry["deleted_ids"] == []
+    assert dry["total_size_bytes"] > 0
+    assert len(storage.list_sync()) == 5
+    done = storage.apply_retention_policy_sync(policy)
+    assert done["deleted_ids"] == dry["candidate_ids"]
+    assert done["total_recordings"] == 5
+    assert {item["recording_id"] for item in storage.list_sync()} == set(ids[:2])
+
+
+@pytest.mark.row("S0-14")
+def test_retention_by_count_and_size(storage: Any) -> None:
+    """D5: the reference ignored both."""
+    ids = [keep(storage, days=days) for days in range(5)]
+
+    assert storage.apply_retention_policy_sync(RetentionPolicy(max_count=2))["deleted_ids"] == ids[:1:-1]
+    left = storage.list_sync()
+    assert [item["recording_id"] for item in left] == ids[:2]
+    size = left[0]["file_size_bytes"] + left[1]["file_size_bytes"] - 1
+    result = storage.apply_retention_policy_sync(RetentionPolicy(max_size_gb=size / (1 << 30)))
+    assert result["deleted_ids"] == [ids[1]]
+
+
+@pytest.mark.row("S0-14")
+def test_retention_keeps_tags_and_failures(storage: Any) -> None:
+    tagged = keep(storage, days=50, tags=["critical"])
+    failed = keep(storage, days=40, success=False)
+    old_failure = keep(storage, days=400, success=False)
+    unfinished = keep(storage, days=30, success=None)
+
+    policy = RetentionPolicy(max_age_days=7, max_count=0, tags_to_keep=["critical"], max_age_days_failed=90)
+    result = storage.apply_retention_policy_sync(policy)
+
+    assert set(result["deleted_ids"]) == {old_failure, unfinished}
+    assert result["kept_by_rule"] == {"tag": 1, "failed": 1}
+    assert {item["recording_id"] for item in storage.list_sync()} == {tagged, failed}
+    assert policy.should_keep(
+        {"recording_id": "x", "started_at": NOW.timestamp(), "success": True}, now=NOW.timestamp()
+    )
+
+
+# --------------------------------------------------------------------------- memory
+
+
+def test_memory_clear() -> None:
+    storage = InMemoryRecordingStorage()
+    keep(storage)
+    assert len(storage._recordings) == 1
+
+    storage.clear()
+
+    assert storage.list_sync() == []
+
+
+# --------------------------------------------------------------------------- files
+
+
+def test_file_layout(tmp_path: Path) -> None:
+    inside = FileRecordingStorage(tmp_path / "data")
+    direct = FileRecordingStorage(tmp_path / "other" / "recordings", compress=False)
+
+    first, second = keep(inside), keep(direct)
+
+    assert (tmp_path / "data" / "recordings" / f"{first}.json.gz").exists()
+    assert (tmp_path / "data" / "index.json").exists()
+    assert (tmp_path / "other" / "recordings" / f"{second}.json").exists()
+    assert (tmp_path / "other" / "index.json").exists()
+
+
+def test_save_under_a_path_of_your_own(tmp_path: Path) -> None:
+    """D1: the reference raised UnboundLocalError."""
+    storage = FileRecordingStorage(tmp_path / "data")
+    recorder = record_run()
+
+    recording_id = storage.save_sync(recorder, tmp_path / "mine.fbrec")
+
+    assert (tmp_path / "mine.fbrec").exists()
+    assert list(storage.load_sync(recording_id).events) == recorder.events
+    assert storage.list_sync()[0]["filepath"] == str(tmp_path / "mine.fbrec")
+    assert storage.delete_sync(recording_id)
+    assert not (tmp_path / "mine.fbrec").exists()
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"{", b"[]", b'{"recordings": {"x": {}}}'])
+def test_the_index_is_only_a_cache(tmp_path: Path, damage: bytes | None) -> None:
+    """D14: the reference lost all recordings with its index."""
+    storage = FileRecordingStorage(tmp_path / "data")
+    ids = {keep(storage), keep(storage)}
+    if damage is None:
+        storage.index_file.unlink()
+    else:
+        storage.index_file.write_bytes(damage)
+
+    assert {item["recording_id"] for item in storage.list_sync()} == ids
+    assert storage.rebuild_index() == 2
+    assert set(json.loads(storage.index_file.read_text())["recordings"]) == ids
+    third = keep(storage)
+    assert {item["recording_id"] for item in storage.list_sync()} == {*ids, third}
+
+
+def test_many_writers_share_an_index(tmp_path: Path) -> None:
+    """D14: the reference's index lost entries of writers that ran at the same time."""
+
+    def work() -> None:
+        storage = FileRecordingStorage(tmp_path / "data")
+        for _ in range(10):
+            storage.save_sync(ExecutionRecorder("shop"))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(FileRecordingStorage(tmp_path / "data").list_sync()) == 40
+
+
+async def test_cleanup_of_empty_and_damaged_files(tmp_path: Path) -> None:
+    storage = FileRecordingStorage(tmp_path / "data")
+    good, gone, damaged = (keep(storage) for _ in range(3))
+    (storage.recordings_dir / f"{gone}.json.gz").unlink()
+    (storage.recordings_dir / f"{damaged}.json.gz").write_bytes(b"\x1f\x8bnonsense")
+    (storage.recordings_dir / "stray.json").write_bytes(b"")
+
+    assert await storage.cleanup_empty_files() == 3
+    assert [item["recording_id"] for item in storage.list_sync()] == [good]
+    assert [path.name for path in storage.recordings_dir.iterdir()] == [f"{good}.json.gz"]
+
+
+def test_backends(tmp_path: Path) -> None:
+    assert [backend.value for backend in StorageBackend] == ["file", "database", "postgresql", "mongodb"]
+    assert isinstance(StorageBackend.FILE.open(base_path=tmp_path), FileRecordingStorage)
+    assert type(StorageBackend.POSTGRESQL.open()).__name__ == "DatabaseRecordingStorage"
+    with pytest.raises(NotImplementedError, match="RecordingStorage"):
+        StorageBackend.MONGODB.open()
