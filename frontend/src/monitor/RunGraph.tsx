@@ -8,8 +8,9 @@ import type { Step } from "./WorkflowExecutionMonitor";
 const WIDTH = 224;
 const HEIGHT = 88;
 const GAP = 28;
-const SMALLEST = 0.55;
-const TALLEST = 230;
+const SMALLEST = 0.5;
+const LARGEST = 0.66;
+const TALLEST = 190;
 
 /** The workflow as it stands on the canvas, each step in the colour of its status. */
 export function RunGraph({ definition, steps }: { definition: WorkflowDefinition; steps: readonly Step[] }) {
@@ -49,7 +50,7 @@ export function RunGraph({ definition, steps }: { definition: WorkflowDefinition
   const height = Math.max(...ys) + HEIGHT + GAP - top;
   const status = new Map(steps.map((step) => [step.id, step]));
 
-  const scale = Math.max(SMALLEST, Math.min(0.8, TALLEST / height));
+  const scale = Math.max(SMALLEST, Math.min(LARGEST, TALLEST / height));
 
   return (
     <div className="fb-graph" ref={box} tabIndex={0} role="group" aria-label="Graph of the run">

@@ -1,0 +1,47 @@
+import { describe, expect, it } from "vitest";
+
+import { ago, clock, count, duration } from "./format";
+
+describe("duration", () => {
+  it.each([
+    [0, "0 ms"],
+    [999, "999 ms"],
+    [1000, "1.0 s"],
+    [1500, "1.5 s"],
+    [59_999, "59.9 s"],
+    [60_000, "1.0 m"],
+    [120_000, "2.0 m"],
+    [3_599_999, "59.9 m"],
+    [5_400_000, "1.5 h"],
+  ])("%i ms is %s", (ms, text) => {
+    expect(duration(ms)).toBe(text);
+  });
+
+  it("is nothing for nothing", () => {
+    expect(duration(null)).toBe("");
+  });
+});
+
+describe("ago", () => {
+  const now = Date.UTC(2026, 0, 1, 12);
+
+  it("says now, minutes and hours", () => {
+    expect(ago(new Date(now - 2000).toISOString(), now)).toBe("just now");
+    expect(ago(new Date(now - 5 * 60_000).toISOString(), now)).toMatch(/^5 min/);
+    expect(ago(new Date(now + 2 * 3_600_000).toISOString(), now)).toMatch(/^in 2 h/);
+  });
+
+  it("is nothing for nothing and nonsense", () => {
+    expect(ago(null, now)).toBe("");
+    expect(ago("never", now)).toBe("");
+  });
+});
+
+it("writes one and many", () => {
+  expect([count(1, "step"), count(2, "step"), count(1200, "line")]).toEqual(["1 step", "2 steps", "1,200 lines"]);
+});
+
+it("writes the clock with milliseconds", () => {
+  expect(clock("2026-01-01T12:00:00.007+00:00")).toMatch(/^\d\d:\d\d:\d\d\.007$/);
+  expect(clock("")).toBe("");
+});

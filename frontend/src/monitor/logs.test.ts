@@ -1,0 +1,184 @@
+import { describe, expect, it } from "vitest";
+
+import type { ExecutionLog } from "../contract";
+import { log, logs } from "../testing/make";
+import { EMPTY_RUN, filterLogs, fold, mergeLogs, percent, Sequencer, total, upperBound } from "./logs";
+
+const seqs = (list: readonly ExecutionLog[]) => list.map((item) => item.seq);
+
+describe("mergeLogs", () => {
+  it("appends what is newer", () => {
+    expect(seqs(mergeLogs(logs(1, 3), logs(4, 5)))).toEqual([1, 2, 3, 4, 5]);
+  });
+
+  it("drops the overlap", () => {
+    expect(seqs(mergeLogs(logs(1, 5), logs(3, 8)))).toEqual([1, 2, 3, 4, 5, 6, 7, 8]);
+  });
+
+  it("puts older lines in front and into holes", () => {
+    expect(seqs(mergeLogs([log(4), log(9)], [log(1), log(4), log(6), log(12)]))).toEqual([1, 4, 6, 9, 12]);
+  });
+
+  it("keeps the known object, so that rows do not render again", () => {
+    const known = logs(1, 3);
+    const merged = mergeLogs(known, logs(2, 4));
+    expect(merged[1]).toBe(known[1]);
+  });
+
+  it("removes doubles inside one batch", () => {
+    expect(seqs(mergeLogs([], [log(1), log(1), log(2)]))).toEqual([1, 2]);
+  });
+
+  it("returns the same list when nothing came", () => {
+    const known = logs(1, 3);
+    expect(mergeLogs(known, [])).toBe(known);
+  });
+
+  it("gives the sorted union for any split of any order of arrival", () => {
+    let random = 7;
+    const next = (n: number) => (random = (random * 1103515245 + 12345) % 2147483648) % n;
+    for (let round = 0; round < 200; round++) {
+      let merged: ExecutionLog[] = [];
+      const sent = new Set<number>();
+      for (let batch = 0; batch < 6; batch++) {
+        const from = 1 + next(40);
+        const part = logs(from, from + next(15));
+        for (const item of part) sent.add(item.seq);
+        merged = mergeLogs(merged, part);
+      }
+      expect(seqs(merged)).toEqual([...sent].sort((a, b) => a - b));
+    }
+  });
+});
+
+describe("upperBound", () => {
+  it("finds the first newer entry", () => {
+    const list = [log(2), log(4), log(6)];
+    expect([1, 2, 3, 6, 7].map((seq) => upperBound(list, seq))).toEqual([0, 1, 1, 3, 3]);
+  });
+});
+
+describe("Sequencer", () => {
+  it("delivers in order and drops doubles", () => {
+    const sequencer = new Sequencer();
+    expect(seqs(sequencer.push(log(1)))).toEqual([1]);
+    expect(sequencer.push(log(1))).toEqual([]);
+    expect(seqs(sequencer.push(log(2)))).toEqual([2]);
+    expect(sequencer.lastSeq).toBe(2);
+  });
+
+  it("holds back what comes after a gap until the gap is filled", () => {
+    const sequencer = new Sequencer();
+    sequencer.push(log(1));
+    expect(sequencer.push(log(4))).toEqual([]);
+    expect(sequencer.push(log(3))).toEqual([]);
+    expect(sequencer.hasGap).toBe(true);
+    expect(sequencer.lastSeq).toBe(1);
+    expect(seqs(sequencer.fill([log(2), log(3)]))).toEqual([2, 3, 4]);
+    expect(sequencer.hasGap).toBe(false);
+  });
+
+  it("takes the database's word that a hole is no hole", () => {
+    const sequencer = new Sequencer();
+    sequencer.push(log(5));
+    expect(sequencer.firstEarly).toBe(5);
+    expect(seqs(sequencer.settle(4))).toEqual([5]);
+    expect(sequencer.lastSeq).toBe(5);
+  });
+
+  it("delivers every line once, in order, when the socket drops a hundred times", () => {
+    const all = logs(1, 2000);
+    const sequencer = new Sequencer();
+    const got: number[] = [];
+    let random = 3;
+    const next = (n: number) => (random = (random * 1103515245 + 12345) % 2147483648) % n;
+    for (let drop = 0; drop < 100; drop++) {
+      // After a reconnect the server repeats from lastSeq, and now and then loses a stretch.
+      const from = sequencer.lastSeq;
+      for (let index = from; index < Math.min(all.length, from + 40); index++) {
+        if (next(10) > 0) got.push(...seqs(sequencer.push(all[index]!)));
+      }
+      got.push(...seqs(sequencer.fill(all.slice(sequencer.lastSeq, sequencer.lastSeq + 25))));
+    }
+    got.push(...seqs(sequencer.fill(all.slice(sequencer.lastSeq))));
+    expect(got).toEqual(seqs(all));
+  });
+});
+
+describe("fold", () => {
+  const node = (seq: number, event: string, id: string, part: Partial<ExecutionLog> = {}) =>
+    log(seq, { event, node_id: id, step_name: id, ...part });
+
+  it("gives every node the status of its last event", () => {
+    const run = fold(EMPTY_RUN, [
+      log(1, { event: "workflow_start" }),
+      node(2, "node_start", "a"),
+      node(3, "node_complete", "a", { duration_ms: 12 }),
+      node(4, "node_start", "b"),
+      node(5, "node_retry", "b", { error_message: "slow" }),
+      node(6, "node_start", "b", { attempt: 2 }),
+      node(7, "node_error", "b", { error_message: "gone" }),
+      node(8, "node_skipped", "c"),
+      log(9, { event: "workflow_error", status: "failed", error_message: "b: gone" }),
+    ]);
+    expect([...run.nodes].map(([id, state]) => [id, state.status])).toEqual([
+      ["a", "completed"],
+      ["b", "failed"],
+      ["c", "skipped"],
+    ]);
+    expect(run.done).toBe(3);
+    expect(run.status).toBe("failed");
+    expect(run.errorNode).toBe("b");
+    expect(run.nodes.get("b")?.attempt).toBe(2);
+  });
+
+  it("is the same in one step and line by line", () => {
+    const events = [
+      log(1, { event: "workflow_start" }),
+      node(2, "node_start", "a"),
+      node(3, "node_complete", "a"),
+      log(4, { event: "workflow_complete", status: "completed_with_errors" }),
+    ];
+    let state = EMPTY_RUN;
+    for (const event of events) state = fold(state, [event]);
+    expect(state).toEqual(fold(EMPTY_RUN, events));
+    expect(state.status).toBe("completed_with_errors");
+  });
+
+  it("counts progress from ended nodes only", () => {
+    const run = fold(EMPTY_RUN, [log(1, { event: "workflow_start" }), node(2, "node_start", "a"), node(3, "node_complete", "a"), node(4, "node_start", "b")]);
+    expect(percent(run, 4)).toBe(25);
+    expect(total(run, { done: 0, total: 4 })).toBe(4);
+    expect(percent(EMPTY_RUN, 0)).toBe(0);
+  });
+
+  it("leaves a failed run's bar where the run stopped", () => {
+    const run = fold(EMPTY_RUN, [node(1, "node_error", "a"), log(2, { event: "workflow_error", status: "failed" })]);
+    expect(percent(run, 4)).toBe(25);
+  });
+});
+
+describe("filterLogs", () => {
+  const list = [
+    log(1, { level: "info", step_name: "Open" }),
+    log(2, { level: "error", step_name: "Click", error_message: "Timeout 10000ms" }),
+    log(3, { level: "debug", step_type: "fill_input" }),
+  ];
+
+  it("filters by level", () => {
+    expect(seqs(filterLogs(list, "error", ""))).toEqual([2]);
+  });
+
+  it.each([
+    ["open", [1]],
+    ["TIMEOUT", [2]],
+    ["fill_", [3]],
+    ["line 2", [2]],
+  ])("finds %s in name, type, error and message", (text, found) => {
+    expect(seqs(filterLogs(list, "all", text))).toEqual(found);
+  });
+
+  it("returns the same list without a filter", () => {
+    expect(filterLogs(list, "all", " ")).toBe(list);
+  });
+});
