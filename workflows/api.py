@@ -272,7 +272,7 @@ def create_workflow(request: HttpRequest, body: NewWorkflow) -> Any:
     """Create a workflow; it is a draft until it is activated."""
     try:
         with transaction.atomic():
-            workflow = Workflow.objects.create(owner=request.user, name=body.name, description=body.description)
+            workflow = Workflow.objects.create(owner_id=_user_id(request), name=body.name, description=body.description)
             if body.definition is not None:
                 workflow.save_version(body.definition, author=request.user)
     except IntegrityError:

@@ -29,18 +29,18 @@ USED_EVERY = timedelta(minutes=1)
 """``last_used_at`` is this exact, so that a busy credential does not cost a write per node."""
 
 
-def store(owner: Any, name: str, fields: Mapping[str, str], kind: str = "password") -> Credential:
+def store(owner: Any, name: str, fields: Mapping[str, Any], kind: str = "password") -> Credential:
     """Encrypt ``fields`` under ``name`` of ``owner``, replacing what was there, and return the row.
 
     Raises:
         CredentialError: no name, no fields, a field that is not a text, or more than 64 KiB.
     """
-    if not isinstance(name, str) or not name.strip() or len(name) > 200:
+    if not name.strip() or len(name) > 200:
         raise CredentialError("a credential needs a name of at most 200 characters")
-    if not isinstance(fields, Mapping) or not fields:
+    if not fields:
         raise CredentialError(f'credential "{name}" needs at least one field, such as "password"')
     for key, value in fields.items():
-        if not isinstance(key, str) or not isinstance(value, str):
+        if not isinstance(value, str):
             raise CredentialError(f'credential "{name}": the field "{key}" is not a text')
     data = _encrypt(owner.pk, fields)
     if len(data) > 2 * SIZE_LIMIT_BYTES:
@@ -98,7 +98,7 @@ def _find(owner_id: Any, reference: str) -> Credential:
     wanted = Q(name=reference)
     with contextlib.suppress(ValueError, AttributeError, TypeError):
         wanted |= Q(pk=UUID(reference))
-    found = list(Credential.objects.filter(wanted, owner_id=owner_id)[:2])
+    found: list[Credential] = list(Credential.objects.filter(wanted, owner_id=owner_id)[:2])
     if not found:
         raise CredentialError(f'there is no credential "{reference}"; add it under Credentials')
     # A name may look like the id of another one; the id wins.

@@ -21,6 +21,7 @@ from datetime import UTC, date, datetime, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim
@@ -244,11 +245,13 @@ def instants(cron: str, tz: str = "UTC", after: datetime | None = None) -> Itera
         ValueError: as ``get_next_run_date``.
     """
     pattern, place = parse(cron), zone(tz)
-    if after is None:
-        after = datetime.now(UTC)
-    if not isinstance(after, datetime) or after.tzinfo is None or after.utcoffset() is None:
+    return _instants(pattern, place, datetime.now(UTC) if after is None else _utc(after))
+
+
+def _utc(after: Any) -> datetime:
+    if not isinstance(after, datetime) or after.utcoffset() is None:
         raise ValueError("after must be a datetime with a time zone")
-    return _instants(pattern, place, after.astimezone(UTC))
+    return after.astimezone(UTC)
 
 
 def _instants(pattern: Cron, place: ZoneInfo, after: datetime) -> Iterator[datetime]:

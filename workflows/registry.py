@@ -148,7 +148,15 @@ _ACCEPTED: dict[PortType, tuple[PortType, ...]] = {
 """What an input takes besides its own type. Pages, paths and credentials are never turned into anything else."""
 
 _MAY_FAIL: frozenset[tuple[PortType, PortType]] = frozenset(
-    {("JSON", "LIST"), ("STRING", "LIST")} | {("ANY", kind) for kind in ("NUMBER", "BOOLEAN", "SELECT", "LIST", "FILE")}
+    {
+        ("JSON", "LIST"),
+        ("STRING", "LIST"),
+        ("ANY", "NUMBER"),
+        ("ANY", "BOOLEAN"),
+        ("ANY", "SELECT"),
+        ("ANY", "LIST"),
+        ("ANY", "FILE"),
+    }
 )
 
 

@@ -25,7 +25,7 @@ def set_schedule(workflow: Workflow, cron: str, timezone: str = "UTC", enabled: 
     Raises:
         ValueError: the cron or the zone is not valid, or it fires too often (``IntervalTooShort``).
     """
-    cron = " ".join(cron.split()) if isinstance(cron, str) else cron
+    cron = " ".join(crons.parse(cron).text.split())
     crons.check(cron, timezone, settings.MINIMUM_INTERVAL_SECONDS)
     Schedule.objects.update_or_create(
         workflow=workflow, defaults={"cron": cron, "timezone": timezone, "enabled": enabled}

@@ -46,7 +46,7 @@ class ProductCommand(BaseCommand):
     user_errors: tuple[type[Exception], ...] = (WorkflowError, ExecutionError)
     """Errors whose message is meant for the user: printed to stderr, exit code 1."""
 
-    requires_system_checks: Sequence[str] = ()
+    requires_system_checks: tuple[str, ...] = ()
     suppressed_base_arguments = {
         "--version", "-v", "--verbosity", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color",
         "--skip-checks",
@@ -135,7 +135,7 @@ class ProductCommand(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """Run; on the command line an error is one line on stderr and an exit code."""
-        if not self._called_from_command_line or options.get("traceback"):
+        if not getattr(self, "_called_from_command_line", False) or options.get("traceback"):
             return super().execute(*args, **options)
         try:
             return super().execute(*args, **options)

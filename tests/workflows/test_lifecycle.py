@@ -170,6 +170,7 @@ def test_the_sample_of_the_specification_imports_unchanged_and_is_active(alice: 
     assert (workflow.name, workflow.description, workflow.status) == ("Workflow Name", "Workflow description", "active")
     assert workflow.version == version
     assert (workflow.schedule.cron, workflow.schedule.timezone) == ("0 9 * * 1-5", "UTC")
+    assert workflow.schedule.next_run_at is not None
     assert workflow.schedule.next_run_at.hour == 9
     assert [(finding.code, finding.severity) for finding in findings] == [("DANGLING_EDGE", "warning")]
 
