@@ -12,11 +12,11 @@ from uuid import UUID
 
 import msgspec
 from channels.layers import get_channel_layer
-from recordings.database import iter_events, read_blob
 
 from executions import runtime, states
 from executions.models import NodeRun
 from executions.store import EventDraft
+from recordings.database import iter_events, read_blob
 from recordings.events import RecordingEvent, RecordingEventType, event_id, execution_log
 
 logger = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
-from executions import store
+from executions import states, store
 from executions.models import Execution, WorkerLease
 
 logger = logging.getLogger(__name__)
@@ -35,10 +35,14 @@ CANCEL_POLL_SECONDS = 1.0
 class WorkerProcess:
     """This process as a worker: its boot id, what it holds, and the thread that keeps it alive."""
 
-    def __init__(self, *, queues: str, slots: int, on_cancel: Callable[[UUID], None]) -> None:
+    def __init__(
+        self, *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
+        sessions: Callable[[], set[UUID]], on_end: Callable[[UUID], None],
+    ) -> None:  # fmt: skip
         self.boot = uuid.uuid4().hex
         self.queue = f"browser.{self.boot}"
         self._queues, self._slots, self._on_cancel = queues, slots, on_cancel
+        self._sessions, self._on_end = sessions, on_end
         self._claims: dict[str, UUID] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -84,6 +88,7 @@ class WorkerProcess:
                 claims = dict(self._claims)
             try:
                 self._look_for_cancellations(set(claims.values()))
+                self._close_sessions_of_ended()
                 if time.monotonic() - renewed >= settings.HEARTBEAT_SECONDS:
                     self._renew(list(claims))
                     renewed = time.monotonic()
@@ -98,6 +103,16 @@ class WorkerProcess:
         wanted = Execution.objects.filter(pk__in=executions, cancel_requested=True).values_list("pk", flat=True)
         for execution_id in wanted:
             self._on_cancel(execution_id)
+
+    def _close_sessions_of_ended(self) -> None:
+        """Close the pages of executions that ended in another process."""
+        held = self._sessions()
+        if not held:
+            return
+        for execution_id in Execution.objects.filter(pk__in=held, status__in=states.TERMINAL).values_list(
+            "pk", flat=True
+        ):
+            self._on_end(execution_id)
 
     def _renew(self, claims: list[str]) -> None:
         WorkerLease.objects.filter(boot=self.boot).update(beat_at=store.now_us(), busy=len(claims))
@@ -171,10 +186,17 @@ current: WorkerProcess | None = None
 """This process as a worker, or None in web, beat and command processes."""
 
 
-def start_worker(*, queues: str, slots: int, on_cancel: Callable[[UUID], None]) -> WorkerProcess:
-    """Make this process a worker and return it."""
+def start_worker(
+    *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
+    sessions: Callable[[], set[UUID]], on_end: Callable[[UUID], None],
+) -> WorkerProcess:  # fmt: skip
+    """Make this process a worker and return it.
+
+    ``on_cancel`` stops the nodes of an execution here; ``sessions`` names the executions whose browser page
+    this process holds, ``on_end`` closes the page of one that has ended.
+    """
     global current
-    current = WorkerProcess(queues=queues, slots=slots, on_cancel=on_cancel)
+    current = WorkerProcess(queues=queues, slots=slots, on_cancel=on_cancel, sessions=sessions, on_end=on_end)
     return current
 
 

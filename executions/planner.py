@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from workflows.definition import Definition, Node
 from workflows.errors import DefinitionError, TemplateError
 from workflows.registry import EXECUTE_CONDITION, NodeDescription, describe
-from workflows.templates import Reference, ShortNames, references
+from workflows.templates import CREDENTIAL_KEY, Reference, ShortNames, is_credential, references
 
 HEADER_CAPACITY = 32
 """Weight that one header task carries: 32 light nodes, or 8 that wait for I/O, or one that blocks."""
@@ -70,6 +71,8 @@ class Plan:
     nodes: tuple[PlannedNode, ...]
     phases: tuple[tuple[int, ...], ...]
     uses_browser: bool
+    credentials: tuple[tuple[str, str], ...]
+    """Every credential that an input names: its id or name, and the field."""
 
 
 def plan(definition: Definition) -> Plan:
@@ -100,7 +103,20 @@ def plan(definition: Definition) -> Plan:
         for index, node in enumerate(definition.nodes)
     )
     phases = _levels(nodes)
-    return Plan(definition, nodes, phases, any(node.session for node in nodes))
+    credentials = {found for node in definition.nodes for found in _credentials(node.inputs)}
+    return Plan(definition, nodes, phases, any(node.session for node in nodes), tuple(sorted(credentials)))
+
+
+def _credentials(value: Any) -> Iterable[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        if is_credential(value):
+            yield str(value[CREDENTIAL_KEY]), str(value.get("field") or "password")
+        else:
+            for child in value.values():
+                yield from _credentials(child)
+    elif isinstance(value, list | tuple):
+        for child in value:
+            yield from _credentials(child)
 
 
 def _planned(

@@ -25,8 +25,9 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import F
 
-from executions import engine, leases, states, store, tasks, triggers
+from executions import ending, engine, leases, recovery, states, store, tasks, triggers
 from executions.browser import kill_orphan
+from executions.context import load
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, WorkerLease
 
 logger = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ def enforce_deadlines() -> int:
     for execution_id, deadline, started in late:
         allowed = round(deadline / _SECOND - started.timestamp())
         error = f"the execution did not finish within its limit of {allowed} s (deadline_s)"
-        engine.request_cancel(execution_id, "the deadline", code=engine.DEADLINE, error=error)
+        ending.request_cancel(execution_id, "the deadline", code=ending.DEADLINE, error=error)
     return len(late)
 
 
@@ -189,7 +190,7 @@ def send_due_retries() -> int:
 def settle_cancelled() -> int:
     """End cancelled executions that no process works on any more."""
     open_ones = Execution.objects.filter(cancel_requested=True).exclude(status__in=states.TERMINAL)
-    return sum(_safely(engine.settle, execution_id) for execution_id in open_ones.values_list("pk", flat=True)[:BATCH])
+    return sum(_safely(ending.settle, execution_id) for execution_id in open_ones.values_list("pk", flat=True)[:BATCH])
 
 
 def forget_dead_workers() -> int:
@@ -234,11 +235,11 @@ def _advance(execution_id: UUID, phase: int) -> None:
 
 
 def _requeue(execution_id: UUID, phase: int, index: int, claim: str, reason: str) -> None:
-    tasks.publish(engine.requeue(execution_id, phase, [index], [claim], reason))
+    tasks.publish(recovery.requeue(execution_id, phase, [index], [claim], reason))
 
 
 def _send_again(execution_id: UUID, phase: int, indexes: list[int]) -> None:
-    context = engine.load(execution_id)
+    context = load(execution_id)
     if context is None:
         return
     store.committer.run(lambda tx: store.touch_dispatched(tx, execution_id, indexes), execution_id.hex)
@@ -251,7 +252,7 @@ def _session_is_lost(execution_id: UUID, worker: str) -> bool:
 
 def _lose_session(execution_id: UUID, phase: int, indexes: list[int], reason: str) -> None:
     error = f"the browser page of this execution is gone ({reason}); a page cannot move to another process"
-    tasks.publish(engine.fail_lost(execution_id, phase, indexes, error=error, code="session_lost"))
+    tasks.publish(recovery.fail_lost(execution_id, phase, indexes, error=error, code="session_lost"))
 
 
 def _bury(execution_id: UUID, phase: int, index: int, node_id: str, deliveries: int, reason: str) -> None:
@@ -262,7 +263,7 @@ def _bury(execution_id: UUID, phase: int, index: int, node_id: str, deliveries: 
         payload=store.to_json({"execution_id": str(execution_id), "phase": phase, "node_indexes": [index]}),
         first_failed_at=now, last_failed_at=now,
     )  # fmt: skip
-    tasks.publish(engine.fail_lost(execution_id, phase, [index], error=error, code="poison"))
+    tasks.publish(recovery.fail_lost(execution_id, phase, [index], error=error, code="poison"))
 
 
 def _kill_orphan(session: BrowserSession) -> None:

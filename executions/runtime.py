@@ -467,9 +467,13 @@ def holds_session(execution_id: UUID) -> bool:
     return _host is not None and _host.get(session_id(execution_id)) is not None
 
 
+def sessions() -> set[UUID]:
+    """Return the executions whose page this process holds."""
+    return set() if _host is None else {UUID(name.partition(":")[0]) for name in _host.sessions()}
+
+
 def close_session(execution_id: UUID) -> None:
     """Close the browser session of an execution, if this process holds it; wait at most 10 s."""
-    _variables.pop(execution_id, None)
     if _host is None or not holds_session(execution_id):
         return
     asyncio.run_coroutine_threadsafe(_close(_host, session_id(execution_id)), loop()).result(timeout=10)

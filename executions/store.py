@@ -308,17 +308,22 @@ def end_nodes(tx: Transaction, execution_id: UUID, claim: str, ends: Sequence[No
     return [end for end in ends if end.node_index in counted]
 
 
-def count_ends(tx: Transaction, execution_id: UUID, phase: int, ended: int, failed: int, now: int) -> int | None:
-    """Take ``ended`` nodes off the open count of a phase and return what is left; None without such a phase."""
+def count_ends(
+    tx: Transaction, execution_id: UUID, phase: int, ended: int, failed: int, now: int
+) -> tuple[int, int] | None:
+    """Take ``ended`` nodes off the open count of a phase.
+
+    Returns how many are left and how many of the phase failed in all; None without such a phase.
+    """
     cursor = tx.run(
         f"UPDATE {_PHASE} SET open=open-?, failed=failed+?,"
         " status=CASE WHEN open-? > 0 THEN status WHEN failed+? > 0 THEN 'failed' ELSE 'completed' END,"
         " finished_at=CASE WHEN open-? > 0 THEN NULL ELSE ? END"
-        ' WHERE execution_id=? AND "index"=? RETURNING open',
+        ' WHERE execution_id=? AND "index"=? RETURNING open, failed',
         (ended, failed, ended, failed, ended, tx.time(now), tx.id(execution_id), phase),
     )
     row = cursor.fetchone()
-    return None if row is None else int(row[0])
+    return None if row is None else (int(row[0]), int(row[1]))
 
 
 def open_execution(

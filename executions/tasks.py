@@ -10,7 +10,7 @@ from celery import chord, shared_task, signals
 from celery.worker import WorkController
 from kombu import Exchange, Queue
 
-from executions import engine, leases, runtime
+from executions import ending, engine, leases, runtime
 from executions.engine import CONTROL_QUEUE, Dispatch
 from executions.failpoints import failpoint
 
@@ -33,12 +33,6 @@ def advance(execution_id: str, phase: int) -> None:
 def run_nodes(execution_id: str, phase: int, node_indexes: Sequence[int]) -> None:
     """Run nodes of one phase: a header of its chord. Never raises for a node that fails."""
     publish(engine.take(UUID(execution_id), phase, list(node_indexes)))
-
-
-@shared_task(name="executions.close_session")
-def close_session(execution_id: str) -> None:
-    """Close the browser of an ended execution in the process that holds it (routed to its own queue)."""
-    engine.release(UUID(execution_id), leases.this_boot())
 
 
 def publish(dispatch: Dispatch | None) -> None:
@@ -67,7 +61,11 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
     """Make this process a worker with a lease and a queue of its own for the pages that it holds."""
     names = list(instance.app.amqp.queues.consume_from)
     worker = leases.start_worker(
-        queues=",".join(names), slots=getattr(instance, "concurrency", None) or 0, on_cancel=runtime.cancel
+        queues=",".join(names),
+        slots=getattr(instance, "concurrency", None) or 0,
+        on_cancel=runtime.cancel,
+        sessions=runtime.sessions,
+        on_end=ending.release,
     )
     if engine.BROWSER_QUEUE in names:
         # Without an exchange of its own it would also get a copy of every message to the default queue.

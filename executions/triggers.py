@@ -10,9 +10,11 @@ from uuid import UUID, uuid4
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
 from kombu.exceptions import OperationalError
 
-from executions import engine, store, tasks
+from executions import ending, store, tasks
+from executions.context import plan_of
 from executions.engine import CONTROL_QUEUE
 from executions.errors import StartRefused
 from executions.failpoints import failpoint
@@ -51,7 +53,7 @@ def start_execution(
         raise StartRefused(f'workflow "{workflow.name}" is archived')
     if version is None and workflow.status != Workflow.Status.ACTIVE:
         raise StartRefused(f'workflow "{workflow.name}" is {workflow.status}; only active workflows are started')
-    plan, _ = engine.plan_of(chosen.pk)
+    plan, _ = plan_of(chosen.pk)
     if not plan.nodes:
         raise StartRefused(f'workflow "{workflow.name}" has no nodes; add one in the builder')
     payload = store.to_json({} if input is None else input)
@@ -75,13 +77,13 @@ def start_execution(
 
 def _existing(wanted: Execution) -> Execution:
     """Return the execution that took the key or the instant before."""
-    found: Execution | None
+    stored: QuerySet[Execution] = Execution.objects.all()
     if wanted.idempotency_key is not None:
-        found = Execution.objects.filter(owner_id=wanted.owner_id, idempotency_key=wanted.idempotency_key).first()
+        found = stored.filter(owner_id=wanted.owner_id, idempotency_key=wanted.idempotency_key).first()
         if found is not None:
             return found
     if wanted.scheduled_for is not None:
-        found = Execution.objects.filter(workflow_id=wanted.workflow_id, scheduled_for=wanted.scheduled_for).first()
+        found = stored.filter(workflow_id=wanted.workflow_id, scheduled_for=wanted.scheduled_for).first()
         if found is not None:
             return found
     raise StartRefused("the execution could not be stored; try again")
@@ -110,4 +112,4 @@ def publish_start(execution: Execution) -> bool:
 
 def cancel_execution(execution: Execution | UUID, by: str) -> bool:
     """Ask an execution to stop; return whether it was still running. It ends within about two seconds."""
-    return engine.request_cancel(execution if isinstance(execution, UUID) else execution.pk, by)
+    return ending.request_cancel(execution if isinstance(execution, UUID) else execution.pk, by)

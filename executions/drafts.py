@@ -1,0 +1,60 @@
+"""The events that the engine writes about nodes, phases and executions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from executions import states
+from executions.context import Context
+from executions.planner import PlannedNode
+from executions.runtime import Ready
+from executions.store import EventDraft, now_us
+from recordings.events import RecordingEventType as Kind
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """How an execution ends; ``node_id`` is the node that failed it."""
+
+    status: str
+    error: str = ""
+    code: str = ""
+    node_id: str = ""
+
+    @property
+    def success(self) -> bool:
+        """Return whether it completed, with or without tolerated errors."""
+        return self.status in (states.COMPLETED, states.COMPLETED_WITH_ERRORS)
+
+
+def node_event(kind: Kind, node: PlannedNode, data: dict[str, Any], timestamp: int | None = None) -> EventDraft:
+    full = {"name": node.name, "node_type": node.node.type, **data}
+    return EventDraft(kind.value, timestamp or now_us(), node.node.id, full)
+
+
+def phase_event(kind: Kind, phase: int, node_count: int, **data: Any) -> EventDraft:
+    return EventDraft(kind.value, now_us(), "", {"phase": phase, "node_count": node_count, **data})
+
+
+def start_event(context: Context, item: Ready) -> EventDraft:
+    data = {"inputs": context.redact(item.inputs), "attempt": item.attempt}
+    return node_event(Kind.NODE_START, item.planned, data)
+
+
+def end_events(context: Context, end: End, now: int) -> list[EventDraft]:
+    kind = Kind.WORKFLOW_COMPLETE if end.success else Kind.WORKFLOW_ERROR
+    data = {
+        "final_state": {}, "success": end.success, "error": end.error or None, "status": end.status,
+        "duration_seconds": (now - context.queued_us) / 1_000_000, "failed_node": end.node_id or None,
+    }  # fmt: skip
+    return [EventDraft(kind.value, now, "", data)]
+
+
+def started_event(context: Context, now: int) -> EventDraft:
+    data = {
+        "initial_context": context.redact(context.payload), "workflow": context.workflow_name,
+        "version": context.version_number, "trigger": context.trigger, "phase_count": len(context.plan.phases),
+        "node_count": len(context.plan.nodes), "queued_seconds": max(0, now - context.queued_us) / 1_000_000,
+    }  # fmt: skip
+    return EventDraft(Kind.WORKFLOW_START.value, now, "", data)

@@ -1,0 +1,125 @@
+"""How executions end: finished, cancelled or past their deadline; each with its recording in one transaction."""
+
+from __future__ import annotations
+
+import uuid
+from uuid import UUID
+
+from executions import events, leases, runtime, states, store
+from executions.context import Context, load
+from executions.drafts import End, end_events, node_event
+from executions.models import BrowserSession, Execution
+from executions.store import EventDraft, Transaction, now_us
+from recordings.events import RecordingEventType as Kind
+
+DEADLINE = "deadline"
+
+
+def finish(
+    tx: Transaction, context: Context, end: End, events_count: int, credits: int, now: int, source: int | None = None
+) -> int | None:
+    return store.finish_execution(
+        tx, context.id, status=end.status, error=end.error, error_code=end.code, error_node=end.node_id,
+        events=events_count, credits=credits, now=now, source=source,
+    )  # fmt: skip
+
+
+def insert_recording(tx: Transaction, context: Context, end: End, now: int) -> None:
+    """Insert the recording of an execution that ends in this transaction; its counts come from its rows."""
+    nodes, credits, count = store.totals(tx, context.id)
+    store.insert_recording(
+        tx,
+        uuid.uuid4(),
+        {
+            "execution_id": context.id,
+            "workflow_id": context.workflow_id,
+            "workflow_name": context.workflow_name,
+            "version_number": context.version_number,
+            "user_id": context.owner_id,
+            "trigger": context.trigger,
+            "status": end.status,
+            "success": end.success,
+            "error": end.error,
+            "tags": store.to_json(context.settings.get("tags") or []),
+            "started_at": context.queued_us,
+            "completed_at": now,
+            "duration_seconds": (now - context.queued_us) / 1_000_000,
+            "node_count": nodes,
+            "team_count": 0,
+            "recursion_max_depth": context.depth,
+            "event_count": count,
+            "credits": credits,
+            "checksum": "",
+            "sealed": "",
+        },
+    )
+
+
+def release(execution_id: UUID) -> None:
+    """Close the browser page of an ended execution, if this process holds it; its holder does so within a second."""
+    if not runtime.holds_session(execution_id):
+        return
+    runtime.close_session(execution_id)
+    BrowserSession.objects.filter(execution_id=execution_id, boot=leases.this_boot()).update(
+        status=BrowserSession.CLOSED, closed_at=store.us_to_datetime(now_us())
+    )
+
+
+def request_cancel(execution_id: UUID, by: str, *, code: str = "", error: str = "") -> bool:
+    """Ask an execution to stop; return whether it was still possible. ``code`` "deadline" ends it as failed."""
+
+    def job(tx: Transaction) -> int | None:
+        base = store.mark_cancelled(tx, execution_id, code=code, error=error)
+        if base is not None:
+            store.insert_events(tx, execution_id, base, [draft])
+        return base
+
+    draft = EventDraft(Kind.CANCEL_REQUESTED.value, now_us(), "", {"by": by, "error": error or None})
+    base = store.committer.run(job, execution_id.hex)
+    if base is None:
+        return False
+    events.push(execution_id, base, [draft], states.RUNNING)
+    settle(execution_id)
+    return True
+
+
+def settle(execution_id: UUID) -> bool:
+    """End an execution whose cancellation was requested, once no live process runs its nodes.
+
+    Returns whether it ended now.
+    """
+    context = load(execution_id)
+    if context is None or not context.cancel_requested or context.status in states.TERMINAL:
+        return False
+    code, reason = Execution.objects.filter(pk=execution_id).values_list("error_code", "error").get()
+    status = states.FAILED if code == DEADLINE else states.CANCELLED
+    drafts: list[EventDraft] = []
+
+    def job(tx: Transaction) -> int | None:
+        if store.count_held(tx, execution_id):
+            return None
+        return _end_all(tx, context, drafts, End(status, reason or "cancelled", code or "cancelled"))
+
+    base = store.committer.run(job, execution_id.hex)
+    if base is None:
+        return False
+    events.push(execution_id, base, drafts, status, context.depth)
+    release(execution_id)
+    return True
+
+
+def _end_all(tx: Transaction, context: Context, drafts: list[EventDraft], end: End) -> int | None:
+    """Cancel what is open and end the execution; fill ``drafts`` and return the number before them."""
+    drafts.clear()
+    now = now_us()
+    by_id = {node.node.id: node for node in context.plan.nodes}
+    ended = store.end_open_nodes(tx, context.id, status=states.CANCELLED, error=end.error, error_code=end.code, now=now)
+    for node_id in ended:
+        data = {"reason": end.error, "status": states.CANCELLED}
+        drafts.append(node_event(Kind.NODE_SKIPPED, by_id[node_id], data, now))
+    drafts.extend(end_events(context, end, now))
+    base = finish(tx, context, end, len(drafts), 0, now)
+    if base is not None:
+        store.insert_events(tx, context.id, base, drafts, context.depth)
+        insert_recording(tx, context, end, now)
+    return base
