@@ -172,6 +172,7 @@ class Branch(NodeExecutor):
                 required=True,
                 default="equals",
                 options=OPERATORS,
+                option_aliases=tuple(OPERATOR_ALIASES),
                 handle=False,
                 aliases=("Comparison",),
             ),
