@@ -76,7 +76,8 @@ async def test_events_written_while_history_is_read_come_once_and_in_order(make_
     assert [message["seq"] for message in found if "seq" in message] == list(range(1, last + 1))
 
 
-async def test_a_push_that_skips_numbers_makes_the_rows_be_read(make_run, open_socket):
+async def test_a_push_that_skips_numbers_makes_the_rows_be_read(make_run, open_socket, feed):
+    feed.check_seconds = 60  # so that nothing but the push can bring them
     run = await sync(make_run)
     async with open_socket(logs(run)) as socket:
         await socket.until("hello")
@@ -97,7 +98,8 @@ async def test_a_lost_push_delays_a_row_and_does_not_lose_it(make_run, open_sock
         assert await socket.seqs(4) == [1, 2, 3, 4]
 
 
-async def test_pushes_in_the_wrong_order_and_twice_are_sent_in_order_and_once(make_run, open_socket):
+async def test_pushes_in_the_wrong_order_and_twice_are_sent_in_order_and_once(make_run, open_socket, feed):
+    feed.check_seconds = 60  # so that nothing but the push can bring them
     run = await sync(make_run)
     async with open_socket(logs(run)) as socket:
         await socket.until("hello")

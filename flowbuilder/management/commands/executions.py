@@ -169,6 +169,7 @@ class Command(ProductCommand):
             if log["duration_ms"]:
                 line.append(f" ({log['duration_ms']:,} ms)", style="dim")
             console.print(line)
+            console.file.flush()  # whoever reads a pipe sees it now, too
 
         return show
 
