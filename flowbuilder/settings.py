@@ -10,6 +10,7 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 
 from flowbuilder.secrets import load_secrets
+from flowbuilder.stack import running_stack
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -91,11 +92,8 @@ DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # ------------------------------------------------------------------ redis, celery, channels
-REDIS_URL = env.str("REDIS_URL", default="")
-if not REDIS_URL:
-    from flowbuilder.stack import running_redis_url
-
-    REDIS_URL = running_redis_url(DATA_DIR) or "redis://127.0.0.1:6379/0"
+_stack = running_stack(DATA_DIR)
+REDIS_URL = env.str("REDIS_URL", default="") or (_stack.redis_url if _stack else "redis://127.0.0.1:6379/0")
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL.replace("unix://", "redis+socket://"))
 CELERY_RESULT_BACKEND = REDIS_URL.replace("unix://", "redis+socket://")
@@ -148,8 +146,9 @@ LEASE_SECONDS = 15
 HEARTBEAT_SECONDS = 5
 
 try:
-    WORKFLOW_VARS: dict[str, object] = json.loads(env.str("FLOWBUILDER_VARS", default="{}"))
-except ValueError as error:
+    WORKFLOW_VARS: dict[str, object] = _stack.variables if _stack else {}
+    WORKFLOW_VARS |= json.loads(env.str("FLOWBUILDER_VARS", default="{}"))
+except (ValueError, TypeError) as error:
     raise ImproperlyConfigured(f"FLOWBUILDER_VARS must be a JSON object: {error}") from error
 
 # ------------------------------------------------------------------ files

@@ -55,6 +55,11 @@ class RunningStack:
     web: str
     processes: dict[str, int] = field(default_factory=dict)
 
+    @property
+    def variables(self) -> dict[str, object]:
+        """Return what templates read as ``{{ vars.name }}`` because of this stack."""
+        return {"base_url": self.web} | ({"demo_url": self.demo_url} if self.demo_url else {})
+
 
 def running_redis_url(data_dir: Path) -> str | None:
     """Return the address of the Redis of the stack that serves ``data_dir`` now, or None."""
@@ -215,9 +220,7 @@ def _speak_to(stack: RunningStack) -> None:
     from channels.layers import channel_layers
     from django.conf import settings
 
-    settings.WORKFLOW_VARS.setdefault("base_url", stack.web)
-    if stack.demo_url:
-        settings.WORKFLOW_VARS.setdefault("demo_url", stack.demo_url)
+    settings.WORKFLOW_VARS = stack.variables | settings.WORKFLOW_VARS
     if stack.redis_url == settings.REDIS_URL:
         return
     os.environ["REDIS_URL"] = settings.REDIS_URL = stack.redis_url

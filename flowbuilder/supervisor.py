@@ -71,9 +71,10 @@ class Child:
         configuration: str | None = None,
         talks: bool = False,
         quiet: bool = False,
+        orphan_signal: int = signal.SIGTERM,
     ) -> None:
         self.name, self.command, self.env, self.stop_seconds, self.quiet = name, command, env, stop_seconds, quiet
-        self.configuration, self.talks = configuration, talks
+        self.configuration, self.talks, self.orphan_signal = configuration, talks, orphan_signal
         self.last_lines: deque[str] = deque(maxlen=15)
         self.restarts, self.restart_at = 0, 0.0
         self.start()
@@ -88,7 +89,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE if self.talks else subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=die_with_parent(),
+            preexec_fn=die_with_parent(self.orphan_signal),
         )
         self.started = time.monotonic()
         if self.configuration is not None and self.process.stdin:
@@ -145,6 +146,7 @@ class Supervisor:
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, self._signalled)
             adopt_orphans()
+            say(f"starting on port {self.port}, data in {self.data_dir}")
             try:
                 self._start(redis, program)
                 self._watch()
@@ -179,7 +181,9 @@ class Supervisor:
 
         flags = ["--demo"] if self.demo_port else []
         flags += ["--private"] if self.options.private else []
-        setup = self._child("setup", [sys.executable, "-m", "flowbuilder.installation", *flags], env, talks=True)
+        setup = self._child(
+            "setup", [sys.executable, "-m", "flowbuilder.installation", *flags], env, talks=True, quiet=True
+        )
         account = self._answer(setup)
         if account["password"]:
             self._show_account(account)
@@ -195,7 +199,7 @@ class Supervisor:
                 f"worker{number}" if self.options.workers > 1 else "worker",
                 [*celery, "worker", "--pool=threads", "-Q", "control,default,browser",
                  "-l", "WARNING", "--without-gossip", "--without-mingle", "-n", f"worker{number}-{os.getpid()}@%h"],
-                env, stop_seconds=WARM_STOP_SECONDS,
+                env, stop_seconds=WARM_STOP_SECONDS, orphan_signal=signal.SIGKILL,  # a warm end may take minutes
             )
             for number in range(1, self.options.workers + 1)
         ]  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flowbuilder.stack import RunningStack, free_port, running_stack
+from flowbuilder.stack import RunningStack, free_port, kernel_start_time, running_stack
 
 ROOT = Path(__file__).resolve().parents[2]
 INHERITED = ("PATH", "HOME", "LANG", "FLOWBUILDER_CHROMIUM")
@@ -85,12 +85,29 @@ class Up:
                     found[int(folder.name)] = command.decode(errors="replace").replace("\0", " ")
         return found
 
-    def gone(self, seconds: float = 15) -> dict[int, str]:
-        """Wait until no process is left; return those that still are."""
+    def tree(self) -> dict[int, int]:
+        """Return pid and start time of every process below this one, whatever it calls itself."""
+        parents = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        below, last = {self.process.pid}, 0
+        while len(below) != last:
+            last = len(below)
+            below |= {pid for pid, parent in parents.items() if parent in below}
+        return {pid: start for pid in below if (start := kernel_start_time(pid)) is not None}
+
+    def gone(self, seconds: float = 15, *, seen: dict[int, int] | None = None) -> dict[int, str]:
+        """Wait until no process is left, also none of those in ``seen``; return those that still are."""
         end = time.monotonic() + seconds
-        while (left := self.processes()) and time.monotonic() < end:
+        while True:
+            left = self.processes()
+            for pid, start in (seen or {}).items():
+                if kernel_start_time(pid) == start:
+                    left[pid] = "seen before"
+            if not left or time.monotonic() > end:
+                return left
             time.sleep(0.1)
-        return left
 
     def close(self) -> None:
         """End whatever is left."""

@@ -149,15 +149,56 @@ class TestRunning:
             again.close()
 
 
-def test_killing_the_parent_leaves_no_process(data_dir: Path) -> None:
-    up = Up(data_dir, "--no-demo")
+SLOW = {
+    "name": "slow",
+    "status": "active",
+    "nodes": [
+        {
+            "id": "open",
+            "type": "launch_standard_browser",
+            "position": {"x": 0, "y": 0},
+            "data": {"inputs": {"Website URL": "{{ vars.demo_url }}/login"}},
+        },
+        {"id": "wait", "type": "delay", "position": {"x": 0, "y": 0}, "data": {"inputs": {"Duration": 60}}},
+    ],
+    "edges": [
+        {"source": "open", "sourceHandle": "Web Page", "target": "wait", "targetHandle": "Web Page"},
+    ],
+}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("signals", [[signal.SIGKILL], [signal.SIGINT, signal.SIGINT]], ids=["killed", "ctrl-c twice"])
+def test_the_end_of_the_parent_in_the_middle_of_a_run_leaves_no_process(
+    data_dir: Path, tmp_path: Path, signals: list[int]
+) -> None:
+    (tmp_path / "slow.json").write_text(json.dumps(SLOW))
+    up = Up(data_dir)
     try:
         up.ready()
+        imported = up.manage("workflows", "import", str(tmp_path / "slow.json"))
+        assert imported.returncode == 0, imported.stderr
+        assert "warning" not in imported.stderr  # vars.demo_url is known in a second shell, too
+        follow = subprocess.Popen(
+            [sys.executable, "manage.py", "executions", "run", "slow", "--follow"],
+            cwd=ROOT,
+            env=up.env,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with follow:
+            assert follow.stdout is not None
+            assert any("Waiting 60 s" in line for line in follow.stdout)
+            follow.kill()
+        seen = up.tree()
+        assert any("chromium" in Path(f"/proc/{pid}/cmdline").read_text() for pid in seen)
 
-        up.process.kill()
-        up.process.wait()
+        for number in signals:
+            up.process.send_signal(number)
+            time.sleep(2)
+        up.ended(seconds=10)
 
-        assert up.gone(seconds=30) == {}
+        assert up.gone(seconds=10, seen=seen) == {}
         assert running_redis_url(data_dir) is None
     finally:
         up.close()
@@ -171,7 +212,8 @@ def refused(data_dir: Path, *flags: str, **env: str) -> str:
         assert up.gone(seconds=5) == {}
     finally:
         up.close()
-    [line] = [line for line in up.text.splitlines() if line.startswith("flow: ")]
+    *before, line = up.text.splitlines()
+    assert before in ([], [f"flow: starting on port {up.port}, data in {data_dir}"])
     return line
 
 
