@@ -342,10 +342,10 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
           onChange={(event) => useBuilder.setState({ name: event.target.value })}
         />
         <span className="fb-tag" data-testid="version">
-          v{version}
+          {version > 0 ? `v${version}` : "new"}
         </span>
         <span className="fb-save-state" data-testid="save-state" data-dirty={dirty || undefined} role="status">
-          {loading ? "" : dirty ? "Unsaved changes" : "Saved"}
+          {loading ? "" : dirty ? "Unsaved changes" : version > 0 ? "Saved" : "Not saved yet"}
         </span>
         <span className="fb-spacer" />
         <span className="fb-cost" title="What one run of all steps costs">
@@ -559,27 +559,31 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
         <Dialog title="Somebody saved before you" onClose={() => setConflict(null)}>
           <div className="fb-form">
             <p>
-              You edited version {version}, but version {conflict.newest} was saved meanwhile. Nothing is lost yet: choose
-              what to keep.
+              You edited version {version}, but version {conflict.newest} was saved meanwhile. If you save yours on top, both
+              stay in the history; if you load theirs, your unsaved changes are dropped.
             </p>
             <footer>
               <button type="button" className="fb-btn" onClick={() => setConflict(null)}>
                 Keep editing
               </button>
               <span className="fb-spacer" />
-              <button type="button" className="fb-btn" onClick={() => void save(conflict.newest)}>
-                Save mine as version {conflict.newest + 1}
-              </button>
               <button
                 type="button"
-                className="fb-btn fb-btn-primary"
-                data-autofocus
+                className="fb-btn"
                 onClick={() => {
                   setConflict(null);
                   void load().then(() => say(`Version ${conflict.newest} loaded`));
                 }}
               >
                 Load version {conflict.newest}
+              </button>
+              <button
+                type="button"
+                className="fb-btn fb-btn-primary"
+                data-autofocus
+                onClick={() => void save(conflict.newest)}
+              >
+                Save mine as version {conflict.newest + 1}
               </button>
             </footer>
           </div>
@@ -691,6 +695,8 @@ function FirstLook({ loading, unplaced }: { loading: boolean; unplaced: { curren
   const done = useRef(false);
   useEffect(() => {
     if (loading) done.current = false;
+    // On an empty canvas the view stays where it is, or the first dropped step would jump away under the mouse.
+    else if (useBuilder.getState().nodes.length === 0) done.current = true;
     if (loading || !ready || done.current) return;
     done.current = true;
     if (unplaced.current) {

@@ -470,7 +470,7 @@ function WorkflowPanel({ schedule }: { schedule: Schedule | null }) {
           </div>
           <div>
             <dt>Newest version</dt>
-            <dd>v{version}</dd>
+            <dd>{version > 0 ? `v${version}` : "None yet"}</dd>
           </div>
           <div>
             <dt>Active version</dt>
@@ -492,7 +492,7 @@ function WorkflowPanel({ schedule }: { schedule: Schedule | null }) {
           <p className="fb-muted">Runs only when somebody starts it.</p>
         )}
         <button type="button" className="fb-wire-button" onClick={() => openPanel("schedule")}>
-          <Icon name="calendar" size={13} /> {schedule ? "Change the schedule" : "Set a schedule"}
+          <Icon name="calendar" size={13} /> {schedule ? "Change the times" : "Set the times"}
         </button>
         <h4 className="fb-section">Keyboard</h4>
         <ul className="fb-keys">

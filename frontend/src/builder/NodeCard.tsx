@@ -20,6 +20,7 @@ export const NodeCard = memo(function NodeCard({ id, data, selected }: NodeProps
   const findings = useBuilder(useShallow((state) => state.findings.filter((finding) => finding.node_id === id)));
   const expanded = useUi((state) => state.expanded.has(id));
   const watching = useUi((state) => state.executionId !== null);
+  const over = useUi((state) => state.runEnded);
   const run = useUi((state) => state.run.nodes.get(id));
   const toggleExpanded = useUi((state) => state.toggleExpanded);
   const openPanel = useUi((state) => state.openPanel);
@@ -32,7 +33,7 @@ export const NodeCard = memo(function NodeCard({ id, data, selected }: NodeProps
   const step = data.step;
   const subtitle = subtitleOf(type, step);
   const errors = findings.filter((finding) => finding.severity === "error");
-  const status = watching ? (run?.status ?? "queued") : null;
+  const status = watching ? (run?.status ?? (over ? null : "queued")) : null;
   const rows = Math.max(inputs.length, outputs.length);
 
   return (

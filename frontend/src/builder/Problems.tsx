@@ -35,7 +35,7 @@ export function Problems({ onPick }: { onPick: (nodeId: string) => void }) {
               >
                 <Icon name="alert" size={13} />
                 <span>
-                  {finding.node_id ? <strong>{finding.node_id}</strong> : null} {finding.message}
+                  {finding.message}
                   {finding.hint ? <span className="fb-muted"> {finding.hint}</span> : null}
                 </span>
               </button>

@@ -196,7 +196,7 @@ export function WorkflowExecutionMonitor({
                   <span className="fb-step-end">
                     {step.durationMs != null && step.durationMs > 0 ? <span>{duration(step.durationMs)}</span> : null}
                     <span className="fb-word" data-status={step.status}>
-                      {statusWord(step.status)}
+                      {over && step.status === "queued" ? "Not run" : statusWord(step.status)}
                     </span>
                   </span>
                 </li>

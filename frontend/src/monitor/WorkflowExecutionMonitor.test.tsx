@@ -1,0 +1,108 @@
+import { act, cleanup, render, screen } from "@testing-library/react";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+
+import type { ExecutionLog } from "../contract";
+import { log } from "../testing/make";
+import { playServer, ServerEnd } from "../testing/sockets";
+import { WorkflowExecutionMonitor } from "./WorkflowExecutionMonitor";
+
+const DETAIL = {
+  id: "run-1",
+  workflow_name: "Shop",
+  version: 2,
+  status: "running",
+  trigger: "manual",
+  started_at: "2026-01-01T12:00:00Z",
+  duration_ms: null,
+  credits: 0,
+  error: null,
+  error_node: null,
+  // Ahead of the events on purpose: the bar must not believe it.
+  progress: { done: 2, total: 4 },
+  phases: [],
+  nodes: [],
+  definition: {
+    nodes: ["a", "b", "c", "d"].map((id) => ({ id, type: "delay", data: { label: id.toUpperCase() } })),
+    edges: [],
+  },
+};
+let posted: string[] = [];
+
+beforeEach(() => {
+  playServer();
+  posted = [];
+  vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
+    if (options.method === "POST") posted.push(url);
+    return new Response(JSON.stringify(options.method === "POST" ? {} : DETAIL));
+  });
+});
+afterEach(cleanup);
+
+async function watch() {
+  render(<WorkflowExecutionMonitor execution={{ id: "run-1" }} />);
+  await act(() => vi.waitFor(() => expect(ServerEnd.all).toHaveLength(1)));
+  await act(async () => ServerEnd.last.accept());
+  await say({ type: "hello", execution_id: "run-1", status: "running", last_seq: 0, progress: { done: 0, total: 4 } });
+}
+
+const say = (...frames: unknown[]) =>
+  act(async () => {
+    ServerEnd.last.say(...frames);
+    await new Promise((resolve) => setTimeout(resolve, 60));
+  });
+const event = (type: string, item: ExecutionLog) => ({ type, ...item });
+const bar = () => screen.getByRole("progressbar").getAttribute("aria-valuenow");
+const word = (id: string) => document.querySelector(`[data-node="${id}"]`)?.getAttribute("data-status");
+
+describe("WorkflowExecutionMonitor", () => {
+  it("moves bar and steps by event rows alone", async () => {
+    await watch();
+    expect(await screen.findByText("Shop")).toBeTruthy();
+    expect(bar()).toBe("0");
+    await say(
+      event("status", log(1, { event: "workflow_start" })),
+      event("node", log(2, { event: "node_start", node_id: "a", step_name: "A" })),
+    );
+    expect([bar(), word("a"), word("b")]).toEqual(["0", "running", "queued"]);
+    await say(event("node", log(3, { event: "node_complete", node_id: "a", step_name: "A" })));
+    expect([bar(), word("a")]).toEqual(["25", "completed"]);
+    expect(screen.getByTestId("progress").textContent).toBe("1 of 4 steps, 25 %");
+  });
+
+  it("shows the end, the error with its step, and no Cancel any more", async () => {
+    await watch();
+    expect(screen.getByRole("button", { name: "Cancel" })).toBeTruthy();
+    await say(
+      event("status", log(1, { event: "workflow_start" })),
+      event("node", log(2, { event: "node_error", node_id: "a", step_name: "A", error_message: "Timeout" })),
+      event("status", log(3, { event: "workflow_error", status: "failed", error_message: "Timeout" })),
+      { type: "end", status: "failed" },
+    );
+    expect(document.querySelector("article")?.dataset.status).toBe("failed");
+    expect(screen.getByRole("alert").textContent).toBe("A: Timeout");
+    expect(screen.queryByRole("button", { name: "Cancel" })).toBeNull();
+    expect(document.querySelector('[data-node="b"]')?.textContent).toContain("Not run");
+  });
+
+  it("cancels", async () => {
+    await watch();
+    await act(async () => screen.getByRole("button", { name: "Cancel" }).click());
+    expect(posted).toEqual(["/api/v1/executions/run-1/cancel"]);
+    expect(screen.getByRole("button", { name: "Cancelling" })).toBeTruthy();
+  });
+
+  it("hides and shows the log", async () => {
+    await watch();
+    await act(async () => screen.getByRole("button", { name: "Hide logs" }).click());
+    expect(screen.queryByRole("log")).toBeNull();
+    await act(async () => screen.getByRole("button", { name: "Show logs" }).click());
+    expect(screen.getByRole("log")).toBeTruthy();
+  });
+
+  it("closes its socket when it goes", async () => {
+    await watch();
+    cleanup();
+    await Promise.resolve();
+    expect(ServerEnd.last.readyState).toBe(ServerEnd.CLOSED);
+  });
+});
