@@ -72,7 +72,8 @@ def check_definition(definition: Definition, owner_id: Any) -> list[Finding]:
     return validate(
         definition,
         credentials=credentials.available(owner_id),
-        variables=settings.WORKFLOW_VARS,
+        # A shell beside the running stack may not have been given the variables that the stack has.
+        variables=settings.WORKFLOW_VARS or None,
         limits=limits(),
     )
 

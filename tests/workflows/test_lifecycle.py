@@ -14,6 +14,7 @@ from django.utils import timezone
 from executions.models import Execution
 from tests.conftest import graph, node, wire
 from workflows import credentials, lifecycle
+from workflows.definition import Definition
 from workflows.errors import ActivationRefused, DefinitionError, TransitionError, UnknownWorkflow
 from workflows.lifecycle import TRANSITIONS, find_workflow, import_definition
 from workflows.models import Schedule, Workflow, WorkflowVersion
@@ -285,3 +286,12 @@ def test_a_failed_execution_does_not_disable_the_schedule(alice: Any) -> None:
     schedule = Schedule.objects.get(workflow=workflow)
     assert (schedule.enabled, workflow.status) == (True, "active")
     assert schedule.next_run_at is not None
+
+
+def test_variables_are_checked_only_where_the_installation_gives_some(alice: Any, settings: Any) -> None:
+    definition = Definition.from_json(graph([node("a", "delay", Duration="{{ vars.seconds }}")]))
+
+    settings.WORKFLOW_VARS = {}
+    assert lifecycle.check_definition(definition, alice.pk) == []
+    settings.WORKFLOW_VARS = {"demo_url": "http://127.0.0.1:1"}
+    assert [finding.code for finding in lifecycle.check_definition(definition, alice.pk)] == ["UNKNOWN_VARIABLE"]
