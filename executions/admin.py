@@ -60,7 +60,7 @@ def node_names(definition: Any) -> dict[str, str]:
     return names
 
 
-def attach_node_names(executions: Sequence[Execution]) -> None:
+def attach_node_names(executions: Sequence[Any]) -> None:
     """Set ``error_node_name`` on each execution: what people call the node that failed. At most one query."""
     failed = {execution.version_id for execution in executions if execution.error_node}
     rows = WorkflowVersion.objects.filter(pk__in=failed).values_list("pk", "definition") if failed else ()
@@ -86,8 +86,9 @@ def run_workflow(request: HttpRequest, workflow: Workflow) -> Execution | None:
 
     An active workflow runs its active version; any other runs the version that it would run, as a test.
     """
-    from executions.triggers import start_execution
+    from executions.triggers import start_execution  # loads the engine, which other pages do not need
 
+    owner: Any = request.user
     active = workflow.status == Workflow.Status.ACTIVE
     version = None if active else workflow.version or workflow.draft
     if version is None and not active:
@@ -96,15 +97,15 @@ def run_workflow(request: HttpRequest, workflow: Workflow) -> Execution | None:
         )
         return None
     try:
-        execution = start_execution(
-            workflow, owner=request.user, trigger="manual" if active else "test", version=version
-        )
+        execution = start_execution(workflow, owner=owner, trigger="manual" if active else "test", version=version)
     except (ExecutionError, WorkflowError) as error:
         messages.error(request, f'"{workflow.name}" was not started: {error}')
         return None
     text = 'Started "{}" v{}: <a href="{}">execution {}</a>.'
-    number = (version or workflow.version).number
-    messages.success(request, format_html(text, workflow.name, number, execution_url(execution), str(execution.pk)[:8]))
+    messages.success(
+        request,
+        format_html(text, workflow.name, execution.version.number, execution_url(execution), str(execution.pk)[:8]),
+    )
     return execution
 
 
@@ -220,7 +221,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
         """Use the list that names failed nodes."""
         return ExecutionList
 
-    def get_list_display(self, request: HttpRequest) -> list[str]:
+    def get_list_display(self, request: HttpRequest) -> Any:
         """Superusers also see whose execution it is."""
         columns = list(super().get_list_display(request))
         return ["workflow_and_owner", *columns[1:]] if request.user.is_superuser else columns
@@ -311,9 +312,9 @@ class ExecutionAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show one execution: the live monitor, then its rows."""
-        execution: Execution | None = self.get_object(request, object_id)
+        execution: Any = self.get_object(request, object_id)
         if execution is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            raise Http404("there is no such execution")
         definition = (
             WorkflowVersion.objects.filter(pk=execution.version_id).values_list("definition", flat=True).first()
         )

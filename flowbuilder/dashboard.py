@@ -96,7 +96,7 @@ def _workflows(workflows: Any, now: datetime) -> list[dict[str, Any]]:
 
 
 def _next(workflow: Workflow, now: datetime) -> SafeString | str:
-    schedule = getattr(workflow, "schedule", None)
+    schedule: Any = getattr(workflow, "schedule", None)
     fires = schedule is not None and schedule.enabled and workflow.status == Workflow.Status.ACTIVE
     return due(schedule.next_run_at, now) if fires else EMPTY
 

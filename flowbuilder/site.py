@@ -76,7 +76,7 @@ class FlowBuilderSite(AdminSite):
     site_header = "Flow Builder"
     site_title = "Flow Builder"
     index_title = "Dashboard"
-    site_url = None  # type: ignore[assignment]  # there is no other site to view
+    site_url = None
     enable_nav_sidebar = False
     index_template = "admin/dashboard.html"
 
@@ -102,7 +102,7 @@ class FlowBuilderSite(AdminSite):
             groups.append(_group(Group(OTHER, rest, folded=True), by_name, request.path))
         return [group for group in groups if group["models"]]
 
-    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Show what happened, what runs and what comes next. The number of queries is fixed."""
         from flowbuilder.dashboard import dashboard
 

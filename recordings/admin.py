@@ -9,7 +9,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import reverse
@@ -168,7 +168,7 @@ class RecordingAdmin(WatchedAdmin):
 
         recording: Recording | None = self.get_object(request, object_id)
         if recording is None:
-            return self._get_obj_does_not_exist_redirect(request, self.opts, object_id)
+            raise Http404("there is no such recording")
         after = request.GET.get("after", "0")
         start = min(int(after), recording.event_count) if after.isascii() and after.isdigit() and len(after) < 10 else 0
         events: list[RecordingEvent] = []

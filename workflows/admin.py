@@ -243,7 +243,7 @@ class ScheduleInline(admin.StackedInline):
     @admin.display(description="Next runs")
     def next_runs(self, schedule: Schedule) -> SafeString:
         """Say the cron and show the next five instants in its zone; the page keeps it up to date while typing."""
-        if schedule.pk is None:
+        if schedule._state.adding:
             return format_html('<div class="adm-preview" role="status">{}</div>', EMPTY)
         try:
             runs = cron.next_runs(schedule.cron, schedule.timezone, 5)
@@ -318,8 +318,12 @@ class ScheduleFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Keep the workflows of the chosen kind."""
-        chosen = {"on": {"schedule__enabled": True}, "off": {"schedule__enabled": False}, "none": {"schedule": None}}
-        return queryset.filter(**chosen[self.value()]) if self.value() in chosen else queryset
+        kinds: dict[str | None, dict[str, bool | None]] = {
+            "on": {"schedule__enabled": True},
+            "off": {"schedule__enabled": False},
+            "none": {"schedule": None},
+        }
+        return queryset.filter(**kinds.get(self.value(), {}))
 
 
 class WorkflowFilter(admin.SimpleListFilter):
@@ -351,13 +355,14 @@ class WorkflowAdmin(OwnedAdmin):
 
     form = WorkflowForm
     inlines = (ScheduleInline,)
-    list_display = ("name", "status_pill", "schedule_text", "next_run", "version_text", "row_actions")
+    list_display: tuple[str, ...] = ("name", "status_pill", "schedule_text", "next_run", "version_text", "row_actions")
     list_filter = ("status", ScheduleFilter, ("updated_at", DateFilter))
     list_select_related = ("schedule", "version", "draft", "owner")
     search_fields = ("name", "description")
-    actions = ("activate", "pause", "archive")
+    actions: tuple[str, ...] = ("activate", "pause", "archive")
     empty_text = "A workflow is a canvas of nodes. Draw one, run it, then give it a schedule."
     change_form_template = "admin/workflows/workflow/change_form.html"
+    delete_confirmation_template = "admin/workflows/workflow/delete_confirmation.html"
     fieldsets = (
         (None, {"fields": ("name", "description")}),
         ("Settings", {"fields": ("settings",), "classes": ("collapse",)}),
@@ -372,7 +377,7 @@ class WorkflowAdmin(OwnedAdmin):
         """Return the visible workflows without the graphs of their versions."""
         return super().get_queryset(request).defer("version__definition", "draft__definition")
 
-    def get_list_display(self, request: HttpRequest) -> list[str]:
+    def get_list_display(self, request: HttpRequest) -> Any:
         """Superusers also see whose workflow it is."""
         columns = list(super().get_list_display(request))
         return ["name_and_owner", *columns[1:]] if request.user.is_superuser else columns
@@ -465,14 +470,15 @@ class WorkflowAdmin(OwnedAdmin):
 
     def get_form(self, request: HttpRequest, obj: Workflow | None = None, change: bool = False, **kwargs: Any) -> Any:
         """Return the form, which knows whose workflow a new one will be."""
-        form = super().get_form(request, obj, change=change, **kwargs)
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
         form.owner = request.user.pk
         return form
 
     def save_model(self, request: HttpRequest, obj: Workflow, form: Any, change: bool) -> None:
         """A new workflow belongs to who adds it."""
         if not change:
-            obj.owner = request.user
+            person: Any = request.user
+            obj.owner = person
         super().save_model(request, obj, form, change)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
@@ -504,6 +510,8 @@ class WorkflowAdmin(OwnedAdmin):
                 "version_count": workflow.versions.count(),
             }
         context["show_save_and_add_another"] = False
+        if workflow is None:
+            context["show_save_and_continue"] = False
         return super().render_change_form(request, context, *args, **kwargs)
 
     def page_buttons(self, workflow: Workflow) -> list[SafeString]:
@@ -524,11 +532,12 @@ class WorkflowAdmin(OwnedAdmin):
     # -------------------------------------------------------------- deleting
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Say what will happen to each workflow; its versions and schedule need no permission of their own."""
-        return [f"{workflow.name}: {self._fate(workflow)}" for workflow in objs], {}, set(), []
+        return [self._fate(workflow) for workflow in objs], {}, set(), []
 
     def _fate(self, workflow: Workflow) -> str:
-        ran = workflow.versions.filter(executions__isnull=False).exists()
-        return "archived, because it has executions" if ran else "deleted with its versions"
+        if workflow.versions.filter(executions__isnull=False).exists():
+            return "It will be archived, because it has executions. Their history stays readable."
+        return "It never ran, so it will be deleted with its versions. This cannot be undone."
 
     def delete_model(self, request: HttpRequest, obj: Workflow) -> None:
         """Delete a workflow without history; archive one with history."""
@@ -727,7 +736,7 @@ class CredentialAdmin(OwnedAdmin):
 
     def get_form(self, request: HttpRequest, obj: Credential | None = None, change: bool = False, **kwargs: Any) -> Any:
         """Return the form, which knows whose credential a new one will be."""
-        form = super().get_form(request, obj, change=change, **kwargs)
+        form: Any = super().get_form(request, obj, change=change, **kwargs)
         form.owner = request.user.pk
         return form
 
@@ -737,12 +746,13 @@ class CredentialAdmin(OwnedAdmin):
         if change:
             obj.save(update_fields=("name", "kind", "updated_at"))
         else:
-            obj.owner = request.user
+            person: Any = request.user
+            obj.owner = person
         if fields is not None:
             stored = credentials.store(obj.owner, obj.name, fields, obj.kind)
             obj.pk, obj._state.adding = stored.pk, False
 
-    def get_list_display(self, request: HttpRequest) -> list[str]:
+    def get_list_display(self, request: HttpRequest) -> Any:
         """Superusers also see whose credential it is."""
         columns = list(super().get_list_display(request))
         return [*columns, "owner"] if request.user.is_superuser else columns

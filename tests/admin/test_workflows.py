@@ -242,6 +242,7 @@ def test_a_workflow_without_history_is_deleted(bob: Any, workflow: Workflow) -> 
     logged_in(bob).post(url, {"post": "yes"})
 
     assert "deleted with its versions" in page
+    assert "cannot be undone" in page
     assert not Workflow.objects.exists()
 
 

@@ -1,10 +1,12 @@
 /* Say a schedule in words and show its next runs while it is typed. */
 "use strict";
 
-for (const cron of document.querySelectorAll("input[name$='-cron']")) {
-  const zone = document.querySelector(`select[name='${cron.name.replace(/-cron$/, "-timezone")}']`);
-  if (zone) preview(cron, zone);
-}
+document.addEventListener("DOMContentLoaded", () => {
+  for (const cron of document.querySelectorAll("input[name$='-cron']")) {
+    const zone = document.querySelector(`select[name='${cron.name.replace(/-cron$/, "-timezone")}']`);
+    if (zone) preview(cron, zone);
+  }
+});
 
 document.addEventListener("formset:added", (event) => {
   const cron = event.target.querySelector("input[name$='-cron']");
