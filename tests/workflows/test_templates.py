@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -189,10 +189,10 @@ def test_any_text_is_either_read_or_refused(text: str) -> None:
 def test_long_texts_are_read_in_linear_time() -> None:
     text = "{{ input.a }} and " * 20_000
 
-    start = perf_counter()
+    start = thread_time()
     render(text, Scope(input={"a": 1}))
 
-    assert perf_counter() - start < 5
+    assert thread_time() - start < 5
 
 
 def test_references_name_everything() -> None:
@@ -268,9 +268,9 @@ def test_a_thousand_short_names_cost_one_walk(types: None) -> None:
         nodes, *(wire(f"n{i}", "Need Out", f"n{i + 1}", "In") for i in range(1, 999)), wire("n0", "Text", "n1", "In")
     )
 
-    start = perf_counter()
+    start = thread_time()
     found = dependencies(shape)
 
     assert found["n999"] == {"n998", "n0"}
-    assert perf_counter() - start < 0.2
+    assert thread_time() - start < 0.2
     assert json.dumps(sorted(found["n1"])) == '["n0"]'

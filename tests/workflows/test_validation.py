@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -382,11 +382,12 @@ def test_a_finding_as_json_has_all_keys() -> None:
 
 
 def best_ms(definition: Definition, limits: Limits) -> float:
+    # Time of this thread alone: other work on the machine does not count.
     times = []
     for _ in range(5):
-        start = perf_counter()
+        start = thread_time()
         assert validate(definition, limits=limits) == []
-        times.append((perf_counter() - start) * 1000)
+        times.append((thread_time() - start) * 1000)
     return min(times)
 
 
