@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import SyncToAsync
 from django.conf import settings
+from django.db import connections
 from django.test import override_settings
 
 from recordings import ExecutionRecorder, FileRecordingStorage, InMemoryRecordingStorage
@@ -53,6 +55,7 @@ def blob_storage(kind: str, directory: Path) -> Iterator[None]:
     )
     with override_settings(STORAGES={**settings.STORAGES, "blobs": backend}, DATA_DIR=directory / "data"):
         yield
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 
 
 _REAL = pytest.mark.django_db(transaction=True)

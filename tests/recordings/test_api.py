@@ -11,9 +11,8 @@ from django.test import Client
 
 from recordings import database
 from recordings.database import save_blob
-from recordings.models import Recording
 
-Make = Callable[..., Recording]
+Make = Callable[..., Any]
 URL = "/api/v1/recordings"
 
 

@@ -17,10 +17,11 @@ from flowbuilder.management.commands.recordings import Command
 from recordings import FileRecordingStorage
 from recordings.database import seal
 from recordings.models import Recording
-from tests.conftest import ROOT, test_environment
+from tests.conftest import test_environment
+from tests.environment import ROOT
 from tests.recordings.conftest import record_run
 
-Make = Callable[..., Recording]
+Make = Callable[..., Any]
 
 
 class Flow:

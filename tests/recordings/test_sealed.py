@@ -79,7 +79,12 @@ def test_a_seek_reads_few_frames() -> None:
     sealed = SealedRecording.open(content)
     reads: list[int] = []
     read = sealed._source.read
-    sealed._source.read = lambda offset, length: reads.append(length) or read(offset, length)  # type: ignore[method-assign, func-returns-value]
+
+    def counted(offset: int, length: int) -> bytes:
+        reads.append(length)
+        return read(offset, length)
+
+    sealed._source.read = counted  # type: ignore[method-assign]
 
     state = sealed.state_at(2500)
 
