@@ -58,7 +58,10 @@ class RunningStack:
     @property
     def variables(self) -> dict[str, object]:
         """Return what templates read as ``{{ vars.name }}`` because of this stack."""
-        return {"base_url": self.web} | ({"demo_url": self.demo_url} if self.demo_url else {})
+        found: dict[str, object] = {"base_url": self.web}
+        if self.demo_url:
+            found["demo_url"] = self.demo_url
+        return found
 
 
 def running_redis_url(data_dir: Path) -> str | None:
