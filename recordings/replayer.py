@@ -165,9 +165,15 @@ class ExecutionReplayer:
         """Yield the next ``steps`` events, all of them by default; the position moves as each is yielded."""
         wanted = self.DEFAULT_STEPS if steps is None else steps
         end = len(self.events) if wanted is None else min(self.current_position + wanted, len(self.events))
-        for position in range(self.current_position, end):
-            event = self.events[position]
-            self.current_position = position + 1
+        start = self.current_position
+        events = self.events
+        found = (
+            events.iter_range(start, end)
+            if isinstance(events, SealedRecording)
+            else map(events.__getitem__, range(start, end))
+        )
+        for position, event in enumerate(found, start + 1):
+            self.current_position = position
             yield event
 
     def step_backward(self, steps: int = 1) -> Iterator[RecordingEvent]:

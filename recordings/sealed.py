@@ -57,7 +57,9 @@ _END = b"FBREND\0\0"
 _LEVEL = 6
 _DECODED_LIMIT_BYTES = 1 << 30
 _CACHED_FRAMES = 2
+_NOTHING: dict[str, Any] = {}
 _CHANGING = frozenset(kind.value for kind in CHANGES_STATE)
+_COMPLETE = RecordingEventType.NODE_COMPLETE.value
 
 
 class _Frame(msgspec.Struct, array_like=True):
@@ -96,6 +98,13 @@ class _Columns(msgspec.Struct, omit_defaults=True):
     extras: list[int] = []
 
 
+class _Outputs(msgspec.Struct):
+    """The part of a ``node_complete`` line that a state needs."""
+
+    outputs: Any = None
+
+
+_decode_outputs = msgspec.json.Decoder(_Outputs).decode
 _decode_index = msgspec.json.Decoder(_Index).decode
 _decode_columns = msgspec.json.Decoder(_Columns).decode
 
@@ -503,12 +512,20 @@ class SealedRecording(Sequence[RecordingEvent]):
 
     def iter_events(self, after_seq: int = 0) -> Iterator[RecordingEvent]:
         """Iterate over the events with a higher ``seq``, a frame at a time."""
-        start = max(bisect_right(self._first_seqs, after_seq) - 1, 0)
-        for number in range(start, len(self._frames)):
+        number = max(bisect_right(self._first_seqs, after_seq) - 1, 0)
+        if number >= len(self._frames):
+            return iter(())
+        return self.iter_range(self._starts[number] + bisect_right(self._load(number).seqs, after_seq), len(self))
+
+    def iter_range(self, start: int, stop: int) -> Iterator[RecordingEvent]:
+        """Iterate over the events at positions ``start`` to ``stop`` - 1, a frame at a time."""
+        number = bisect_right(self._starts, start) - 1
+        while start < stop and number < len(self._frames):
+            first, end = self._starts[number], min(self._starts[number + 1], stop)
             frame = self._load(number, lines=True)
-            for place, seq in enumerate(frame.seqs):
-                if seq > after_seq:
-                    yield self._event(frame, place)
+            for place in range(start - first, end - first):
+                yield self._event(frame, place)
+            start, number = end, number + 1
 
     def iter_path(self) -> Iterator[tuple[str, str | None]]:
         """Iterate over ``(event type, node id)`` of all events without reading their data."""
@@ -580,10 +597,16 @@ class SealedRecording(Sequence[RecordingEvent]):
         number = bisect_right(self._starts, position) - 1
         state = self._state_before(number)
         frame = self._load(number, lines=True)
-        columns = frame.columns
-        changing = {place for place, name in enumerate(columns.names) if name in _CHANGING}
+        lines, names, types, nodes = frame.lines or (), frame.columns.names, frame.columns.types, frame.columns.nodes
+        changing = {place for place, name in enumerate(names) if name in _CHANGING}
+        completes = names.index(_COMPLETE) if _COMPLETE in names else -1
         for place in range(position - self._starts[number] + 1):
-            if _at(columns.types, place) in changing:
+            kind = types if isinstance(types, int) else types[place]
+            if kind == completes:
+                node = _at(nodes, place)
+                if node >= 0:
+                    state.complete(names[node], _decode_outputs(lines[place]).outputs)
+            elif kind in changing:
                 state.apply(self._event(frame, place), self._snapshot(frame, place))
         self._resolve(state)
         return state.to_dict()
@@ -666,10 +689,9 @@ class SealedRecording(Sequence[RecordingEvent]):
         return self._event(*self._locate(position))
 
     def _event(self, frame: _Loaded, place: int) -> RecordingEvent:
-        columns = frame.columns
-        extra = self._extra(frame, place) if columns.extras else {}
-        seq = frame.seqs[place]
+        columns, seq = frame.columns, frame.seqs[place]
         node, depth = _at(columns.nodes, place), _at(columns.depths, place)
+        extra = self._extra(frame, place) if columns.extras else _NOTHING
         workflow_id = extra.get("w", self.workflow_id)
         metadata = extra.get("m", {})
         lines = frame.lines or ()

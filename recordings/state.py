@@ -54,9 +54,7 @@ class State:
         kind = event.event_type
         if kind is RecordingEventType.NODE_COMPLETE:
             if event.node_id is not None:
-                outputs = _mapping(event.data.get("outputs"))
-                self.values.update(_with(outputs, instead))
-                self.nodes[event.node_id] = outputs if instead is None else instead
+                self.complete(event.node_id, event.data.get("outputs"), instead=instead)
         elif kind is RecordingEventType.NODE_ERROR:
             if event.node_id is not None:
                 self.errors[event.node_id] = event.data.get("error")
@@ -66,6 +64,12 @@ class State:
             whole = snapshot.state if snapshot is not None else event.data.get("state")
             if isinstance(whole, dict):
                 self.replace(whole, instead=instead)
+
+    def complete(self, node_id: str, outputs: Any, *, instead: Any = None) -> None:
+        """Move to the state after a node gave its outputs."""
+        given = _mapping(outputs)
+        self.values.update(_with(given, instead))
+        self.nodes[node_id] = given if instead is None else instead
 
     def replace(self, whole: dict[str, Any], *, instead: Any = None) -> None:
         """Become the state ``whole``, in the form of ``to_dict``."""
