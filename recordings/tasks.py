@@ -20,7 +20,8 @@ SEAL_SECONDS = 20.0
 SEAL_RECORDINGS = 500
 PURGE_RECORDINGS = 200
 PURGE_ROWS = 50_000
-RETENTION_RECORDINGS = 1_000
+RETENTION_RECORDINGS = 200
+RETENTION_SECONDS = 300.0
 FAILED_DAYS_FACTOR = 3
 """Recordings of failed runs are kept this many times longer."""
 
@@ -66,8 +67,12 @@ def retention_policy() -> RetentionPolicy | None:
 
 @shared_task(name="recordings.retention")
 def retention() -> int:
-    """Remove recordings that are too old, and blobs that nobody needs any more; return how many recordings."""
-    policy = retention_policy()
-    removed = 0 if policy is None else len(DatabaseRecordingStorage().expire(policy, RETENTION_RECORDINGS))
+    """Remove recordings that are too old, for up to five minutes, and blobs that nobody needs; return how many."""
+    policy, removed, deadline = retention_policy(), 0, time.monotonic() + RETENTION_SECONDS
+    while policy is not None and time.monotonic() < deadline:
+        batch = len(DatabaseRecordingStorage().expire(policy, RETENTION_RECORDINGS))
+        removed += batch
+        if batch < RETENTION_RECORDINGS:
+            break
     remove_unused_blobs(timezone.now() - timedelta(days=1), RETENTION_RECORDINGS)
     return removed
