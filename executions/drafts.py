@@ -52,6 +52,7 @@ def end_events(context: Context, end: End, now: int) -> list[EventDraft]:
 
 
 def started_event(context: Context, now: int) -> EventDraft:
+    """Return the first event of an execution; ``now`` is when it begins, not after any event that follows."""
     data = {
         "initial_context": context.redact(context.payload), "workflow": context.workflow_name,
         "version": context.version_number, "trigger": context.trigger, "phase_count": len(context.plan.phases),

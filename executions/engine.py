@@ -542,7 +542,8 @@ def _move(
     drafts = [*before, *opening.events]
     base: int | None
     if phase == 0:
-        drafts.insert(0, started_event(context, now))
+        began = min((draft.timestamp for draft in drafts), default=now)
+        drafts.insert(0, started_event(context, began))
         deadline = int(context.settings.get("deadline_s") or settings.EXECUTION_DEADLINE_SECONDS) * 1_000_000
         base = store.open_execution(
             tx, context.id, phase=opening.target, events=len(drafts), now=now, deadline_us=deadline

@@ -72,18 +72,18 @@ def start_postgres() -> str:
     if not (binaries / "initdb").exists():
         raise RuntimeError("PostgreSQL was not found. Debian/Ubuntu: apt install postgresql")
     home = Path(tempfile.mkdtemp(prefix="fb-pg-"))
-    user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    user = "postgres" if os.geteuid() == 0 else None
     if user:
-        shutil.chown(home, "postgres", "postgres")
+        shutil.chown(home, user, user)
     data = home / "data"
     subprocess.run(
-        [*user, str(binaries / "initdb"), "-D", str(data), "-U", "flowbuilder", "-A", "trust", "--no-sync"],
-        check=True, stdout=subprocess.DEVNULL, cwd=home,
+        [str(binaries / "initdb"), "-D", str(data), "-U", "flowbuilder", "-A", "trust", "--no-sync"],
+        check=True, stdout=subprocess.DEVNULL, cwd=home, user=user, group=user,
     )  # fmt: skip
     process = subprocess.Popen(
-        [*user, str(binaries / "postgres"), "-D", str(data), "-c", "listen_addresses=", "-c", f"unix_socket_directories={home}",
+        [str(binaries / "postgres"), "-D", str(data), "-c", "listen_addresses=", "-c", f"unix_socket_directories={home}",
          "-c", "max_connections=200"],
-        stderr=subprocess.DEVNULL, cwd=home,
+        stderr=subprocess.DEVNULL, cwd=home, user=user, group=user,
     )  # fmt: skip
     _children.append(process)
     atexit.register(shutil.rmtree, home, ignore_errors=True)

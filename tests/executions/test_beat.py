@@ -16,6 +16,7 @@ from tests.conftest import graph, node, wait_for
 from workflows import schedules
 from workflows.models import Schedule, Workflow
 
+pytestmark = pytest.mark.postgres
 CONSTANT = graph([node("one", "json_transform", Input_JSON={}, Transform_Rules={"a": {"value": 1}})])
 
 
@@ -36,7 +37,9 @@ def test_two_beats_start_a_due_workflow_once_and_on_time(processes, make_workflo
     processes.beat()
     processes.beat()
 
-    wait_for(lambda: Execution.objects.filter(status="completed").exists(), 25, "the scheduled execution", processes.logs)
+    wait_for(
+        lambda: Execution.objects.filter(status="completed").exists(), 25, "the scheduled execution", processes.logs
+    )
     time.sleep(3)
 
     execution = Execution.objects.get()

@@ -11,7 +11,7 @@ from executions.triggers import cancel_execution, start_execution
 from recordings.models import Event, Recording
 from tests.conftest import graph, node, outputs, statuses, wait_for, wait_until_ended, wire
 
-pytestmark = [pytest.mark.worker, pytest.mark.redis]
+pytestmark = [pytest.mark.worker, pytest.mark.redis, pytest.mark.postgres]
 
 
 def transform(node_id, policy=None, **rules):

@@ -81,6 +81,7 @@ def two_headers(*after):
 
 
 @pytest.mark.row("S2-16")
+@pytest.mark.postgres
 def test_a_start_that_was_stored_but_never_sent_is_sent(processes, alice, make_workflow, fail_at):
     make_workflow(graph([transform("one", a=1)]), name="lost start")
     code = (
@@ -101,7 +102,9 @@ def test_a_start_that_was_stored_but_never_sent_is_sent(processes, alice, make_w
     assert_numbered(execution)
 
 
-@pytest.mark.parametrize("point", ["after-claim", "mid-node", "before-commit"])
+@pytest.mark.parametrize(
+    "point", [pytest.param("after-claim", marks=pytest.mark.postgres), "mid-node", "before-commit"]
+)
 def test_nodes_of_a_killed_worker_run_elsewhere(processes, alice, make_workflow, fail_at, point):
     nodes, edges = two_headers()
     workflow = make_workflow(graph(nodes, *edges))
@@ -120,6 +123,7 @@ def test_nodes_of_a_killed_worker_run_elsewhere(processes, alice, make_workflow,
     assert_numbered(execution)
 
 
+@pytest.mark.postgres
 def test_a_phase_whose_closer_was_killed_goes_on(processes, alice, make_workflow, fail_at):
     nodes, edges = two_headers(transform("last", a=1))
     workflow = make_workflow(graph(nodes, *edges, wire("wait0", "Done", "last", "Execute Condition")))

@@ -18,7 +18,7 @@ from tests.conftest import ROOT, graph, node, outputs, statuses, test_environmen
 from tests.executions import worker_app
 from tests.executions.test_engine import transform
 
-pytestmark = [pytest.mark.worker, pytest.mark.redis]
+pytestmark = [pytest.mark.worker, pytest.mark.redis, pytest.mark.postgres]
 
 APP = "tests.executions.worker_app"
 READ = """
@@ -51,7 +51,9 @@ def assert_states_equal_node_runs(execution, rows):
             failed[node_id] = runs[node_id].error
             assert runs[node_id].status == "failed"
         assert state.get("$nodes", {}) == completed, f"event {seq}"
-        assert {key: value["error"] if isinstance(value, dict) else value for key, value in state.get("$errors", {}).items()} == failed, f"event {seq}"
+        assert {
+            key: value["error"] if isinstance(value, dict) else value for key, value in state.get("$errors", {}).items()
+        } == failed, f"event {seq}"
         for values in completed.values():
             assert set(values) <= set(state)
     assert set(completed) == {name for name, run in runs.items() if run.status == "completed"}
