@@ -39,11 +39,15 @@ ERRORS: dict[int, Any] = dict.fromkeys((400, 401, 403, 404, 409, 422), Problem)
 
 
 class StartBody(Schema):
-    """What to run. ``version`` is a number, ``"draft"`` for the newest saved one, or empty for the active one."""
+    """What to run. ``version`` is a number, ``"draft"`` for the newest saved one, or empty for the active one.
+
+    ``trigger`` is what the execution is recorded as: pages that a person clicks say "manual", the builder "test".
+    """
 
     workflow_id: UUID
     input: dict[str, Any] = Field(default_factory=dict)
     version: Annotated[int, Field(ge=1, le=2_147_483_647)] | Literal["draft"] | None = None
+    trigger: Literal["api", "manual", "test"] = "api"
 
 
 class Started(Schema):
@@ -184,7 +188,7 @@ def start(
         execution = start_execution(
             workflow,
             owner=user,
-            trigger="api",
+            trigger=body.trigger,
             input=body.input,
             version=_version(workflow, body.version),
             idempotency_key=idempotency_key,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -101,6 +101,11 @@ _pusher = _Pusher()
 def load_events(execution_id: UUID | str, after: int = 0, limit: int | None = None) -> list[RecordingEvent]:
     """Return the events after ``after`` in order, outputs filled in, from rows or from the sealed recording."""
     return list(islice(iter_events(UUID(str(execution_id)), after), limit))
+
+
+def blobs_in_use(sha256s: Collection[str]) -> set[str]:
+    """Return those blobs that hold the outputs of a node run."""
+    return set(NodeRun.objects.filter(outputs_blob__in=list(sha256s)).values_list("outputs_blob", flat=True))
 
 
 def outputs_of(execution_id: UUID, node_ids: Iterable[str]) -> dict[str, dict[str, Any]]:

@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.conf import settings
+from django.contrib.auth.hashers import make_password
 from django.db import connection
 
 from tests.environment import HOME, ROOT
@@ -46,16 +47,26 @@ def django_db_modify_db_settings() -> None:
         settings.DATABASES["default"]["TEST"]["NAME"] = str(HOME / "test.sqlite3")
 
 
+@cache
+def hashed(password: str) -> str:
+    """Return the stored form of a password; hashing is slow on purpose, so each is hashed once a run."""
+    return make_password(password)
+
+
 @pytest.fixture
 def alice(django_user_model: Any) -> Any:
     """The owner of everything; a superuser."""
-    return django_user_model.objects.create_superuser("alice", "alice@example.com", "alice-password")
+    return django_user_model.objects.create(
+        username="alice", email="alice@example.com", password=hashed("alice-password"), is_staff=True, is_superuser=True
+    )
 
 
 @pytest.fixture
 def bob(django_user_model: Any) -> Any:
     """Somebody else, with access to the admin."""
-    return django_user_model.objects.create_user("bob", "bob@example.com", "bob-password", is_staff=True)
+    return django_user_model.objects.create(
+        username="bob", email="bob@example.com", password=hashed("bob-password"), is_staff=True
+    )
 
 
 @pytest.fixture

@@ -127,7 +127,7 @@ export class Api {
   }
 
   start(
-    body: { workflow_id: string; input?: unknown; version?: number | "draft" },
+    body: { workflow_id: string; input?: unknown; version?: number | "draft"; trigger: "manual" | "test" },
     key: string,
   ): Promise<{ execution_id: string; status: Status }> {
     return this.send("POST", "/executions", body, { headers: { "Idempotency-Key": key } });

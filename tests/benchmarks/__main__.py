@@ -123,7 +123,7 @@ def _ours(owner: Any, name: str, widths: list[int], count: int) -> Callable[[], 
                 raise SystemExit(f"{name} did not finish: {set(Execution.objects.values_list('status', 'error'))}")
             time.sleep(0.02)
         ended = max(Execution.objects.filter(pk__in=ids).values_list("finished_at", flat=True))
-        return ended.timestamp() - started
+        return float(ended.timestamp() - started)
 
     return once
 

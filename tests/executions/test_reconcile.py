@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
@@ -14,7 +15,8 @@ from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Wo
 from executions.store import now_us
 from executions.triggers import cancel_execution, start_execution
 from recordings.models import Event
-from tests.conftest import ROOT, graph, node, statuses, test_environment, wait_for, wait_until_ended, wire
+from tests.conftest import graph, node, statuses, test_environment, wait_for, wait_until_ended, wire
+from tests.environment import ROOT
 from tests.executions import worker_app
 from tests.executions.test_engine import assert_numbered, transform
 
@@ -64,10 +66,14 @@ def recovers(processes, rule, ended, app="flowbuilder"):
     print(f"recovery by {rule}: {time.monotonic() - begun:.1f} s including the start of beat")
 
 
+def has_ended(process):
+    return process.poll() is not None
+
+
 def ends(execution):
     def check() -> bool:
         execution.refresh_from_db()
-        return execution.is_terminal
+        return bool(execution.is_terminal)
 
     return check
 
@@ -244,7 +250,7 @@ def test_a_node_that_kills_every_worker_is_given_up_after_three(processes, alice
     processes.beat(TEST_APP)
     for _ in range(3):
         victim = processes.worker(TEST_APP)
-        wait_for(lambda victim=victim: victim.poll() is not None, 40, "the death of the worker", processes.logs)
+        wait_for(partial(has_ended, victim), 40, "the death of the worker", processes.logs)
     processes.worker(TEST_APP)
 
     wait_until_ended(execution, RECOVERY_SECONDS, processes.logs)

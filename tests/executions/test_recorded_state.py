@@ -14,7 +14,8 @@ from executions.models import Execution
 from executions.triggers import start_execution
 from recordings.database import purge_rows, seal
 from recordings.models import Event, Recording
-from tests.conftest import ROOT, graph, node, outputs, statuses, test_environment, wait_for, wait_until_ended, wire
+from tests.conftest import graph, node, outputs, statuses, test_environment, wait_for, wait_until_ended, wire
+from tests.environment import ROOT
 from tests.executions import worker_app
 from tests.executions.test_engine import transform
 

@@ -188,7 +188,7 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
       setBusy("run");
       try {
         const started = await api.start(
-          { workflow_id, version: "draft", ...(input === undefined ? {} : { input }) },
+          { workflow_id, trigger: "test", version: "draft", ...(input === undefined ? {} : { input }) },
           idempotencyKey(),
         );
         watch(started.execution_id);

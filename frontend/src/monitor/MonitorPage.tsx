@@ -254,7 +254,7 @@ function StartExecution({
     try {
       const workflow = workflows?.find((item) => item.id === choice);
       const draft = workflow?.status === "draft";
-      const body = await client.start({ workflow_id: choice, ...(draft ? { version: "draft" as const } : {}) }, idempotencyKey());
+      const body = await client.start({ workflow_id: choice, trigger: "manual", ...(draft ? { version: "draft" as const } : {}) }, idempotencyKey());
       onStarted(body.execution_id);
     } catch (error) {
       setProblem((error as Error).message);
