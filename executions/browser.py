@@ -149,6 +149,9 @@ class BrowserPage:
         self._reported = 0
         self.status = 0
         """HTTP status of the last ``goto``."""
+        self._asked: dict[str, None] = {}
+        context.on("request", lambda request: self._note_host(request.url))
+        page.on("websocket", lambda socket: self._note_host(socket.url))
         page.on("request", self._note_navigation)
         page.on("crash", lambda _: self.lose("the browser page crashed"))
         page.on("close", lambda _: self.lose("the browser page was closed"))
@@ -168,11 +171,14 @@ class BrowserPage:
         self._lost = reason if final else self._lost or reason
 
     def new_refusals(self) -> list[str]:
-        """Return messages of what the page was refused since the last call, each target once."""
+        """Return messages of what the page was refused since the last call, each target once.
+
+        What Chromium asks for by itself (its field completion, say) is refused too, but is not the page's doing.
+        """
         fresh = self._proxy.refusal_count - self._reported
         self._reported = self._proxy.refusal_count
         recent = list(self._proxy.refusals)[-fresh:] if fresh else []
-        return list(dict.fromkeys(refusal.message for refusal in recent))
+        return list(dict.fromkeys(refusal.message for refusal in recent if refusal.host.lower() in self._asked))
 
     async def goto(self, url: str, *, wait_until: WaitUntil = "domcontentloaded", timeout_seconds: float = 60.0) -> str:
         """Go to ``url``, wait until the page has settled (at most ten seconds more), return its title.
@@ -378,6 +384,12 @@ class BrowserPage:
         except Error as error:
             if _is_gone(error.message):
                 raise
+
+    def _note_host(self, url: str) -> None:
+        """Remember that the page itself asked for a host; the newest thousand count."""
+        self._asked[(urlsplit(url).hostname or "").lower()] = None
+        if len(self._asked) > 1000:
+            del self._asked[next(iter(self._asked))]
 
     def _note_navigation(self, request: Request) -> None:
         with contextlib.suppress(Exception):

@@ -332,7 +332,10 @@ def _end(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd, 
         if problem is None:
             note_result(context, node.index, states.COMPLETED, outputs)
             cost = node.description.credits
-            end = NodeEnd(node.index, states.COMPLETED, text, blob, credits=cost, attempt=item.attempt)
+            end = NodeEnd(
+                node.index, states.COMPLETED, item.started_us, item.ended_us, text, blob,
+                credits=cost, attempt=item.attempt,
+            )  # fmt: skip
             data["credits"] = cost
             shown = {"name": node.name, "node_type": node.node.type, "outputs": outputs, **data}
             data["outputs"] = {"$outputs": True}
@@ -351,7 +354,10 @@ def _end(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd, 
     kind = Kind.NODE_ERROR if item.status == states.FAILED else Kind.NODE_SKIPPED
     if kind is Kind.NODE_SKIPPED:
         data["reason"] = "the execution was cancelled"
-    end = NodeEnd(node.index, item.status, error=error, error_code=item.error_code, credits=cost, attempt=item.attempt)
+    end = NodeEnd(
+        node.index, item.status, item.started_us, item.ended_us,
+        error=error, error_code=item.error_code, credits=cost, attempt=item.attempt,
+    )  # fmt: skip
     return end, node_event(kind, node, data, item.ended_us)
 
 
@@ -434,7 +440,7 @@ def _write_ends(
 ) -> tuple[int | None, int | None, list[EventDraft]]:
     context = work.context
     now = now_us()
-    counted = store.end_nodes(tx, context.id, work.claim, ends, now) if ends else []
+    counted = store.end_nodes(tx, context.id, work.claim, ends) if ends else []
     kept = drafts if len(counted) == len(ends) else _without(context, drafts, ends, counted)
     left = None
     if counted:
@@ -489,7 +495,7 @@ def _close(
 
     def job(tx: Transaction) -> tuple[int, list[EventDraft]] | None:
         now = now_us()
-        counted = store.end_nodes(tx, context.id, work.claim, ends, now)
+        counted = store.end_nodes(tx, context.id, work.claim, ends)
         if len(counted) != len(ends):
             raise _LostClaim
         left = store.count_ends(

@@ -225,10 +225,15 @@ class EventDraft:
 
 @dataclass(frozen=True, slots=True)
 class NodeEnd:
-    """How a node run ended. ``outputs`` is JSON text, or empty when ``outputs_blob`` names it."""
+    """How a node run ended, from ``started_us`` to ``ended_us``.
+
+    ``outputs`` is JSON text, or empty when ``outputs_blob`` names it.
+    """
 
     node_index: int
     status: str
+    started_us: int
+    ended_us: int
     outputs: str = ""
     outputs_blob: str = ""
     error: str = ""
@@ -284,25 +289,26 @@ def claim_nodes(
     return dict(cursor.fetchall())
 
 
-def end_nodes(tx: Transaction, execution_id: UUID, claim: str, ends: Sequence[NodeEnd], now: int) -> list[NodeEnd]:
+def end_nodes(tx: Transaction, execution_id: UUID, claim: str, ends: Sequence[NodeEnd]) -> list[NodeEnd]:
     """End node runs that ``claim`` still holds and return the ends that counted."""
-    finished = tx.time(now)
     rows = [
-        (e.status, e.outputs, e.outputs_blob, e.error, e.error_code, e.credits, e.attempt, finished,
-         tx.id(execution_id), e.node_index, claim)
+        (e.status, e.outputs, e.outputs_blob, e.error, e.error_code, e.credits, e.attempt, tx.time(e.started_us),
+         tx.time(e.ended_us), tx.id(execution_id), e.node_index, claim)
         for e in ends
     ]  # fmt: skip
     changed = tx.many(
         f"UPDATE {_NODE_RUN} SET status=?, outputs=?, outputs_blob=?, error=?, error_code=?, credits=?, attempt=?,"
-        " finished_at=?, lease_until=0 WHERE execution_id=? AND node_index=? AND claim=?"
+        " started_at=?, finished_at=?, lease_until=0 WHERE execution_id=? AND node_index=? AND claim=?"
         " AND status IN ('running','retrying')",
         rows,
     )
     if changed == len(ends):
         return list(ends)
+    indexes = [end.node_index for end in ends]
     cursor = tx.run(
-        f"SELECT node_index FROM {_NODE_RUN} WHERE execution_id=? AND claim=? AND finished_at=?",
-        (tx.id(execution_id), claim, finished),
+        f"SELECT node_index FROM {_NODE_RUN} WHERE execution_id=? AND claim=? AND lease_until=0"
+        f" AND node_index IN ({marks(indexes)})",
+        (tx.id(execution_id), claim, *indexes),
     )
     counted = {row[0] for row in cursor.fetchall()}
     return [end for end in ends if end.node_index in counted]
