@@ -123,7 +123,10 @@ export function ConnectDialog({ start, onClose }: { start: ConnectStart; onClose
   );
 }
 
-/** Return the most likely wire: what is fixed stays, the rest is the first legal choice of equal type. */
+/**
+ * Return the most likely wire: what is fixed stays, the rest is the first legal choice of equal type, else one that
+ * only says when to run, else one whose value is converted. An input that was typed in is left alone.
+ */
 export function suggest(start: Partial<Choice>, graph: Graph, fallback: Partial<Choice> = {}): Choice {
   const last = graph.nodes.at(-1)?.id;
   const ids = graph.nodes.map((node) => node.id);
@@ -133,24 +136,27 @@ export function suggest(start: Partial<Choice>, graph: Graph, fallback: Partial<
     return [...ids.slice(index + 1), ...ids.slice(0, index).reverse()];
   };
   let spare: Choice | null = null;
+  let converted: Choice | null = null;
   for (const source of sources) {
     const targets = start.target && start.target !== source ? [start.target] : order(source);
     const from = graph.types.get(graph.nodes.find((node) => node.id === source)?.data.type ?? "");
     for (const target of targets) {
-      const to = graph.types.get(graph.nodes.find((node) => node.id === target)?.data.type ?? "");
+      const data = graph.nodes.find((node) => node.id === target)?.data;
+      const to = graph.types.get(data?.type ?? "");
       for (const output of from?.outputs ?? []) {
         if (start.sourceHandle && output.name !== start.sourceHandle) continue;
         for (const input of to?.inputs ?? []) {
-          if (start.targetHandle && input.name !== start.targetHandle) continue;
+          if (start.targetHandle ? input.name !== start.targetHandle : data?.step.inputs?.[input.name] !== undefined) continue;
           const wire = { source, sourceHandle: output.name, target, targetHandle: input.name };
           if (wireProblem(wire, graph)) continue;
           if (output.type !== "CONDITIONAL" && output.type === input.type) return wire;
-          spare ??= wire;
+          if (output.type === input.type) spare ??= wire;
+          else converted ??= wire;
         }
       }
     }
   }
-  if (spare) return spare;
+  if (spare ?? converted) return (spare ?? converted)!;
   const source = start.source ?? fallback.source ?? last ?? "";
   const type = graph.types.get(graph.nodes.find((node) => node.id === source)?.data.type ?? "");
   return {

@@ -152,6 +152,12 @@ describe("fold", () => {
     expect(percent(EMPTY_RUN, 0)).toBe(0);
   });
 
+  it("says 100 only when every node has ended", () => {
+    const ended = Array.from({ length: 208 }, (_, index) => node(index + 1, "node_complete", `n${index}`));
+    expect(percent(fold(EMPTY_RUN, ended), 209)).toBe(99);
+    expect(percent(fold(EMPTY_RUN, ended), 208)).toBe(100);
+  });
+
   it("leaves a failed run's bar where the run stopped", () => {
     const run = fold(EMPTY_RUN, [node(1, "node_error", "a"), log(2, { event: "workflow_error", status: "failed" })]);
     expect(percent(run, 4)).toBe(25);

@@ -192,11 +192,11 @@ function settled(log: ExecutionLog, wanted: Status): Status {
   return log.status === "cancelled" ? "cancelled" : "failed";
 }
 
-/** Return the progress in percent: ended node runs of all node runs, from event rows only. */
+/** Return the progress in percent: ended node runs of all node runs, from event rows only. 100 is the end, never "nearly". */
 export function percent(run: RunState, total: number): number {
   if (run.status && isTerminal(run.status) && run.status !== "failed" && run.status !== "cancelled") return 100;
   if (total <= 0) return 0;
-  return Math.min(100, Math.round((run.done / total) * 100));
+  return Math.min(100, Math.floor((run.done / total) * 100));
 }
 
 /** Return the total that progress counts against, never less than the nodes already seen. */
