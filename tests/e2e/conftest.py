@@ -48,9 +48,8 @@ class Site:
 
     def rows(self, execution_id: str) -> list[dict[str, Any]]:
         """Return the event rows of an execution."""
-        answer = self.stack.manage("recordings", "replay", execution_id, "--json")
-        assert answer.returncode == 0, answer.stderr
-        return [json.loads(line) for line in answer.stdout.splitlines()]
+        rows: list[dict[str, Any]] = self.ask("recordings", "replay", execution_id, "--json")["events"]
+        return rows
 
     def bring(self, definition: dict[str, Any], folder: Path) -> None:
         """Import a workflow with the command."""
@@ -121,8 +120,8 @@ def open_context(site: Site, chromium: Browser, trouble: list[str]) -> Iterator[
         page.on("pageerror", lambda error: trouble.append(f"{page.url}: {error}"))
 
     def start(**options: Any) -> BrowserContext:
-        options = {"viewport": {"width": 1600, "height": 1000}, "reduced_motion": "reduce"} | options
-        context = chromium.new_context(base_url=site.address, **options)
+        options = {"base_url": site.address, "viewport": {"width": 1600, "height": 1000}} | options
+        context = chromium.new_context(**options)
         context.set_default_timeout(PATIENCE_MS)
         context.add_init_script(WATCH)
         context.on("page", watch)

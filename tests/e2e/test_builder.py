@@ -98,6 +98,8 @@ def test_two_steps_are_built_saved_and_run_by_keyboard_only(site: Site, page: Pa
     keys.press("Enter")
     expect(canvas.field("webhook-url")).to_be_focused()
     keys.type("{{ vars.demo_url }}/sink")
+    tab_to(page, canvas.field("payload"))
+    keys.type("typed")
     keys.press("Escape")
     keys.press("ArrowLeft")
     expect(canvas.node("delay_1")).to_have_attribute("data-selected", "true")
