@@ -80,6 +80,7 @@ class Summary(Schema):
     credits: int
     error: str | None
     error_node: str | None
+    error_node_name: str | None
     progress: Progress
     last_seq: int
 
@@ -207,7 +208,7 @@ def list_executions(request: HttpRequest, filters: Query[ListFilters]) -> Any:
     if filters.status is not None:
         rows = rows.filter(status=filters.status)
     page = report.for_summary(rows.order_by("-queued_at", "-pk"))[filters.offset : filters.offset + filters.limit]
-    return {"items": [report.summary(execution) for execution in page], "count": rows.count()}
+    return {"items": report.summaries(page), "count": rows.count()}
 
 
 @router.get("/{execution_id}", response={200: Detail, **ERRORS})

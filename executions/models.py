@@ -26,7 +26,8 @@ class ExecutionQuerySet(models.QuerySet[Any]):
 
 
 def _choices(names: tuple[str, ...]) -> list[tuple[str, str]]:
-    return [(name, "Pending" if name == states.QUEUED else name.replace("_", " ").capitalize()) for name in names]
+    words = {states.QUEUED: "Pending", "api": "API", "one_time": "One-time"}
+    return [(name, words.get(name, name.replace("_", " ").capitalize())) for name in names]
 
 
 class Execution(models.Model):

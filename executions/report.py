@@ -5,7 +5,7 @@ Reads rows and changes nothing. The number of queries of each function does not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from executions.models import Execution, NodeRun
 from recordings.models import Recording
 from workflows.definition import Definition
 from workflows.errors import DefinitionError
+from workflows.models import WorkflowVersion
 from workflows.registry import NODE_REGISTRY
 
 ENDED = states.TERMINAL
@@ -76,8 +77,20 @@ def head(execution_id: UUID | str) -> Head | None:
     return heads([execution_id]).get(str(execution_id))
 
 
-def summary(execution: Execution) -> dict[str, Any]:
-    """Return the short form of ``execution``, which must come from ``for_summary``. No query."""
+def summaries(executions: Iterable[Execution]) -> list[dict[str, Any]]:
+    """Return the short form of each of ``executions``, which must come from ``for_summary``. At most one more query."""
+    page = list(executions)
+    failed = {execution.version_id for execution in page if execution.error_node}
+    rows = WorkflowVersion.objects.filter(pk__in=failed).values_list("pk", "definition") if failed else ()
+    names = {pk: _names(definition) for pk, definition in rows}
+    return [summary(execution, names.get(execution.version_id)) for execution in page]
+
+
+def summary(execution: Execution, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the short form of ``execution``, which must come from ``for_summary``. No query.
+
+    ``names`` are what people call its nodes; without them a failed node is called by its id.
+    """
     done = int(getattr(execution, "done", 0))
     return {
         "id": str(execution.pk),
@@ -93,6 +106,7 @@ def summary(execution: Execution) -> dict[str, Any]:
         "credits": execution.credits,
         "error": execution.error or None,
         "error_node": execution.error_node or None,
+        "error_node_name": (names or {}).get(execution.error_node, execution.error_node) or None,
         "progress": {"done": done, "total": max(execution.node_count, done)},
         "last_seq": execution.seq,
     }
@@ -104,7 +118,7 @@ def detail(execution: Execution) -> dict[str, Any]:
     names = _names(definition)
     runs = execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs")
     return {
-        **summary(execution),
+        **summary(execution, names),
         "phases": phases(execution),
         "nodes": [_node(run, names) for run in runs],
         "definition": definition,

@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
             name='Execution',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
-                ('trigger', models.CharField(choices=[('manual', 'Manual'), ('api', 'Api'), ('test', 'Test'), ('scheduled', 'Scheduled'), ('one_time', 'One time'), ('conditional', 'Conditional'), ('webhook', 'Webhook'), ('file', 'File'), ('database', 'Database'), ('workflow', 'Workflow'), ('retry', 'Retry'), ('fork', 'Fork')], max_length=16)),
+                ('trigger', models.CharField(choices=[('manual', 'Manual'), ('api', 'API'), ('test', 'Test'), ('scheduled', 'Scheduled'), ('one_time', 'One-time'), ('conditional', 'Conditional'), ('webhook', 'Webhook'), ('file', 'File'), ('database', 'Database'), ('workflow', 'Workflow'), ('retry', 'Retry'), ('fork', 'Fork')], max_length=16)),
                 ('status', models.CharField(choices=[('queued', 'Pending'), ('running', 'Running'), ('paused', 'Paused'), ('waiting', 'Waiting'), ('completed', 'Completed'), ('completed_with_errors', 'Completed with errors'), ('failed', 'Failed'), ('cancelled', 'Cancelled')], default='queued', max_length=24)),
                 ('input', models.TextField(default='{}', help_text='Trigger payload, JSON text.')),
                 ('phase_index', models.IntegerField(default=-1)),

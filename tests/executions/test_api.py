@@ -218,6 +218,17 @@ def test_a_list_is_filtered_by_workflow_and_status(as_alice, delay, make_workflo
     assert found["count"] == 1
 
 
+def test_a_list_calls_a_failed_node_what_people_call_it(as_alice, delay, make_workflow):
+    named = {**node("wait", "delay", Duration=0), "data": {"label": "Have a rest", "inputs": {"Duration": 0}}}
+    for workflow in (delay, make_workflow(graph([named]), name="named")):
+        Execution.objects.filter(pk=stored(workflow, status="failed").pk).update(error_node="wait")
+    stored(delay)
+
+    items = as_alice.get(EXECUTIONS).json()["items"]
+
+    assert {item["error_node_name"] for item in items} == {"Have a rest", "Delay", None}
+
+
 def test_the_number_of_queries_does_not_grow_with_the_page(as_alice, delay):
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:

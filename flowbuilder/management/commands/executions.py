@@ -186,7 +186,7 @@ class Command(ProductCommand):
         if options["status"]:
             rows = rows.filter(status=options["status"])
         page = report.for_summary(rows.order_by("-queued_at", "-pk"))[: options["limit"]]
-        summaries = [report.summary(execution) for execution in page]
+        summaries = report.summaries(page)
         self.emit(summaries, lambda console: self._show_list(console, summaries))
         return OK
 
