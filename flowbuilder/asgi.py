@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from django.core.asgi import get_asgi_application
 
+# WhiteNoise serves files by a synchronous iterator; they are small, and Django buffers them.
+warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume synchronous iterators")
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flowbuilder.settings")
 # Loads the applications; consumers can be imported only after it.
 http = get_asgi_application()
