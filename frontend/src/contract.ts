@@ -31,8 +31,9 @@ export interface InputPort extends OutputPort {
   min?: number | null;
   max?: number | null;
   /** Output types that may be wired into it. */
-  accepts?: PortType[];
-  takes_many?: boolean;
+  accepts: PortType[];
+  /** Several wires may lead here. */
+  takes_many: boolean;
 }
 
 export interface NodeType {
@@ -166,6 +167,7 @@ export interface ExecutionSummary {
   credits: number;
   error: string | null;
   error_node: string | null;
+  error_node_name: string | null;
   progress: Progress;
   last_seq: number;
 }

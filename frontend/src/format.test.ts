@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { ago, clock, count, duration } from "./format";
+import { ago, clock, count, duration, triggerWord } from "./format";
 
 describe("duration", () => {
   it.each([
@@ -44,4 +44,8 @@ it("writes one and many", () => {
 it("writes the clock with milliseconds", () => {
   expect(clock("2026-01-01T12:00:00.007+00:00")).toMatch(/^\d\d:\d\d:\d\d\.007$/);
   expect(clock("")).toBe("");
+});
+
+it("writes triggers as people do", () => {
+  expect(["api", "one_time", "manual"].map(triggerWord)).toEqual(["API", "One-time", "Manual"]);
 });

@@ -67,6 +67,13 @@ export function inZone(iso: string, zone: string): string {
   }
 }
 
+/** Return what people read for a trigger: "api" is "API", "one_time" is "One-time". */
+export function triggerWord(trigger: string): string {
+  if (trigger === "api") return "API";
+  if (trigger === "one_time") return "One-time";
+  return (trigger.charAt(0).toUpperCase() + trigger.slice(1)).replaceAll("_", " ");
+}
+
 /** Return "1 step", "2 steps". */
 export function count(n: number, word: string): string {
   return `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;

@@ -3,7 +3,10 @@
 import type { Status } from "./contract";
 import { Icon, type IconName } from "./icons";
 
-const LOOK: Record<Status, { icon: IconName; word: string }> = {
+/** What a node can show: the status of its run, or that the execution ended before it began. */
+export type Shown = Status | "not_run";
+
+const LOOK: Record<Shown, { icon: IconName; word: string }> = {
   queued: { icon: "circle", word: "Pending" },
   running: { icon: "spinner", word: "Running" },
   retrying: { icon: "retry", word: "Retrying" },
@@ -14,14 +17,15 @@ const LOOK: Record<Status, { icon: IconName; word: string }> = {
   failed: { icon: "close", word: "Failed" },
   skipped: { icon: "skip", word: "Skipped" },
   cancelled: { icon: "ban", word: "Cancelled" },
+  not_run: { icon: "circle", word: "Not run" },
 };
 
 /** Return the word that people read for a status. */
 export function statusWord(status: string): string {
-  return LOOK[status as Status]?.word ?? status.replaceAll("_", " ");
+  return LOOK[status as Shown]?.word ?? status.replaceAll("_", " ");
 }
 
-export function StatusIcon({ status, size = 14 }: { status: Status; size?: number }) {
+export function StatusIcon({ status, size = 14 }: { status: Shown; size?: number }) {
   return <Icon name={LOOK[status]?.icon ?? "circle"} size={size} className={status === "running" ? "fb-spin" : ""} />;
 }
 

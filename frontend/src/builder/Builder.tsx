@@ -77,7 +77,7 @@ const EDGE_TYPES = { default: WireLine };
 const CLIPBOARD = "flowbuilder.clipboard";
 const SNAP: [number, number] = [8, 8];
 const MINIMAP_FROM = 9;
-const READABLE = 0.75;
+const READABLE = 0.6;
 const MINIMAP = { width: 152, height: 92 };
 
 export function Builder(props: BuilderProps) {

@@ -33,7 +33,7 @@ export const NodeCard = memo(function NodeCard({ id, data, selected }: NodeProps
   const step = data.step;
   const subtitle = subtitleOf(type, step);
   const errors = findings.filter((finding) => finding.severity === "error");
-  const status = watching ? (run?.status ?? (over ? null : "queued")) : null;
+  const status = watching ? (run?.status ?? (over ? "not_run" : "queued")) : null;
   const rows = Math.max(inputs.length, outputs.length);
 
   return (

@@ -59,7 +59,7 @@ export function RunPanel({
           {live.run.done} of {count(nodeTotal, "step")}
           {start ? ` · ${duration(Math.max(0, end - start))}` : ""}
         </span>
-        <span className="fb-runbar-last" data-kind={failed ? "error" : undefined} role="log" aria-label="Newest line">
+        <span className="fb-runbar-last" data-kind={failed ? "error" : undefined} title={failed ?? undefined} role="log" aria-label="Newest line">
           {failed ?? last?.message ?? "Waiting for a worker"}
         </span>
         {over ? null : <ConnectionDot status={live.connectionStatus} />}

@@ -1,12 +1,13 @@
-import { BaseEdge, EdgeLabelRenderer, getBezierPath, type EdgeProps } from "@xyflow/react";
+import { BaseEdge, EdgeLabelRenderer, getBezierPath, getSmoothStepPath, type EdgeProps } from "@xyflow/react";
 
 import { Icon } from "./icons";
 import type { WireEdge } from "./definition";
 import { useBuilder } from "./store";
 
-/** A wire; while it is selected it carries a button that removes it. */
+/** A wire; while it is selected it carries a button that removes it. One that leads back turns at right angles. */
 export function WireLine(props: EdgeProps<WireEdge>) {
-  const [path, x, y] = getBezierPath(props);
+  const back = props.targetX < props.sourceX;
+  const [path, x, y] = back ? getSmoothStepPath({ ...props, borderRadius: 14, offset: 24 }) : getBezierPath(props);
   return (
     <>
       <BaseEdge id={props.id} path={path} interactionWidth={18} />

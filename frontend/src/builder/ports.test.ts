@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import type { PortType } from "../contract";
+import type { InputPort, OutputPort, PortType } from "../contract";
 import { TYPES } from "../testing/make";
 import { compatible, reaches, refusal, slug, type Graph, type Wire } from "./ports";
 
@@ -18,24 +18,23 @@ const wire = (source: string, sourceHandle: string, target: string, targetHandle
 });
 
 describe("compatible", () => {
-  it.each<[PortType, PortType, boolean]>([
-    ["STRING", "STRING", true],
-    ["STRING", "JSON", true],
-    ["JSON", "STRING", true],
-    ["NUMBER", "STRING", true],
-    ["STRING", "NUMBER", false],
-    ["BOOLEAN", "STRING", false],
-    ["LIST", "ANY", true],
-    ["JSON", "ANY", true],
-    ["BROWSER_INSTANCE", "BROWSER_INSTANCE", true],
-    ["BROWSER_INSTANCE", "ANY", false],
-    ["BROWSER_INSTANCE", "STRING", false],
-    ["CONDITIONAL", "CONDITIONAL", true],
-    ["CONDITIONAL", "ANY", false],
-    ["STRING", "CONDITIONAL", false],
-    ["STRING", "BROWSER_INSTANCE", false],
-  ])("%s into %s: %s", (source, target, legal) => {
-    expect(compatible(source, target)).toBe(legal);
+  const output = (kind: PortType): OutputPort => ({ name: "Out", slug: "out", type: kind });
+  const input = (kind: PortType, accepts: PortType[]): InputPort => ({
+    name: "In",
+    slug: "in",
+    type: kind,
+    accepts,
+    takes_many: false,
+  });
+
+  it.each<[PortType, PortType, PortType[], boolean]>([
+    ["STRING", "JSON", ["JSON", "STRING"], true],
+    ["NUMBER", "STRING", ["STRING", "NUMBER"], true],
+    ["JSON", "JSON", ["LIST"], false],
+    ["BROWSER_INSTANCE", "ANY", ["ANY", "STRING"], false],
+    ["STRING", "STRING", [], false],
+  ])("%s into %s that accepts %j: %s", (source, target, accepts, legal) => {
+    expect(compatible(output(source), input(target, accepts))).toBe(legal);
   });
 });
 
@@ -81,13 +80,12 @@ describe("refusal", () => {
     expect(refusal(wire("open", "Nothing", "fill", "Web Page"), graph(two))).toMatch(/no such port/);
   });
 
-  it("follows the server's list of accepted types where there is one", () => {
-    const strict = new Map(types);
-    const target = structuredClone(types.get("transform")!);
-    target.inputs[0]!.accepts = ["LIST"];
-    strict.set("transform", target);
-    const set = { ...graph(two), types: strict };
-    expect(refusal(wire("html", "Html Content", "json", "Input JSON"), set)).toMatch(/takes JSON/);
+  it("lets the server say which inputs take several wires", () => {
+    const open = structuredClone(types.get("transform")!);
+    open.inputs[0]!.takes_many = true;
+    const edges = [wire("html", "Html Content", "json", "Input JSON")];
+    const set = { ...graph({ ...two, more: "get_html" }, edges), types: new Map(types).set("transform", open) };
+    expect(refusal(wire("more", "Html Content", "json", "Input JSON"), set)).toBeNull();
   });
 });
 

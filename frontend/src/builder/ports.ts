@@ -1,15 +1,6 @@
-/** Which wires are legal. The same rules as the server's validation, with the reason as a sentence. */
+/** Which wires are legal. The server says what each input takes; here the reason of a refusal becomes a sentence. */
 
-import { EXECUTE_CONDITION, type InputPort, type NodeType, type OutputPort, type PortType } from "../contract";
-
-/** What an input takes besides its own type. */
-const COERCIBLE: Partial<Record<PortType, readonly PortType[]>> = {
-  STRING: ["JSON", "NUMBER"],
-  JSON: ["STRING"],
-};
-
-/** A running thing or a control signal: never turned into anything else. */
-const EXCLUSIVE: ReadonlySet<PortType> = new Set(["BROWSER_INSTANCE", "CONDITIONAL"]);
+import type { InputPort, NodeType, OutputPort, PortType } from "../contract";
 
 export const TYPE_WORDS: Record<PortType, string> = {
   STRING: "text",
@@ -25,17 +16,9 @@ export const TYPE_WORDS: Record<PortType, string> = {
   ANY: "anything",
 };
 
-/** Whether an output may be wired into an input. The server's own list decides where it gives one. */
-export function fits(output: OutputPort, input: InputPort): boolean {
-  return input.accepts ? input.accepts.includes(output.type) : compatible(output.type, input.type);
-}
-
-/** Whether a value of `source` may flow into an input of `target`. */
-export function compatible(source: PortType, target: PortType): boolean {
-  if (source === target) return true;
-  if (EXCLUSIVE.has(source) || EXCLUSIVE.has(target)) return false;
-  if (target === "ANY") return true;
-  return COERCIBLE[target]?.includes(source) ?? false;
+/** Whether an output may be wired into an input: the server's list of the input says so. */
+export function compatible(output: OutputPort, input: InputPort): boolean {
+  return input.accepts.includes(output.type);
 }
 
 export interface Wire {
@@ -65,11 +48,6 @@ export function findOutput(type: NodeType | undefined, name: string | null | und
 
 export function findInput(type: NodeType | undefined, name: string | null | undefined): InputPort | undefined {
   return type?.inputs.find((port) => port.name === name || port.slug === name);
-}
-
-/** Whether an input may take several wires. */
-function takesMany(input: InputPort): boolean {
-  return input.takes_many ?? input.name === EXECUTE_CONDITION;
 }
 
 /** Whether `to` can be reached from `from` along the wires. Visits each node once. */
@@ -104,13 +82,13 @@ export function refusal(wire: Wire, { nodes, edges, types }: Graph): string | nu
   const input = findInput(types.get(target?.data.type ?? ""), wire.targetHandle);
   if (!output || !input) return "There is no such port.";
   if (input.handle === false) return `${input.name} is typed in, it takes no wire.`;
-  if (!fits(output, input)) {
+  if (!compatible(output, input)) {
     return `${output.name} gives ${TYPE_WORDS[output.type]}, ${input.name} takes ${TYPE_WORDS[input.type]}.`;
   }
   for (const edge of edges) {
     if (edge.target !== wire.target || edge.targetHandle !== input.name) continue;
     if (edge.source === wire.source && edge.sourceHandle === output.name) return "These two are already wired.";
-    if (!takesMany(input)) return `${input.name} already has a wire. Remove it first.`;
+    if (!input.takes_many) return `${input.name} already has a wire. Remove it first.`;
   }
   if (reaches(edges, wire.target, wire.source)) return "This wire would close a circle.";
   return null;

@@ -2,7 +2,7 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 
 import { Api, idempotencyKey } from "../api";
 import { isTerminal, type ExecutionSummary, type WorkflowSummary } from "../contract";
-import { count, duration } from "../format";
+import { count, duration, triggerWord } from "../format";
 import { Icon } from "../icons";
 import { pageOf } from "../islands";
 import { StatusPill } from "../status";
@@ -189,7 +189,7 @@ function RunList({
               </span>
               <span className="fb-run-row-facts">
                 <span>{when(item)}</span>
-                <span>{item.trigger.replaceAll("_", " ")}</span>
+                <span>{triggerWord(item.trigger)}</span>
                 {item.version ? <span>v{item.version}</span> : null}
                 <span className="fb-spacer" />
                 <span>
@@ -198,7 +198,7 @@ function RunList({
               </span>
               {item.error ? (
                 <span className="fb-run-row-error">
-                  {item.error_node ? `${item.error_node}: ` : ""}
+                  {item.error_node ? `${item.error_node_name ?? item.error_node}: ` : ""}
                   {item.error}
                 </span>
               ) : null}

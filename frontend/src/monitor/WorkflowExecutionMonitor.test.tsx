@@ -17,6 +17,7 @@ const DETAIL = {
   credits: 0,
   error: null,
   error_node: null,
+  error_node_name: null,
   // Ahead of the events on purpose: the bar must not believe it.
   progress: { done: 2, total: 4 },
   phases: [],

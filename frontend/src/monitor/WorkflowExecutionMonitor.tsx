@@ -9,7 +9,7 @@ import {
   type Status,
   type StoredNode,
 } from "../contract";
-import { ago, count, dateTime, duration } from "../format";
+import { ago, count, dateTime, duration, triggerWord } from "../format";
 import { Icon } from "../icons";
 import { pageOf } from "../islands";
 import { StatusIcon, StatusPill, statusWord } from "../status";
@@ -152,7 +152,7 @@ export function WorkflowExecutionMonitor({
             <>
               <div>
                 <dt>Trigger</dt>
-                <dd>{detail.trigger.replaceAll("_", " ")}</dd>
+                <dd>{triggerWord(detail.trigger)}</dd>
               </div>
               <div>
                 <dt>Credits</dt>

@@ -1,6 +1,6 @@
 /** Values that tests are built from. */
 
-import type { ExecutionLog, InputPort, NodeType, OutputPort } from "../contract";
+import { EXECUTE_CONDITION, type ExecutionLog, type InputPort, type NodeType, type OutputPort, type PortType } from "../contract";
 import { slug } from "../builder/ports";
 
 export function log(seq: number, part: Partial<ExecutionLog> = {}): ExecutionLog {
@@ -27,6 +27,13 @@ export function logs(from: number, to: number): ExecutionLog[] {
   return Array.from({ length: to - from + 1 }, (_, index) => log(from + index));
 }
 
+/** What the server says that an input takes besides its own type, as far as the tests need it. */
+const ACCEPTED: Partial<Record<PortType, PortType[]>> = {
+  STRING: ["JSON", "NUMBER"],
+  JSON: ["STRING"],
+  ANY: ["STRING", "NUMBER", "BOOLEAN", "JSON", "LIST"],
+};
+
 type In = Partial<InputPort> & Pick<InputPort, "name" | "type">;
 type Out = Pick<OutputPort, "name" | "type">;
 
@@ -42,6 +49,8 @@ export function nodeType(type: string, inputs: In[], outputs: Out[], part: Parti
     subtitle: "",
     inputs: [...inputs, { name: "Execute Condition", type: "CONDITIONAL" as const }].map((port) => ({
       slug: slug(port.name),
+      accepts: [port.type, ...(ACCEPTED[port.type] ?? [])],
+      takes_many: port.name === EXECUTE_CONDITION,
       ...port,
     })),
     outputs: [...outputs, { name: "Done", type: "CONDITIONAL" as const }].map((port) => ({
