@@ -16,14 +16,14 @@ from uuid import UUID
 
 from celery import shared_task
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, transaction
+from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from executions.errors import ExecutionError
 from executions.failpoints import failpoint
 from executions.models import DeadLetter, WorkerLease
 from executions.reconcile import reconcile
-from executions.store import now_us, to_json
+from executions.store import now_us, to_column, to_json
 from executions.triggers import start_execution
 from workflows import schedules
 from workflows.errors import WorkflowError
@@ -69,11 +69,12 @@ class WorkflowScheduler(DatabaseScheduler):
         try:
             self._say_alive()
             start_due()
+            remaining: float = super().tick(*args, **kwargs)
+            return min(remaining, TICK_SECONDS, _seconds_to_next())
         except DatabaseError as error:
             logger.error("the database does not answer, due workflows wait: %s", error)
             close_old_connections()
-        remaining: float = super().tick(*args, **kwargs)
-        return min(remaining, TICK_SECONDS, _seconds_to_next())
+            return TICK_SECONDS
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         """Send a periodic task; the reconciler runs here, so that no queue can delay it."""
@@ -108,7 +109,12 @@ def start_due(now: datetime | None = None) -> int:
     for schedule in schedules.due(moment, DUE_BATCH):
         try:
             started += _start(schedule, moment)
+        except (OperationalError, InterfaceError):
+            raise  # the database does not answer; the instant stays due
         except (ExecutionError, WorkflowError) as error:
+            _give_up(schedule, moment, error)
+        except Exception as error:
+            logger.exception("schedule %s broke", schedule.pk)
             _give_up(schedule, moment, error)
     return started
 
@@ -127,15 +133,15 @@ def _start(schedule: Schedule, moment: datetime) -> bool:
 
 def _give_up(schedule: Schedule, moment: datetime, error: Exception) -> None:
     """Pass over an instant whose execution cannot be started, and leave a note for a person."""
-    schedule.refresh_from_db(fields=("next_run_at", "last_run_at"))  # the claim was rolled back
-    instant = schedules.claim(schedule, moment)
+    stored = Schedule.objects.select_related("workflow").filter(pk=schedule.pk).first()  # the claim was rolled back
+    instant = schedules.claim(stored, moment) if stored else None
     if instant is None:
         return
     logger.error('workflow "%s" was due at %s but could not be started: %s', schedule.workflow.name, instant, error)
     DeadLetter.objects.create(
         kind="schedule",
         payload=to_json({"workflow_id": str(schedule.workflow_id), "scheduled_for": instant.isoformat()}),
-        error=str(error),
+        error=to_column(str(error) or repr(error), 4_000),
         deliveries=1,
         first_failed_at=moment,
         last_failed_at=moment,

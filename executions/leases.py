@@ -23,6 +23,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from executions import states, store
 from executions.models import Execution, WorkerLease
@@ -47,28 +48,23 @@ class WorkerProcess:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._alive = LivenessLock(self.boot)
+        self._started = datetime.now(UTC)
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
     def start(self) -> None:
         """Take the liveness lock, write the lease row and begin to renew it."""
         self._alive.acquire()
-        WorkerLease.objects.create(
-            boot=self.boot,
-            hostname=socket.gethostname(),
-            pid=os.getpid(),
-            queues=self._queues,
-            slots=self._slots,
-            started_at=datetime.now(UTC),
-            beat_at=store.now_us(),
-        )
+        self._write_lease(0)
         self._thread.start()
 
     def stop(self) -> None:
         """Give up the lease; the process is about to end cleanly."""
         self._stop.set()
         self._thread.join(timeout=5)
-        WorkerLease.objects.filter(boot=self.boot).delete()
-        self._alive.release()
+        try:
+            WorkerLease.objects.filter(boot=self.boot).delete()
+        finally:
+            self._alive.release()
 
     @contextmanager
     def holding(self, claim: str, execution_id: UUID) -> Iterator[None]:
@@ -86,16 +82,25 @@ class WorkerProcess:
         while not self._stop.wait(CANCEL_POLL_SECONDS):
             with self._lock:
                 claims = dict(self._claims)
-            try:
-                self._look_for_cancellations(set(claims.values()))
-                self._close_sessions_of_ended()
-                if time.monotonic() - renewed >= settings.HEARTBEAT_SECONDS:
-                    self._renew(list(claims))
-                    renewed = time.monotonic()
-            except DatabaseError as error:
-                logger.warning("the lease of this worker could not be renewed: %s", error)
-                connection.close()
+            self._try(self._alive.keep)
+            if time.monotonic() - renewed >= settings.HEARTBEAT_SECONDS and self._try(self._renew, list(claims)):
+                renewed = time.monotonic()
+            self._try(self._look_for_cancellations, set(claims.values()))
+            self._try(self._close_sessions_of_ended)
         connection.close()
+
+    def _try(self, act: Callable[..., None], *arguments: object) -> bool:
+        """Return whether ``act`` worked; nothing may end this thread, for all that this process runs depends on it."""
+        try:
+            act(*arguments)
+        except DatabaseError as error:
+            logger.warning("this worker could not reach the database and tries again: %s", error)
+            connection.close()
+        except Exception:
+            logger.exception("this worker goes on after an error in its own upkeep")
+        else:
+            return True
+        return False
 
     def _look_for_cancellations(self, executions: set[UUID]) -> None:
         if not executions:
@@ -115,9 +120,22 @@ class WorkerProcess:
             self._on_end(execution_id)
 
     def _renew(self, claims: list[str]) -> None:
-        WorkerLease.objects.filter(boot=self.boot).update(beat_at=store.now_us(), busy=len(claims))
         if claims:
             store.committer.run(lambda tx: store.renew_leases(tx, claims, settings.LEASE_SECONDS * 1_000_000))
+        if not WorkerLease.objects.filter(boot=self.boot).update(beat_at=store.now_us(), busy=len(claims)):
+            self._write_lease(len(claims))  # somebody took this process for dead
+
+    def _write_lease(self, busy: int) -> None:
+        WorkerLease.objects.create(
+            boot=self.boot,
+            hostname=socket.gethostname(),
+            pid=os.getpid(),
+            queues=self._queues,
+            slots=self._slots,
+            busy=busy,
+            started_at=self._started,
+            beat_at=store.now_us(),
+        )
 
 
 class LivenessLock:
@@ -126,20 +144,33 @@ class LivenessLock:
     def __init__(self, boot: str) -> None:
         self._boot = boot
         self._file: int | None = None
-        self._connection: object | None = None
+        self._connection: BaseDatabaseWrapper | None = None
 
     def acquire(self) -> None:
         """Hold the lock from now on."""
         if connection.vendor == "postgresql":
             private = connection.copy()
-            private.ensure_connection()
-            private.cursor().execute("SELECT pg_advisory_lock(%s)", (_lock_number(self._boot),))
+            private.inc_thread_sharing()
+            with private.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_lock(%s)", (_lock_number(self._boot),))
             self._connection = private
             return
         path = _lock_file(self._boot)
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def keep(self) -> None:
+        """Take the lock again if the connection that held it was cut."""
+        if self._connection is None:
+            return
+        try:
+            with self._connection.cursor() as cursor:
+                cursor.execute("SELECT 1")
+        except DatabaseError as error:
+            logger.warning("the connection that shows this process to be alive was cut, it is opened anew: %s", error)
+            self._connection.close()
+            self.acquire()
 
     def release(self) -> None:
         """Let the lock go."""
@@ -148,19 +179,25 @@ class LivenessLock:
             os.close(self._file)
             self._file = None
         if self._connection is not None:
-            self._connection.close()  # type: ignore[attr-defined]
+            self._connection.close()
             self._connection = None
 
 
 def is_dead(boot: str) -> bool:
-    """Return whether the process with this boot id certainly ended: its lock is free."""
+    """Return whether the process with this boot id certainly ended: its lock is free.
+
+    A PostgreSQL server that just started knows no locks yet, so for ten seconds it says nothing about anybody.
+    """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (_lock_number(boot),))
-            free = bool(cursor.fetchone()[0])
+            cursor.execute(
+                "SELECT pg_try_advisory_lock(%s), pg_postmaster_start_time() < now() - interval '10 seconds'",
+                (_lock_number(boot),),
+            )
+            free, settled = cursor.fetchone()
             if free:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", (_lock_number(boot),))
-            return free
+            return bool(free and settled)
     try:
         handle = os.open(_lock_file(boot), os.O_RDWR)
     except FileNotFoundError:

@@ -25,6 +25,7 @@ from django.db.utils import DatabaseError
 
 from executions import states
 from executions.models import Execution, NodeRun, Phase
+from recordings.events import encode_json as surrogate_safe
 from recordings.models import Event, Recording
 
 Result = TypeVar("Result")
@@ -37,12 +38,33 @@ _EVENT = Event._meta.db_table
 _RECORDING = Recording._meta.db_table
 _LOCKED_RETRIES = 3
 
-encode_json = msgspec.json.Encoder(decimal_format="number").encode
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def encode_json(value: Any) -> bytes:
+    """Return compact JSON of plain values; half a surrogate pair, which UTF-8 cannot hold, becomes text.
+
+    Raises:
+        TypeError, ValueError, RecursionError: it is no JSON.
+    """
+    try:
+        return _encode(value)
+    except UnicodeEncodeError:
+        return surrogate_safe(value)
 
 
 def to_json(value: Any) -> str:
     """Return compact JSON text of plain values."""
     return encode_json(value).decode()
+
+
+def to_column(text: str, limit: int | None = None) -> str:
+    """Return ``text`` as every database stores it: without NUL and half surrogates, at most ``limit`` characters."""
+    if "\0" in text:
+        text = text.replace("\0", "\N{SYMBOL FOR NULL}")
+    if not text.isascii():
+        text = text.encode("utf-8", "backslashreplace").decode()
+    return text if limit is None or len(text) <= limit else f"{text[: limit - 1]}…"
 
 
 def now_us() -> int:
@@ -122,8 +144,11 @@ class Committer:
     def run(self, job: Job[Result], key: str = "") -> Result:
         """Return what ``job`` returned, after its transaction was committed.
 
-        ``key`` orders jobs within a batch, so that two processes lock rows in the same order.
+        ``key`` orders jobs within a batch, so that two processes lock rows in the same order. Inside a
+        transaction the job is part of it, alone: it must neither wait for others nor carry them along.
         """
+        if connection.in_atomic_block:
+            return cast(Result, _transact([job])[0])
         entry = _Entry(job, key)
         with self._lock:
             self._waiting.append(entry)
@@ -173,21 +198,24 @@ def _in_transaction(jobs: Sequence[Job[Any]]) -> list[Any]:
         try:
             return _transact(jobs)
         except (OperationalError, DatabaseError) as error:
-            if "locked" not in str(error) or attempt == _LOCKED_RETRIES - 1:
+            if not _is_transient(error) or attempt == _LOCKED_RETRIES - 1:
                 raise
-            time.sleep(0.05 * (attempt + 1))  # another process holds the only write lock of SQLite
+            time.sleep(0.05 * (attempt + 1))
     raise AssertionError("unreachable")
 
 
+def _is_transient(error: Exception) -> bool:
+    """Return whether another process was in the way: SQLite's only write lock, or a deadlock."""
+    return "locked" in str(error) or "deadlock" in str(error)
+
+
 def _transact(jobs: Sequence[Job[Any]]) -> list[Any]:
-    connection.ensure_connection()
-    raw: Any = connection.connection
     postgres = connection.vendor == "postgresql"
     with connection.wrap_database_errors:
-        cursor = psycopg.Cursor(raw) if postgres else raw.cursor()
         if connection.in_atomic_block:
+            cursor = _cursor(postgres)
             return [job(Transaction(cursor, postgres)) for job in jobs]
-        cursor.execute("BEGIN" if postgres else "BEGIN IMMEDIATE")
+        cursor = _begin(postgres)
         try:
             results = [job(Transaction(cursor, postgres)) for job in jobs]
             cursor.execute("COMMIT")
@@ -197,6 +225,26 @@ def _transact(jobs: Sequence[Job[Any]]) -> list[Any]:
         finally:
             cursor.close()
     return results
+
+
+def _cursor(postgres: bool) -> Any:
+    connection.ensure_connection()
+    raw: Any = connection.connection
+    return psycopg.Cursor(raw) if postgres else raw.cursor()
+
+
+def _begin(postgres: bool) -> Any:
+    """Return the cursor of a transaction that begins; a connection that was cut while idle is opened anew."""
+    cursor = _cursor(postgres)
+    try:
+        cursor.execute("BEGIN" if postgres else "BEGIN IMMEDIATE")
+    except psycopg.Error:
+        if not cursor.connection.closed:
+            raise
+        connection.close()
+        cursor = _cursor(postgres)
+        cursor.execute("BEGIN")
+    return cursor
 
 
 def _roll_back(cursor: Any) -> None:
@@ -281,7 +329,8 @@ def claim_nodes(
     cursor = tx.run(
         f"UPDATE {_NODE_RUN} SET status='running', claim=?, worker=?, lease_until={{now}}+?, started_at=?,"
         " deliveries=deliveries+1, attempt=attempt+1, retry_at=NULL"
-        f" WHERE execution_id=? AND node_index IN ({marks(indexes)}) AND status IN ('queued','retrying') AND claim=''"
+        f" WHERE execution_id=? AND node_index IN ({marks(indexes)}) AND claim=''"
+        " AND (status='queued' OR status='retrying' AND retry_at<={now})"
         f" AND EXISTS(SELECT 1 FROM {_EXECUTION} x WHERE x.id=? AND x.status='running' AND NOT x.cancel_requested)"
         " RETURNING node_index, attempt",
         (claim, worker, lease_us, tx.time(now), tx.id(execution_id), *indexes, tx.id(execution_id)),
@@ -315,18 +364,28 @@ def end_nodes(tx: Transaction, execution_id: UUID, claim: str, ends: Sequence[No
 
 
 def count_ends(
-    tx: Transaction, execution_id: UUID, phase: int, ended: int, failed: int, now: int
+    tx: Transaction, execution_id: UUID, phase: int, ended: int, failed: int, now: int, *, cancelled: bool = False
 ) -> tuple[int, int] | None:
-    """Take ``ended`` nodes off the open count of a phase.
+    """Take ``ended`` nodes off the open count of a phase; ``cancelled`` says that some of them were cancelled.
 
     Returns how many are left and how many of the phase failed in all; None without such a phase.
     """
     cursor = tx.run(
         f"UPDATE {_PHASE} SET open=open-?, failed=failed+?,"
-        " status=CASE WHEN open-? > 0 THEN status WHEN failed+? > 0 THEN 'failed' ELSE 'completed' END,"
+        " status=CASE WHEN open-? > 0 THEN status WHEN failed+? > 0 THEN 'failed' ELSE ? END,"
         " finished_at=CASE WHEN open-? > 0 THEN NULL ELSE ? END"
         ' WHERE execution_id=? AND "index"=? RETURNING open, failed',
-        (ended, failed, ended, failed, ended, tx.time(now), tx.id(execution_id), phase),
+        (
+            ended,
+            failed,
+            ended,
+            failed,
+            states.CANCELLED if cancelled else states.COMPLETED,
+            ended,
+            tx.time(now),
+            tx.id(execution_id),
+            phase,
+        ),
     )
     row = cursor.fetchone()
     return None if row is None else (int(row[0]), int(row[1]))
@@ -471,8 +530,8 @@ def requeue_nodes(tx: Transaction, execution_id: UUID, indexes: Iterable[int], *
     """Free node runs that a lost process held under one of ``claims`` and return their indexes."""
     wanted = list(indexes)
     cursor = tx.run(
-        f"UPDATE {_NODE_RUN} SET status='queued', claim='', worker='', lease_until=0, attempt=attempt-1,"
-        " dispatched_at={now}"
+        f"UPDATE {_NODE_RUN} SET status='queued', claim='', worker='', lease_until=0,"
+        " attempt=attempt-CASE WHEN status='running' THEN 1 ELSE 0 END, dispatched_at={now}"
         f" WHERE execution_id=? AND node_index IN ({marks(wanted)}) AND claim IN ({marks(claims)})"
         " AND status IN ('running','retrying') RETURNING node_index",
         (tx.id(execution_id), *wanted, *claims),

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from celery import chord, shared_task, signals
 from celery.worker import WorkController
+from django.db import close_old_connections
 from kombu import Exchange, Queue
 
 from executions import ending, engine, leases, runtime
@@ -73,6 +74,12 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
         instance.app.amqp.queues.select_add(own)
 
 
+@signals.task_prerun.connect
+def _check_connection(**kwargs: object) -> None:
+    """Drop this thread's database connection if it broke or is old; Celery keeps it whatever happened to it."""
+    close_old_connections()
+
+
 @signals.worker_ready.connect
 def _start_worker(**kwargs: object) -> None:
     if leases.current is not None:
@@ -86,6 +93,8 @@ def _announce_shutdown(**kwargs: object) -> None:
 
 @signals.worker_shutdown.connect
 def _stop_worker(**kwargs: object) -> None:
-    runtime.shut_down()
-    if leases.current is not None:
-        leases.current.stop()
+    try:
+        runtime.shut_down()
+    finally:
+        if leases.current is not None:
+            leases.current.stop()
