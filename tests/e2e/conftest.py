@@ -75,7 +75,9 @@ def chromium() -> Iterator[Browser]:
     """Start the browser in which the product is looked at."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=FLAGS)
+        expect.set_options(timeout=PATIENCE_MS)
         yield browser
+        expect.set_options(timeout=5_000)
         browser.close()
 
 
@@ -141,9 +143,8 @@ def context(open_context: Opener, session: StorageState) -> BrowserContext:
 
 
 @pytest.fixture
-def page(context: BrowserContext, request: pytest.FixtureRequest) -> Page:
+def page(context: BrowserContext) -> Page:
     """Return a page of the first user."""
-    expect.set_options(timeout=PATIENCE_MS)
     return context.new_page()
 
 

@@ -41,7 +41,9 @@ def meaning(definition: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.timeout(180)
 @pytest.mark.row("S1-32")
 @pytest.mark.row("S2-03")
-def test_the_example_is_drawn_by_mouse_from_an_empty_canvas_and_runs(site: Site, page: Page, trouble: list[str]) -> None:
+def test_the_example_is_drawn_by_mouse_from_an_empty_canvas_and_runs(
+    site: Site, page: Page, trouble: list[str]
+) -> None:
     name = unique("drawn by mouse")
     canvas = new_workflow(page, name)
     for index, node in enumerate(EXAMPLE["nodes"]):
@@ -148,7 +150,9 @@ def test_illegal_wires_are_refused_with_the_reason(page: Page, trouble: list[str
     canvas.drop("fill_input", 450, 80)
     canvas.drop("delay", 750, 80)
 
-    canvas.drag(canvas.handle("launch_standard_browser_1", "out", "web-page"), canvas.handle("fill_input_1", "in", "selector"))
+    canvas.drag(
+        canvas.handle("launch_standard_browser_1", "out", "web-page"), canvas.handle("fill_input_1", "in", "selector")
+    )
     expect(page.get_by_role("alert")).to_contain_text("Web Page gives a web page, Selector takes text.")
     canvas.drag(canvas.handle("delay_1", "out", "web-page"), canvas.handle("delay_1", "in", "web-page"))
     expect(page.get_by_role("alert")).to_contain_text("A step cannot be wired to itself.")
@@ -245,7 +249,7 @@ def test_two_people_who_save_the_same_version_are_told(
     other.page.get_by_role("button", name="Save", exact=True).click()
 
     dialog = other.page.get_by_role("dialog", name="Somebody saved before you")
-    expect(dialog).to_contain_text("Nothing is lost yet")
+    expect(dialog).to_contain_text("version 1 was saved meanwhile")
     dialog.get_by_role("button", name="Keep editing").click()
     expect(dialog).to_have_count(0)
     assert site.ask("workflows", "export", name)["nodes"][0]["data"]["inputs"] == {"Duration": 1}

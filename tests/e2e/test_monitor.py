@@ -32,7 +32,9 @@ RECORD = """() => {
     new MutationObserver(note).observe(document.body, {subtree: true, childList: true, characterData: true, attributes: true})
     note()
 }"""
-LINES = """() => [...document.querySelectorAll('[data-seq]')].map(row => [Number(row.dataset.seq), row.dataset.event])"""
+LINES = (
+    """() => [...document.querySelectorAll('[data-seq]')].map(row => [Number(row.dataset.seq), row.dataset.event])"""
+)
 LOST = re.compile(r"WebSocket connection to .* failed|Failed to load resource: net::ERR_")
 
 
@@ -167,7 +169,7 @@ def test_the_monitor_starts_an_execution_and_shows_it_until_its_end(
     site: Site, page: Page, open_context: Opener, session: StorageState, trouble: list[str], tmp_path: Path
 ) -> None:
     name = unique("monitored")
-    site.bring(slow_workflow(name, 3, 1, 2.5), tmp_path)
+    site.bring(slow_workflow(name, 3, 1, 2), tmp_path)
     page.goto("/admin/monitoring/")
     page.get_by_label("Workflow to start").select_option(label=name)
     page.get_by_role("button", name="Start New Execution").click()
