@@ -504,6 +504,8 @@ def describe(event: RecordingEvent) -> str:
             return f"Cancel requested by {data.get('by', 'a user')}"
         case RecordingEventType.RECOVERED:
             return f"Recovered: {data.get('reason', '')}"
+        case RecordingEventType.LOG if data.get("message"):
+            return str(data["message"])
         case _:
             return str(event.event_type.value).replace("_", " ")
 

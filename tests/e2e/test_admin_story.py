@@ -34,6 +34,7 @@ def test_the_example_runs_from_the_list_of_workflows(site: Site, open_context: O
     expect(page.get_by_role("table").first).to_contain_text("Wait for the products")
     page.get_by_role("link", name="Recording", exact=True).click()
     expect(page.get_by_role("heading", name="Events")).to_be_visible()
+    expect(page.get_by_role("cell", name=re.compile("^Opened http"))).to_be_visible()
     page.get_by_role("link", name="Dashboard").first.click()
     expect(page.get_by_role("link", name="demo-shop").first).to_be_visible()
     assert trouble == []
@@ -68,7 +69,7 @@ def test_a_failed_click_shows_its_error_and_its_screenshot(
     expect(run.locator("li[data-node=press]")).to_have_attribute("data-status", "failed")
     expect(run.locator("li[data-node=after]")).to_contain_text("Not run")
     page.reload()
-    screenshot = page.get_by_role("img", name=re.compile("screenshot of press"))
+    screenshot = page.get_by_role("img", name=re.compile("screenshot of (Click Element|press)", re.I))
     screenshot.scroll_into_view_if_needed()
     expect(screenshot).to_be_visible()
     page.wait_for_function("document.querySelector('.adm-artifacts img').naturalWidth > 300")

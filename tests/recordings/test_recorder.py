@@ -20,6 +20,7 @@ from recordings import ExecutionRecorder, ExecutionReplayer, RecordingEventType,
 from recordings.events import (
     RecordingEvent,
     RecordingMetadata,
+    describe,
     encode_json,
     event_id,
     event_seq,
@@ -419,3 +420,12 @@ def test_recordings_can_be_imported_without_django_settings(tmp_path: Path) -> N
     )
 
     assert done.returncode == 0, done.stderr
+
+
+def test_a_line_of_a_node_is_described_by_its_own_words() -> None:
+    line = RecordingEvent(
+        event_id=event_id("0" * 32, 1), event_type=RecordingEventType.LOG, timestamp=0.0, workflow_id="0" * 32,
+        node_id="open", data={"message": "Opened http://example.com"},
+    )  # fmt: skip
+
+    assert describe(line) == "Opened http://example.com"

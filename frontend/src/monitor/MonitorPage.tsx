@@ -221,7 +221,7 @@ function RunList({
 }
 
 function share(item: ExecutionSummary): number {
-  return item.progress.total > 0 ? Math.round((item.progress.done / item.progress.total) * 100) : 0;
+  return item.progress.total > 0 ? Math.floor((item.progress.done / item.progress.total) * 100) : 0;
 }
 
 function StartExecution({
