@@ -43,10 +43,20 @@ class Workflow(models.Model):
     description = models.TextField(blank=True)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.DRAFT)
     version = models.ForeignKey(
-        "WorkflowVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="+", verbose_name="active version"
+        "WorkflowVersion",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        verbose_name="active version",
     )
     draft = models.ForeignKey(
-        "WorkflowVersion", null=True, blank=True, on_delete=models.PROTECT, related_name="+", verbose_name="newest version"
+        "WorkflowVersion",
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="+",
+        verbose_name="newest version",
     )
     settings = models.JSONField(default=dict, blank=True, help_text="restart_browser_segment, deadline_s, tags, record")
     created_at = models.DateTimeField(auto_now_add=True)
