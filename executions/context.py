@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from django.conf import settings
 
-from executions import states
+from executions import states, store
 from executions.inputs import NodeResult, Sources
 from executions.models import BrowserSession, Execution, NodeRun
 from executions.planner import Plan, plan
@@ -23,6 +23,9 @@ from workflows import credentials
 from workflows.definition import Definition
 from workflows.errors import CredentialError
 from workflows.models import WorkflowVersion
+
+ERROR_CHARACTERS = 4_000
+LONGEST_SECONDS = 366 * 86_400
 
 
 @dataclass(slots=True)
@@ -68,8 +71,21 @@ class Context:
         """Return ``value`` without any secret that this task resolved."""
         return Redactor(self.secrets).redact(value) if self.secrets else value
 
+    def error_text(self, text: str) -> str:
+        """Return an error message as it may be stored: without secrets, and not longer than people read."""
+        return store.to_column(str(self.redact(text)), ERROR_CHARACTERS)
+
+    @property
+    def deadline_us(self) -> int:
+        """Return how long the execution may run, in microseconds."""
+        wanted = self.settings.get("deadline_s")
+        fits = isinstance(wanted, int | float) and not isinstance(wanted, bool) and 0 < wanted <= LONGEST_SECONDS
+        return int((wanted if fits else settings.EXECUTION_DEADLINE_SECONDS) * 1_000_000)
+
     def _secret(self, reference: str, name: str) -> str:
-        return credentials.resolve(self.owner_id, reference, name)
+        secret = credentials.resolve(self.owner_id, reference, name)
+        self.secrets.add(secret)
+        return secret
 
 
 @lru_cache(maxsize=256)
@@ -79,8 +95,18 @@ def plan_of(version_id: UUID) -> tuple[Plan, int]:
     return plan(Definition.from_json(version.definition)), version.number
 
 
-def load(execution_id: UUID) -> Context | None:
-    """Return what the database knows about an execution, or None if there is none. One query."""
+def _no_plan(version_id: UUID) -> tuple[Plan, int]:
+    """Return a plan without nodes, for ending an execution whose version cannot be planned any more."""
+    number = WorkflowVersion.objects.values_list("number", flat=True).get(pk=version_id)
+    return Plan(Definition((), ()), (), (), False, ()), number
+
+
+def load(execution_id: UUID, *, planned: bool = True) -> Context | None:
+    """Return what the database knows about an execution, or None if there is none. One query.
+
+    Raises:
+        WorkflowError: ``planned`` is asked for and its version cannot be planned, say for a node type that is gone.
+    """
     row = (
         Execution.objects.filter(pk=execution_id)
         .values_list(
@@ -91,9 +117,9 @@ def load(execution_id: UUID) -> Context | None:
     )  # fmt: skip
     if row is None:
         return None
-    the_plan, number = plan_of(row[3])
+    the_plan, number = plan_of(row[3]) if planned else _no_plan(row[3])
     context = Context(
-        id=execution_id, workflow_id=row[0], workflow_name=row[1], settings=row[2] or {}, version_number=number,
+        id=execution_id, workflow_id=row[0], workflow_name=row[1], settings=row[2] if isinstance(row[2], dict) else {}, version_number=number,
         owner_id=row[4], trigger=row[5], depth=row[6], payload=json.loads(row[7]), plan=the_plan, status=row[8],
         phase_index=row[9], cancel_requested=row[10], queued_us=int(row[11].timestamp() * 1_000_000),
     )  # fmt: skip

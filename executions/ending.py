@@ -11,6 +11,7 @@ from executions.drafts import End, end_events, node_event
 from executions.models import BrowserSession, Execution
 from executions.store import EventDraft, Transaction, now_us
 from recordings.events import RecordingEventType as Kind
+from workflows.errors import WorkflowError
 
 DEADLINE = "deadline"
 
@@ -27,6 +28,7 @@ def finish(
 def insert_recording(tx: Transaction, context: Context, end: End, now: int) -> None:
     """Insert the recording of an execution that ends in this transaction; its counts come from its rows."""
     nodes, credits, count = store.totals(tx, context.id)
+    tags = context.settings.get("tags")
     store.insert_recording(
         tx,
         uuid.uuid4(),
@@ -40,7 +42,7 @@ def insert_recording(tx: Transaction, context: Context, end: End, now: int) -> N
             "status": end.status,
             "success": end.success,
             "error": end.error,
-            "tags": store.to_json(context.settings.get("tags") or []),
+            "tags": store.to_json(tags if isinstance(tags, list) else []),
             "started_at": context.queued_us,
             "completed_at": now,
             "duration_seconds": (now - context.queued_us) / 1_000_000,
@@ -55,11 +57,15 @@ def insert_recording(tx: Transaction, context: Context, end: End, now: int) -> N
     )
 
 
-def release(execution_id: UUID) -> None:
-    """Close the browser page of an ended execution, if this process holds it; its holder does so within a second."""
+def release(execution_id: UUID, *, wait: bool = True) -> None:
+    """Give back what this process keeps for an ended execution: variables and browser page.
+
+    Another process that holds the page does the same within a second.
+    """
+    runtime.forget_variables(execution_id)
     if not runtime.holds_session(execution_id):
         return
-    runtime.close_session(execution_id)
+    runtime.close_session(execution_id, wait=wait)
     BrowserSession.objects.filter(execution_id=execution_id, boot=leases.this_boot()).update(
         status=BrowserSession.CLOSED, closed_at=store.us_to_datetime(now_us())
     )
@@ -88,7 +94,7 @@ def settle(execution_id: UUID) -> bool:
 
     Returns whether it ended now.
     """
-    context = load(execution_id)
+    context = _load_anyhow(execution_id)
     if context is None or not context.cancel_requested or context.status in states.TERMINAL:
         return False
     code, reason = Execution.objects.filter(pk=execution_id).values_list("error_code", "error").get()
@@ -100,12 +106,42 @@ def settle(execution_id: UUID) -> bool:
             return None
         return _end_all(tx, context, drafts, End(status, reason or "cancelled", code or "cancelled"))
 
-    base = store.committer.run(job, execution_id.hex)
+    return _finish_now(context, job, drafts, status)
+
+
+def _finish_now(context: Context, job: store.Job[int | None], drafts: list[EventDraft], status: str) -> bool:
+    base = store.committer.run(job, context.id.hex)
     if base is None:
         return False
-    events.push(execution_id, base, drafts, status, context.depth)
-    release(execution_id)
+    events.push(context.id, base, drafts, status, context.depth)
+    release(context.id)
     return True
+
+
+def load_or_give_up(execution_id: UUID) -> Context | None:
+    """Return what is known about an execution, or None. One whose version cannot be planned any more fails here."""
+    try:
+        return load(execution_id)
+    except WorkflowError as error:
+        give_up(execution_id, error)
+        return None
+
+
+def give_up(execution_id: UUID, problem: WorkflowError) -> bool:
+    """Fail an execution that nobody can go on with; return whether it ended now."""
+    context = _load_anyhow(execution_id)
+    if context is None or context.status in states.TERMINAL:
+        return False
+    drafts: list[EventDraft] = []
+    end = End(states.FAILED, context.error_text(f"the workflow cannot be run any more: {problem}"), "definition")
+    return _finish_now(context, lambda tx: _end_all(tx, context, drafts, end), drafts, states.FAILED)
+
+
+def _load_anyhow(execution_id: UUID) -> Context | None:
+    try:
+        return load(execution_id)
+    except WorkflowError:
+        return load(execution_id, planned=False)
 
 
 def _end_all(tx: Transaction, context: Context, drafts: list[EventDraft], end: End) -> int | None:
@@ -116,7 +152,12 @@ def _end_all(tx: Transaction, context: Context, drafts: list[EventDraft], end: E
     ended = store.end_open_nodes(tx, context.id, status=states.CANCELLED, error=end.error, error_code=end.code, now=now)
     for node_id in ended:
         data = {"reason": end.error, "status": states.CANCELLED}
-        drafts.append(node_event(Kind.NODE_SKIPPED, by_id[node_id], data, now))
+        node = by_id.get(node_id)
+        drafts.append(
+            node_event(Kind.NODE_SKIPPED, node, data, now)
+            if node
+            else EventDraft(Kind.NODE_SKIPPED.value, now, node_id, data)
+        )
     drafts.extend(end_events(context, end, now))
     base = finish(tx, context, end, len(drafts), 0, now)
     if base is not None:

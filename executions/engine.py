@@ -14,24 +14,30 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from django.conf import settings
 
 from executions import events, inputs, leases, runtime, states, store
-from executions.context import Context, load, load_failures, load_results, load_session, note_result
+from executions.context import Context, load_failures, load_results, load_session, note_result
 from executions.drafts import End, end_events, node_event, phase_event, start_event, started_event
-from executions.ending import finish, insert_recording, release, settle
+from executions.ending import finish, insert_recording, load_or_give_up, release, settle
 from executions.errors import NodeInputError, StaleTransition
 from executions.failpoints import failpoint
 from executions.inputs import NodeResult
-from executions.models import BrowserSession, NodeRun
+from executions.models import BrowserSession, NodeRun, Phase
 from executions.planner import Header, PlannedNode, headers
 from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened
 from executions.store import EventDraft, NodeEnd, NodeRow, PhaseRow, Transaction, now_us
 from recordings.database import save_blob
 from recordings.events import RecordingEventType as Kind
+from recordings.events import plain
+from recordings.redaction import Redactor
 
 logger = logging.getLogger(__name__)
 
+EVENT_TYPE_CHARACTERS = 32
+ERROR_CODE_CHARACTERS = 40
+TRACEBACK_CHARACTERS = 4_000
 LOCAL_SECONDS = 5.0
 """How long one task goes on with following phases before it sends a message instead."""
 
@@ -181,7 +187,7 @@ def advance(execution_id: UUID, phase: int) -> Dispatch | None:
 
     Returns the messages to send, or None. A call for a phase that is open already does nothing.
     """
-    context = load(execution_id)
+    context = load_or_give_up(execution_id)
     if context is None:
         logger.warning("advance: there is no execution %s in this database", execution_id)
         return None
@@ -191,6 +197,8 @@ def advance(execution_id: UUID, phase: int) -> Dispatch | None:
     if context.status not in (states.QUEUED, states.RUNNING) or context.phase_index != phase - 1:
         return None
     if phase > 0:
+        if not Phase.objects.filter(execution_id=execution_id, index=phase - 1, open=0).exists():
+            return None  # a chord ends with its messages; a node may wait for another attempt, or run elsewhere
         load_results(context, context.plan.phases[phase - 1])
         load_failures(context, phase)
     return _advance(context, phase, time.monotonic() + LOCAL_SECONDS)
@@ -209,7 +217,7 @@ def _advance(context: Context, phase: int, local_until: float) -> Dispatch | Non
 
 def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | None:
     """Claim queued node runs that a message names, run them, and go on. Returns messages to send, or None."""
-    context = load(execution_id)
+    context = load_or_give_up(execution_id)
     if context is None:
         logger.warning("run_nodes: there is no execution %s in this database", execution_id)
         return None
@@ -311,10 +319,7 @@ def _record(
                 ends.append(end)
                 drafts.append(event)
             case Noted():
-                if item.content is not None:
-                    save_blob(item.content, item.content_type, context.id)
-                event = item.event
-                drafts.append(EventDraft(event.type, event.timestamp, event.node_id, context.redact(event.data)))
+                drafts.append(_note(context, item))
             case Retrying():
                 drafts.extend(_retry(context, work, ready[item.index].planned, item))
             case Resumed():
@@ -322,6 +327,19 @@ def _record(
             case SessionOpened():
                 _save_session(context, item)
     return ends, drafts
+
+
+def _note(context: Context, item: Noted) -> EventDraft:
+    """Return what a node noted as an event that can be stored; keep its content without secrets, too."""
+    event = item.event
+    data = plain(event.data)
+    if item.content is not None:
+        content = item.content
+        if item.content_type.startswith("text/") or "json" in item.content_type:
+            content = Redactor(context.secrets).redact_bytes(content)
+        data |= {"blob": save_blob(content, item.content_type, context.id), "size_bytes": len(content)}
+    stored = msgspec.json.decode(store.encode_json(context.redact(data)))
+    return EventDraft(store.to_column(event.type, EVENT_TYPE_CHARACTERS), event.timestamp, event.node_id, stored)
 
 
 def _end(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd, EventDraft]:
@@ -345,18 +363,18 @@ def _end(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd, 
             item.index, states.FAILED, item.attempt, item.started_us, item.ended_us, error=problem, error_code="output"
         )
         data["status"] = states.FAILED
-    error = str(context.redact(item.error))
-    note_result(context, node.index, item.status, None, error, item.error_code)
+    error, code = context.error_text(item.error), store.to_column(item.error_code, ERROR_CODE_CHARACTERS)
+    note_result(context, node.index, item.status, None, error, code)
     cost = node.description.credits if item.status == states.FAILED else 0
-    data |= {"error": error, "error_class": item.error_code, "credits": cost}
+    data |= {"error": error, "error_class": code, "credits": cost}
     if item.traceback:
-        data["traceback"] = context.redact(item.traceback)
+        data["traceback"] = store.to_column(str(context.redact(item.traceback))[-TRACEBACK_CHARACTERS:])
     kind = Kind.NODE_ERROR if item.status == states.FAILED else Kind.NODE_SKIPPED
     if kind is Kind.NODE_SKIPPED:
         data["reason"] = "the execution was cancelled"
     end = NodeEnd(
         node.index, item.status, item.started_us, item.ended_us,
-        error=error, error_code=item.error_code, credits=cost, attempt=item.attempt,
+        error=error, error_code=code, credits=cost, attempt=item.attempt,
     )  # fmt: skip
     return end, node_event(kind, node, data, item.ended_us)
 
@@ -364,21 +382,25 @@ def _end(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd, 
 def _store_outputs(
     context: Context, node: PlannedNode, outputs: dict[str, Any]
 ) -> tuple[dict[str, Any], str, str, str | None]:
-    """Return outputs without secrets, their JSON text or else the blob that holds it, or the problem."""
+    """Return outputs without secrets, their JSON text or else the blob that holds it, or the problem.
+
+    The outputs are what the text says, so that the next node sees the same here and after a restart.
+    """
     try:
         encoded = store.encode_json(context.redact(outputs))
+        if len(encoded) > settings.OUTPUT_LIMIT_BYTES:
+            limit = settings.OUTPUT_LIMIT_BYTES // 2**20
+            return {}, "", "", f'the outputs of "{node.name}" have {len(encoded):,} bytes; the limit is {limit} MiB'
+        stored = msgspec.json.decode(encoded)
     except (TypeError, ValueError, RecursionError) as error:
         return {}, "", "", f'an output of "{node.name}" is not JSON: {error}'
-    if len(encoded) > settings.OUTPUT_LIMIT_BYTES:
-        limit = settings.OUTPUT_LIMIT_BYTES // 2**20
-        return {}, "", "", f'the outputs of "{node.name}" have {len(encoded):,} bytes; the limit is {limit} MiB'
     if len(encoded) > settings.INLINE_OUTPUT_BYTES:
-        return context.redact(outputs), "", save_blob(encoded, "application/json", context.id), None
-    return context.redact(outputs), encoded.decode(), "", None
+        return stored, "", save_blob(encoded, "application/json", context.id), None
+    return stored, encoded.decode(), "", None
 
 
 def _retry(context: Context, work: Work, node: PlannedNode, item: Retrying) -> list[EventDraft]:
-    error = str(context.redact(item.error))
+    error, code = context.error_text(item.error), store.to_column(item.error_code, ERROR_CODE_CHARACTERS)
     wait_us = None if item.in_place else int(item.delay_s * 1_000_000)
     won = store.committer.run(
         lambda tx: store.retry_node(
@@ -388,7 +410,7 @@ def _retry(context: Context, work: Work, node: PlannedNode, item: Retrying) -> l
     )
     if not won:
         return []
-    data = {"attempt": item.attempt, "delay_seconds": item.delay_s, "error": error, "error_class": item.error_code}
+    data = {"attempt": item.attempt, "delay_seconds": item.delay_s, "error": error, "error_class": code}
     return [node_event(Kind.NODE_RETRY, node, data)]
 
 
@@ -445,9 +467,12 @@ def _write_ends(
     left = None
     if counted:
         critical = sum(_is_critical(context, end) for end in counted)
-        left, failed = store.count_ends(tx, context.id, work.phase, len(counted), critical, now) or (None, 0)
+        cancelled = any(end.status == states.CANCELLED for end in counted)
+        left, failed = store.count_ends(
+            tx, context.id, work.phase, len(counted), critical, now, cancelled=cancelled
+        ) or (None, 0)
         if left == 0:
-            status = states.FAILED if failed else states.COMPLETED
+            status = states.FAILED if failed else states.CANCELLED if cancelled else states.COMPLETED
             kept = [
                 *kept,
                 phase_event(Kind.PHASE_COMPLETE, work.phase, len(context.plan.phases[work.phase]), status=status),
@@ -550,9 +575,8 @@ def _move(
     if phase == 0:
         began = min((draft.timestamp for draft in drafts), default=now)
         drafts.insert(0, started_event(context, began))
-        deadline = int(context.settings.get("deadline_s") or settings.EXECUTION_DEADLINE_SECONDS) * 1_000_000
         base = store.open_execution(
-            tx, context.id, phase=opening.target, events=len(drafts), now=now, deadline_us=deadline
+            tx, context.id, phase=opening.target, events=len(drafts), now=now, deadline_us=context.deadline_us
         )
         if base is not None and opening.end is not None:
             last = end_events(context, opening.end, now)

@@ -21,6 +21,7 @@ from recordings.events import RecordingEvent, RecordingEventType, event_id, exec
 
 logger = logging.getLogger(__name__)
 
+SEND_SECONDS = 5.0
 PUSH_SECONDS = 0.03
 """Events of one execution that follow each other within this time travel in one message."""
 
@@ -90,7 +91,8 @@ class _Pusher:
                 "type": "execution.events", "execution_id": str(execution_id), "logs": logs, "status": status,
             }  # fmt: skip
             try:
-                await layer.group_send(group_name(execution_id), message)
+                async with asyncio.timeout(SEND_SECONDS):
+                    await layer.group_send(group_name(execution_id), message)
             except Exception as error:
                 logger.warning("events of %s were not pushed (watchers will read the rows): %s", execution_id, error)
 

@@ -38,12 +38,12 @@ class WorkerProcess:
 
     def __init__(
         self, *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
-        sessions: Callable[[], set[UUID]], on_end: Callable[[UUID], None],
+        kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None],
     ) -> None:  # fmt: skip
         self.boot = uuid.uuid4().hex
         self.queue = f"browser.{self.boot}"
         self._queues, self._slots, self._on_cancel = queues, slots, on_cancel
-        self._sessions, self._on_end = sessions, on_end
+        self._kept, self._on_end = kept, on_end
         self._claims: dict[str, UUID] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -86,7 +86,7 @@ class WorkerProcess:
             if time.monotonic() - renewed >= settings.HEARTBEAT_SECONDS and self._try(self._renew, list(claims)):
                 renewed = time.monotonic()
             self._try(self._look_for_cancellations, set(claims.values()))
-            self._try(self._close_sessions_of_ended)
+            self._try(self._release_ended)
         connection.close()
 
     def _try(self, act: Callable[..., None], *arguments: object) -> bool:
@@ -109,9 +109,9 @@ class WorkerProcess:
         for execution_id in wanted:
             self._on_cancel(execution_id)
 
-    def _close_sessions_of_ended(self) -> None:
-        """Close the pages of executions that ended in another process."""
-        held = self._sessions()
+    def _release_ended(self) -> None:
+        """Give back what is kept for executions that ended in another process."""
+        held = self._kept()
         if not held:
             return
         for execution_id in Execution.objects.filter(pk__in=held, status__in=states.TERMINAL).values_list(
@@ -225,15 +225,15 @@ current: WorkerProcess | None = None
 
 def start_worker(
     *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
-    sessions: Callable[[], set[UUID]], on_end: Callable[[UUID], None],
+    kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None],
 ) -> WorkerProcess:  # fmt: skip
     """Make this process a worker and return it.
 
-    ``on_cancel`` stops the nodes of an execution here; ``sessions`` names the executions whose browser page
-    this process holds, ``on_end`` closes the page of one that has ended.
+    ``on_cancel`` stops the nodes of an execution here; ``kept`` names the executions whose browser page or
+    variables this process holds, ``on_end`` gives back those of one that has ended, without waiting.
     """
     global current
-    current = WorkerProcess(queues=queues, slots=slots, on_cancel=on_cancel, sessions=sessions, on_end=on_end)
+    current = WorkerProcess(queues=queues, slots=slots, on_cancel=on_cancel, kept=kept, on_end=on_end)
     return current
 
 

@@ -29,6 +29,7 @@ from executions import ending, engine, leases, recovery, states, store, tasks, t
 from executions.browser import kill_orphan
 from executions.context import load
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, WorkerLease
+from workflows.errors import WorkflowError
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ def resend_starts() -> int:
         status=states.QUEUED, cancel_requested=False, published_at__lt=now - _patience(engine.CONTROL_QUEUE)
     )
     count = 0
-    for execution in waiting.order_by("queued_at")[:BATCH]:
+    for execution in waiting.order_by(F("published_at").asc(nulls_first=True))[:BATCH]:
         back_off = min(2**execution.publish_count, 64) * _SECOND
         if execution.published_at is not None and now - execution.published_at < back_off:
             continue
@@ -127,7 +128,7 @@ def requeue_dead() -> int:
     )  # fmt: skip
     dead: dict[str, bool] = {}
     count = 0
-    for execution_id, phase, index, node_id, claim, worker, lease_until, deliveries, session in held.iterator(BATCH):
+    for execution_id, phase, index, node_id, claim, worker, lease_until, deliveries, session in list(held):
         gone = dead.setdefault(worker, not worker or leases.is_dead(worker))
         if not gone and lease_until > now:
             continue
@@ -146,7 +147,7 @@ def fail_lost_sessions() -> int:
     sessions = BrowserSession.objects.filter(status__in=(BrowserSession.OPENING, BrowserSession.LIVE))
     dead: dict[str, bool] = {}
     count = 0
-    for session in sessions.iterator(BATCH):
+    for session in list(sessions):
         if not dead.setdefault(session.boot, leases.is_dead(session.boot)):
             continue
         count += 1
@@ -168,11 +169,12 @@ def enforce_deadlines() -> int:
     late = Execution.objects.filter(
         status=states.RUNNING, cancel_requested=False, deadline_at__lt=store.now_us()
     ).values_list("pk", "deadline_at", "started_at")[:BATCH]
+    count = 0
     for execution_id, deadline, started in late:
         allowed = round(deadline / _SECOND - started.timestamp())
         error = f"the execution did not finish within its limit of {allowed} s (deadline_s)"
-        ending.request_cancel(execution_id, "the deadline", code=ending.DEADLINE, error=error)
-    return len(late)
+        count += _safely(_stop_late, execution_id, error)
+    return count
 
 
 def send_due_retries() -> int:
@@ -225,9 +227,15 @@ def _safely(act: Callable[..., object], execution_id: UUID, *arguments: object) 
     """Return whether ``act`` did something; one bad row is logged and never blocks the rest."""
     try:
         return act(execution_id, *arguments) is not False
+    except WorkflowError as error:
+        return ending.give_up(execution_id, error)
     except Exception:
         logger.exception("execution %s could not be repaired; the others go on", execution_id)
         return False
+
+
+def _stop_late(execution_id: UUID, error: str) -> bool:
+    return ending.request_cancel(execution_id, "the deadline", code=ending.DEADLINE, error=error)
 
 
 def _advance(execution_id: UUID, phase: int) -> None:
@@ -258,10 +266,11 @@ def _lose_session(execution_id: UUID, phase: int, indexes: list[int], reason: st
 def _bury(execution_id: UUID, phase: int, index: int, node_id: str, deliveries: int, reason: str) -> None:
     error = f"{deliveries} worker processes died while they ran this node ({reason}); it is not tried again"
     now = datetime.now(UTC)
-    DeadLetter.objects.create(
-        kind="node", execution_id=execution_id, node_id=node_id, error=error, deliveries=deliveries,
-        payload=store.to_json({"execution_id": str(execution_id), "phase": phase, "node_indexes": [index]}),
-        first_failed_at=now, last_failed_at=now,
+    payload = store.to_json({"execution_id": str(execution_id), "phase": phase, "node_indexes": [index]})
+    DeadLetter.objects.get_or_create(
+        kind="node", execution_id=execution_id, node_id=node_id, status=DeadLetter.OPEN,
+        defaults={"error": error, "deliveries": deliveries, "payload": payload,
+                  "first_failed_at": now, "last_failed_at": now},
     )  # fmt: skip
     tasks.publish(recovery.fail_lost(execution_id, phase, [index], error=error, code="poison"))
 

@@ -31,11 +31,10 @@ def fail_lost(execution_id: UUID, phase: int, indexes: Sequence[int], *, error: 
             data = {"error": error, "error_class": code, "status": states.FAILED, "duration_seconds": 0}
             drafts.append(node_event(Kind.NODE_ERROR, node, data, now))
         critical = sum(node.node.policy.on_error == "fail" for node in nodes)
-        left, _ = store.count_ends(tx, execution_id, phase, len(failed), critical, now) or (None, 0)
+        left, in_all = store.count_ends(tx, execution_id, phase, len(failed), critical, now) or (None, 0)
         if left == 0:
-            drafts.append(
-                phase_event(Kind.PHASE_COMPLETE, phase, len(context.plan.phases[phase]), status=states.FAILED)
-            )
+            status = states.FAILED if in_all else states.COMPLETED
+            drafts.append(phase_event(Kind.PHASE_COMPLETE, phase, len(context.plan.phases[phase]), status=status))
         base = store.bump(tx, execution_id, events=len(drafts))
         if base is not None:
             store.insert_events(tx, execution_id, base, drafts, context.depth)

@@ -14,7 +14,7 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -39,7 +39,8 @@ FLUSH_SECONDS = 0.02
 IN_PLACE_RETRY_SECONDS = 60.0
 MAXIMUM_BACKOFF_SECONDS = 3600.0
 BROWSER_IDLE_SECONDS = 10.0
-TRACEBACK_CHARACTERS = 4_000
+GRACE_SECONDS = 1.0
+"""How long a node that was cancelled, or is out of time, may take to stop before it is left behind."""
 
 
 # --------------------------------------------------------------------------- what comes out
@@ -176,20 +177,24 @@ def run_header(facts: Facts, nodes: Sequence[Ready]) -> Iterator[list[Item]]:
     has ended or was let go for a later retry.
     """
     inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-    asyncio.run_coroutine_threadsafe(_run_all(facts, nodes, inbox), loop())
+    running = asyncio.run_coroutine_threadsafe(_run_all(facts, nodes, inbox), loop())
     open_nodes = len(nodes)
-    while open_nodes:
-        items = [inbox.get()]
-        open_nodes -= _ends(items[0])
-        until = time.monotonic() + FLUSH_SECONDS
+    try:
         while open_nodes:
-            try:
-                item = inbox.get(timeout=max(0.0, until - time.monotonic()))
-            except queue.Empty:
-                break
-            items.append(item)
-            open_nodes -= _ends(item)
-        yield items
+            items = [inbox.get()]
+            open_nodes -= _ends(items[0])
+            until = time.monotonic() + FLUSH_SECONDS
+            while open_nodes:
+                try:
+                    item = inbox.get(timeout=max(0.0, until - time.monotonic()))
+                except queue.Empty:
+                    break
+                items.append(item)
+                open_nodes -= _ends(item)
+            yield items
+    except BaseException:
+        running.cancel()  # nobody writes what they do; they would only run beside their second delivery
+        raise
 
 
 def _ends(item: Item) -> bool:
@@ -208,10 +213,12 @@ async def _run_all(facts: Facts, nodes: Sequence[Ready], inbox: queue.SimpleQueu
     tasks = {asyncio.create_task(_run_chain(facts, chain, inbox)) for chain in chains}
     known = _tasks.setdefault(facts.execution_id, set())
     known.update(tasks)
-    await asyncio.gather(*tasks, return_exceptions=True)
-    known.difference_update(tasks)
-    if not known:
-        _tasks.pop(facts.execution_id, None)
+    try:
+        await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        known.difference_update(tasks)
+        if not known:
+            _tasks.pop(facts.execution_id, None)
 
 
 async def _run_chain(facts: Facts, chain: Sequence[Ready], inbox: queue.SimpleQueue[Item]) -> None:
@@ -277,18 +284,53 @@ async def _attempt(facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQ
     env = NodeEnvironment(facts, planned, inbox)
     executor = _executor(planned.node.type)
     executor.validate(call, env)
+    work = asyncio.ensure_future(_guarded(executor.run(call, env), planned))
     try:
-        async with asyncio.timeout(planned.timeout_s) as limit:
-            outputs = await executor.run(call, env)
-    except TimeoutError as error:
-        if limit.expired():
-            raise NodeTimeout(f'node "{planned.name}" did not finish within {planned.timeout_s:g} s') from error
+        await asyncio.wait((work,), timeout=planned.timeout_s)
+    except asyncio.CancelledError:
+        await _stop(work, planned)
         raise
+    else:
+        if not work.done():
+            await _stop(work, planned)
+            raise NodeTimeout(f"did not finish within {planned.timeout_s:g} s, its time limit")
     finally:
         env.close()
+    if work.cancelled():
+        raise NodeFailed(f'something that node "{planned.name}" waited for was cancelled', code="interrupted")
+    outputs = work.result()
     if not isinstance(outputs, dict):
         raise NodeFailed(f"node type {planned.node.type} returned {type(outputs).__name__} instead of outputs")
     return {**outputs, DONE: EXECUTE}
+
+
+async def _guarded(work: Awaitable[dict[str, Any]], planned: PlannedNode) -> dict[str, Any]:
+    """Await a node; none may end the process, or the loop that all nodes share."""
+    try:
+        return await work
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise NodeFailed(f'node "{planned.name}" tried to end its process', retryable=False) from error
+
+
+async def _stop(work: asyncio.Future[dict[str, Any]], planned: PlannedNode) -> None:
+    """Cancel a node and wait for its end; one that goes on all the same is left behind."""
+    until = time.monotonic() + GRACE_SECONDS
+    work.cancel()
+    while not work.done() and (left := until - time.monotonic()) > 0:
+        try:
+            await asyncio.wait((work,), timeout=left)
+        except asyncio.CancelledError:
+            work.cancel()
+    if not work.done():
+        logger.error("node %s (%s) does not stop; it is left behind", planned.node.id, planned.node.type)
+        _background.add(work)
+    work.add_done_callback(_forget_work)
+
+
+def _forget_work(work: asyncio.Future[Any]) -> None:
+    _background.discard(work)
+    if not work.cancelled():
+        work.exception()  # so that asyncio does not report it as never looked at
 
 
 @cache
@@ -307,7 +349,7 @@ def _failure(error: Exception, planned: PlannedNode) -> NodeFailed:
 
 
 def _traceback(failure: NodeFailed) -> str:
-    return "".join(traceback.format_exception(failure))[-TRACEBACK_CHARACTERS:]
+    return "".join(traceback.format_exception(failure))
 
 
 def _retry_delay(planned: PlannedNode, attempt: int, failure: NodeFailed) -> float | None:
@@ -467,16 +509,28 @@ def holds_session(execution_id: UUID) -> bool:
     return _host is not None and _host.get(session_id(execution_id)) is not None
 
 
-def sessions() -> set[UUID]:
-    """Return the executions whose page this process holds."""
-    return set() if _host is None else {UUID(name.partition(":")[0]) for name in _host.sessions()}
+def kept() -> set[UUID]:
+    """Return the executions whose page or variables this process holds."""
+    pages = () if _host is None else (UUID(name.partition(":")[0]) for name in _host.sessions())
+    return {*list(_variables), *pages}
 
 
-def close_session(execution_id: UUID) -> None:
+def forget_variables(execution_id: UUID) -> None:
+    """Drop what nodes of an ended execution stored by ``set_variable``."""
+    _variables.pop(execution_id, None)
+
+
+def close_session(execution_id: UUID, *, wait: bool = True) -> None:
     """Close the browser session of an execution, if this process holds it; wait at most 10 s."""
     if _host is None or not holds_session(execution_id):
         return
-    asyncio.run_coroutine_threadsafe(_close(_host, session_id(execution_id)), loop()).result(timeout=10)
+    closing = asyncio.run_coroutine_threadsafe(_close(_host, session_id(execution_id)), loop())
+    if not wait:
+        return
+    try:
+        closing.result(timeout=10)
+    except Exception as error:
+        logger.warning("the page of execution %s did not close: %r", execution_id, error)
 
 
 async def _close(host: BrowserHost, name: str) -> None:
@@ -491,7 +545,7 @@ def _shut_down_if_idle(host: BrowserHost) -> None:
     task.add_done_callback(_background.discard)
 
 
-_background: set[asyncio.Task[Any]] = set()
+_background: set[asyncio.Future[Any]] = set()
 
 
 def shut_down() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
 from celery import chord, shared_task, signals
@@ -65,8 +66,8 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
         queues=",".join(names),
         slots=getattr(instance, "concurrency", None) or 0,
         on_cancel=runtime.cancel,
-        sessions=runtime.sessions,
-        on_end=ending.release,
+        kept=runtime.kept,
+        on_end=partial(ending.release, wait=False),
     )
     if engine.BROWSER_QUEUE in names:
         # Without an exchange of its own it would also get a copy of every message to the default queue.

@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 PUBLISH_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 MAXIMUM_INPUT_BYTES = 1024 * 1024
+LONGEST_KEY = 200
 
 
 def start_execution(
@@ -56,7 +57,12 @@ def start_execution(
     plan, _ = plan_of(chosen.pk)
     if not plan.nodes:
         raise StartRefused(f'workflow "{workflow.name}" has no nodes; add one in the builder')
-    payload = store.to_json({} if input is None else input)
+    try:
+        payload = store.to_json({} if input is None else input)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StartRefused(f"the input is not JSON: {error}") from error
+    if idempotency_key is not None and store.to_column(idempotency_key, LONGEST_KEY) != idempotency_key:
+        raise StartRefused(f"an idempotency key is a text of at most {LONGEST_KEY} characters, without NUL")
     if len(payload) > MAXIMUM_INPUT_BYTES:
         raise StartRefused(f"the input has {len(payload):,} bytes; the limit is {MAXIMUM_INPUT_BYTES:,}")
     execution = Execution(

@@ -17,6 +17,9 @@ OnError = Literal["fail", "continue"]
 DEPTH_LIMIT = 100
 """How deep values in a definition may be nested."""
 
+LONGEST_ID = 200
+"""How many characters the id of a node may have."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -163,8 +166,11 @@ def _node(item: Any, path: str) -> Node:
     inputs = data.get("inputs") or {}
     if not isinstance(inputs, Mapping):
         raise DefinitionError(f"must be an object, not {_kind(inputs)}", f"{path}.data.inputs")
+    node_id = _text(item, "id", path)
+    if len(node_id) > LONGEST_ID:
+        raise DefinitionError(f"has {len(node_id):,} characters; the limit is {LONGEST_ID}", f"{path}.id")
     return Node(
-        id=_text(item, "id", path),
+        id=node_id,
         type=_text(item, "type", path),
         inputs=inputs,
         position=_position(item.get("position"), path),

@@ -1,0 +1,115 @@
+"""Node types that misbehave, for tests that run executions in the process of the test."""
+
+from __future__ import annotations
+
+import asyncio
+import decimal
+import sys
+import time
+from collections import deque
+from typing import Any
+from uuid import UUID
+
+from executions import engine
+from executions.errors import NodeFailed
+from executions.models import Execution
+from executions.nodes.base import Environment, NodeCall, NodeExecutor
+from workflows.registry import NodeDescription, Port, register
+
+DEEP: list[Any] = []
+for _ in range(5000):
+    DEEP = [DEEP]
+
+VALUES: dict[str, Any] = {
+    "nul": "a\0b",
+    "half a surrogate": "a\ud800b",
+    "nan": [float("nan"), float("inf")],
+    "keys": {1: "one"},
+    "tuple": (1, 2),
+    "decimal": decimal.Decimal("1.50"),
+    "object": object(),
+    "deep": DEEP,
+    "big": "x" * 200_000,
+    "huge": "x" * (17 * 1024 * 1024),
+}
+
+FAILURES: dict[str, tuple[str, str]] = {
+    "nul": ("page said \0 nothing", "odd"),
+    "half a surrogate": ("page said \ud800", "odd"),
+    "huge": ("x" * 3_000_000, "odd"),
+    "long code": ("no", "c" * 300),
+}
+
+
+class EdgeNode(NodeExecutor):
+    """A node that starts a workflow and has one input, ``Kind``."""
+
+    def __init_subclass__(cls, type: str, timeout_s: float = 60.0) -> None:
+        cls.description = NodeDescription(
+            type=type, label=type, group="Flow Control", credits=1, start=True, timeout_s=timeout_s,
+            inputs=(Port("Kind", "ANY"),), outputs=(Port("Value", "ANY"),),
+        )  # fmt: skip
+        register(cls)
+
+
+class Gives(EdgeNode, type="test_gives"):
+    """Return an odd value."""
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Return the value of that name, or the input itself."""
+        kind = node.inputs["Kind"]
+        return {"Value": VALUES.get(kind, kind) if isinstance(kind, str) else kind}
+
+
+class Fails(EdgeNode, type="test_fails"):
+    """Fail with an odd message."""
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Raise."""
+        message, code = FAILURES[node.inputs["Kind"]]
+        raise NodeFailed(message, code=code, retryable=False)
+
+
+class Talks(EdgeNode, type="test_talks"):
+    """Write odd events."""
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Log and record what no JSON can hold."""
+        env.log("nul \0 and half \ud800", value=object(), number=float("nan"), nested=DEEP)
+        env.record("a kind of event whose name is longer than any column " * 3, {"set": {1}, (1, 2): b"bytes"})
+        return {"Value": "said"}
+
+
+class Stubborn(EdgeNode, type="test_stubborn"):
+    """Go on when cancelled."""
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Sleep so many seconds, whoever asks to stop."""
+        until = time.monotonic() + node.inputs["Kind"]
+        while time.monotonic() < until:
+            try:
+                await asyncio.sleep(until - time.monotonic())
+            except asyncio.CancelledError:
+                continue
+        return {"Value": "late"}
+
+
+class Interrupted(EdgeNode, type="test_interrupted"):
+    """End like something that was cancelled, though nobody cancelled it."""
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Raise CancelledError, or leave the interpreter."""
+        if node.inputs.get("Kind") == "exit":
+            sys.exit(3)
+        raise asyncio.CancelledError
+
+
+def run_here(execution_id: UUID, dispatch: engine.Dispatch | None = None) -> Execution:
+    """Run an execution to its end in this process, message by message, and return it."""
+    messages = deque([dispatch or engine.advance(execution_id, 0)])
+    while messages:
+        message = messages.popleft()
+        if message is not None:
+            messages.extend(engine.take(execution_id, message.phase, indexes) for indexes, _ in message.headers)
+    found: Execution = Execution.objects.get(pk=execution_id)
+    return found

@@ -1,0 +1,512 @@
+"""What nodes, messages and rows do that nobody planned: an execution still ends, once, with the right status."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+
+from executions import context, engine, reconcile, recovery, runtime, states, store, tasks
+from executions.beat import WorkflowScheduler, start_due
+from executions.errors import StartRefused
+from executions.models import DeadLetter, Execution, NodeRun
+from executions.triggers import cancel_execution, start_execution
+from recordings.models import Event, Recording
+from tests.conftest import graph, node, outputs, statuses, wait_for, wait_until_ended, wire
+from tests.executions import edge_nodes
+from tests.executions.edge_nodes import run_here
+from tests.executions.test_engine import assert_numbered, events_of, transform
+from workflows.errors import DefinitionError
+from workflows.registry import NODE_REGISTRY
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+
+
+@pytest.fixture(autouse=True)
+def database(transactional_db):
+    """Commit for real, as the engine does."""
+
+
+def start(make_workflow, alice, *nodes, edges=(), **fields):
+    return start_execution(make_workflow(graph(list(nodes), *edges), **fields), owner=alice)
+
+
+# --------------------------------------------------------------------------- odd values
+
+
+@pytest.mark.parametrize(
+    ("kind", "stored"),
+    [
+        ("nul", "a\0b"),
+        ("half a surrogate", "a\\ud800b"),
+        ("nan", [None, None]),
+        ("keys", {"1": "one"}),
+        ("tuple", [1, 2]),
+        ("decimal", 1.5),
+    ],
+)
+def test_the_next_node_sees_an_odd_output_as_it_is_stored(alice, make_workflow, kind, stored):
+    execution = start(
+        make_workflow, alice, node("odd", "test_gives", Kind=kind), node("next", "test_gives"),
+        edges=[wire("odd", "Value", "next", "Kind")],
+    )  # fmt: skip
+
+    execution = run_here(execution.pk)
+
+    assert execution.status == "completed", execution.error
+    assert outputs(execution, "odd")["Value"] == stored
+    assert outputs(execution, "next")["Value"] == stored
+    assert_numbered(execution)
+
+
+@pytest.mark.parametrize(("kind", "why"), [("object", "not JSON"), ("deep", "not JSON"), ("huge", "limit is 16 MiB")])
+def test_an_output_that_cannot_be_stored_fails_its_node(alice, make_workflow, kind, why):
+    execution = run_here(start(make_workflow, alice, node("odd", "test_gives", Kind=kind)).pk)
+
+    assert (execution.status, execution.error_code, execution.error_node) == ("failed", "output", "odd")
+    assert why in execution.error
+    assert_numbered(execution)
+
+
+def test_a_large_output_goes_to_the_next_node_whole(alice, make_workflow):
+    execution = start(
+        make_workflow, alice, node("odd", "test_gives", Kind="big"), node("next", "test_gives"),
+        edges=[wire("odd", "Value", "next", "Kind")],
+    )  # fmt: skip
+
+    execution = run_here(execution.pk)
+
+    assert execution.status == "completed"
+    assert {run.outputs for run in execution.node_runs.all()} == {""}
+
+
+@pytest.mark.parametrize("kind", list(edge_nodes.FAILURES))
+def test_an_odd_error_message_fails_the_execution_and_not_the_engine(alice, make_workflow, kind):
+    execution = run_here(start(make_workflow, alice, node("odd", "test_fails", Kind=kind)).pk)
+
+    assert (execution.status, execution.error_node) == ("failed", "odd")
+    run = execution.node_runs.get()
+    assert execution.error == run.error
+    assert "\0" not in run.error
+    assert len(run.error) <= 10_000
+    assert Recording.objects.get(execution_id=execution.pk).error == run.error
+    assert_numbered(execution)
+
+
+def test_an_odd_error_message_between_attempts_does_not_stop_the_engine(alice, make_workflow, monkeypatch):
+    monkeypatch.setitem(edge_nodes.FAILURES, "again", ("\0\ud800", "odd"))
+    monkeypatch.setattr(edge_nodes.NodeFailed, "retryable", True)
+    flaky = node("odd", "test_retries", {"retries": 1, "backoff_s": 0.01}, Kind="again")
+    NODE_REGISTRY["test_retries"] = type(
+        "Retries", (edge_nodes.EdgeNode,), {"run": _fail_retryable}, type="test_retries"
+    )
+
+    execution = run_here(start(make_workflow, alice, flaky).pk)
+
+    assert (execution.status, execution.node_runs.get().attempt) == ("failed", 2)
+    assert_numbered(execution)
+
+
+async def _fail_retryable(self, node, env):
+    raise ValueError("\0\ud800")
+
+
+def test_events_that_no_json_can_hold_are_written_as_text(alice, make_workflow):
+    execution = run_here(start(make_workflow, alice, node("talks", "test_talks")).pk)
+
+    assert execution.status == "completed", execution.error
+    said = next(event for event in events_of(execution) if event.type == "log")
+    assert json.loads(said.data)["message"] == "nul \0 and half \\ud800"
+    assert all(len(event.type) <= 32 for event in events_of(execution))
+    assert_numbered(execution)
+
+
+def test_a_payload_with_half_a_surrogate_starts(alice, make_workflow):
+    workflow = make_workflow(graph([node("one", "test_gives", Kind="{{ input.a }}")]))
+
+    execution = run_here(start_execution(workflow, owner=alice, input={"a": "x\ud800"}).pk)
+
+    assert outputs(execution, "one")["Value"] == "x\\ud800"
+
+
+@pytest.mark.parametrize("payload", [{"a": object()}, {"a": edge_nodes.DEEP}])
+def test_a_payload_that_is_not_json_is_refused(alice, make_workflow, payload):
+    workflow = make_workflow(graph([transform("one", a=1)]))
+
+    with pytest.raises(StartRefused, match="input"):
+        start_execution(workflow, owner=alice, input=payload)
+
+    assert not Execution.objects.exists()
+
+
+@pytest.mark.parametrize("key", ["k" * 201, "a\0b", "\ud800"])
+def test_an_idempotency_key_that_no_column_holds_is_refused(alice, make_workflow, key):
+    workflow = make_workflow(graph([transform("one", a=1)]))
+
+    with pytest.raises(StartRefused, match="key"):
+        start_execution(workflow, owner=alice, idempotency_key=key)
+
+
+def test_a_node_id_that_no_column_holds_is_refused(make_workflow):
+    with pytest.raises(DefinitionError, match="201 characters"):
+        make_workflow(graph([transform("n" * 201, a=1)]))
+
+
+@pytest.mark.parametrize("limit", ["soon", -5, 1e40, [1], True])
+def test_a_deadline_that_is_no_number_does_not_stop_the_execution(alice, make_workflow, limit):
+    execution = run_here(start(make_workflow, alice, transform("one", a=1), settings={"deadline_s": limit}).pk)
+
+    assert execution.status == "completed"
+
+
+def test_secrets_at_the_cut_of_a_long_traceback_do_not_show(alice, make_workflow):
+    from workflows import credentials
+
+    secret = "s3cr3t" * 400
+    credentials.store(alice, "login", {"password": secret}, "generic")
+    broken = node("odd", "test_tells", Kind={"$credential": "login", "field": "password"})
+    NODE_REGISTRY["test_tells"] = type("Tells", (edge_nodes.EdgeNode,), {"run": _tell}, type="test_tells")
+
+    execution = run_here(start(make_workflow, alice, broken).pk)
+
+    assert execution.status == "failed"
+    written = "".join(event.data for event in events_of(execution)) + execution.error + execution.node_runs.get().error
+    assert "s3cr3t" not in written
+
+
+async def _tell(self, node, env):
+    env.log(f"it is {node.inputs['Kind']}", value=node.inputs["Kind"])
+    await env.save_artifact("text", node.inputs["Kind"].encode(), content_type="text/plain")
+    raise RuntimeError(node.inputs["Kind"] * 2)
+
+
+# --------------------------------------------------------------------------- nodes that do not stop
+
+
+def test_a_node_that_ignores_its_time_limit_is_left_behind(alice, make_workflow, monkeypatch):
+    monkeypatch.setattr(runtime, "GRACE_SECONDS", 0.3)
+    stubborn = node("stubborn", "test_stubborn", {"timeout_s": 0.2}, Kind=4)
+    begun = time.monotonic()
+
+    execution = run_here(start(make_workflow, alice, stubborn).pk)
+
+    assert time.monotonic() - begun < 3
+    assert (execution.status, execution.error_code) == ("failed", "timeout")
+
+
+def test_a_node_that_ignores_cancellation_is_left_behind(alice, make_workflow, monkeypatch):
+    monkeypatch.setattr(runtime, "GRACE_SECONDS", 0.3)
+    execution = start(make_workflow, alice, node("stubborn", "test_stubborn", Kind=6))
+    running = threading.Thread(target=_run_and_close, args=(execution.pk,))
+    running.start()
+    wait_for(lambda: NodeRun.objects.filter(status="running").exists(), 5, "the running node")
+    assert cancel_execution(execution, by="alice")
+    for _ in range(3):
+        runtime.cancel(execution.pk)  # as the heartbeat does
+        time.sleep(0.1)
+    running.join(timeout=4)
+
+    execution.refresh_from_db()
+    assert execution.status == "cancelled"
+    assert execution.phases.get().status == "cancelled"
+    assert_numbered(execution)
+
+
+def _run_and_close(execution_id):
+    from django.db import connection
+
+    try:
+        run_here(execution_id)
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("kind", ["cancelled", "exit"])
+def test_a_node_that_interrupts_itself_fails(alice, make_workflow, kind):
+    execution = start(
+        make_workflow, alice, node("odd", "test_interrupted", Kind=kind), transform("next", a=1),
+        edges=[wire("odd", "Done", "next", "Execute Condition")],
+    )  # fmt: skip
+
+    execution = run_here(execution.pk)
+
+    assert (execution.status, execution.error_node) == ("failed", "odd")
+    assert statuses(execution) == {"odd": "failed"}
+    assert run_here(start(make_workflow, alice, transform("again", a=1), name="again").pk).status == "completed"
+
+
+def test_an_engine_that_breaks_stops_the_nodes_that_it_ran(alice, make_workflow, monkeypatch):
+    """What nobody listens to any more would run beside its own second delivery."""
+    nodes = [node("odd", "test_gives"), node("slow", "delay", Duration=30)]
+    execution = start(make_workflow, alice, *nodes)
+
+    def broken(*arguments):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(engine, "_record", broken)
+    with pytest.raises(OSError, match="disk full"):
+        run_here(execution.pk)
+
+    wait_for(lambda: execution.pk not in runtime._tasks, 3, "the end of its coroutines")
+
+
+def test_variables_are_forgotten_with_their_execution(alice, make_workflow):
+    NODE_REGISTRY["test_sets"] = type("Sets", (edge_nodes.EdgeNode,), {"run": _set_variable}, type="test_sets")
+
+    execution = run_here(start(make_workflow, alice, node("sets", "test_sets")).pk)
+
+    assert outputs(execution, "sets")["Value"] == 7
+    assert execution.pk not in runtime._variables
+
+
+async def _set_variable(self, node, env):
+    env.set_variable("a", 7)
+    return {"Value": env.get_variable("a")}
+
+
+# --------------------------------------------------------------------------- late, early and double messages
+
+
+def test_the_body_of_a_chord_does_not_pass_a_node_that_waits_for_its_next_attempt(alice, make_workflow):
+    NODE_REGISTRY["test_once"] = type("Once", (edge_nodes.EdgeNode,), {"run": _fail_once}, type="test_once")
+    flaky = node("flaky", "test_once", {"retries": 1, "backoff_s": 90, "jitter": False})
+    execution = start(
+        make_workflow, alice, flaky, transform("next", a=1), edges=[wire("flaky", "Done", "next", "Execute Condition")]
+    )
+    dispatch = engine.advance(execution.pk, 0)
+    assert engine.take(execution.pk, 0, dispatch.headers[0][0]) is None
+    assert statuses(execution) == {"flaky": "retrying"}
+
+    assert engine.advance(execution.pk, 1) is None
+
+    execution.refresh_from_db()
+    assert (execution.status, execution.phase_index) == ("running", 0)
+    assert engine.take(execution.pk, 0, [0]) is None, "its time has not come"
+    assert statuses(execution) == {"flaky": "retrying"}
+    NodeRun.objects.update(retry_at=store.now_us())
+    dispatch = engine.take(execution.pk, 0, [0])
+    assert run_here(execution.pk, dispatch).status == "completed"
+    assert statuses(execution) == {"flaky": "completed", "next": "completed"}
+    assert_numbered(execution)
+
+
+async def _fail_once(self, node, env):
+    if node.attempt == 1:
+        raise ValueError("not yet")
+    return {"Value": node.attempt}
+
+
+def test_every_message_twice_changes_nothing(alice, make_workflow):
+    nodes = [transform("first", a=1), *[node(f"wait{n}", "delay", Duration=0.05) for n in range(9)], transform("last")]
+    edges = [wire("first", "Done", f"wait{n}", "Execute Condition") for n in range(9)]
+    edges += [wire(f"wait{n}", "Done", "last", "Execute Condition") for n in range(9)]
+    execution = start(make_workflow, alice, *nodes, edges=edges)
+    messages = [engine.advance(execution.pk, 0), engine.advance(execution.pk, 0)]
+    while messages:
+        message = messages.pop(0)
+        if message is None:
+            continue
+        for indexes, _ in (*message.headers, *message.headers):
+            messages.append(engine.take(execution.pk, message.phase, indexes))
+            messages.append(engine.advance(execution.pk, message.phase))
+            messages.append(engine.advance(execution.pk, message.phase + 1))
+
+    execution.refresh_from_db()
+    assert execution.status == "completed"
+    completes = Event.objects.filter(execution_id=execution.pk, type="node_complete").values_list("node_id", flat=True)
+    assert sorted(completes) == sorted(statuses(execution))
+    assert Recording.objects.get(execution_id=execution.pk).event_count == execution.seq
+    assert_numbered(execution)
+
+
+def test_a_node_that_was_between_two_attempts_keeps_its_count_when_its_worker_dies(alice, make_workflow):
+    execution = start(make_workflow, alice, transform("one", a=1))
+    engine.advance(execution.pk, 0)
+    NodeRun.objects.update(status="retrying", claim="dead", attempt=2, deliveries=1)
+
+    recovery.requeue(execution.pk, 0, [0], ["dead"], "its worker process died")
+
+    assert NodeRun.objects.get().attempt == 2
+
+
+def test_tolerated_failures_of_a_lost_process_close_their_phase_as_completed(alice, make_workflow):
+    execution = start(make_workflow, alice, transform("one", {"on_error": "continue"}, a=1))
+    engine.advance(execution.pk, 0)
+
+    recovery.fail_lost(execution.pk, 0, [0], error="gone", code="session_lost")
+
+    execution.refresh_from_db()
+    closed = next(event for event in events_of(execution) if event.type == "phase_complete")
+    assert execution.status == "completed_with_errors"
+    assert execution.phases.get().status == json.loads(closed.data)["status"] == "completed"
+
+
+# --------------------------------------------------------------------------- rows that cannot be read
+
+
+@pytest.fixture
+def forgotten_type(alice, make_workflow):
+    """An execution with a node type that no longer exists, as after an upgrade."""
+    NODE_REGISTRY["test_gone"] = type("Gone", (edge_nodes.EdgeNode,), {"run": _set_variable}, type="test_gone")
+    execution = start(make_workflow, alice, node("gone", "test_gone"), name="gone")
+    del NODE_REGISTRY["test_gone"]
+    context.plan_of.cache_clear()
+    return execution
+
+
+def test_a_queued_execution_whose_node_type_is_gone_fails_with_the_reason(forgotten_type):
+    tasks.start(str(forgotten_type.pk), "", "", "manual", "queued", "")
+
+    forgotten_type.refresh_from_db()
+    assert forgotten_type.status == "failed"
+    assert "test_gone" in forgotten_type.error
+    assert Recording.objects.get(execution_id=forgotten_type.pk).status == "failed"
+    assert_numbered(forgotten_type)
+
+
+def test_an_execution_whose_node_type_is_gone_can_be_cancelled(forgotten_type):
+    assert cancel_execution(forgotten_type, by="alice")
+
+    forgotten_type.refresh_from_db()
+    assert forgotten_type.status == "cancelled"
+
+
+def test_one_execution_that_cannot_be_read_does_not_hold_up_the_deadlines_of_others(
+    forgotten_type, alice, make_workflow
+):
+    late = start(make_workflow, alice, transform("one", a=1))
+    past = store.now_us() - 1
+    Execution.objects.update(status="running", deadline_at=past, started_at="2026-01-01T00:00:00Z")
+
+    reconcile.reconcile()
+
+    late.refresh_from_db()
+    forgotten_type.refresh_from_db()
+    assert {late.status, forgotten_type.status} == {"failed"}
+
+
+def test_a_node_given_up_twice_leaves_one_letter(alice, make_workflow, monkeypatch):
+    execution = start(make_workflow, alice, transform("one", a=1))
+    engine.advance(execution.pk, 0)
+    for _ in range(2):
+        reconcile._bury(execution.pk, 0, 0, "one", 3, "its worker process died")
+
+    assert DeadLetter.objects.count() == 1
+
+
+def test_starts_that_were_never_sent_do_not_wait_behind_those_that_were(alice, make_workflow, monkeypatch):
+    monkeypatch.setattr(reconcile, "BATCH", 2)
+    monkeypatch.setattr(reconcile, "_patience", lambda queue: 0)
+    workflow = make_workflow(graph([transform("one", a=1)]))
+    for _ in range(3):
+        start_execution(workflow, owner=alice)
+    unsent = start_execution(workflow, owner=alice)
+    Execution.objects.exclude(pk=unsent.pk).update(publish_count=9)
+    Execution.objects.filter(pk=unsent.pk).update(published_at=None)
+
+    assert reconcile.resend_starts() == 1
+
+    unsent.refresh_from_db()
+    assert unsent.published_at is not None
+
+
+# --------------------------------------------------------------------------- beat
+
+
+def test_a_row_that_breaks_in_an_unforeseen_way_does_not_hold_up_the_others(make_workflow, monkeypatch):
+    from datetime import UTC, datetime, timedelta
+
+    from executions import beat
+    from tests.executions.test_beat import CONSTANT, scheduled
+
+    past = datetime.now(UTC) - timedelta(minutes=1)
+    broken, good = make_workflow(CONSTANT, name="broken"), make_workflow(CONSTANT, name="good")
+    scheduled(broken, instant=past)
+    scheduled(good, instant=past + timedelta(seconds=1))
+    begin = beat.start_execution
+
+    def fragile(workflow, **options):
+        if workflow.pk == broken.pk:
+            raise RuntimeError("nobody thought of this")
+        return begin(workflow, **options)
+
+    monkeypatch.setattr(beat, "start_execution", fragile)
+
+    assert start_due() == 1
+    assert Execution.objects.get().workflow == good
+    assert "nobody thought of this" in DeadLetter.objects.get(kind="schedule").error
+    assert start_due() == 0
+
+
+def test_beat_goes_on_when_the_database_does_not_answer(monkeypatch):
+    from django.db import OperationalError
+
+    from executions import beat
+    from flowbuilder.celery import app
+
+    def silent(*arguments, **options):
+        raise OperationalError("server closed the connection")
+
+    monkeypatch.setattr(beat, "start_due", silent)
+    monkeypatch.setattr(beat.schedules, "next_instant", silent)
+    monkeypatch.setattr(beat.DatabaseScheduler, "tick", silent)
+    scheduler = WorkflowScheduler(app, lazy=True)
+
+    assert 0 < scheduler.tick() <= beat.TICK_SECONDS
+
+
+# --------------------------------------------------------------------------- workers that lose something
+
+
+def test_the_thread_that_keeps_a_worker_alive_survives_what_it_calls(alice, make_workflow):
+    """A page that does not close, or a lease row that is gone, must not end the renewals."""
+    from executions import leases
+    from executions.models import WorkerLease
+
+    def hung(execution_id):
+        raise TimeoutError("the page does not close")
+
+    execution = start(make_workflow, alice, transform("one", a=1))
+    run_here(execution.pk)
+    worker = leases.WorkerProcess(queues="default", slots=1, on_cancel=hung, kept=lambda: {execution.pk}, on_end=hung)
+    worker.start()
+    try:
+        time.sleep(leases.CANCEL_POLL_SECONDS * 1.5)
+        WorkerLease.objects.all().delete()
+        wait_for(lambda: WorkerLease.objects.filter(boot=worker.boot).exists(), 7, "the lease row")
+        assert not leases.is_dead(worker.boot)
+    finally:
+        worker.stop()
+    wait_for(lambda: leases.is_dead(worker.boot), 15, "the release of its lock")
+
+
+@pytest.mark.worker
+def test_a_worker_whose_database_connections_were_cut_goes_on_alive(processes, alice, make_workflow):
+    from django.db import connection
+
+    from executions import leases
+    from executions.models import WorkerLease
+
+    if connection.vendor != "postgresql":
+        return  # a file has no connections that could be lost
+    worker = processes.worker()
+    workflow = make_workflow(graph([transform("one", a=1)]))
+    wait_until_ended(start_execution(workflow, owner=alice), detail=processes.logs)
+    boot = WorkerLease.objects.get(pid=worker.pid).boot
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE pid<>pg_backend_pid() AND datname=current_database()"
+        )
+        assert cursor.fetchone()[0] >= 2
+    wait_for(lambda: not leases.is_dead(boot), 5, "the lock of the worker", processes.logs)
+    ended = 0
+    for _ in range(24):
+        execution = start_execution(workflow, owner=alice)
+        time.sleep(0.1)
+        execution.refresh_from_db()
+        ended += execution.status == states.COMPLETED
+    assert ended >= 12, processes.logs()
+    assert not leases.is_dead(boot)
