@@ -118,10 +118,11 @@ class NodeOut(Schema):
 
 
 class Detail(Summary):
-    """One execution with its phases, node runs and the definition that it ran."""
+    """One execution with its phases, node runs and the definition that it ran. ``node_names`` are by node id."""
 
     phases: list[PhaseOut]
     nodes: list[NodeOut]
+    node_names: dict[str, str]
     definition: dict[str, Any]
     recording_id: UUID | None
 

@@ -121,6 +121,7 @@ def detail(execution: Execution) -> dict[str, Any]:
         **summary(execution, names),
         "phases": phases(execution),
         "nodes": [_node(run, names) for run in runs],
+        "node_names": names,
         "definition": definition,
         "recording_id": recording_id(execution),
     }

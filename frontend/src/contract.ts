@@ -194,6 +194,8 @@ export interface PhaseSummary {
 export interface ExecutionDetail extends ExecutionSummary {
   phases: PhaseSummary[];
   nodes: NodeRunSummary[];
+  /** What people call each node, by id; also those that have not run. */
+  node_names: Record<string, string>;
   definition: WorkflowDefinition;
   recording_id: string | null;
 }

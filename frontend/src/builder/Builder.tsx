@@ -77,7 +77,9 @@ const EDGE_TYPES = { default: WireLine };
 const CLIPBOARD = "flowbuilder.clipboard";
 const SNAP: [number, number] = [8, 8];
 const MINIMAP_FROM = 9;
-const READABLE = 0.6;
+/** Down to here the whole workflow is shown; a larger one is shown from its beginning, at READABLE. */
+const FITS = 0.6;
+const READABLE = 0.75;
 const MINIMAP = { width: 152, height: 92 };
 
 export function Builder(props: BuilderProps) {
@@ -679,7 +681,7 @@ function showAll(flow: ReactFlowInstance<StepNode, WireEdge>): void {
   const bounds = flow.getNodesBounds(nodes);
   const margin = 48;
   const zoom = Math.min((box.width - 2 * margin) / bounds.width, (box.height - 2 * margin) / bounds.height);
-  if (zoom >= READABLE) {
+  if (zoom >= FITS) {
     void flow.fitView({ padding: 0.1, maxZoom: 1 });
     return;
   }

@@ -222,7 +222,8 @@ function StepPanel({
               <p key={finding.code + finding.message} className="fb-note" data-kind={finding.severity}>
                 <Icon name="alert" size={14} />
                 <span>
-                  {finding.message} {finding.hint ? <span className="fb-muted">{finding.hint}</span> : null}
+                  {finding.message}
+                  {finding.hint ? <span className="fb-hint fb-muted">{finding.hint}</span> : null}
                 </span>
               </p>
             ))}

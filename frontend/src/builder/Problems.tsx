@@ -36,7 +36,7 @@ export function Problems({ onPick }: { onPick: (nodeId: string) => void }) {
                 <Icon name="alert" size={13} />
                 <span>
                   {finding.message}
-                  {finding.hint ? <span className="fb-muted"> {finding.hint}</span> : null}
+                  {finding.hint ? <span className="fb-hint fb-muted">{finding.hint}</span> : null}
                 </span>
               </button>
             </li>

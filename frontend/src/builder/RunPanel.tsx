@@ -46,7 +46,8 @@ export function RunPanel({
   const start = live.run.startedAt ? new Date(live.run.startedAt).getTime() : null;
   const end = live.run.finishedAt ? new Date(live.run.finishedAt).getTime() : now;
   const last = live.logs.at(-1);
-  const failed = live.run.error ?? live.error;
+  const nodeName = live.run.errorNode ? live.run.nodes.get(live.run.errorNode)?.name : null;
+  const failed = live.run.error ? [nodeName, live.run.error].filter(Boolean).join(": ") : live.error;
 
   return (
     <section className="fb-runbar" aria-label="Run" data-status={status} data-testid="run-panel" data-execution={executionId}>

@@ -13,7 +13,16 @@ const LARGEST = 0.66;
 const TALLEST = 190;
 
 /** The workflow as it stands on the canvas, each step in the colour of its status. */
-export function RunGraph({ definition, steps }: { definition: WorkflowDefinition; steps: readonly Step[] }) {
+export function RunGraph({
+  definition,
+  steps,
+  over,
+}: {
+  definition: WorkflowDefinition;
+  steps: readonly Step[];
+  /** The run has ended: what is still pending will never run. */
+  over: boolean;
+}) {
   const places = useMemo(() => {
     const found = new Map<string, { x: number; y: number }>();
     for (const node of definition?.nodes ?? []) {
@@ -66,7 +75,6 @@ export function RunGraph({ definition, steps }: { definition: WorkflowDefinition
           const b = places.get(wire.target);
           if (!a || !b) return null;
           const [x1, y1, x2, y2] = [a.x + WIDTH, a.y + HEIGHT / 2, b.x, b.y + HEIGHT / 2];
-          const bend = Math.max(30, Math.abs(x2 - x1) / 2);
           const taken = status.get(wire.source)?.status === "completed" && isTaken(status.get(wire.target)?.status);
           return (
             <path
@@ -74,22 +82,23 @@ export function RunGraph({ definition, steps }: { definition: WorkflowDefinition
               className="fb-graph-edge"
               data-taken={taken || undefined}
               data-template={wire.template || undefined}
-              d={`M${x1},${y1} C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`}
+              d={wirePath(x1, y1, x2, y2)}
             />
           );
         })}
         {[...places].map(([id, place]) => {
           const step = status.get(id);
           const name = step?.name ?? id;
+          const word = over && (step?.status ?? "queued") === "queued" ? "Not run" : statusWord(step?.status ?? "queued");
           return (
             <g key={id} className="fb-graph-node" data-graph-node={id} data-status={step?.status ?? "queued"}>
-              <title>{`${name}: ${statusWord(step?.status ?? "queued")}`}</title>
+              <title>{`${name}: ${word}`}</title>
               <rect x={place.x} y={place.y} width={WIDTH} height={HEIGHT} rx="14" />
               <text x={place.x + 18} y={place.y + 38}>
                 {name.length > 22 ? `${name.slice(0, 21)}…` : name}
               </text>
               <text className="fb-graph-word" x={place.x + 18} y={place.y + 64}>
-                {statusWord(step?.status ?? "queued")}
+                {word}
               </text>
             </g>
           );
@@ -97,6 +106,23 @@ export function RunGraph({ definition, steps }: { definition: WorkflowDefinition
       </svg>
     </div>
   );
+}
+
+/** Return the line of a wire: a curve, or with right angles between the rows when it leads back. */
+function wirePath(x1: number, y1: number, x2: number, y2: number): string {
+  const out = 20;
+  const round = 14;
+  const down = Math.sign(y2 - y1) * round;
+  if (x2 >= x1 || Math.abs(y2 - y1) < 4 * round) {
+    const bend = Math.max(30, Math.abs(x2 - x1) / 2);
+    return `M${x1},${y1} C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`;
+  }
+  const [right, left, middle] = [x1 + out, x2 - out, (y1 + y2) / 2];
+  return [
+    `M${x1},${y1} H${right - round} Q${right},${y1} ${right},${y1 + down} V${middle - down}`,
+    `Q${right},${middle} ${right - round},${middle} H${left + round} Q${left},${middle} ${left},${middle + down}`,
+    `V${y2 - down} Q${left},${y2} ${left + round},${y2} H${x2}`,
+  ].join(" ");
 }
 
 function describe(steps: readonly Step[]): string {

@@ -176,7 +176,7 @@ export function WorkflowExecutionMonitor({
           </p>
         ) : null}
       </header>
-      {detail ? <RunGraph definition={detail.definition} steps={steps} /> : null}
+      {detail ? <RunGraph definition={detail.definition} steps={steps} over={over} /> : null}
       <div className="fb-run-body" data-logs={showLogs}>
         <section className="fb-steps" aria-label="Steps">
           <h3>Steps</h3>
@@ -244,7 +244,7 @@ export function stepsOf(detail: ExecutionDetail | null, run: RunState, over: boo
     const label = "data" in node ? (node.data as { label?: string } | undefined)?.label : undefined;
     steps.set(node.id, {
       id: node.id,
-      name: event?.name || row?.name || label || node.id,
+      name: event?.name || row?.name || label || detail?.node_names[node.id] || node.id,
       type: event?.type || row?.type || node.type,
       status: event?.status ?? (over && row && isTerminal(row.status) ? row.status : "queued"),
       phase: row?.phase ?? Number.MAX_SAFE_INTEGER,
