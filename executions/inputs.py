@@ -39,8 +39,9 @@ def skip_reason(node: PlannedNode, sources: Sources) -> str:
     """Return why ``node`` does not run, or an empty text when it runs.
 
     A wire is live when its source completed and, for a path, when that path was taken. A node is skipped
-    when it is disabled, when none of its wires is live, when every wire into Execute Condition is dead,
-    or when a required input (or a template) reads a node that gave nothing.
+    when it is disabled, when none of its wires is live, when every wire into Execute Condition is dead (or,
+    without a wire, the value stored there is not "execute"), or when a required input (or a template) reads
+    a node that gave nothing.
     """
     if node.node.policy.disabled:
         return "it is disabled"
@@ -50,6 +51,8 @@ def skip_reason(node: PlannedNode, sources: Sources) -> str:
     conditions = [wire for wire in node.wires if wire.input == EXECUTE_CONDITION]
     if conditions and not any(wire in live for wire in conditions):
         return "its path was not taken"
+    if not conditions and not _stored_condition_holds(node, sources):
+        return f'its {EXECUTE_CONDITION} is not "{EXECUTE}"'
     if node.description.join == "any":
         return ""
     for wire in node.wires:
@@ -72,12 +75,7 @@ def resolve(node: PlannedNode, sources: Sources) -> dict[str, Any]:
     Raises:
         NodeInputError: a template has no value, or a credential cannot be read.
     """
-    scope = Scope(
-        nodes=_Outputs(sources),
-        input=sources.payload,
-        vars=sources.variables,
-        nearest=lambda name: _nearest(node, name, sources),
-    )
+    scope = _scope(node, sources)
     inputs: dict[str, Any] = {}
     for name, value in node.node.inputs.items():
         port = node.description.input(name)
@@ -97,6 +95,38 @@ def resolve(node: PlannedNode, sources: Sources) -> dict[str, Any]:
     return inputs
 
 
+def _scope(node: PlannedNode, sources: Sources) -> Scope:
+    return Scope(
+        nodes=_Outputs(sources),
+        input=sources.payload,
+        vars=sources.variables,
+        nearest=lambda name: _nearest(node, name, sources),
+    )
+
+
+def _stored_condition_holds(node: PlannedNode, sources: Sources) -> bool:
+    """Return whether the value typed into Execute Condition, if there is one, lets the node run.
+
+    A template that cannot be read lets it run too, so that it fails with the reason, unless the reason is a
+    node that did not complete.
+    """
+    for name, value in node.node.inputs.items():
+        port = node.description.input(name)
+        if port is None or port.name != EXECUTE_CONDITION:
+            continue
+        try:
+            return _is_taken(render(value, _scope(node, sources)))
+        except MissingValue:
+            return all(sources.results[source].status == states.COMPLETED for _, source in node.reads)
+        except TemplateError:
+            return True
+    return True
+
+
+def _is_taken(value: Any) -> bool:
+    return value == EXECUTE or value is True
+
+
 def _secret(stored: Mapping[str, Any], sources: Sources) -> str:
     return sources.secret(str(stored[CREDENTIAL_KEY]), str(stored.get("field") or "password"))
 
@@ -109,8 +139,7 @@ def _is_live(wire: Wire, sources: Sources) -> bool:
         return False
     if wire.output == DONE or not wire.conditional:
         return True
-    value = (result.outputs or {}).get(wire.output)
-    return value == EXECUTE or value is True
+    return _is_taken((result.outputs or {}).get(wire.output))
 
 
 def _dead_reason(node: PlannedNode, sources: Sources) -> str:
