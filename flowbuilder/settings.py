@@ -156,6 +156,7 @@ STATIC_URL = "static/"
 STATIC_ROOT = DATA_DIR / "static"
 STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns when it is missing
 WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = True  # sizes kept from the start would break files that an update changes; costs 0.1 ms each
 WHITENOISE_MANIFEST_STRICT = False
 _BLOBS = (
     {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": DATA_DIR / "blobs"}}
