@@ -169,3 +169,27 @@ def test_the_script_is_executable_and_plain_sh() -> None:
     assert os.access(ROOT / "flow", os.X_OK)
     assert (ROOT / "flow").read_text().startswith("#!/bin/sh\n")
     subprocess.run([shutil.which("dash") or "sh", "-n", str(ROOT / "flow")], check=True)
+
+
+def manage(*arguments: str, data: Path) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "FLOWBUILDER_DATA_DIR": str(data)}
+    command = [sys.executable, str(ROOT / "manage.py"), *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+
+
+def test_help_names_the_commands_of_the_product_first(tmp_path: Path) -> None:
+    done = manage("help", data=tmp_path)
+
+    own, _, others = done.stdout.partition("Django's commands")
+    assert done.returncode == 0
+    assert all(f"  {verb} " in own for verb in ("up", "demo", "doctor", "workflows", "executions", "recordings"))
+    assert "migrate" in others
+    assert "migrate" not in own
+
+
+def test_a_command_that_does_not_exist_is_wrong_usage(tmp_path: Path) -> None:
+    done = manage("exections", data=tmp_path)
+
+    assert done.returncode == 2
+    assert "Did you mean executions?" in done.stderr
+    assert "./flow help" in done.stderr

@@ -217,10 +217,14 @@ class Command(ProductCommand):
             source = text[1:]
             try:
                 text = Path(source).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
-                self.fail(f"--input: the file {source} cannot be read: {error}", USAGE)
+            except OSError as error:
+                self.fail(f"--input: {source} cannot be read: {error.strerror or error}", USAGE)
+            except UnicodeDecodeError:
+                self.fail(f"--input: {source} cannot be read: it is not UTF-8 text", USAGE)
         try:
             value = json.loads(text)
+        except json.JSONDecodeError as error:
+            self.fail(f"{source} is not JSON: {error.msg} at line {error.lineno} column {error.colno}", USAGE)
         except ValueError as error:
             self.fail(f"{source} is not JSON: {error}", USAGE)
         if not isinstance(value, dict):

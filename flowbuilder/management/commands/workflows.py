@@ -25,9 +25,9 @@ class Command(ProductCommand):
 
     help = "Import, list, show, validate and export workflows."
     examples = (
-        "./flow workflows import examples/shop.json",
+        "./flow workflows import shop.json",
         "./flow workflows list --json",
-        "./flow workflows validate examples/shop.json",
+        "./flow workflows validate shop.json",
         "./flow workflows export shop > shop.json",
     )
 
