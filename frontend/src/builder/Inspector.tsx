@@ -252,7 +252,7 @@ function StepPanel({
                 ))}
               </>
             ) : null}
-            <Wires node={node} edges={edges} labelOf={(key) => key} />
+            <Wires node={node} edges={edges} labelOf={nameOf} />
           </>
         ) : (
           <Settings node={node} step={step} onChange={(change, field) => setStep(id, change, field)} />
@@ -268,6 +268,13 @@ function FieldFindings({ findings }: { findings: readonly Finding[] }) {
       {finding.message}
     </p>
   ));
+}
+
+/** Return what people call a step. */
+function nameOf(id: string): string {
+  const { nodes, types } = useBuilder.getState();
+  const data = nodes.find((node) => node.id === id)?.data;
+  return data ? data.step.label || types.get(data.type)?.label || id : id;
 }
 
 function Wires({ node, edges, labelOf }: { node: StepNode; edges: readonly WireEdge[]; labelOf: (id: string) => string }) {
