@@ -110,13 +110,14 @@ class WorkerProcess:
             self._on_cancel(execution_id)
 
     def _release_ended(self) -> None:
-        """Give back what is kept for executions that ended in another process."""
+        """Give back what is kept for executions that ended in another process, or that are gone."""
         held = self._kept()
         if not held:
             return
-        for execution_id in Execution.objects.filter(pk__in=held, status__in=states.TERMINAL).values_list(
-            "pk", flat=True
-        ):
+        going_on = set(
+            Execution.objects.filter(pk__in=held).exclude(status__in=states.TERMINAL).values_list("pk", flat=True)
+        )
+        for execution_id in held - going_on:
             self._on_end(execution_id)
 
     def _renew(self, claims: list[str]) -> None:
@@ -145,15 +146,15 @@ class LivenessLock:
         self._boot = boot
         self._file: int | None = None
         self._connection: BaseDatabaseWrapper | None = None
+        self._held = False
 
     def acquire(self) -> None:
         """Hold the lock from now on."""
         if connection.vendor == "postgresql":
             private = connection.copy()
             private.inc_thread_sharing()
-            with private.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_lock(%s)", (_lock_number(self._boot),))
-            self._connection = private
+            self._connection, self._held = private, False
+            self.keep()
             return
         path = _lock_file(self._boot)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -166,11 +167,15 @@ class LivenessLock:
             return
         try:
             with self._connection.cursor() as cursor:
-                cursor.execute("SELECT 1")
-        except DatabaseError as error:
-            logger.warning("the connection that shows this process to be alive was cut, it is opened anew: %s", error)
+                if self._held:
+                    cursor.execute("SELECT true")
+                else:  # never waits: a connection that the server does not yet know to be cut holds it, too
+                    cursor.execute("SELECT pg_try_advisory_lock(%s)", (_lock_number(self._boot),))
+                self._held = bool(cursor.fetchone()[0])
+        except DatabaseError:
+            self._held = False
             self._connection.close()
-            self.acquire()
+            raise
 
     def release(self) -> None:
         """Let the lock go."""
@@ -191,13 +196,11 @@ def is_dead(boot: str) -> bool:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(
-                "SELECT pg_try_advisory_lock(%s), pg_postmaster_start_time() < now() - interval '10 seconds'",
-                (_lock_number(boot),),
+                "SELECT CASE WHEN pg_try_advisory_lock(%s) THEN pg_advisory_unlock(%s) ELSE false END"
+                " AND pg_postmaster_start_time() < now() - interval '10 seconds'",
+                (_lock_number(boot), _lock_number(boot)),
             )
-            free, settled = cursor.fetchone()
-            if free:
-                cursor.execute("SELECT pg_advisory_unlock(%s)", (_lock_number(boot),))
-            return bool(free and settled)
+            return bool(cursor.fetchone()[0])
     try:
         handle = os.open(_lock_file(boot), os.O_RDWR)
     except FileNotFoundError:

@@ -67,7 +67,7 @@ def _apply(name: str, rule: Callable[[], int]) -> int:
 
 def resend_starts() -> int:
     """Send the start message of queued executions whose message was not sent, or was lost."""
-    now = store.now_us()
+    now = store.database_now_us()
     waiting = Execution.objects.filter(status=states.QUEUED, cancel_requested=False).filter(
         published_at__isnull=True
     ) | Execution.objects.filter(
@@ -91,7 +91,7 @@ def advance_closed() -> int:
     closed = Execution.objects.filter(
         status=states.RUNNING,
         cancel_requested=False,
-        touched_at__lt=store.now_us() - LOST_MESSAGE_US,
+        touched_at__lt=store.database_now_us() - LOST_MESSAGE_US,
         phases__index=F("phase_index"),
         phases__open=0,
     ).values_list("pk", "phase_index")[:BATCH]
@@ -100,7 +100,7 @@ def advance_closed() -> int:
 
 def resend_queued() -> int:
     """Send the messages of queued node runs that nobody took."""
-    now = store.now_us()
+    now = store.database_now_us()
     rows = (
         NodeRun.objects.filter(
             status=states.QUEUED, execution__status=states.RUNNING, execution__cancel_requested=False,
@@ -119,7 +119,7 @@ def resend_queued() -> int:
 
 def requeue_dead() -> int:
     """Take node runs back from processes that died or froze; give up on those that keep killing workers."""
-    now = store.now_us()
+    now = store.database_now_us()
     held = (
         NodeRun.objects.filter(status__in=(states.RUNNING, states.RETRYING))
         .exclude(claim="")
@@ -167,7 +167,7 @@ def fail_lost_sessions() -> int:
 def enforce_deadlines() -> int:
     """Stop executions that run longer than they may."""
     late = Execution.objects.filter(
-        status=states.RUNNING, cancel_requested=False, deadline_at__lt=store.now_us()
+        status=states.RUNNING, cancel_requested=False, deadline_at__lt=store.database_now_us()
     ).values_list("pk", "deadline_at", "started_at")[:BATCH]
     count = 0
     for execution_id, deadline, started in late:
@@ -180,11 +180,12 @@ def enforce_deadlines() -> int:
 def send_due_retries() -> int:
     """Send node runs whose time for another attempt has come."""
     due = NodeRun.objects.filter(
-        status=states.RETRYING, claim="", retry_at__lte=store.now_us(), execution__cancel_requested=False
+        status=states.RETRYING, claim="", retry_at__lte=store.database_now_us(), execution__cancel_requested=False
     ).values_list("execution_id", "phase_index", "node_index", "dispatched_at")[:BATCH]
     count = 0
+    now = store.database_now_us()
     for execution_id, phase, index, dispatched in due:
-        if store.now_us() - dispatched > LOST_MESSAGE_US:
+        if now - dispatched > LOST_MESSAGE_US:
             count += _safely(_send_again, execution_id, phase, [index])
     return count
 
@@ -198,12 +199,13 @@ def settle_cancelled() -> int:
 def forget_dead_workers() -> int:
     """Remove the leases of processes that died, and of those that were silent for an hour."""
     count = 0
+    now = store.database_now_us()
     for lease in WorkerLease.objects.all():
-        silent = store.now_us() - lease.beat_at > 3600 * _SECOND
+        silent = now - lease.beat_at > 3600 * _SECOND
         if lease.queues != "beat" and (silent or leases.is_dead(lease.boot)):
             lease.delete()
             count += 1
-    old = store.now_us() - 60 * _SECOND
+    old = now - 60 * _SECOND
     return count + WorkerLease.objects.filter(queues="beat", beat_at__lt=old).delete()[0]
 
 

@@ -72,6 +72,13 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+def database_now_us() -> int:
+    """Return the time of the database, in which leases, retries and deadlines are written."""
+    with connection.cursor() as cursor:
+        cursor.execute(_adapt("SELECT {now}", connection.vendor == "postgresql"))
+        return int(cursor.fetchone()[0])
+
+
 def us_to_datetime(microseconds: int) -> datetime:
     """Return the aware UTC datetime of an event time."""
     return datetime.fromtimestamp(microseconds / 1_000_000, UTC)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from uuid import uuid4
 
 import pytest
 
@@ -480,6 +481,37 @@ def test_the_thread_that_keeps_a_worker_alive_survives_what_it_calls(alice, make
     finally:
         worker.stop()
     wait_for(lambda: leases.is_dead(worker.boot), 15, "the release of its lock")
+
+
+def test_a_reconciler_whose_clock_is_fast_leaves_living_workers_alone(alice, make_workflow, monkeypatch):
+    from executions import leases
+
+    execution = start(make_workflow, alice, transform("one", a=1))
+    engine.advance(execution.pk, 0)
+    worker = leases.WorkerProcess(queues="default", slots=1, on_cancel=print, kept=set, on_end=print)
+    worker.start()
+    try:
+        claim = {"claim": "mine", "worker": worker.boot, "lease_us": 15_000_000, "now": store.now_us()}
+        assert store.committer.run(lambda tx: store.claim_nodes(tx, execution.pk, [0], **claim)) == {0: 1}
+        an_hour_ahead = store.now_us() + 3600 * 1_000_000
+        monkeypatch.setattr(store, "now_us", lambda: an_hour_ahead)
+
+        assert reconcile.requeue_dead() == 0
+    finally:
+        worker.stop()
+
+
+def test_what_is_kept_for_an_execution_that_was_deleted_is_given_back(alice, make_workflow):
+    from executions import leases
+
+    execution = start(make_workflow, alice, transform("one", a=1))
+    gone, ended = uuid4(), []
+    worker = leases.WorkerProcess(
+        queues="default", slots=1, on_cancel=print, kept=lambda: {execution.pk, gone}, on_end=ended.append
+    )
+    worker._release_ended()
+
+    assert ended == [gone]
 
 
 @pytest.mark.worker
