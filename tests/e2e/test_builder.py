@@ -259,3 +259,24 @@ def test_two_people_who_save_the_same_version_are_told(
     assert site.ask("workflows", "export", name)["nodes"][0]["data"]["inputs"] == {"Duration": 7}
     assert len(trouble) == 2, "the browser writes each answer 409 to the console, and nothing else"
     assert all("409" in line for line in trouble)
+
+
+@pytest.mark.row("S2-03")
+def test_a_wide_workflow_is_shown_in_its_whole_height(page: Page, trouble: list[str]) -> None:
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.goto("/admin/workflows/workflow/")
+    page.get_by_role("row", name="demo-shop admin", exact=False).get_by_role("link", name="Builder").first.click()
+    canvas = Canvas(page)
+    for node_id in ("open", "deal", "full"):
+        expect(canvas.node(node_id)).to_be_attached()
+
+    frame = canvas.box.bounding_box()
+    assert frame is not None
+    page.wait_for_function(
+        """([top, bottom]) => [...document.querySelectorAll('.fb-node')].every(node => {
+            const box = node.getBoundingClientRect()
+            return top <= box.top && box.bottom <= bottom
+        })""",
+        arg=[frame["y"], frame["y"] + frame["height"]],
+    )
+    assert trouble == []

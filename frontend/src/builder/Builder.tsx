@@ -686,7 +686,9 @@ function showAll(flow: ReactFlowInstance<StepNode, WireEdge>): void {
     return;
   }
   const first = nodes.reduce((best, node) => (node.position.x < best.position.x ? node : best));
-  const middle = first.position.y + (first.measured?.height ?? 120) / 2;
+  // In height all of it when that fits, else what stands around the first step.
+  const fits = bounds.height * READABLE <= box.height - 2 * margin;
+  const middle = fits ? bounds.y + bounds.height / 2 : first.position.y + (first.measured?.height ?? 120) / 2;
   void flow.setViewport({ x: margin - bounds.x * READABLE, y: box.height / 2 - middle * READABLE, zoom: READABLE });
 }
 
