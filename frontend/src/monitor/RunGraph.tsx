@@ -11,6 +11,8 @@ const GAP = 28;
 const SMALLEST = 0.5;
 const LARGEST = 0.66;
 const TALLEST = 190;
+/** Steps are lower here than the cards of the canvas, so rows move together. */
+const ROWS = 0.65;
 
 /** The workflow as it stands on the canvas, each step in the colour of its status. */
 export function RunGraph({
@@ -26,7 +28,7 @@ export function RunGraph({
   const places = useMemo(() => {
     const found = new Map<string, { x: number; y: number }>();
     for (const node of definition?.nodes ?? []) {
-      if (node.position) found.set(node.id, { x: node.position.x, y: node.position.y });
+      if (node.position) found.set(node.id, { x: node.position.x, y: node.position.y * ROWS });
     }
     return found;
   }, [definition]);
