@@ -79,8 +79,9 @@ class Context:
     def deadline_us(self) -> int:
         """Return how long the execution may run, in microseconds."""
         wanted = self.settings.get("deadline_s")
-        fits = isinstance(wanted, int | float) and not isinstance(wanted, bool) and 0 < wanted <= LONGEST_SECONDS
-        return int((wanted if fits else settings.EXECUTION_DEADLINE_SECONDS) * 1_000_000)
+        if isinstance(wanted, int | float) and not isinstance(wanted, bool) and 0 < wanted <= LONGEST_SECONDS:
+            return int(wanted * 1_000_000)
+        return int(settings.EXECUTION_DEADLINE_SECONDS * 1_000_000)
 
     def _secret(self, reference: str, name: str) -> str:
         secret = credentials.resolve(self.owner_id, reference, name)

@@ -39,7 +39,7 @@ FLUSH_SECONDS = 0.02
 IN_PLACE_RETRY_SECONDS = 60.0
 MAXIMUM_BACKOFF_SECONDS = 3600.0
 BROWSER_IDLE_SECONDS = 10.0
-GRACE_SECONDS = 1.0
+GRACE_SECONDS = 5.0
 """How long a node that was cancelled, or is out of time, may take to stop before it is left behind."""
 
 
@@ -229,6 +229,9 @@ async def _run_chain(facts: Facts, chain: Sequence[Ready], inbox: queue.SimpleQu
             continue
         try:
             cancelled = await _run_node(facts, node, inbox)
+        except asyncio.CancelledError:  # while the page of a failed node was captured
+            inbox.put(_cancelled(node, node.attempt, now_us()))
+            cancelled = True
         except BaseException as error:
             logger.exception("node %s of execution %s broke the runtime", node.planned.node.id, facts.execution_id)
             now = now_us()

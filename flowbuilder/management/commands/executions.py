@@ -225,7 +225,7 @@ class Command(ProductCommand):
             value = json.loads(text)
         except json.JSONDecodeError as error:
             self.fail(f"{source} is not JSON: {error.msg} at line {error.lineno} column {error.colno}", USAGE)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             self.fail(f"{source} is not JSON: {error}", USAGE)
         if not isinstance(value, dict):
             self.fail(f'{source} must be a JSON object such as {{"limit": 3}}', USAGE)
