@@ -69,7 +69,7 @@ class JsonTransform(NodeExecutor):
 
         large = isinstance(node.inputs.get("Input JSON"), str) and len(node.inputs["Input JSON"]) > LARGE_TEXT
         result = await asyncio.to_thread(apply) if large else apply()
-        env.log(f"Built {len(result)} keys", keys=list(result)[:50])
+        env.log(f"Built {len(result)} key{'' if len(result) == 1 else 's'}", keys=list(result)[:50])
         return {"Transformed JSON": dump_json(result), "Result": result}
 
 

@@ -286,7 +286,7 @@ class Command(ProductCommand):
                 item["queued_at"][:19].replace("T", " "),
                 _duration(item["duration_ms"]),
                 f"{progress['done']}/{progress['total']}",
-                item["error"] or "",
+                ": ".join(text for text in (item["error_node_name"], item["error"]) if text),
             )
         console.print(table)
 
