@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -320,6 +321,30 @@ def test_every_message_twice_changes_nothing(alice, make_workflow):
     assert sorted(completes) == sorted(statuses(execution))
     assert Recording.objects.get(execution_id=execution.pk).event_count == execution.seq
     assert_numbered(execution)
+
+
+def test_a_cancellation_at_any_moment_gives_exactly_one_end(alice, make_workflow):
+    names = [f"n{n}" for n in range(6)]
+    edges = [wire(a, "Done", b, "Execute Condition") for a, b in itertools.pairwise(names)]
+    workflow = make_workflow(graph([transform(name, a=1) for name in names], *edges))
+    for moment in range(25):
+        execution = start_execution(workflow, owner=alice)
+        running = threading.Thread(target=_run_and_close, args=(execution.pk,))
+        running.start()
+        time.sleep(0.002 * moment)
+        cancel_execution(execution, by="alice")
+        running.join(10)
+
+        execution.refresh_from_db()
+        last = events_of(execution)[-1]
+        ends = [event for event in events_of(execution) if event.type in ("workflow_complete", "workflow_error")]
+        assert execution.status in ("completed", "cancelled")
+        assert [json.loads(end.data)["status"] for end in ends] == [execution.status]
+        assert ends == [last]
+        assert set(statuses(execution).values()) <= {"completed", "cancelled"}
+        assert not execution.phases.filter(status="running").exists()
+        assert Recording.objects.get(execution_id=execution.pk).status == execution.status
+        assert_numbered(execution)
 
 
 def test_a_node_that_was_between_two_attempts_keeps_its_count_when_its_worker_dies(alice, make_workflow):
