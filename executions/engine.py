@@ -509,13 +509,13 @@ def _close(
         return None, None
     if not context.knows_failures:
         load_failures(context, work.phase + 1)
-    opening = prepare(context, work.phase + 1, local_until=local_until)
     credits = sum(end.credits for end in ends)
     failed = any(_is_critical(context, end) for end in ends)
     closing = phase_event(
         Kind.PHASE_COMPLETE, work.phase, len(context.plan.phases[work.phase]),
         status=states.FAILED if failed else states.COMPLETED,
     )  # fmt: skip
+    opening = prepare(context, work.phase + 1, local_until=local_until)
     before = [*drafts, closing]
 
     def job(tx: Transaction) -> tuple[int, list[EventDraft]] | None:
