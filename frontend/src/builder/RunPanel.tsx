@@ -43,7 +43,7 @@ export function RunPanel({
 
   const nodeTotal = total(live.run, live.progress);
   const done = percent(live.run, nodeTotal);
-  const start = live.run.startedAt ? new Date(live.run.startedAt).getTime() : null;
+  const start = live.run.startedAt ? new Date(live.run.startedAt).getTime() - live.run.queuedMs : null;
   const end = live.run.finishedAt ? new Date(live.run.finishedAt).getTime() : now;
   const last = live.logs.at(-1);
   const nodeName = live.run.errorNode ? live.run.nodes.get(live.run.errorNode)?.name : null;

@@ -156,7 +156,7 @@ export function WorkflowExecutionMonitor({
               </div>
               <div>
                 <dt>Credits</dt>
-                <dd>{detail.credits}</dd>
+                <dd data-testid="credits">{Math.max(detail.credits, live.run.credits)}</dd>
               </div>
             </>
           ) : null}
@@ -267,7 +267,7 @@ function LiveDuration({ run, over, fallback }: { run: RunState; over: boolean; f
     return () => clearInterval(timer);
   }, [ticking]);
   if (run.startedAt == null) return <>{fallback == null ? "0 ms" : duration(fallback)}</>;
-  const start = new Date(run.startedAt).getTime();
+  const start = new Date(run.startedAt).getTime() - run.queuedMs;
   if (run.finishedAt != null) return <>{duration(new Date(run.finishedAt).getTime() - start)}</>;
   return <>{over && fallback != null ? duration(fallback) : duration(Math.max(0, now - start))}</>;
 }

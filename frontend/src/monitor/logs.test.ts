@@ -152,6 +152,15 @@ describe("fold", () => {
     expect(percent(EMPTY_RUN, 0)).toBe(0);
   });
 
+  it("adds up what ended nodes cost and how long the run was queued", () => {
+    const run = fold(EMPTY_RUN, [
+      log(1, { event: "workflow_start", data: { queued_seconds: 0.25 } }),
+      log(2, { event: "node_complete", node_id: "a", data: { credits: 5 } }),
+      log(3, { event: "node_error", node_id: "b", data: { credits: 1 } }),
+    ]);
+    expect([run.credits, run.queuedMs]).toEqual([6, 250]);
+  });
+
   it("says 100 only when every node has ended", () => {
     const ended = Array.from({ length: 208 }, (_, index) => node(index + 1, "node_complete", `n${index}`));
     expect(percent(fold(EMPTY_RUN, ended), 209)).toBe(99);

@@ -118,7 +118,11 @@ export interface RunState {
   status: Status | null;
   nodes: ReadonlyMap<string, NodeState>;
   done: number;
+  /** What the ended node runs cost. */
+  credits: number;
   startedAt: string | null;
+  /** Milliseconds in the queue before `startedAt`; the duration of an execution counts from there. */
+  queuedMs: number;
   finishedAt: string | null;
   error: string | null;
   errorNode: string | null;
@@ -128,7 +132,9 @@ export const EMPTY_RUN: RunState = {
   status: null,
   nodes: new Map(),
   done: 0,
+  credits: 0,
   startedAt: null,
+  queuedMs: 0,
   finishedAt: null,
   error: null,
   errorNode: null,
@@ -148,6 +154,7 @@ export function fold(state: RunState, logs: readonly ExecutionLog[]): RunState {
   const next: RunState = { ...state };
   let nodes: Map<string, NodeState> | null = null;
   for (const log of logs) {
+    next.credits += Number(log.data?.credits ?? 0);
     const wanted = NODE_STATUS[log.event];
     if (wanted && log.node_id) {
       nodes ??= new Map(state.nodes);
@@ -166,6 +173,7 @@ export function fold(state: RunState, logs: readonly ExecutionLog[]): RunState {
     } else if (log.event === "workflow_start") {
       next.status = "running";
       next.startedAt = log.timestamp;
+      next.queuedMs = Number(log.data?.queued_seconds ?? 0) * 1000;
     } else if (log.event === "workflow_complete" || log.event === "workflow_error") {
       const fallback: Status = log.event === "workflow_error" ? "failed" : "completed";
       next.status = isTerminal(log.status) ? (log.status as Status) : fallback;
