@@ -76,7 +76,8 @@ class Talks(EdgeNode, type="test_talks"):
     async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
         """Log and record what no JSON can hold."""
         env.log("nul \0 and half \ud800", value=object(), number=float("nan"), nested=DEEP)
-        env.record("a kind of event whose name is longer than any column " * 3, {"set": {1}, (1, 2): b"bytes"})
+        odd: Any = {"set": {1}, (1, 2): b"bytes"}
+        env.record("a kind of event whose name is longer than any column " * 3, odd)
         return {"Value": "said"}
 
 

@@ -6,7 +6,8 @@ import itertools
 import json
 import threading
 import time
-from uuid import uuid4
+from functools import partial
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -99,7 +100,7 @@ def test_an_odd_error_message_fails_the_execution_and_not_the_engine(alice, make
 
 def test_an_odd_error_message_between_attempts_does_not_stop_the_engine(alice, make_workflow, monkeypatch):
     monkeypatch.setitem(edge_nodes.FAILURES, "again", ("\0\ud800", "odd"))
-    monkeypatch.setattr(edge_nodes.NodeFailed, "retryable", True)
+    monkeypatch.setattr("executions.errors.NodeFailed.retryable", True)
     flaky = node("odd", "test_retries", {"retries": 1, "backoff_s": 0.01}, Kind="again")
     NODE_REGISTRY["test_retries"] = type(
         "Retries", (edge_nodes.EdgeNode,), {"run": _fail_retryable}, type="test_retries"
@@ -278,6 +279,7 @@ def test_the_body_of_a_chord_does_not_pass_a_node_that_waits_for_its_next_attemp
         make_workflow, alice, flaky, transform("next", a=1), edges=[wire("flaky", "Done", "next", "Execute Condition")]
     )
     dispatch = engine.advance(execution.pk, 0)
+    assert dispatch is not None
     assert engine.take(execution.pk, 0, dispatch.headers[0][0]) is None
     assert statuses(execution) == {"flaky": "retrying"}
 
@@ -287,7 +289,7 @@ def test_the_body_of_a_chord_does_not_pass_a_node_that_waits_for_its_next_attemp
     assert (execution.status, execution.phase_index) == ("running", 0)
     assert engine.take(execution.pk, 0, [0]) is None, "its time has not come"
     assert statuses(execution) == {"flaky": "retrying"}
-    NodeRun.objects.update(retry_at=store.now_us())
+    NodeRun.objects.update(retry_at=store.now_us() - 1_000_000)
     dispatch = engine.take(execution.pk, 0, [0])
     assert run_here(execution.pk, dispatch).status == "completed"
     assert statuses(execution) == {"flaky": "completed", "next": "completed"}
@@ -444,21 +446,20 @@ def test_starts_that_were_never_sent_do_not_wait_behind_those_that_were(alice, m
 def test_a_row_that_breaks_in_an_unforeseen_way_does_not_hold_up_the_others(make_workflow, monkeypatch):
     from datetime import UTC, datetime, timedelta
 
-    from executions import beat
     from tests.executions.test_beat import CONSTANT, scheduled
 
     past = datetime.now(UTC) - timedelta(minutes=1)
     broken, good = make_workflow(CONSTANT, name="broken"), make_workflow(CONSTANT, name="good")
     scheduled(broken, instant=past)
     scheduled(good, instant=past + timedelta(seconds=1))
-    begin = beat.start_execution
+    begin = start_execution
 
     def fragile(workflow, **options):
         if workflow.pk == broken.pk:
             raise RuntimeError("nobody thought of this")
         return begin(workflow, **options)
 
-    monkeypatch.setattr(beat, "start_execution", fragile)
+    monkeypatch.setattr("executions.beat.start_execution", fragile)
 
     assert start_due() == 1
     assert Execution.objects.get().workflow == good
@@ -476,8 +477,8 @@ def test_beat_goes_on_when_the_database_does_not_answer(monkeypatch):
         raise OperationalError("server closed the connection")
 
     monkeypatch.setattr(beat, "start_due", silent)
-    monkeypatch.setattr(beat.schedules, "next_instant", silent)
-    monkeypatch.setattr(beat.DatabaseScheduler, "tick", silent)
+    monkeypatch.setattr("workflows.schedules.next_instant", silent)
+    monkeypatch.setattr("django_celery_beat.schedulers.DatabaseScheduler.tick", silent)
     scheduler = WorkflowScheduler(app, lazy=True)
 
     assert 0 < scheduler.tick() <= beat.TICK_SECONDS
@@ -516,8 +517,12 @@ def test_a_reconciler_whose_clock_is_fast_leaves_living_workers_alone(alice, mak
     worker = leases.WorkerProcess(queues="default", slots=1, on_cancel=print, kept=set, on_end=print)
     worker.start()
     try:
-        claim = {"claim": "mine", "worker": worker.boot, "lease_us": 15_000_000, "now": store.now_us()}
-        assert store.committer.run(lambda tx: store.claim_nodes(tx, execution.pk, [0], **claim)) == {0: 1}
+        now = store.now_us()
+        claim = partial(
+            store.claim_nodes, execution_id=execution.pk, indexes=[0], claim="mine", worker=worker.boot,
+            lease_us=15_000_000, now=now,
+        )  # fmt: skip
+        assert store.committer.run(claim) == {0: 1}
         an_hour_ahead = store.now_us() + 3600 * 1_000_000
         monkeypatch.setattr(store, "now_us", lambda: an_hour_ahead)
 
@@ -530,7 +535,8 @@ def test_what_is_kept_for_an_execution_that_was_deleted_is_given_back(alice, mak
     from executions import leases
 
     execution = start(make_workflow, alice, transform("one", a=1))
-    gone, ended = uuid4(), []
+    gone = uuid4()
+    ended: list[UUID] = []
     worker = leases.WorkerProcess(
         queues="default", slots=1, on_cancel=print, kept=lambda: {execution.pk, gone}, on_end=ended.append
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from uuid import uuid4
 
 import pytest
@@ -53,7 +54,7 @@ def test_jobs_of_many_threads_are_all_written_once(transactional_db):
     committer = Committer()
 
     def act(number):
-        return [committer.run(lambda tx, n=n: insert(tx, f"{number}-{n}"), str(number)) for n in range(20)]
+        return [committer.run(partial(insert, node_id=f"{number}-{n}"), str(number)) for n in range(20)]
 
     results = in_threads(8, act)
 

@@ -146,8 +146,7 @@ def node_tables() -> str:
     from workflows.registry import NODE_REGISTRY, PALETTE_GROUPS
 
     lines = []
-    ours = (executor for executor in NODE_REGISTRY.values() if not executor.__module__.startswith("tests."))
-    descriptions = [executor.description for executor in ours]
+    descriptions = [executor.description for name, executor in NODE_REGISTRY.items() if not name.startswith("test_")]
     for group in PALETTE_GROUPS:
         rows = sorted((item for item in descriptions if item.group == group), key=lambda item: item.label)
         if not rows:
