@@ -207,7 +207,7 @@ def _in_transaction(jobs: Sequence[Job[Any]]) -> list[Any]:
         except (OperationalError, DatabaseError) as error:
             if not _is_transient(error) or attempt == _LOCKED_RETRIES - 1:
                 raise
-            time.sleep(0.05 * (attempt + 1))
+            time.sleep(0.05 * (attempt + 1))  # another process holds the lock, or won a deadlock
     raise AssertionError("unreachable")
 
 

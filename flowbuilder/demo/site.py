@@ -113,26 +113,36 @@ setTimeout(async () => {
 
 
 class Ledger:
-    """What the sink accepted, in order."""
+    """What the sink accepted, in order; an Idempotency-Key that came before is not kept again."""
 
     def __init__(self, path: str = "") -> None:
         self._path = Path(path) if path else None
         self._memory: list[dict[str, Any]] = []
         self._lock = asyncio.Lock()
+        self._keys: set[str] | None = None
 
-    async def append(self, entry: dict[str, Any]) -> None:
-        """Keep ``entry``; it is on disk when this returns."""
+    async def append(self, entry: dict[str, Any]) -> bool:
+        """Keep ``entry``; it is on disk when this returns. Return False for a repeated key, which changes nothing."""
         async with self._lock:
+            if self._keys is None:
+                self._keys = {_key(kept) for kept in await self._kept()}
+            key = _key(entry)
+            if key and key in self._keys:
+                return False
             if self._path is None:
                 self._memory.append(entry)
-                return
-            await asyncio.to_thread(self._write, json.dumps(entry, ensure_ascii=False) + "\n")
+            else:
+                await asyncio.to_thread(self._write, json.dumps(entry, ensure_ascii=False) + "\n")
+            self._keys.add(key)
+            return True
 
     async def entries(self, prefix: str = "") -> list[dict[str, Any]]:
         """Return what was kept, optionally only entries whose Idempotency-Key begins with ``prefix``."""
         async with self._lock:
-            kept = list(self._memory) if self._path is None else await asyncio.to_thread(self._read)
-        return [entry for entry in kept if str(entry["headers"].get("idempotency-key", "")).startswith(prefix)]
+            return [entry for entry in await self._kept() if _key(entry).startswith(prefix)]
+
+    async def _kept(self) -> list[dict[str, Any]]:
+        return list(self._memory) if self._path is None else await asyncio.to_thread(self._read)
 
     def _write(self, line: str) -> None:
         assert self._path is not None  # noqa: S101 - for the type checker
@@ -247,8 +257,12 @@ class DemoSite:
         except ValueError:
             content = text
         headers = {name: value for name, value in _headers(scope).items() if name not in ("authorization", "cookie")}
-        await self._ledger.append({"at": time.time(), "method": scope["method"], "headers": headers, "body": content})
-        await _json(send, 200, {"status": "stored"})
+        entry = {"at": time.time(), "method": scope["method"], "headers": headers, "body": content}
+        await _json(send, 200, {"status": "stored" if await self._ledger.append(entry) else "repeated"})
+
+
+def _key(entry: dict[str, Any]) -> str:
+    return str(entry["headers"].get("idempotency-key", ""))
 
 
 def _headers(scope: Scope) -> dict[str, str]:

@@ -40,7 +40,7 @@ def test_two_beats_start_a_due_workflow_once_and_on_time(processes, make_workflo
     wait_for(
         lambda: Execution.objects.filter(status="completed").exists(), 25, "the scheduled execution", processes.logs
     )
-    time.sleep(3)
+    time.sleep(3)  # time for the other beat to start it, too
 
     execution = Execution.objects.get()
     schedule.refresh_from_db()
