@@ -573,3 +573,32 @@ def test_a_worker_whose_database_connections_were_cut_goes_on_alive(processes, a
         ended += execution.status == states.COMPLETED
     assert ended >= 12, processes.logs()
     assert not leases.is_dead(boot)
+
+
+# --------------------------------------------------------------------------- fencing
+
+
+def test_only_the_holder_of_the_claim_ends_a_node_run_that_is_running_again(alice, make_workflow):
+    execution = start(make_workflow, alice, transform("one", a=1))
+    engine.advance(execution.pk, 0)
+
+    def claim(name: str) -> dict[int, int]:
+        return store.committer.run(
+            lambda tx: store.claim_nodes(
+                tx, execution.pk, [0], claim=name, worker=name, lease_us=15_000_000, now=store.now_us()
+            )
+        )
+
+    def end(name: str) -> int:
+        done = store.NodeEnd(0, states.COMPLETED, store.now_us(), store.now_us(), store.to_json({"by": name}))
+        return len(store.committer.run(lambda tx: store.end_nodes(tx, execution.pk, name, [done])))
+
+    assert claim("frozen") == {0: 1}
+    store.committer.run(lambda tx: store.requeue_nodes(tx, execution.pk, [0], claims=["frozen"]))
+    assert claim("successor") == {0: 1}
+
+    assert end("frozen") == 0
+    assert statuses(execution) == {"one": "running"}
+    assert end("successor") == 1
+
+    assert outputs(execution, "one") == {"by": "successor"}
