@@ -10,173 +10,29 @@ import logging
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
-import msgspec
 from django.conf import settings
 
-from executions import events, inputs, leases, runtime, states, store
-from executions.context import Context, load_failures, load_results, load_session, note_result
-from executions.drafts import End, end_events, node_event, phase_event, start_event, started_event
+from executions import events, leases, runtime, states, store
+from executions.context import Context, load_failures, load_results, load_session
+from executions.drafts import end_events, phase_event, start_event, started_event
 from executions.ending import finish, insert_recording, load_or_give_up, release, settle
-from executions.errors import NodeInputError, StaleTransition
+from executions.errors import StaleTransition
 from executions.failpoints import failpoint
-from executions.inputs import NodeResult
-from executions.models import BrowserSession, NodeRun, Phase
-from executions.planner import Header, PlannedNode, headers
-from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened
-from executions.store import EventDraft, NodeEnd, NodeRow, PhaseRow, Transaction, now_us
-from recordings.database import save_blob
+from executions.models import NodeRun, Phase
+from executions.opening import Dispatch, Opening, Work, make_ready, prepare
+from executions.outcomes import record
+from executions.runtime import Finished, Ready
+from executions.store import EventDraft, NodeEnd, Transaction, now_us
 from recordings.events import RecordingEventType as Kind
-from recordings.events import plain
-from recordings.redaction import Redactor
 
 logger = logging.getLogger(__name__)
 
-EVENT_TYPE_CHARACTERS = 32
-ERROR_CODE_CHARACTERS = 40
-TRACEBACK_CHARACTERS = 4_000
 LOCAL_SECONDS = 5.0
 """How long one task goes on with following phases before it sends a message instead."""
 
-CONTROL_QUEUE, DEFAULT_QUEUE, BROWSER_QUEUE, ISOLATED_QUEUE = "control", "default", "browser", "isolated"
 _LEASE_US = settings.LEASE_SECONDS * 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Dispatch:
-    """Messages to send: the headers of one phase, each with its queue."""
-
-    execution_id: UUID
-    phase: int
-    headers: tuple[tuple[tuple[int, ...], str], ...]
-
-
-@dataclass(slots=True)
-class Work:
-    """Claimed nodes to run in this task. ``whole`` means that they are all open nodes of the phase."""
-
-    context: Context
-    phase: int
-    claim: str
-    nodes: list[Ready]
-    whole: bool
-
-
-@dataclass(slots=True)
-class Opening:
-    """What follows a phase: further phases (all skipped but the last), or the end."""
-
-    target: int
-    phases: list[PhaseRow]
-    events: list[EventDraft]
-    work: Work | None = None
-    dispatch: Dispatch | None = None
-    end: End | None = None
-
-
-def dispatch_of(context: Context, phase: int, indexes: Sequence[int]) -> Dispatch:
-    """Return the messages for queued node runs of one phase."""
-    groups = headers(context.plan, indexes)
-    return Dispatch(context.id, phase, tuple((group.indexes, _queue(context, group)) for group in groups))
-
-
-# --------------------------------------------------------------------------- opening phases
-
-
-def prepare(context: Context, phase: int, *, local_until: float) -> Opening:
-    """Decide what to open from ``phase`` on. Reads outputs of sources, writes nothing.
-
-    Phases whose nodes are all skipped are passed over. The nodes of the phase to run are claimed at
-    once when they fit one header that this process may run before ``local_until`` (monotonic seconds).
-    """
-    phases, drafts = context.plan.phases, []
-    rows: list[PhaseRow] = []
-    failed = _critical_failure(context)
-    while failed is None and phase < len(phases):
-        runnable, skipped, skip_events = _sift(context, phases[phase])
-        drafts.append(phase_event(Kind.PHASE_START, phase, len(phases[phase])))
-        drafts.extend(skip_events)
-        if runnable:
-            return _open(context, phase, runnable, skipped, rows, drafts, local_until)
-        rows.append(PhaseRow(phase, states.COMPLETED, 0, tuple(skipped)))
-        drafts.append(phase_event(Kind.PHASE_COMPLETE, phase, len(skipped), status=states.COMPLETED))
-        phase += 1
-    return Opening(phase, rows, drafts, end=_outcome(context, failed))
-
-
-def _sift(context: Context, indexes: Sequence[int]) -> tuple[list[PlannedNode], list[NodeRow], list[EventDraft]]:
-    """Split a phase into nodes that run and rows (with events) of those that are skipped."""
-    nodes = [context.plan.nodes[index] for index in indexes]
-    load_results(context, {source for node in nodes for source in node.needs})
-    sources = context.sources()
-    runnable, skipped, drafts = [], [], []
-    for node in nodes:
-        reason = inputs.skip_reason(node, sources)
-        if not reason:
-            runnable.append(node)
-            continue
-        context.results[node.index] = NodeResult(states.SKIPPED)
-        skipped.append(NodeRow(node.index, node.node.id, node.node.type, states.SKIPPED))
-        drafts.append(node_event(Kind.NODE_SKIPPED, node, {"reason": reason}))
-    return runnable, skipped, drafts
-
-
-def _open(
-    context: Context, phase: int, runnable: list[PlannedNode], skipped: list[NodeRow],
-    rows: list[PhaseRow], drafts: list[EventDraft], local_until: float,
-) -> Opening:  # fmt: skip
-    groups = headers(context.plan, [node.index for node in runnable])
-    claimed = len(groups) == 1 and _runs_here(context, groups[0]) and time.monotonic() < local_until
-    claim = uuid.uuid4().hex if claimed else ""
-    queue_of = {index: _queue(context, group) for group in groups for index in group.indexes}
-    node_rows = [
-        NodeRow(
-            node.index, node.node.id, node.node.type, states.RUNNING if claimed else states.QUEUED,
-            claim=claim, worker=leases.this_boot() if claimed else "", session=node.session, queue=queue_of[node.index],
-        )
-        for node in runnable
-    ]  # fmt: skip
-    rows.append(PhaseRow(phase, states.RUNNING, len(groups), (*skipped, *node_rows)))
-    if not claimed:
-        messages = tuple((group.indexes, _queue(context, group)) for group in groups)
-        return Opening(phase, rows, drafts, dispatch=Dispatch(context.id, phase, messages))
-    ready = [_ready(context, node) for node in runnable]
-    drafts.extend(start_event(context, item) for item in ready)
-    return Opening(phase, rows, drafts, work=Work(context, phase, claim, ready, whole=True))
-
-
-def _runs_here(context: Context, group: Header) -> bool:
-    if leases.current is None or group.kind == "isolated":
-        return False
-    return group.kind != "browser" or runtime.holds_session(context.id)
-
-
-def _queue(context: Context, group: Header) -> str:
-    if group.kind == "browser":
-        return context.session_queue or BROWSER_QUEUE
-    return ISOLATED_QUEUE if group.kind == "isolated" else DEFAULT_QUEUE
-
-
-def _ready(context: Context, node: PlannedNode, attempt: int = 1) -> Ready:
-    try:
-        return Ready(node, inputs.resolve(node, context.sources()), attempt)
-    except NodeInputError as problem:
-        return Ready(node, dict(node.node.inputs), attempt, problem)
-
-
-def _critical_failure(context: Context) -> int | None:
-    failed = [index for index in context.errors if not context.results[index].tolerated]
-    return min(failed) if failed else None
-
-
-def _outcome(context: Context, failed: int | None) -> End:
-    if failed is None:
-        return End(states.COMPLETED_WITH_ERRORS if context.errors else states.COMPLETED)
-    error, code = context.errors[failed]
-    return End(states.FAILED, error, code, context.plan.nodes[failed].node.id)
 
 
 # --------------------------------------------------------------------------- doors for tasks
@@ -231,7 +87,7 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
     load_results(context, {source for node in nodes for source in node.needs})
     claim = uuid.uuid4().hex
     failpoint("before-claim")
-    ready = {node.index: _ready(context, node) for node in nodes}
+    ready = {node.index: make_ready(context, node) for node in nodes}
 
     def job(tx: Transaction) -> tuple[int, list[Ready], list[EventDraft]] | None:
         taken = store.claim_nodes(
@@ -239,7 +95,7 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
         )
         if not taken:
             return None
-        mine = [_with_attempt(ready[index], taken[index]) for index in indexes if index in taken]
+        mine = [ready[index].with_attempt(taken[index]) for index in indexes if index in taken]
         drafts = [start_event(context, item) for item in mine]
         base = store.bump(tx, execution_id, events=len(drafts))
         if base is None:
@@ -255,11 +111,6 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
     events.push(execution_id, base, drafts, states.RUNNING, context.depth)
     whole = _is_whole(context, phase, len(mine))
     return _drive(Work(context, phase, claim, mine, whole), local_until)
-
-
-def _with_attempt(item: Ready, attempt: int) -> Ready:
-    """Return ``item`` with the number of its attempt."""
-    return Ready(item.planned, item.inputs, attempt, item.problem)
 
 
 def _is_whole(context: Context, phase: int, count: int) -> bool:
@@ -294,7 +145,7 @@ def _run(work: Work, local_until: float) -> tuple[Work | None, Dispatch | None]:
     failpoint("mid-node")
     for items in runtime.run_header(context.facts(), work.nodes):
         remaining -= sum(isinstance(item, Finished) for item in items)
-        ends, drafts = _record(context, work, ready, items)
+        ends, drafts = record(context, work, ready, items)
         last = work.whole and remaining == 0
         if not ends and not drafts:
             continue
@@ -304,141 +155,6 @@ def _run(work: Work, local_until: float) -> tuple[Work | None, Dispatch | None]:
         if _write_part(work, ends, drafts) == 0:
             return None, advance_after(context, work.phase, local_until)
     return None, None
-
-
-def _record(
-    context: Context, work: Work, ready: dict[int, Ready], items: Sequence[Item]
-) -> tuple[list[NodeEnd], list[EventDraft]]:
-    """Turn what happened into node ends and events; store blobs and browser sessions on the way."""
-    ends: list[NodeEnd] = []
-    drafts: list[EventDraft] = []
-    for item in items:
-        match item:
-            case Finished():
-                end, event = _end(context, ready[item.index].planned, item)
-                ends.append(end)
-                drafts.append(event)
-            case Noted():
-                drafts.append(_note(context, item))
-            case Retrying():
-                drafts.extend(_retry(context, work, ready[item.index].planned, item))
-            case Resumed():
-                drafts.extend(_resume(context, work, ready[item.index], item))
-            case SessionOpened():
-                _save_session(context, item)
-    return ends, drafts
-
-
-def _note(context: Context, item: Noted) -> EventDraft:
-    """Return what a node noted as an event that can be stored; keep its content without secrets, too."""
-    event = item.event
-    data = plain(event.data)
-    if item.content is not None:
-        content = item.content
-        if item.content_type.startswith("text/") or "json" in item.content_type:
-            content = Redactor(context.secrets).redact_bytes(content)
-        data |= {"blob": save_blob(content, item.content_type, context.id), "size_bytes": len(content)}
-    stored = msgspec.json.decode(store.encode_json(context.redact(data)))
-    return EventDraft(store.to_column(event.type, EVENT_TYPE_CHARACTERS), event.timestamp, event.node_id, stored)
-
-
-def _end(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd, EventDraft]:
-    seconds = (item.ended_us - item.started_us) / 1_000_000
-    data: dict[str, Any] = {"duration_seconds": seconds, "error": None, "attempt": item.attempt, "status": item.status}
-    if item.status == states.COMPLETED:
-        outputs, text, blob, problem = _store_outputs(context, node, item.outputs or {})
-        if problem is None:
-            note_result(context, node.index, states.COMPLETED, outputs)
-            cost = node.description.credits
-            end = NodeEnd(
-                node.index, states.COMPLETED, item.started_us, item.ended_us, text, blob,
-                credits=cost, attempt=item.attempt,
-            )  # fmt: skip
-            data["credits"] = cost
-            shown = {"name": node.name, "node_type": node.node.type, "outputs": outputs, **data}
-            data["outputs"] = {"$outputs": True}
-            event = node_event(Kind.NODE_COMPLETE, node, data, item.ended_us)
-            return end, EventDraft(event.type, event.timestamp, event.node_id, event.data, shown)
-        item = Finished(
-            item.index, states.FAILED, item.attempt, item.started_us, item.ended_us, error=problem, error_code="output"
-        )
-        data["status"] = states.FAILED
-    error, code = context.error_text(item.error), store.to_column(item.error_code, ERROR_CODE_CHARACTERS)
-    note_result(context, node.index, item.status, None, error, code)
-    cost = node.description.credits if item.status == states.FAILED else 0
-    data |= {"error": error, "error_class": code, "credits": cost}
-    if item.traceback:
-        data["traceback"] = store.to_column(str(context.redact(item.traceback))[-TRACEBACK_CHARACTERS:])
-    kind = Kind.NODE_ERROR if item.status == states.FAILED else Kind.NODE_SKIPPED
-    if kind is Kind.NODE_SKIPPED:
-        data["reason"] = "the execution was cancelled"
-    end = NodeEnd(
-        node.index, item.status, item.started_us, item.ended_us,
-        error=error, error_code=code, credits=cost, attempt=item.attempt,
-    )  # fmt: skip
-    return end, node_event(kind, node, data, item.ended_us)
-
-
-def _store_outputs(
-    context: Context, node: PlannedNode, outputs: dict[str, Any]
-) -> tuple[dict[str, Any], str, str, str | None]:
-    """Return outputs without secrets, their JSON text or else the blob that holds it, or the problem.
-
-    The outputs are what the text says, so that the next node sees the same here and after a restart.
-    """
-    try:
-        encoded = store.encode_json(context.redact(outputs))
-        if len(encoded) > settings.OUTPUT_LIMIT_BYTES:
-            limit = settings.OUTPUT_LIMIT_BYTES // 2**20
-            return {}, "", "", f'the outputs of "{node.name}" have {len(encoded):,} bytes; the limit is {limit} MiB'
-        stored = msgspec.json.decode(encoded)
-    except (TypeError, ValueError, RecursionError) as error:
-        return {}, "", "", f'an output of "{node.name}" is not JSON: {error}'
-    if len(encoded) > settings.INLINE_OUTPUT_BYTES:
-        return stored, "", save_blob(encoded, "application/json", context.id), None
-    return stored, encoded.decode(), "", None
-
-
-def _retry(context: Context, work: Work, node: PlannedNode, item: Retrying) -> list[EventDraft]:
-    error, code = context.error_text(item.error), store.to_column(item.error_code, ERROR_CODE_CHARACTERS)
-    wait_us = None if item.in_place else int(item.delay_s * 1_000_000)
-    won = store.committer.run(
-        lambda tx: store.retry_node(
-            tx, context.id, node.index, work.claim, attempt=item.attempt, retry_us=wait_us, error=error
-        ),
-        context.id.hex,
-    )
-    if not won:
-        return []
-    data = {"attempt": item.attempt, "delay_seconds": item.delay_s, "error": error, "error_class": code}
-    return [node_event(Kind.NODE_RETRY, node, data)]
-
-
-def _resume(context: Context, work: Work, ready: Ready, item: Resumed) -> list[EventDraft]:
-    won = store.committer.run(
-        lambda tx: store.resume_node(tx, context.id, item.index, work.claim, item.attempt), context.id.hex
-    )
-    return [start_event(context, _with_attempt(ready, item.attempt))] if won else []
-
-
-def _save_session(context: Context, item: SessionOpened) -> None:
-    worker = leases.current
-    if worker is None:
-        return
-    BrowserSession.objects.update_or_create(
-        execution_id=context.id,
-        name=item.name,
-        defaults={
-            "boot": worker.boot,
-            "queue": worker.queue,
-            "status": BrowserSession.LIVE,
-            "chromium_pid": item.chromium_pid,
-            "chromium_started": item.chromium_started,
-            "profile_dir": item.profile_dir,
-            "opened_at": store.us_to_datetime(now_us()),
-        },
-    )
-    context.session_boot, context.session_queue = worker.boot, worker.queue
 
 
 # --------------------------------------------------------------------------- ending a header

@@ -35,7 +35,13 @@ class Execution(models.Model):
 
     ``phase_index`` is the phase that is open (-1 before the first). ``seq`` is the number of the last
     event written; it is raised in the same UPDATE that moves the row, so numbers have no gaps.
-    ``published_at`` is when the start message was last sent (microseconds), null when it was not.
+    ``published_at`` is when the start message was last sent (microseconds), null when it was not;
+    ``deliveries`` counts how often a worker took it. ``held_by`` names the limit that keeps a queued
+    execution from being sent, ``admitted_at`` is when it let go (microseconds).
+
+    A child runs for one node of its ``parent`` (``parent_node``, an index of the plan): a subflow, or one turn
+    of a loop, whose body is then its ``scope`` (the id of the loop node) and whose turn is in ``item``.
+    ``held_since`` is since when a paused or waiting execution does not use up its time (microseconds).
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -64,6 +70,18 @@ class Execution(models.Model):
     touched_at = models.BigIntegerField(default=0)
     deadline_at = models.BigIntegerField(null=True, blank=True)
     idempotency_key = models.CharField(max_length=200, null=True, blank=True)  # noqa: DJ001 - NULLs are never equal
+    deliveries = models.SmallIntegerField(default=0)
+    priority = models.SmallIntegerField(default=5, choices=[(0, "High"), (5, "Normal"), (9, "Low")])
+    held_by = models.CharField(max_length=16, blank=True, default="")
+    held_since = models.BigIntegerField(null=True, blank=True)
+    admitted_at = models.BigIntegerField(null=True, blank=True)
+    concurrency_key = models.CharField(max_length=200, blank=True, default="")
+    parent = models.ForeignKey("self", null=True, blank=True, on_delete=models.CASCADE, related_name="children")
+    parent_node = models.IntegerField(null=True, blank=True)
+    child_index = models.IntegerField(null=True, blank=True)
+    scope = models.CharField(max_length=200, blank=True, default="")
+    item = models.TextField(blank=True, default="", help_text="The turn of a loop, JSON text.")
+    retry_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
 
     objects = ExecutionQuerySet.as_manager()
 
@@ -72,6 +90,7 @@ class Execution(models.Model):
         constraints = (
             models.UniqueConstraint(fields=("workflow", "scheduled_for"), name="one_execution_per_due_instant"),
             models.UniqueConstraint(fields=("owner", "idempotency_key"), name="one_execution_per_key"),
+            models.UniqueConstraint(fields=("parent", "parent_node", "child_index"), name="one_child_per_turn"),
         )
         indexes = (
             models.Index(fields=("workflow", "-queued_at"), name="execution_by_workflow"),
@@ -128,7 +147,13 @@ class NodeRun(models.Model):
     ``retry_at`` are microseconds since the epoch in database time. ``attempt`` counts tries from 1,
     ``deliveries`` how often a worker took the row. ``outputs`` is JSON text, or empty with
     ``outputs_blob`` naming the blob that holds it.
+
+    A waiting row is held by no process: ``wait_kind`` says what it waits for, ``wake_at`` (microseconds) when it
+    wakes at the latest, ``wait_state`` (JSON text) is what the node keeps until then, ``resume`` (JSON text) what
+    woke it. ``children_ended`` counts the ends of its child executions.
     """
+
+    TIMER, APPROVAL, CHILDREN = "timer", "approval", "children"
 
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="node_runs")
     phase_index = models.IntegerField()
@@ -151,6 +176,14 @@ class NodeRun(models.Model):
     error = models.TextField(blank=True, default="")
     error_code = models.CharField(max_length=40, blank=True, default="")
     credits = models.IntegerField(default=0)
+    wait_kind = models.CharField(
+        max_length=8, blank=True, default="", db_default="",
+        choices=[(k, k.capitalize()) for k in (TIMER, APPROVAL, CHILDREN)],
+    )  # fmt: skip
+    wake_at = models.BigIntegerField(null=True, blank=True)
+    wait_state = models.TextField(blank=True, default="", db_default="")
+    resume = models.TextField(blank=True, default="", db_default="")
+    children_ended = models.IntegerField(default=0, db_default=0)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
@@ -167,7 +200,8 @@ class NodeRun(models.Model):
                 name="node_run_leased",
                 condition=models.Q(status__in=(states.RUNNING, states.RETRYING)),
             ),
-            models.Index(fields=("dispatched_at",), name="node_run_waiting", condition=models.Q(status=states.QUEUED)),
+            models.Index(fields=("dispatched_at",), name="node_run_queued", condition=models.Q(status=states.QUEUED)),
+            models.Index(fields=("wake_at",), name="node_run_waiting", condition=models.Q(status=states.WAITING)),
         )
 
     def __str__(self) -> str:
@@ -231,11 +265,13 @@ class BrowserSession(models.Model):
 
 
 class DeadLetter(models.Model):
-    """Something that used up its deliveries and waits for a person."""
+    """Something that used up its deliveries and waits for a person; ``replayed_as`` is what became of it."""
 
     OPEN, REPLAYED, DISCARDED = "open", "replayed", "discarded"
 
-    kind = models.CharField(max_length=16, choices=[(k, k.capitalize()) for k in ("start", "node", "schedule")])
+    kind = models.CharField(
+        max_length=16, choices=[(k, k.capitalize()) for k in ("start", "node", "schedule", "message")]
+    )
     execution = models.ForeignKey(
         Execution, null=True, blank=True, on_delete=models.CASCADE, related_name="dead_letters"
     )
@@ -248,6 +284,11 @@ class DeadLetter(models.Model):
     )
     first_failed_at = models.DateTimeField()
     last_failed_at = models.DateTimeField()
+    replayed_as = models.ForeignKey(Execution, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    handled_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    handled_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         ordering = ("-last_failed_at",)

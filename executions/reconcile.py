@@ -25,7 +25,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import F
 
-from executions import ending, engine, leases, recovery, states, store, tasks, triggers
+from executions import ending, engine, leases, opening, recovery, states, store, tasks, triggers
 from executions.browser import kill_orphan
 from executions.context import load
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, WorkerLease
@@ -71,7 +71,7 @@ def resend_starts() -> int:
     waiting = Execution.objects.filter(status=states.QUEUED, cancel_requested=False).filter(
         published_at__isnull=True
     ) | Execution.objects.filter(
-        status=states.QUEUED, cancel_requested=False, published_at__lt=now - _patience(engine.CONTROL_QUEUE)
+        status=states.QUEUED, cancel_requested=False, published_at__lt=now - _patience(opening.CONTROL_QUEUE)
     )
     count = 0
     for execution in waiting.order_by(F("published_at").asc(nulls_first=True))[:BATCH]:
@@ -253,7 +253,7 @@ def _send_again(execution_id: UUID, phase: int, indexes: list[int]) -> None:
     if context is None:
         return
     store.committer.run(lambda tx: store.touch_dispatched(tx, execution_id, indexes), execution_id.hex)
-    tasks.publish(engine.dispatch_of(context, phase, indexes))
+    tasks.publish(opening.dispatch_of(context, phase, indexes))
 
 
 def _session_is_lost(execution_id: UUID, worker: str) -> bool:

@@ -8,7 +8,8 @@ from uuid import UUID
 from executions import events, states, store
 from executions.context import load
 from executions.drafts import node_event, phase_event
-from executions.engine import Dispatch, advance_after, dispatch_of
+from executions.engine import advance_after
+from executions.opening import Dispatch, dispatch_of
 from executions.store import EventDraft, Transaction, now_us
 from recordings.events import RecordingEventType as Kind
 

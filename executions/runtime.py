@@ -15,7 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Awaitable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,10 @@ class Ready:
     inputs: dict[str, Any]
     attempt: int = 1
     problem: NodeFailed | None = None
+
+    def with_attempt(self, attempt: int) -> Ready:
+        """Return the same node with the number of its attempt."""
+        return replace(self, attempt=attempt)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from django.db import close_old_connections
 from kombu import Exchange, Queue
 
 from executions import ending, engine, leases, runtime
-from executions.engine import CONTROL_QUEUE, Dispatch
 from executions.failpoints import failpoint
+from executions.opening import BROWSER_QUEUE, CONTROL_QUEUE, Dispatch
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
         kept=runtime.kept,
         on_end=partial(ending.release, wait=False),
     )
-    if engine.BROWSER_QUEUE in names:
+    if BROWSER_QUEUE in names:
         # Without an exchange of its own it would also get a copy of every message to the default queue.
         own = Queue(worker.queue, Exchange(worker.queue), routing_key=worker.queue, expires=3600)
         instance.app.amqp.queues.select_add(own)

@@ -15,10 +15,10 @@ from kombu.exceptions import OperationalError
 
 from executions import ending, store, tasks
 from executions.context import plan_of
-from executions.engine import CONTROL_QUEUE
 from executions.errors import StartRefused
 from executions.failpoints import failpoint
 from executions.models import Execution
+from executions.opening import CONTROL_QUEUE
 from workflows.models import Workflow, WorkflowVersion
 
 logger = logging.getLogger(__name__)

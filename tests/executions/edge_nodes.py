@@ -10,7 +10,7 @@ from collections import deque
 from typing import Any
 from uuid import UUID
 
-from executions import engine
+from executions import engine, opening
 from executions.errors import NodeFailed
 from executions.models import Execution
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
@@ -105,7 +105,7 @@ class Interrupted(EdgeNode, type="test_interrupted"):
         raise asyncio.CancelledError
 
 
-def run_here(execution_id: UUID, dispatch: engine.Dispatch | None = None) -> Execution:
+def run_here(execution_id: UUID, dispatch: opening.Dispatch | None = None) -> Execution:
     """Run an execution to its end in this process, message by message, and return it."""
     messages = deque([dispatch or engine.advance(execution_id, 0)])
     while messages:

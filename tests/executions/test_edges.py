@@ -248,7 +248,7 @@ def test_an_engine_that_breaks_stops_the_nodes_that_it_ran(alice, make_workflow,
     def broken(*arguments):
         raise OSError("disk full")
 
-    monkeypatch.setattr(engine, "_record", broken)
+    monkeypatch.setattr(engine, "record", broken)
     with pytest.raises(OSError, match="disk full"):
         run_here(execution.pk)
 

@@ -1,0 +1,155 @@
+"""What to open next: the runnable nodes of a phase, their messages, or the end of the execution.
+
+Reads the outputs of sources and writes nothing; ``engine`` writes what is decided here.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from executions import inputs, leases, runtime, states
+from executions.context import Context, load_results
+from executions.drafts import End, node_event, phase_event, start_event
+from executions.errors import NodeInputError
+from executions.inputs import NodeResult
+from executions.planner import Header, PlannedNode, headers
+from executions.runtime import Ready
+from executions.store import EventDraft, NodeRow, PhaseRow
+from recordings.events import RecordingEventType as Kind
+
+CONTROL_QUEUE, DEFAULT_QUEUE, BROWSER_QUEUE, ISOLATED_QUEUE = "control", "default", "browser", "isolated"
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """Messages to send: the headers of one phase, each with its queue."""
+
+    execution_id: UUID
+    phase: int
+    headers: tuple[tuple[tuple[int, ...], str], ...]
+
+
+@dataclass(slots=True)
+class Work:
+    """Claimed nodes to run in this task. ``whole`` means that they are all open nodes of the phase."""
+
+    context: Context
+    phase: int
+    claim: str
+    nodes: list[Ready]
+    whole: bool
+
+
+@dataclass(slots=True)
+class Opening:
+    """What follows a phase: further phases (all skipped but the last), or the end."""
+
+    target: int
+    phases: list[PhaseRow]
+    events: list[EventDraft]
+    work: Work | None = None
+    dispatch: Dispatch | None = None
+    end: End | None = None
+
+
+def dispatch_of(context: Context, phase: int, indexes: Sequence[int]) -> Dispatch:
+    """Return the messages for queued node runs of one phase."""
+    groups = headers(context.plan, indexes)
+    return Dispatch(context.id, phase, tuple((group.indexes, queue_of(context, group)) for group in groups))
+
+
+def prepare(context: Context, phase: int, *, local_until: float) -> Opening:
+    """Decide what to open from ``phase`` on. Reads outputs of sources, writes nothing.
+
+    Phases whose nodes are all skipped are passed over. The nodes of the phase to run are claimed at
+    once when they fit one header that this process may run before ``local_until`` (monotonic seconds).
+    """
+    phases, drafts = context.plan.phases, []
+    rows: list[PhaseRow] = []
+    failed = _critical_failure(context)
+    while failed is None and phase < len(phases):
+        runnable, skipped, skip_events = _sift(context, phases[phase])
+        drafts.append(phase_event(Kind.PHASE_START, phase, len(phases[phase])))
+        drafts.extend(skip_events)
+        if runnable:
+            return _open(context, phase, runnable, skipped, rows, drafts, local_until)
+        rows.append(PhaseRow(phase, states.COMPLETED, 0, tuple(skipped)))
+        drafts.append(phase_event(Kind.PHASE_COMPLETE, phase, len(skipped), status=states.COMPLETED))
+        phase += 1
+    return Opening(phase, rows, drafts, end=_outcome(context, failed))
+
+
+def _sift(context: Context, indexes: Sequence[int]) -> tuple[list[PlannedNode], list[NodeRow], list[EventDraft]]:
+    """Split a phase into nodes that run and rows (with events) of those that are skipped."""
+    nodes = [context.plan.nodes[index] for index in indexes]
+    load_results(context, {source for node in nodes for source in node.needs})
+    sources = context.sources()
+    runnable, skipped, drafts = [], [], []
+    for node in nodes:
+        reason = inputs.skip_reason(node, sources)
+        if not reason:
+            runnable.append(node)
+            continue
+        context.results[node.index] = NodeResult(states.SKIPPED)
+        skipped.append(NodeRow(node.index, node.node.id, node.node.type, states.SKIPPED))
+        drafts.append(node_event(Kind.NODE_SKIPPED, node, {"reason": reason}))
+    return runnable, skipped, drafts
+
+
+def _open(
+    context: Context, phase: int, runnable: list[PlannedNode], skipped: list[NodeRow],
+    rows: list[PhaseRow], drafts: list[EventDraft], local_until: float,
+) -> Opening:  # fmt: skip
+    groups = headers(context.plan, [node.index for node in runnable])
+    claimed = len(groups) == 1 and _runs_here(context, groups[0]) and time.monotonic() < local_until
+    claim = uuid.uuid4().hex if claimed else ""
+    queues = {index: queue_of(context, group) for group in groups for index in group.indexes}
+    node_rows = [
+        NodeRow(
+            node.index, node.node.id, node.node.type, states.RUNNING if claimed else states.QUEUED,
+            claim=claim, worker=leases.this_boot() if claimed else "", session=node.session, queue=queues[node.index],
+        )
+        for node in runnable
+    ]  # fmt: skip
+    rows.append(PhaseRow(phase, states.RUNNING, len(groups), (*skipped, *node_rows)))
+    if not claimed:
+        messages = tuple((group.indexes, queue_of(context, group)) for group in groups)
+        return Opening(phase, rows, drafts, dispatch=Dispatch(context.id, phase, messages))
+    ready = [make_ready(context, node) for node in runnable]
+    drafts.extend(start_event(context, item) for item in ready)
+    return Opening(phase, rows, drafts, work=Work(context, phase, claim, ready, whole=True))
+
+
+def _runs_here(context: Context, group: Header) -> bool:
+    if leases.current is None or group.kind == "isolated":
+        return False
+    return group.kind != "browser" or runtime.holds_session(context.id)
+
+
+def queue_of(context: Context, group: Header) -> str:
+    if group.kind == "browser":
+        return context.session_queue or BROWSER_QUEUE
+    return ISOLATED_QUEUE if group.kind == "isolated" else DEFAULT_QUEUE
+
+
+def make_ready(context: Context, node: PlannedNode, attempt: int = 1) -> Ready:
+    try:
+        return Ready(node, inputs.resolve(node, context.sources()), attempt)
+    except NodeInputError as problem:
+        return Ready(node, dict(node.node.inputs), attempt, problem)
+
+
+def _critical_failure(context: Context) -> int | None:
+    failed = [index for index in context.errors if not context.results[index].tolerated]
+    return min(failed) if failed else None
+
+
+def _outcome(context: Context, failed: int | None) -> End:
+    if failed is None:
+        return End(states.COMPLETED_WITH_ERRORS if context.errors else states.COMPLETED)
+    error, code = context.errors[failed]
+    return End(states.FAILED, error, code, context.plan.nodes[failed].node.id)

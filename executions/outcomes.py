@@ -1,0 +1,161 @@
+"""What nodes did, as rows and events: ends, notes, retries, and the blobs and sessions that go with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from django.conf import settings
+
+from executions import leases, states, store
+from executions.context import Context, note_result
+from executions.drafts import node_event, start_event
+from executions.models import BrowserSession
+from executions.opening import Work
+from executions.planner import PlannedNode
+from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened
+from executions.store import EventDraft, NodeEnd, now_us
+from recordings.database import save_blob
+from recordings.events import RecordingEventType as Kind
+from recordings.events import plain
+from recordings.redaction import Redactor
+
+EVENT_TYPE_CHARACTERS = 32
+ERROR_CODE_CHARACTERS = 40
+TRACEBACK_CHARACTERS = 4_000
+
+
+def record(
+    context: Context, work: Work, ready: dict[int, Ready], items: Sequence[Item]
+) -> tuple[list[NodeEnd], list[EventDraft]]:
+    """Turn what happened into node ends and events; store blobs and browser sessions on the way."""
+    ends: list[NodeEnd] = []
+    drafts: list[EventDraft] = []
+    for item in items:
+        match item:
+            case Finished():
+                end, event = _end(context, ready[item.index].planned, item)
+                ends.append(end)
+                drafts.append(event)
+            case Noted():
+                drafts.append(_note(context, item))
+            case Retrying():
+                drafts.extend(_retry(context, work, ready[item.index].planned, item))
+            case Resumed():
+                drafts.extend(_resume(context, work, ready[item.index], item))
+            case SessionOpened():
+                _save_session(context, item)
+    return ends, drafts
+
+
+def _note(context: Context, item: Noted) -> EventDraft:
+    """Return what a node noted as an event that can be stored; keep its content without secrets, too."""
+    event = item.event
+    data = plain(event.data)
+    if item.content is not None:
+        content = item.content
+        if item.content_type.startswith("text/") or "json" in item.content_type:
+            content = Redactor(context.secrets).redact_bytes(content)
+        data |= {"blob": save_blob(content, item.content_type, context.id), "size_bytes": len(content)}
+    stored = msgspec.json.decode(store.encode_json(context.redact(data)))
+    return EventDraft(store.to_column(event.type, EVENT_TYPE_CHARACTERS), event.timestamp, event.node_id, stored)
+
+
+def _end(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd, EventDraft]:
+    seconds = (item.ended_us - item.started_us) / 1_000_000
+    data: dict[str, Any] = {"duration_seconds": seconds, "error": None, "attempt": item.attempt, "status": item.status}
+    if item.status == states.COMPLETED:
+        outputs, text, blob, problem = _store_outputs(context, node, item.outputs or {})
+        if problem is None:
+            note_result(context, node.index, states.COMPLETED, outputs)
+            cost = node.description.credits
+            end = NodeEnd(
+                node.index, states.COMPLETED, item.started_us, item.ended_us, text, blob,
+                credits=cost, attempt=item.attempt,
+            )  # fmt: skip
+            data["credits"] = cost
+            shown = {"name": node.name, "node_type": node.node.type, "outputs": outputs, **data}
+            data["outputs"] = {"$outputs": True}
+            event = node_event(Kind.NODE_COMPLETE, node, data, item.ended_us)
+            return end, EventDraft(event.type, event.timestamp, event.node_id, event.data, shown)
+        item = Finished(
+            item.index, states.FAILED, item.attempt, item.started_us, item.ended_us, error=problem, error_code="output"
+        )
+        data["status"] = states.FAILED
+    error, code = context.error_text(item.error), store.to_column(item.error_code, ERROR_CODE_CHARACTERS)
+    note_result(context, node.index, item.status, None, error, code)
+    cost = node.description.credits if item.status == states.FAILED else 0
+    data |= {"error": error, "error_class": code, "credits": cost}
+    if item.traceback:
+        data["traceback"] = store.to_column(str(context.redact(item.traceback))[-TRACEBACK_CHARACTERS:])
+    kind = Kind.NODE_ERROR if item.status == states.FAILED else Kind.NODE_SKIPPED
+    if kind is Kind.NODE_SKIPPED:
+        data["reason"] = "the execution was cancelled"
+    end = NodeEnd(
+        node.index, item.status, item.started_us, item.ended_us,
+        error=error, error_code=code, credits=cost, attempt=item.attempt,
+    )  # fmt: skip
+    return end, node_event(kind, node, data, item.ended_us)
+
+
+def _store_outputs(
+    context: Context, node: PlannedNode, outputs: dict[str, Any]
+) -> tuple[dict[str, Any], str, str, str | None]:
+    """Return outputs without secrets, their JSON text or else the blob that holds it, or the problem.
+
+    The outputs are what the text says, so that the next node sees the same here and after a restart.
+    """
+    try:
+        encoded = store.encode_json(context.redact(outputs))
+        if len(encoded) > settings.OUTPUT_LIMIT_BYTES:
+            limit = settings.OUTPUT_LIMIT_BYTES // 2**20
+            return {}, "", "", f'the outputs of "{node.name}" have {len(encoded):,} bytes; the limit is {limit} MiB'
+        stored = msgspec.json.decode(encoded)
+    except (TypeError, ValueError, RecursionError) as error:
+        return {}, "", "", f'an output of "{node.name}" is not JSON: {error}'
+    if len(encoded) > settings.INLINE_OUTPUT_BYTES:
+        return stored, "", save_blob(encoded, "application/json", context.id), None
+    return stored, encoded.decode(), "", None
+
+
+def _retry(context: Context, work: Work, node: PlannedNode, item: Retrying) -> list[EventDraft]:
+    error, code = context.error_text(item.error), store.to_column(item.error_code, ERROR_CODE_CHARACTERS)
+    wait_us = None if item.in_place else int(item.delay_s * 1_000_000)
+    won = store.committer.run(
+        lambda tx: store.retry_node(
+            tx, context.id, node.index, work.claim, attempt=item.attempt, retry_us=wait_us, error=error
+        ),
+        context.id.hex,
+    )
+    if not won:
+        return []
+    data = {"attempt": item.attempt, "delay_seconds": item.delay_s, "error": error, "error_class": code}
+    return [node_event(Kind.NODE_RETRY, node, data)]
+
+
+def _resume(context: Context, work: Work, ready: Ready, item: Resumed) -> list[EventDraft]:
+    won = store.committer.run(
+        lambda tx: store.resume_node(tx, context.id, item.index, work.claim, item.attempt), context.id.hex
+    )
+    return [start_event(context, ready.with_attempt(item.attempt))] if won else []
+
+
+def _save_session(context: Context, item: SessionOpened) -> None:
+    worker = leases.current
+    if worker is None:
+        return
+    BrowserSession.objects.update_or_create(
+        execution_id=context.id,
+        name=item.name,
+        defaults={
+            "boot": worker.boot,
+            "queue": worker.queue,
+            "status": BrowserSession.LIVE,
+            "chromium_pid": item.chromium_pid,
+            "chromium_started": item.chromium_started,
+            "profile_dir": item.profile_dir,
+            "opened_at": store.us_to_datetime(now_us()),
+        },
+    )
+    context.session_boot, context.session_queue = worker.boot, worker.queue
