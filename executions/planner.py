@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workflows.definition import Definition, Node
 from workflows.errors import DefinitionError, TemplateError
 from workflows.registry import EXECUTE_CONDITION, NodeDescription, describe
+from workflows.scopes import Link, Scopes
 from workflows.templates import CREDENTIAL_KEY, Reference, ShortNames, is_credential, references
 
 HEADER_CAPACITY = 32
@@ -33,7 +34,9 @@ class PlannedNode:
     """A node of the plan. ``index`` is its position in the definition; all numbers are such indexes.
 
     ``needs`` are the nodes whose outputs its inputs read, ``reads`` the template references among them with
-    the node that each means; ``session`` names its browser session or is empty.
+    the node that each means; ``session`` names its browser session or is empty. ``scope`` is the index of the
+    innermost loop around it, or None; ``join`` says which of its wires must be live ("all", "any", "live" or
+    empty: the ordinary rule).
     """
 
     index: int
@@ -43,6 +46,8 @@ class PlannedNode:
     reads: tuple[tuple[Reference, int], ...]
     needs: frozenset[int]
     session: str
+    scope: int | None = None
+    join: str = ""
 
     @property
     def timeout_s(self) -> float:
@@ -65,7 +70,11 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A definition in the order in which it runs."""
+    """A definition, or the body of one of its loops, in the order in which it runs.
+
+    ``nodes`` are always those of the whole definition, ``phases`` those of this ``scope`` (the index of a
+    loop, or None for what is inside no loop).
+    """
 
     definition: Definition
     nodes: tuple[PlannedNode, ...]
@@ -73,6 +82,39 @@ class Plan:
     uses_browser: bool
     credentials: tuple[tuple[str, str], ...]
     """Every credential that an input names: its id or name, and the field."""
+    bodies: Mapping[int, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    """The phases of every loop's body."""
+    results: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+    """Which output of which node of its body is the result of a loop's turn, where a wire says so."""
+    scope: int | None = None
+
+    @property
+    def node_count(self) -> int:
+        """Return how many nodes run here; those inside of loops are not counted outside."""
+        return sum(map(len, self.phases))
+
+    @property
+    def launches_browser(self) -> bool:
+        """Return whether a node of this scope opens a page; otherwise a body works on that of its surroundings."""
+        return any(launches(self.nodes[index].description) for phase in self.phases for index in phase)
+
+    def body(self, loop: int) -> Plan:
+        """Return the plan of one turn of the loop ``loop`` (an index)."""
+        phases = self.bodies[loop]
+        browser = any(self.nodes[index].session for phase in phases for index in phase)
+        return replace(self, phases=phases, uses_browser=browser, scope=loop)
+
+    def leaves(self) -> list[PlannedNode]:
+        """Return the nodes of this scope that no other node of it waits for, in canvas order."""
+        members = {index for phase in self.phases for index in phase}
+        needed = {source for index in members for source in self.nodes[index].needs}
+        return [self.nodes[index] for index in sorted(members - needed)]
+
+
+def launches(description: NodeDescription) -> bool:
+    """Return whether a node of this type opens a page instead of working on one."""
+    gives = any(port.type == "BROWSER_INSTANCE" for port in description.outputs)
+    return gives and not any(port.type == "BROWSER_INSTANCE" for port in description.inputs)
 
 
 def plan(definition: Definition) -> Plan:
@@ -82,11 +124,12 @@ def plan(definition: Definition) -> Plan:
     of the longest chain. Nodes keep canvas order within a phase. O(nodes + edges).
 
     Raises:
-        DefinitionError: the graph has a cycle, or a wire names a port that does not exist.
+        DefinitionError: the graph has a cycle, a wire names a port that does not exist, or bodies of loops overlap.
         UnknownNodeType: a node type is not registered.
     """
     index_of = {node.id: index for index, node in enumerate(definition.nodes)}
     wires: list[list[Wire]] = [[] for _ in definition.nodes]
+    results: dict[int, tuple[int, str]] = {}
     descriptions = [describe(node.type) for node in definition.nodes]
     for edge in definition.edges:
         source, target = index_of[edge.source], index_of[edge.target]
@@ -95,6 +138,9 @@ def plan(definition: Definition) -> Plan:
         if output is None or taken is None:
             handle, node = (edge.source_handle, edge.source) if output is None else (edge.target_handle, edge.target)
             raise DefinitionError(f'node "{node}" has no port "{handle}"', f"edges[{edge.id}]")
+        if taken.returns:
+            results[target] = (source, output.name)
+            continue
         conditional = output.type == "CONDITIONAL" or taken.name == EXECUTE_CONDITION
         wires[target].append(Wire(source, output.name, taken.name, conditional))
     short = ShortNames(definition)
@@ -102,9 +148,60 @@ def plan(definition: Definition) -> Plan:
         _planned(short, index, node, descriptions[index], tuple(wires[index]), index_of)
         for index, node in enumerate(definition.nodes)
     )
-    phases = _levels(nodes)
+    nodes, order = _scoped(nodes)
+    phases = {scope: _levels(nodes, members, order) for scope, members in _members(nodes).items()}
+    _check_results(nodes, results)
     credentials = {found for node in definition.nodes for found in _credentials(node.inputs)}
-    return Plan(definition, nodes, phases, any(node.session for node in nodes), tuple(sorted(credentials)))
+    loops = {node.index: phases.get(node.index, ()) for node in nodes if node.description.inside}
+    return Plan(
+        definition, nodes, phases.get(None, ()), any(nodes[i].session for phase in phases.get(None, ()) for i in phase),
+        tuple(sorted(credentials)), loops, results,
+    )  # fmt: skip
+
+
+def _scoped(nodes: tuple[PlannedNode, ...]) -> tuple[tuple[PlannedNode, ...], list[frozenset[int]]]:
+    """Return the nodes with their scopes, and what each waits for; a loop waits for all that its body reads outside."""
+    order = [node.needs for node in nodes]
+    loops = {node.node.id: node.description.inside for node in nodes if node.description.inside}
+    if not loops:
+        return nodes, order
+    scopes = Scopes(_links(nodes), loops)
+    scopes.check()
+    index_of = {node.node.id: node.index for node in nodes}
+    scoped = tuple(
+        replace(node, scope=index_of[scope]) if (scope := scopes.scope(node.node.id)) else node for node in nodes
+    )
+    for loop, body in scopes.bodies.items():
+        inside = {index_of[node_id] for node_id in body} | {index_of[loop]}
+        outside = {source for index in inside for source in nodes[index].needs} - inside
+        order[index_of[loop]] = frozenset(outside)
+    return scoped, order
+
+
+def _links(nodes: Sequence[PlannedNode]) -> Iterable[Link]:
+    for node in nodes:
+        for wire in node.wires:
+            yield Link(nodes[wire.source].node.id, wire.output, node.node.id)
+        for reference, source in node.reads:
+            port = nodes[source].description.output(reference.output or "")
+            yield Link(nodes[source].node.id, port.name if port else None, node.node.id)
+
+
+def _members(nodes: Iterable[PlannedNode]) -> dict[int | None, list[int]]:
+    """Return the nodes directly inside each loop; those inside none are under None."""
+    members: dict[int | None, list[int]] = {}
+    for node in nodes:
+        members.setdefault(node.scope, []).append(node.index)
+    return members
+
+
+def _check_results(nodes: Sequence[PlannedNode], results: Mapping[int, tuple[int, str]]) -> None:
+    for loop, (source, _) in results.items():
+        if nodes[source].scope != loop:
+            raise DefinitionError(
+                f'"{nodes[source].node.id}" is not directly inside the loop "{nodes[loop].node.id}", '
+                "so it cannot give the result of a turn"
+            )
 
 
 def _credentials(value: Any) -> Iterable[tuple[str, str]]:
@@ -130,7 +227,18 @@ def _planned(
     reads = tuple(_reads(short, node, index_of))
     needs = frozenset(wire.source for wire in wires) | {source for _, source in reads}
     session = MAIN_SESSION if description.weight == "browser" else ""
-    return PlannedNode(index, node, description, wires, reads, needs, session)
+    return PlannedNode(index, node, description, wires, reads, needs, session, join=_join(node, description))
+
+
+def _join(node: Node, description: NodeDescription) -> str:
+    if not description.join_input:
+        return ""
+    port = description.input(description.join_input)
+    if port is None:
+        return ""
+    given = next((value for key, value in node.inputs.items() if description.input(key) is port), port.default)
+    wanted = str(given).strip().lower()
+    return wanted if wanted in port.options else str(port.default)
 
 
 def _reads(short: ShortNames, node: Node, index_of: Mapping[str, int]) -> Iterable[tuple[Reference, int]]:
@@ -150,14 +258,19 @@ def _reads(short: ShortNames, node: Node, index_of: Mapping[str, int]) -> Iterab
             yield reference, index_of[source]
 
 
-def _levels(nodes: Sequence[PlannedNode]) -> tuple[tuple[int, ...], ...]:
-    """Kahn's algorithm, level by level, in canvas order."""
-    waiting = [len(node.needs) for node in nodes]
-    followers: list[list[int]] = [[] for _ in nodes]
-    for node in nodes:
-        for source in node.needs:
-            followers[source].append(node.index)
-    level = [node.index for node in nodes if waiting[node.index] == 0]
+def _levels(
+    nodes: Sequence[PlannedNode], members: Sequence[int], order: Sequence[frozenset[int]]
+) -> tuple[tuple[int, ...], ...]:
+    """Kahn's algorithm over the nodes of one scope, level by level, in canvas order."""
+    here = set(members)
+    waiting: dict[int, int] = {}
+    followers: dict[int, list[int]] = {index: [] for index in members}
+    for index in members:
+        sources = order[index] & here
+        waiting[index] = len(sources)
+        for source in sources:
+            followers[source].append(index)
+    level = [index for index in members if waiting[index] == 0]
     phases: list[tuple[int, ...]] = []
     done = 0
     while level:
@@ -170,8 +283,8 @@ def _levels(nodes: Sequence[PlannedNode]) -> tuple[tuple[int, ...], ...]:
                 if waiting[follower] == 0:
                     following.append(follower)
         level = sorted(following)
-    if done < len(nodes):
-        stuck = next(node.node.id for node in nodes if waiting[node.index] > 0)
+    if done < len(members):
+        stuck = next(nodes[index].node.id for index in members if waiting[index] > 0)
         raise DefinitionError(f'node "{stuck}" is part of a cycle, so it could never start')
     return tuple(phases)
 

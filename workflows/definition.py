@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from workflows.errors import DefinitionError
 
-OnError = Literal["fail", "continue"]
+OnError = Literal["fail", "continue", "output"]
 
 DEPTH_LIMIT = 100
 """How deep values in a definition may be nested."""
@@ -25,13 +25,19 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class NodePolicy:
-    """How one node is run. Times are seconds; ``timeout_s`` None means the default of its type."""
+    """How one node is run. Times are seconds; ``timeout_s`` None means the default of its type.
+
+    ``on_error`` says what a failure does: fail the execution, go on after it ("continue"), or go on along the
+    node's Error output ("output"). ``retry_on`` are the error codes that are tried again; empty means every
+    one that another attempt may mend.
+    """
 
     timeout_s: float | None = None
     retries: int = 0
     backoff_s: float = 1.0
     jitter: bool = True
     on_error: OnError = "fail"
+    retry_on: tuple[str, ...] = ()
     disabled: bool = False
 
 
@@ -181,8 +187,8 @@ def _node(item: Any, path: str) -> Node:
 
 def _policy(data: Mapping[str, Any], path: str) -> NodePolicy:
     on_error = data.get("on_error", "fail")
-    if on_error not in ("fail", "continue"):
-        raise DefinitionError(f'must be "fail" or "continue", not {on_error!r}', f"{path}.on_error")
+    if on_error not in ("fail", "continue", "output"):
+        raise DefinitionError(f'must be "fail", "continue" or "output", not {on_error!r}', f"{path}.on_error")
     timeout = data.get("timeout_s")
     return NodePolicy(
         timeout_s=None if timeout is None else _number(timeout, f"{path}.timeout_s", 0.001, 86_400),
@@ -190,8 +196,19 @@ def _policy(data: Mapping[str, Any], path: str) -> NodePolicy:
         backoff_s=_number(data.get("backoff_s", 1.0), f"{path}.backoff_s", 0, 86_400),
         jitter=bool(data.get("jitter", True)),
         on_error=on_error,
+        retry_on=_codes(data.get("retry_on"), f"{path}.retry_on"),
         disabled=bool(data.get("disabled", False)),
     )
+
+
+def _codes(value: Any, path: str) -> tuple[str, ...]:
+    """Return a list of error codes; a text may hold several, separated by commas."""
+    if value is None:
+        return ()
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+        raise DefinitionError('must be a list of error codes such as ["network", "timeout"]', path)
+    return tuple(code for item in items if (code := item.strip()))
 
 
 def _edge(item: Any, path: str) -> Edge:

@@ -29,6 +29,9 @@ DONE = "Done"
 EXECUTE = "execute"
 """Value of a CONDITIONAL output that was taken; None means not taken."""
 
+ERROR, ERROR_MESSAGE = "Error", "Error Message"
+"""Outputs of every node whose policy sends errors there: the path that is taken then, and what went wrong."""
+
 PALETTE_GROUPS = (
     "Browser Automation",
     "Data Extraction",
@@ -68,11 +71,19 @@ class Port:
     max: float | None = None
     aliases: tuple[str, ...] = ()
     option_aliases: tuple[str, ...] = ()
+    returns: bool = False
+    """The end of a loop's body: a wire from the body leads back here and names what a turn gives."""
 
     @property
     def takes_many(self) -> bool:
         """Return whether several wires may lead here: any live path lets a node run."""
         return self.name == EXECUTE_CONDITION
+
+
+ERROR_PORTS = (
+    Port(ERROR, "CONDITIONAL", help="Taken when the node failed and its errors are sent to this output."),
+    Port(ERROR_MESSAGE, "STRING", help="What went wrong."),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +93,9 @@ class NodeDescription:
     ``credits`` is the cost of one finished run. ``effect`` says what a re-execution may do with it,
     ``weight`` how header tasks are filled. ``join`` "any" runs the node when any wire is live, "all"
     skips it when a required wired input comes from a skipped node. ``timeout_s`` is the default time
-    limit of one attempt in seconds.
+    limit of one attempt in seconds. ``join_input`` names the SELECT input whose value decides the join
+    instead ("all", "any" or "live"). ``inside`` are the outputs of a loop that exist once per turn.
+    ``waits`` says that a run may be set aside, held by no worker, until something wakes it.
     """
 
     type: str
@@ -96,6 +109,9 @@ class NodeDescription:
     weight: Weight = "light"
     join: Literal["all", "any"] = "all"
     timeout_s: float = 60.0
+    join_input: str = ""
+    inside: tuple[str, ...] = ()
+    waits: bool = False
     summary: str = ""
     subtitle: str = ""
     """Name of the input whose value the canvas shows under the label."""
@@ -108,10 +124,10 @@ class NodeDescription:
         implicit_in = Port(EXECUTE_CONDITION, "CONDITIONAL", help="Runs only when this path was taken.")
         implicit_out = Port(DONE, "CONDITIONAL", help="Taken when the node has finished.")
         for index, ports, extra in (
-            (self._inputs, self.inputs, implicit_in),
-            (self._outputs, self.outputs, implicit_out),
+            (self._inputs, self.inputs, (implicit_in,)),
+            (self._outputs, self.outputs, (implicit_out, *ERROR_PORTS)),
         ):
-            for port in (*ports, extra):
+            for port in (*ports, *extra):
                 for name in (port.name, *port.aliases):
                     index.setdefault(name, port)
                     index.setdefault(slug(name), port)
@@ -184,6 +200,13 @@ def register(executor: ExecutorType) -> ExecutorType:
     """Class decorator: make ``executor`` the implementation of its ``description.type``."""
     NODE_REGISTRY[executor.description.type] = executor
     return executor
+
+
+def leads_back(node_type: str, handle: str) -> bool:
+    """Return whether a wire into ``handle`` of a node of this type ends a loop's body; it is no dependency."""
+    executor = NODE_REGISTRY.get(node_type)
+    port = executor.description.input(handle) if executor is not None else None
+    return port is not None and port.returns
 
 
 def describe(node_type: str) -> NodeDescription:

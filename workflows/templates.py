@@ -29,7 +29,7 @@ from typing import Any, Literal
 
 from workflows.definition import Definition, Node
 from workflows.errors import MissingValue, TemplateError
-from workflows.registry import NODE_REGISTRY, slug
+from workflows.registry import NODE_REGISTRY, leads_back, slug
 
 ReferenceKind = Literal["node", "output", "input", "vars", "item", "index"]
 
@@ -669,7 +669,8 @@ class ShortNames:
         self._nodes = {node.id: node for node in definition.nodes}
         self._next: dict[str, set[str]] = defaultdict(set)
         for edge in definition.edges:
-            self._next[edge.source].add(edge.target)
+            if not leads_back(self._nodes[edge.target].type, edge.target_handle):
+                self._next[edge.source].add(edge.target)
         for node in definition.nodes:
             for reference in _readable_references(node):
                 if reference.kind == "node" and reference.node_id in self._nodes:
@@ -745,8 +746,10 @@ def dependencies(definition: Definition) -> dict[str, set[str]]:
     fails on it. O(nodes + edges) for each output name that is used in the short form.
     """
     sources: dict[str, set[str]] = {node.id: set() for node in definition.nodes}
+    types = {node.id: node.type for node in definition.nodes}
     for edge in definition.edges:
-        sources[edge.target].add(edge.source)
+        if not leads_back(types[edge.target], edge.target_handle):
+            sources[edge.target].add(edge.source)
     short: ShortNames | None = None
     for node in definition.nodes:
         for reference in _readable_references(node):

@@ -16,7 +16,8 @@ from typing import Any, Literal
 from workflows import cron
 from workflows.definition import Definition, Edge, Node
 from workflows.errors import TemplateError
-from workflows.registry import NODE_REGISTRY, NodeDescription, Port, fit
+from workflows.registry import ERROR_PORTS, NODE_REGISTRY, NodeDescription, Port, fit, leads_back
+from workflows.scopes import Link, Scopes
 from workflows.templates import CREDENTIAL_KEY, Expression, Reference, ShortNames, is_credential, parse, texts
 
 Severity = Literal["error", "warning"]
@@ -97,11 +98,15 @@ class _Pass:
         self.types: dict[str, NodeDescription] = {
             node.id: NODE_REGISTRY[node.type].description for node in definition.nodes if node.type in NODE_REGISTRY
         }
-        self.loops = any(node.type.startswith("loop_") for node in definition.nodes)
         self.short = ShortNames(definition)
         self.sources: dict[str, set[str]] = {node.id: set() for node in definition.nodes}
+        self.links: list[Link] = []
+        self.turns: list[tuple[Node, str, str, Reference]] = []
+        """Where templates name the item or index of a loop."""
         for edge in definition.edges:
-            self.sources[edge.target].add(edge.source)
+            if not leads_back(self.nodes[edge.target].type, edge.target_handle):
+                self.sources[edge.target].add(edge.source)
+                self.links.append(self.link(edge.source, edge.source_handle, edge.target))
         self.wired: dict[str, set[str]] = defaultdict(set)
         for edge in definition.edges:
             if edge.target in self.types:
@@ -121,6 +126,7 @@ class _Pass:
             yield from self.node(node, with_page)
         yield from templates
         yield from self.edges()
+        yield from self.loops()
         yield from self.graph()
 
     # ------------------------------------------------------------------ the whole
@@ -289,13 +295,16 @@ class _Pass:
             problem = self.node_problem(reference)
             if not problem and reference.node_id is not None:
                 self.sources[node.id].add(reference.node_id)
+                self.links.append(self.link(reference.node_id, reference.output, node.id))
         elif reference.kind == "output":
             try:
-                self.sources[node.id].add(self.short.nearest(node.id, reference.output or ""))
+                source = self.short.nearest(node.id, reference.output or "")
+                self.sources[node.id].add(source)
+                self.links.append(self.link(source, reference.output, node.id))
             except TemplateError as error:
                 problem = str(error)
         elif reference.kind in ("item", "index"):
-            problem = "" if self.loops else f'"{reference.kind}" exists only inside a loop'
+            self.turns.append((node, field, place, reference))
         elif reference.kind == "vars" and self.is_unknown(reference):
             yield Finding(
                 "UNKNOWN_VARIABLE",
@@ -364,6 +373,45 @@ class _Pass:
             taken.add(key)
             if output is not None:
                 yield from self.fit(edge, output, port)
+                yield from self.error_path(edge, output)
+
+    def error_path(self, edge: Edge, output: Port) -> Iterator[Finding]:
+        """Warn about a wire from the error output of a node whose errors do not go there."""
+        if output in ERROR_PORTS and self.nodes[edge.source].policy.on_error != "output":
+            yield Finding(
+                "ERROR_PATH", "warning",
+                f'the wire from "{output.name}" of "{self.title(edge.source)}" is never taken',
+                node_id=edge.source, edge_id=edge.id, hint='set "On error" of that node to "output"',
+            )  # fmt: skip
+
+    def link(self, source: str, output: str | None, target: str) -> Link:
+        """Return a dependency with the display name of the output."""
+        port = self.types[source].output(output) if output is not None and source in self.types else None
+        return Link(source, port.name if port else output, target)
+
+    def loops(self) -> Iterator[Finding]:
+        """Report bodies that cannot run, wires back from outside, and turns named outside of any loop."""
+        loops = {node_id: described.inside for node_id, described in self.types.items() if described.inside}
+        scopes = Scopes(self.links, loops)
+        for problem in scopes.problems():
+            yield Finding("LOOP_SCOPE", "error", problem.message, node_id=problem.node_id)
+        for edge in self.definition.edges:
+            back = edge.target in loops and leads_back(self.nodes[edge.target].type, edge.target_handle)
+            if back and edge.source not in scopes.bodies[edge.target]:
+                text = f'"{self.title(edge.source)}" is not inside the loop "{self.title(edge.target)}"'
+                yield self.wire(
+                    "LOOP_RESULT", edge, edge.target_handle, f"{text}, so it cannot give the result of a turn"
+                )
+        for loop, body in scopes.bodies.items():
+            if not body:
+                yield Finding(
+                    "LOOP_EMPTY", "warning", f'the loop "{self.title(loop)}" has no body', node_id=loop,
+                    hint=f"wire its {' or '.join(loops[loop][:2])} to the nodes that run in every turn",
+                )  # fmt: skip
+        for node, field, place, reference in self.turns:
+            if not scopes.scope(node.id):
+                outside = f'"{reference.kind}" exists only inside a loop'
+                yield self.bad_template(node, field, place, outside, reference.position)
 
     def fit(self, edge: Edge, output: Port, port: Port) -> Iterator[Finding]:
         how = fit(output.type, port.type)
