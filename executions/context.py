@@ -17,7 +17,7 @@ from executions.inputs import NodeResult, Sources
 from executions.models import BrowserSession, Execution, NodeRun
 from executions.planner import Plan, plan
 from executions.runtime import Facts
-from recordings.database import read_blob
+from recordings.database import read_blob, save_blob
 from recordings.redaction import Redactor
 from workflows import credentials
 from workflows.definition import Definition
@@ -74,6 +74,10 @@ class Context:
     def error_text(self, text: str) -> str:
         """Return an error message as it may be stored: without secrets, and not longer than people read."""
         return store.to_column(str(self.redact(text)), ERROR_CHARACTERS)
+
+    def keep(self, content: bytes, content_type: str) -> str:
+        """Store bytes that belong to the execution and return their SHA-256."""
+        return save_blob(content, content_type, self.id)
 
     @property
     def deadline_us(self) -> int:

@@ -16,7 +16,6 @@ from executions.opening import Work
 from executions.planner import PlannedNode
 from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened
 from executions.store import EventDraft, NodeEnd, now_us
-from recordings.database import save_blob
 from recordings.events import RecordingEventType as Kind
 from recordings.events import plain
 from recordings.redaction import Redactor
@@ -35,11 +34,11 @@ def record(
     for item in items:
         match item:
             case Finished():
-                end, event = _end(context, ready[item.index].planned, item)
+                end, event = ended(context, ready[item.index].planned, item)
                 ends.append(end)
                 drafts.append(event)
             case Noted():
-                drafts.append(_note(context, item))
+                drafts.append(noted(context, item))
             case Retrying():
                 drafts.extend(_retry(context, work, ready[item.index].planned, item))
             case Resumed():
@@ -49,7 +48,7 @@ def record(
     return ends, drafts
 
 
-def _note(context: Context, item: Noted) -> EventDraft:
+def noted(context: Context, item: Noted) -> EventDraft:
     """Return what a node noted as an event that can be stored; keep its content without secrets, too."""
     event = item.event
     data = plain(event.data)
@@ -57,12 +56,13 @@ def _note(context: Context, item: Noted) -> EventDraft:
         content = item.content
         if item.content_type.startswith("text/") or "json" in item.content_type:
             content = Redactor(context.secrets).redact_bytes(content)
-        data |= {"blob": save_blob(content, item.content_type, context.id), "size_bytes": len(content)}
+        data |= {"blob": context.keep(content, item.content_type), "size_bytes": len(content)}
     stored = msgspec.json.decode(store.encode_json(context.redact(data)))
     return EventDraft(store.to_column(event.type, EVENT_TYPE_CHARACTERS), event.timestamp, event.node_id, stored)
 
 
-def _end(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd, EventDraft]:
+def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd, EventDraft]:
+    """Return how a node ended, as its row and its event; ``context`` knows the result from here on."""
     seconds = (item.ended_us - item.started_us) / 1_000_000
     data: dict[str, Any] = {"duration_seconds": seconds, "error": None, "attempt": item.attempt, "status": item.status}
     if item.status == states.COMPLETED:
@@ -115,12 +115,13 @@ def _store_outputs(
     except (TypeError, ValueError, RecursionError) as error:
         return {}, "", "", f'an output of "{node.name}" is not JSON: {error}'
     if len(encoded) > settings.INLINE_OUTPUT_BYTES:
-        return stored, "", save_blob(encoded, "application/json", context.id), None
+        return stored, "", context.keep(encoded, "application/json"), None
     return stored, encoded.decode(), "", None
 
 
 def _retry(context: Context, work: Work, node: PlannedNode, item: Retrying) -> list[EventDraft]:
-    error, code = context.error_text(item.error), store.to_column(item.error_code, ERROR_CODE_CHARACTERS)
+    event = retry_event(context, node, item)
+    error = event.data["error"]
     wait_us = None if item.in_place else int(item.delay_s * 1_000_000)
     won = store.committer.run(
         lambda tx: store.retry_node(
@@ -128,10 +129,14 @@ def _retry(context: Context, work: Work, node: PlannedNode, item: Retrying) -> l
         ),
         context.id.hex,
     )
-    if not won:
-        return []
+    return [event] if won else []
+
+
+def retry_event(context: Context, node: PlannedNode, item: Retrying) -> EventDraft:
+    """Return the event of an attempt that failed and is followed by another."""
+    error, code = context.error_text(item.error), store.to_column(item.error_code, ERROR_CODE_CHARACTERS)
     data = {"attempt": item.attempt, "delay_seconds": item.delay_s, "error": error, "error_class": code}
-    return [node_event(Kind.NODE_RETRY, node, data)]
+    return node_event(Kind.NODE_RETRY, node, data)
 
 
 def _resume(context: Context, work: Work, ready: Ready, item: Resumed) -> list[EventDraft]:
