@@ -137,9 +137,13 @@ class Processes:
         """Start a worker and return it once it has written its lease."""
         from executions.models import WorkerLease
 
-        child = self.start("-m", "celery", "-A", app, *WORKER, **env)
+        child = self.booting_worker(app, **env)
         wait_for(lambda: WorkerLease.objects.filter(pid=child.pid).exists(), 30, "the worker's lease", self.logs)
         return child
+
+    def booting_worker(self, app: str = "flowbuilder", **env: str) -> subprocess.Popen[bytes]:
+        """Start a worker and return it at once."""
+        return self.start("-m", "celery", "-A", app, *WORKER, **env)
 
     def beat(self, app: str = "flowbuilder", **env: str) -> subprocess.Popen[bytes]:
         """Start a beat."""

@@ -1,0 +1,55 @@
+"""A worker application whose nodes leave traces outside the database, and which can be killed before it acknowledges."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+from celery import signals
+
+from executions.failpoints import failpoint
+from executions.nodes.base import Environment, NodeCall, NodeExecutor
+from flowbuilder.celery import app
+from workflows.registry import NodeDescription, Port, register
+
+__all__ = ["app"]
+
+LEDGER = "FAULTS_LEDGER"
+
+
+def note(what: str, key: str) -> None:
+    """Append one line to the ledger, which survives the death of this process."""
+    line = f"{what} {key} {os.getpid()} {time.time():.6f}\n"
+    handle = os.open(os.environ[LEDGER], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(handle, line.encode())
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@register
+class Effect(NodeExecutor):
+    """Begin, wait, have an effect that others see, and end."""
+
+    description = NodeDescription(
+        type="test_effect", label="Effect", group="Flow Control", credits=1, start=True, effect="write",
+        weight="blocking", timeout_s=600, inputs=(Port("Seconds", "NUMBER", default=0.1),),
+        outputs=(Port("Key", "STRING"),),
+    )  # fmt: skip
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Return the key under which the effect can be found."""
+        note("begin", env.idempotency_key)
+        await asyncio.sleep(float(node.inputs.get("Seconds") or 0.1))
+        failpoint("in-node")
+        note("effect", env.idempotency_key)
+        return {"Key": env.idempotency_key}
+
+
+@signals.task_postrun.connect
+def _before_acknowledging(task: Any = None, **kwargs: object) -> None:
+    if task is not None and task.name == "executions.run_nodes":
+        failpoint("before-ack")
