@@ -101,6 +101,23 @@ class Execution(models.Model):
                 name="execution_open",
                 condition=models.Q(status__in=(states.QUEUED, states.RUNNING, states.PAUSED, states.WAITING)),
             ),
+            models.Index(
+                fields=("held_by", "status", "workflow"),
+                name="execution_admitted",
+                condition=models.Q(
+                    parent=None, status__in=(states.QUEUED, states.RUNNING, states.PAUSED, states.WAITING)
+                ),
+            ),
+            models.Index(
+                fields=("workflow", "priority", "queued_at"),
+                name="execution_held",
+                condition=models.Q(status=states.QUEUED, held_by__gt=""),
+            ),
+            models.Index(
+                fields=("workflow", "started_at"),
+                name="execution_by_rate",
+                condition=models.Q(admitted_at__isnull=False),
+            ),
         )
 
     def __str__(self) -> str:

@@ -24,7 +24,7 @@ from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from workflows import credentials, cron, lifecycle, schedules
+from workflows import credentials, cron, lifecycle, policy, schedules
 from workflows.definition import refuse_nul
 from workflows.errors import DefinitionError, WorkflowError
 from workflows.models import Credential, Schedule, Workflow, WorkflowVersion
@@ -285,6 +285,10 @@ class WorkflowForm(forms.ModelForm):
         model = Workflow
         fields = ("name", "description", "settings")
         widgets = {"description": forms.Textarea(attrs={"class": "vLargeTextField", "rows": 3})}
+        help_texts = {
+            "settings": "A JSON object: deadline_s, tags, record, restart_browser_segment, and what limits its starts: "
+            "concurrency, overlap, concurrency_key, key_concurrency, rate, priority."
+        }
 
     def clean_name(self) -> str:
         """Refuse a second workflow of the same name and owner."""
@@ -303,6 +307,9 @@ class WorkflowForm(forms.ModelForm):
             refuse_nul(value)
         except DefinitionError as error:
             raise ValidationError(str(error)) from error
+        wrong = [problem for _, problem in policy.problems(value)]
+        if wrong:
+            raise ValidationError(wrong)
         return value
 
 

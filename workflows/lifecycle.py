@@ -189,8 +189,8 @@ def import_definition(
 ) -> tuple[Workflow, WorkflowVersion, list[Finding]]:
     """Store ``data`` as a workflow of ``owner``; the same name again makes a new draft version of it.
 
-    A ``cron`` (with ``timezone``) in it sets the schedule, and ``"status": "active"`` activates the
-    version. All or nothing is stored. Errors are refused, except that credentials may be added later to a
+    A ``cron`` (with ``timezone``) in it sets the schedule, ``settings`` replace those of the workflow, and
+    ``"status": "active"`` activates the version. All or nothing is stored. Errors are refused, except that credentials may be added later to a
     workflow that is not activated.
 
     Raises:
@@ -215,6 +215,9 @@ def import_definition(
         if not created and data.get("description"):
             workflow.description = data["description"]
             workflow.save(update_fields=("description", "updated_at"))
+        if data.get("settings") is not None and workflow.settings != data["settings"]:
+            workflow.settings = dict(data["settings"])
+            workflow.save(update_fields=("settings", "updated_at"))
         version = workflow.save_version(dict(data), author=owner, message=message)
         if definition.cron:
             schedules.set_schedule(workflow, definition.cron, definition.timezone)

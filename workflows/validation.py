@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from workflows import cron
+from workflows import cron, policy
 from workflows.definition import Definition, Edge, Node
 from workflows.errors import TemplateError
 from workflows.registry import ERROR_PORTS, NODE_REGISTRY, NodeDescription, Port, fit, leads_back
@@ -118,6 +118,7 @@ class _Pass:
         """Yield all findings."""
         yield from self.size()
         yield from self.schedule()
+        yield from self.settings()
         for edge in self.definition.dangling:
             yield self.dangling(edge)
         templates = [finding for node in self.definition.nodes for finding in self.templates(node)]
@@ -166,6 +167,10 @@ class _Pass:
             yield Finding("INTERVAL_TOO_SHORT", "error", str(error), field="cron")
         except ValueError as error:
             yield Finding("BAD_CRON", "error", str(error), field="cron")
+
+    def settings(self) -> Iterator[Finding]:
+        for key, problem in policy.problems(self.definition.raw.get("settings")):
+            yield Finding("BAD_SETTING", "error", problem, field=f"settings.{key}" if key else "settings")
 
     def dangling(self, edge: Edge) -> Finding:
         missing = edge.target if edge.target not in self.nodes else edge.source

@@ -1,0 +1,160 @@
+"""How the starts of one workflow are let go: what its settings say about limits and priority.
+
+    {"concurrency": 2, "overlap": "queue",
+     "concurrency_key": "{{ input.customer }}", "key_concurrency": 1,
+     "rate": {"count": 10, "per_s": 60}, "priority": "high"}
+
+``problems`` is for whoever saves settings and names everything that is wrong; ``start_policy`` is for whoever
+starts an execution and leaves out what it cannot read, so that a slip in the settings never stops a start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from workflows.errors import TemplateError
+from workflows.templates import Expression, Scope, as_text, parse, render_text
+
+QUEUE: Final = "queue"
+BUFFER_ONE: Final = "buffer_one"
+SKIP: Final = "skip"
+CANCEL_OTHER: Final = "cancel_other"
+ALLOW_ALL: Final = "allow_all"
+OVERLAPS: Final = (QUEUE, BUFFER_ONE, SKIP, CANCEL_OTHER, ALLOW_ALL)
+"""What becomes of a start while the workflow is at its limit."""
+
+PRIORITIES: Final = {"high": 0, "normal": 5, "low": 9}
+"""Word -> number; the smaller number goes first."""
+
+MOST: Final = 1_000_000
+LONGEST_RATE_S: Final = 86_400
+KEY_CHARACTERS: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class StartPolicy:
+    """The limits of one workflow; None means that there is none. ``rate`` is (count, seconds)."""
+
+    concurrency: int | None = None
+    overlap: str = QUEUE
+    key: str = ""
+    key_concurrency: int | None = None
+    rate: tuple[int, float] | None = None
+    priority: int = PRIORITIES["normal"]
+
+    @property
+    def limited(self) -> bool:
+        """Return whether a start may have to wait for others of its workflow."""
+        return self.concurrency is not None or self.key_concurrency is not None or self.rate is not None
+
+    def key_of(self, payload: Any) -> str:
+        """Return the key of a start with this input; empty when it names nothing, and then no limit per key applies."""
+        if not self.key:
+            return ""
+        try:
+            text = as_text(render_text(self.key, Scope(input=payload)))
+        except TemplateError:
+            return ""
+        text = text.replace("\0", "").encode("utf-8", "replace").decode()
+        if len(text) <= KEY_CHARACTERS:
+            return text
+        return f"{text[:135]}…{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+NO_POLICY: Final = StartPolicy()
+
+
+def start_policy(settings: Any) -> StartPolicy:
+    """Return the policy that ``settings`` describe; what cannot be read is left out.
+
+    A key without ``key_concurrency`` means one at a time, and so does an ``overlap`` without any limit.
+    """
+    if not isinstance(settings, Mapping) or not settings.keys() & _CHECKS.keys():
+        return NO_POLICY
+    good = {key: settings[key] for key, check in _CHECKS.items() if key in settings and not check(settings[key])}
+    overlap = good.get("overlap", QUEUE)
+    key = good.get("concurrency_key", "")
+    limit, per_key = good.get("concurrency"), good.get("key_concurrency", 1) if key else None
+    if overlap == ALLOW_ALL:
+        limit = per_key = None
+    elif "overlap" in good and limit is None and per_key is None:
+        limit = 1
+    rate = good.get("rate")
+    return StartPolicy(
+        concurrency=limit,
+        overlap=overlap,
+        key=key,
+        key_concurrency=per_key,
+        rate=(rate["count"], float(rate["per_s"])) if rate else None,
+        priority=PRIORITIES[good.get("priority", "normal")],
+    )
+
+
+def problems(settings: Any) -> Iterator[tuple[str, str]]:
+    """Yield (key, what is wrong) for every setting of this module that cannot be what it is."""
+    if settings is None:
+        return
+    if not isinstance(settings, Mapping):
+        yield "", 'the settings are an object, for example {"concurrency": 2}'
+        return
+    for key, check in _CHECKS.items():
+        problem = check(settings[key]) if key in settings else ""
+        if problem:
+            yield key, f"{key} {problem}"
+    if "key_concurrency" in settings and not settings.get("concurrency_key"):
+        yield "key_concurrency", 'key_concurrency needs a concurrency_key, for example "{{ input.customer }}"'
+
+
+def _count_problem(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
+        return f"must be a whole number from 1 to {MOST:,}, not {value!r:.60}"
+    return ""
+
+
+def _overlap_problem(value: Any) -> str:
+    return "" if value in OVERLAPS else f"must be one of {', '.join(OVERLAPS)}; not {value!r:.60}"
+
+
+def _priority_problem(value: Any) -> str:
+    known = isinstance(value, str) and value in PRIORITIES
+    return "" if known else f"must be one of {', '.join(PRIORITIES)}; not {value!r:.60}"
+
+
+def _rate_problem(value: Any) -> str:
+    if not isinstance(value, Mapping) or set(value) != {"count", "per_s"}:
+        return f'must be like {{"count": 10, "per_s": 60}}, not {value!r:.60}'
+    if problem := _count_problem(value["count"]):
+        return f"count {problem}"
+    seconds = value["per_s"]
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool) and math.isfinite(seconds)
+    if not number or not 0 < seconds <= LONGEST_RATE_S:
+        return f"per_s must be a number of seconds above 0, at most {LONGEST_RATE_S:,}, not {seconds!r:.60}"
+    return ""
+
+
+def _key_problem(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        return f'must be a text like "{{{{ input.customer }}}}", not {value!r:.60}'
+    try:
+        parts = parse(value).parts
+    except TemplateError as error:
+        return f"cannot be read: {error}"
+    for part in parts:
+        reference = part.reference if isinstance(part, Expression) else None
+        if reference is not None and reference.kind != "input":
+            return f"may only name the input, and {reference} is known only while the workflow runs"
+    return ""
+
+
+_CHECKS: Final[dict[str, Callable[[Any], str]]] = {
+    "concurrency": _count_problem,
+    "overlap": _overlap_problem,
+    "concurrency_key": _key_problem,
+    "key_concurrency": _count_problem,
+    "rate": _rate_problem,
+    "priority": _priority_problem,
+}
