@@ -24,7 +24,7 @@ from uuid import UUID
 from django.conf import settings
 
 from executions import states
-from executions.browser import BrowserHost, BrowserOptions, find_chromium
+from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeFailed, NodeInputError, NodeTimeout, SessionLost
 from executions.nodes.base import NodeCall, NodeExecutor
@@ -559,3 +559,10 @@ def shut_down() -> None:
     """Close the browser of this process; called when the worker ends."""
     if _host is not None:
         asyncio.run_coroutine_threadsafe(_host.shutdown(), loop()).result(timeout=15)
+
+
+def end_chromium() -> None:
+    """End the browser of this process at once, profile included; for the exit of a program without a worker."""
+    process = None if _host is None else _host.processes()
+    if process is not None:
+        kill_orphan(process.pid, process.start_time, str(process.profile_dir))

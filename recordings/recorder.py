@@ -28,6 +28,14 @@ from recordings.sealed import SUFFIX, write_sealed
 
 _Raw = tuple[RecordingEventType, int, str | None, dict[str, Any], dict[str, Any]]
 Type = RecordingEventType
+_VALUES = {
+    Type.WORKFLOW_START: ("initial_context", "record_inputs"),
+    Type.NODE_START: ("inputs", "record_inputs"),
+    Type.NODE_COMPLETE: ("outputs", "record_outputs"),
+    Type.WORKFLOW_COMPLETE: ("final_state", "record_outputs"),
+    Type.WORKFLOW_ERROR: ("final_state", "record_outputs"),
+}
+"""Which data of an event are values that a recorder may be told to leave out, and by which switch."""
 
 
 class ExecutionRecorder:
@@ -223,6 +231,28 @@ class ExecutionRecorder:
         """Record an event of any type; a name of your own is kept as it is."""
         kind = event_type if isinstance(event_type, RecordingEventType) else RecordingEventType(event_type)
         self._add_deep(kind, node_id, self._redact(plain(data)), {})
+
+    def record_as(
+        self, event_type: str | RecordingEventType, timestamp_us: int, node_id: str | None, data: dict[str, Any]
+    ) -> None:
+        """Record an event that an engine made, with its own time (microseconds since the epoch) and all its data.
+
+        Inputs and outputs in it are kept as this recorder is told to keep them. The end of a workflow also
+        sets the metadata, as ``record_workflow_complete`` does.
+        """
+        kind = event_type if isinstance(event_type, RecordingEventType) else RecordingEventType(event_type)
+        name, switch = _VALUES.get(kind, ("", ""))
+        rest = {key: value for key, value in data.items() if key != name}
+        value, metadata = self._value(name, data[name], bool(self.config[switch])) if name in data else ({}, {})
+        kept = {**value, **self._redact(plain(rest))}
+        with self._lock:
+            metadata["recursion_depth"] = self._recursion_depth
+            self._raw.append((kind, timestamp_us, node_id, kept, metadata))
+            if kind in (Type.WORKFLOW_COMPLETE, Type.WORKFLOW_ERROR):
+                self.metadata.completed_at = timestamp_us / 1_000_000
+                self.metadata.duration_seconds = self.metadata.completed_at - self.metadata.started_at
+                self.metadata.success = kind is Type.WORKFLOW_COMPLETE
+                self.metadata.error = kept.get("error")
 
     def _value(self, name: str, value: Any, keep: bool, *, none: Any = ...) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return data with a copy of ``value``, or without it and metadata with its hash and size."""

@@ -1,0 +1,383 @@
+"""Workflows in this process: the same rules, results and recordings as on a worker, without its services."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from executions import report, runtime
+from executions.browser import PROFILE_PREFIX
+from executions.errors import StartRefused
+from executions.events import load_events
+from executions.local import LocalResult, execute, execute_sync
+from executions.triggers import start_execution
+from recordings import ExecutionReplayer, get_current_recorder, record_workflow
+from recordings.database import open_replayer
+from recordings.models import Recording
+from tests.conftest import graph, node, wait_until_ended, wire
+from tests.environment import ROOT
+from tests.executions import worker_app
+from workflows import credentials
+from workflows.definition import Definition
+from workflows.errors import DefinitionError
+
+APP = worker_app.__name__
+
+
+def chain(*durations: float) -> dict[str, Any]:
+    nodes = [node(f"n{i}", "delay", Duration=seconds) for i, seconds in enumerate(durations)]
+    edges = [wire(f"n{i}", "Done", f"n{i + 1}", "Execute Condition") for i in range(len(durations) - 1)]
+    return graph(nodes, *edges)
+
+
+def rules(node_id: str, policy: dict[str, Any] | None = None, **values: Any) -> dict[str, Any]:
+    return node(
+        node_id, "json_transform", policy, Input_JSON={}, Transform_Rules={k: {"value": v} for k, v in values.items()}
+    )
+
+
+EVERYTHING = graph(
+    [
+        rules("wide", text="x" * 40_000),
+        node("flaky", "test_flaky", {"retries": 2, "backoff_s": 0.05}, Succeeds_On=2),
+        node("broken", "test_flaky", {"retries": 1, "backoff_s": 0.05, "on_error": "continue"}, Succeeds_On=9),
+        node("check", "branch", Left_Value="{{ input.price }}", Operator="greater than", Right_Value="10"),
+        rules("dear", kind="dear"),
+        rules("cheap", kind="cheap"),
+        node("after cheap", "merge_data", Data_2={}),
+        node("secret", "merge_data", Data_1={"key": {"$credential": "shop"}}, Data_2={"k": "{{ vars.k }}"}),
+        node("off", "delay", {"disabled": True}, Duration=0),
+        node("end", "merge_data", Data_1="{{ nodes.flaky.Attempt }}", Data_2="{{ input }}"),
+    ],
+    wire("check", "True Path", "dear", "Execute Condition"),
+    wire("check", "False Path", "cheap", "Execute Condition"),
+    wire("cheap", "Transformed JSON", "after cheap", "Data 1"),
+    wire("dear", "Done", "end", "Execute Condition"),
+    wire("broken", "Done", "end", "Execute Condition"),
+) | {"vars": {"k": "of the workflow"}}
+
+
+def described(events: list[Any]) -> dict[str | None, list[tuple[str, list[str]]]]:
+    """Return what is recorded of each node and of the run, in order: kinds of events and the names of their data."""
+    found: dict[str | None, list[tuple[str, list[str]]]] = defaultdict(list)
+    for event in events:
+        found[event.node_id].append((event.event_type.value, sorted(event.data)))
+    return dict(found)
+
+
+def values(events: list[Any], kind: str, *names: str) -> dict[Any, Any]:
+    return {
+        (event.node_id, event.data.get("attempt")): [event.data.get(name) for name in names]
+        for event in events
+        if event.event_type.value == kind
+    }
+
+
+@pytest.mark.worker
+@pytest.mark.redis
+@pytest.mark.postgres
+@pytest.mark.row("S2-50")
+def test_a_local_run_and_a_run_on_workers_are_recorded_alike(processes, alice, make_workflow):
+    credentials.store(alice, "shop", {"password": "open-sesame"})
+    workflow = make_workflow(EVERYTHING, name="everything")
+    processes.worker(APP)
+    remote = wait_until_ended(start_execution(workflow, owner=alice, input={"price": 12}), detail=processes.logs)
+
+    with record_workflow("everything") as recorder:
+        local = execute_sync(workflow, {"price": 12})
+
+    there, here = load_events(remote.pk), recorder.events
+    assert remote.status == local.status == "completed_with_errors", local.errors
+    assert described(here) == described(there)
+    assert Counter(event.event_type for event in here)[here[0].event_type] == 1
+    assert values(here, "node_start", "inputs", "name") == values(there, "node_start", "inputs", "name")
+    assert values(here, "node_complete", "outputs", "credits") == values(there, "node_complete", "outputs", "credits")
+    assert values(here, "node_skipped", "reason") == values(there, "node_skipped", "reason")
+    assert values(here, "node_retry", "error") == values(there, "node_retry", "error")
+    told = report.result(remote)
+    assert local.outputs == told["outputs"]
+    assert (local.phases, local.credits, local.error) == (told["phases"], told["credits"], told["error"] or "")
+    same = ("node_id", "name", "type", "status", "phase", "credits")
+    assert sorted([getattr(item, key) for key in same] for item in local.nodes) == sorted(
+        [item[key] for key in same] for item in told["nodes"]
+    )
+    assert {n["node_id"]: n["attempt"] for n in told["nodes"] if n["status"] != "skipped"} == {
+        n.node_id: n.attempt for n in local.nodes if n.status != "skipped"
+    }
+    assert "open-sesame" not in repr(local) + repr(here)
+    assert local.outputs["secret"]["Result"]["k"] == "of the workflow"
+
+
+@pytest.mark.worker
+@pytest.mark.redis
+def test_the_recordings_of_both_compare_as_one_path(processes, alice, make_workflow, tmp_path):
+    workflow = make_workflow(graph([rules("a", x=1), node("b", "merge_data", Data_2={"y": 2})],
+                                   wire("a", "Transformed JSON", "b", "Data 1")))  # fmt: skip
+    processes.worker()
+    remote = wait_until_ended(start_execution(workflow, owner=alice), detail=processes.logs)
+    with record_workflow(workflow.name) as recorder:
+        execute_sync(workflow)
+    recorder.save_sync(tmp_path / "local.fbrec")
+
+    here = ExecutionReplayer.load(tmp_path / "local.fbrec")
+    compared = here.compare(open_replayer(Recording.objects.get(execution_id=remote.pk).pk))
+
+    assert compared["output_diff"] == {}
+    metadata = here.metadata
+    assert (metadata.success, metadata.status, metadata.node_count) == (True, "completed", 2)
+    assert (metadata.workflow_uuid, metadata.workflow_version) == (str(workflow.pk), 1)
+
+
+@pytest.mark.parametrize("form", ["with", "async with", "decorator"])
+async def test_the_quick_start_records_the_run_around_which_it_stands(form):
+    workflow = Definition.from_json(graph([rules("a", x=1)]))
+    if form == "with":
+        with record_workflow("my_workflow") as recorder:
+            result = await execute(workflow, {"k": 1})
+    elif form == "async with":
+        async with record_workflow("my_workflow") as recorder:
+            result = await execute(workflow, {"k": 1})
+    else:
+
+        @record_workflow("my_workflow")
+        async def run() -> Any:
+            return get_current_recorder(), await execute(workflow, {"k": 1})
+
+        recorder, result = await run()
+
+    assert recorder.metadata.event_count == 6 + sum(event.event_type.value == "log" for event in recorder.events)
+    assert recorder.metadata.success is True
+    assert recorder.metadata.node_count == 1
+    assert recorder.events[0].data["initial_context"] == {"k": 1}
+    assert recorder.metadata.execution_id == str(result.execution_id)
+    assert {event.workflow_id for event in recorder.events} == {result.execution_id.hex}
+
+
+async def test_runs_at_the_same_time_have_a_recording_each():
+    async def one(number: int) -> tuple[LocalResult, Any]:
+        with record_workflow(f"run {number}") as recorder:
+            return await execute(graph([node("d", "delay", Duration=0.5), rules("a", x=number)])), recorder
+
+    started = time.monotonic()
+    runs = await asyncio.gather(*(one(number) for number in range(12)))
+
+    assert time.monotonic() - started < 3
+    for number, (result, recorder) in enumerate(runs):
+        assert [e.data["outputs"] for e in recorder.events if e.node_id == "a" and "outputs" in e.data] == [
+            result.outputs["a"]
+        ]
+        assert str(number) in str(result.outputs["a"])
+
+
+def test_without_a_recorder_nothing_is_recorded_and_the_result_is_the_same():
+    assert get_current_recorder() is None
+    assert execute_sync(graph([rules("a", x=1)])).outputs["a"]
+
+
+def test_values_are_left_out_where_the_recorder_is_told_so():
+    with record_workflow("private", record_inputs=False, record_outputs=False) as recorder:
+        result = execute_sync(graph([rules("a", x="hush")]), {"word": "whisper"})
+
+    assert "hush" in str(result.outputs)
+    assert "hush" not in str([e.data for e in recorder.events if e.event_type.value == "node_complete"])
+    assert "whisper" not in str(recorder.events)
+    complete = next(event for event in recorder.events if event.event_type.value == "node_complete")
+    assert complete.metadata["outputs_sha256"]
+
+
+def test_a_snapshot_of_the_state_follows_every_phase_when_asked_for():
+    with record_workflow("snapshots", record_state_snapshots=True) as recorder:
+        execute_sync(graph([rules("a", x=1), node("b", "merge_data", Data_1="{{ nodes.a.Result }}", Data_2={})]),
+                     {"k": 1})  # fmt: skip
+
+    assert [sorted(snapshot.state["$nodes"]) for snapshot in recorder.snapshots] == [["a"], ["a", "b"]]
+    assert recorder.snapshots[0].state["k"] == 1
+
+
+def test_a_failed_node_ends_the_run_with_its_error():
+    with record_workflow("failing") as recorder:
+        result = execute_sync(
+            graph([node("bad", "test_flaky", Succeeds_On=2), rules("after", x=1)],
+                  wire("bad", "Done", "after", "Execute Condition"))
+        )  # fmt: skip
+
+    assert (result.status, result.success, result.error_node) == ("failed", False, "bad")
+    assert result.errors == {"bad": "not yet, attempt 1"}
+    assert result.node("bad").error_code == "node_failed"
+    with pytest.raises(KeyError):
+        result.node("after")
+    assert recorder.metadata.success is False
+    assert recorder.metadata.error == "not yet, attempt 1"
+
+
+def test_a_retry_that_workers_would_do_later_is_done_in_its_time(monkeypatch):
+    monkeypatch.setattr(runtime, "IN_PLACE_RETRY_SECONDS", 0.05)
+    flaky = node("flaky", "test_flaky", {"retries": 2, "backoff_s": 0.2, "jitter": False}, Succeeds_On=3)
+
+    with record_workflow("late") as recorder:
+        result = execute_sync(graph([flaky, rules("a", x=1)]))
+
+    assert (result.status, result.node("flaky").attempt) == ("completed", 3)
+    assert 0.6 <= result.duration_s < 2
+    kinds = [e.event_type.value for e in recorder.events if e.node_id == "flaky" and e.event_type.value != "log"]
+    assert kinds == ["node_start", "node_retry"] * 2 + ["node_start", "node_complete"]
+
+
+@pytest.mark.row("S2-21")
+def test_three_seconds_of_one_phase_take_one():
+    result = execute_sync(graph([node(f"d{i}", "delay", Duration=1) for i in range(3)]))
+    print(f"a phase of three nodes of one second each took {result.duration_s:.3f} s in this process")
+    assert 1.0 <= result.duration_s < 1.3
+
+
+def test_a_run_that_takes_too_long_fails_and_its_nodes_are_cancelled():
+    with record_workflow("late") as recorder:
+        result = execute_sync(chain(0, 30, 0), timeout_s=0.3)
+
+    assert result.status == "failed"
+    assert "limit of 0.3 s" in result.error
+    assert [outcome.status for outcome in result.nodes] == ["completed", "cancelled"]
+    assert result.duration_s < 3
+    assert recorder.metadata.status == "failed"
+    assert recorder.events[-1].event_type.value == "workflow_error"
+    with pytest.raises(ValueError, match="timeout_s"):
+        execute_sync(chain(0), timeout_s=0)
+
+
+async def test_cancelling_the_caller_cancels_the_nodes_and_records_the_end():
+    with record_workflow("cancelled") as recorder:
+        task = asyncio.create_task(execute(chain(30, 0)))
+        await until(lambda: any(event.event_type.value == "log" for event in recorder.events))
+        started = time.monotonic()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    assert time.monotonic() - started < 2
+    kinds = [event.event_type.value for event in recorder.events]
+    assert kinds[-4:] == ["cancel_requested", "node_skipped", "phase_complete", "workflow_error"]
+    assert (recorder.metadata.status, recorder.metadata.success) == ("cancelled", False)
+    assert runtime._tasks == {}
+
+
+@pytest.mark.browser
+async def test_the_page_is_closed_at_the_end_and_when_the_caller_gives_up(site_url):
+    launch = node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html")
+    read = node("read", "get_html", Selector="form")
+    both = wire("open", "Web Page", "read", "Web Page")
+
+    result = await execute(graph([launch, read], both))
+
+    assert result.status == "completed", result.errors
+    assert "<form" in result.outputs["read"]["Html Content"]
+    assert not runtime.holds_session(result.execution_id)
+
+    with record_workflow("given up") as recorder:
+        task = asyncio.create_task(
+            execute(graph([launch, node("wait", "delay", Duration=30)], wire("open", "Web Page", "wait", "Web Page")))
+        )
+        await until(lambda: any(event.node_id == "wait" for event in recorder.events))
+        assert runtime.kept()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+    assert runtime.kept() == set()
+
+
+@pytest.mark.browser
+def test_what_a_failed_page_showed_is_among_the_files(site_url):
+    with record_workflow("page") as recorder:
+        result = execute_sync(
+            graph([node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html"),
+                   node("miss", "click_element", {"timeout_s": 2}, Selector="#nowhere")],
+                  wire("open", "Web Page", "miss", "Web Page"))
+        )  # fmt: skip
+
+    artifacts = {e.data["kind"]: e.data["blob"] for e in recorder.events if e.event_type.value == "artifact"}
+    assert sorted(artifacts) == ["page", "screenshot"]
+    assert result.files[artifacts["screenshot"]].startswith(b"\xff\xd8")
+    assert b"<html" in result.files[artifacts["page"]]
+    assert set(result.files) == set(artifacts.values())
+
+
+def test_credentials_come_from_the_argument():
+    uses = graph([node("a", "merge_data", Data_1={"p": {"$credential": "shop", "field": "token"}}, Data_2={})])
+
+    found = execute_sync(uses, credentials={"shop": {"token": "open-sesame"}})
+    missing = execute_sync(uses)
+
+    assert found.status == "completed"
+    assert "open-sesame" not in str(found)
+    assert missing.status == "failed"
+    assert '"token" of "shop"' in missing.errors["a"]
+
+
+def test_what_cannot_be_run_is_refused():
+    with pytest.raises(StartRefused, match="no nodes"):
+        execute_sync(graph([]))
+    with pytest.raises(StartRefused, match="not JSON"):
+        execute_sync(graph([rules("a", x=1)]), {"k": object()})
+    with pytest.raises(DefinitionError, match="cycle"):
+        execute_sync(graph([node("a", "delay", Duration=0), node("b", "delay", Duration=0)],
+                           wire("a", "Done", "b", "Execute Condition"),
+                           wire("b", "Done", "a", "Execute Condition")))  # fmt: skip
+
+
+def test_the_example_of_the_documentation_runs_without_a_database_and_without_redis(tmp_path):
+    example = re.search(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
+    assert example is not None
+    script = tmp_path / "greeting.py"
+    script.write_text(example[1])
+    env = {
+        **os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": "postgres://nobody@127.0.0.1:9/none",
+        "REDIS_URL": "redis://127.0.0.1:9/0", "FLOWBUILDER_DATA_DIR": str(tmp_path / "data"),
+    }  # fmt: skip
+    env.pop("DJANGO_SETTINGS_MODULE", None)
+
+    done = subprocess.run(
+        [sys.executable, str(script)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "completed {'name': 'Ada', 'greeting': 'Hello Ada'}" in done.stdout
+    replayer = ExecutionReplayer.load(tmp_path / "greeting.fbrec")
+    assert f"Recorded {replayer.metadata.event_count} events" in done.stdout
+
+
+@pytest.mark.browser
+def test_a_script_leaves_no_chromium_and_no_profile_behind(site_url):
+    data = Path(tempfile.mkdtemp(prefix="fb-"))  # a longer path would put the profile elsewhere
+    opens = graph([node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html")])
+    code = f"from executions.local import execute_sync; print(execute_sync({opens!r}).status)"
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "FLOWBUILDER_DATA_DIR": str(data)}
+
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (0, "completed\n"), done.stderr
+    assert "Traceback" not in done.stderr
+    assert (data / "browsers").exists()
+    assert [path.name for path in (data / "browsers").iterdir() if path.name.startswith(PROFILE_PREFIX)] == []
+    shutil.rmtree(data)
+
+
+async def until(check: Any, seconds: float = 10) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            while not check():
+                await asyncio.sleep(0.02)
+            return
+    raise AssertionError(f"nothing came within {seconds} s")
