@@ -7,7 +7,9 @@ Playwright live on the loop thread.
 from __future__ import annotations
 
 import asyncio
+import dis
 import hashlib
+import inspect
 import logging
 import queue
 import random
@@ -112,6 +114,9 @@ class Ready:
     inputs: dict[str, Any]
     attempt: int = 1
     problem: NodeFailed | None = None
+    raised: Exception | None = None
+    """What this attempt ended with, if it ran already."""
+    started_us: int = 0
 
     def with_attempt(self, attempt: int) -> Ready:
         """Return the same node with the number of its attempt."""
@@ -178,10 +183,12 @@ def run_header(facts: Facts, nodes: Sequence[Ready]) -> Iterator[list[Item]]:
     """Run ``nodes`` and yield what happens in batches, at most 20 ms after the first of a batch.
 
     Nodes of one browser session run one after another, all others at the same time. Ends when every node
-    has ended or was let go for a later retry.
+    has ended or was let go for a later retry. Nodes that cannot wait run in this thread, first.
     """
     inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-    running = asyncio.run_coroutine_threadsafe(_run_all(facts, nodes, inbox), loop())
+    tried = [_run_at_once(facts, node, inbox) if _never_waits(node.planned.node.type) else node for node in nodes]
+    left = [node for node in tried if node is not None]
+    running = asyncio.run_coroutine_threadsafe(_run_all(facts, left, inbox), loop()) if left else None
     open_nodes = len(nodes)
     try:
         while open_nodes:
@@ -197,8 +204,45 @@ def run_header(facts: Facts, nodes: Sequence[Ready]) -> Iterator[list[Item]]:
                 open_nodes -= _ends(item)
             yield items
     except BaseException:
-        running.cancel()  # nobody writes what they do; they would only run beside their second delivery
+        if running is not None:
+            running.cancel()  # nobody writes what they do; they would only run beside their second delivery
         raise
+
+
+@cache
+def _never_waits(node_type: str) -> bool:
+    """Return whether a node type is light and its ``run`` holds no ``await``, so that the loop could not help it."""
+    executor = NODE_REGISTRY[node_type]
+    description, run = executor.description, executor.run
+    if description.weight != "light" or description.effect != "pure" or not inspect.iscoroutinefunction(run):
+        return False
+    return not any(instruction.opname in _WAITING for instruction in dis.get_instructions(run))
+
+
+_WAITING = frozenset({"GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "BEFORE_ASYNC_WITH", "YIELD_VALUE"})
+
+
+def _run_at_once(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> Ready | None:
+    """Run a node that never waits; return it with what it raised, for the loop to judge, or None when it completed."""
+    started = now_us()
+    try:
+        if node.problem is not None:
+            raise node.problem
+        executor, call, env = _prepared(facts, node, node.attempt, inbox)
+        try:
+            executor.run(call, env).send(None)
+        except StopIteration as end:
+            outputs = _outputs(node.planned, end.value)
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise _wanted_to_exit(node.planned) from error
+        except asyncio.CancelledError as error:
+            raise _interrupted(node.planned) from error
+        finally:
+            env.close()
+    except Exception as error:
+        return replace(node, raised=error, started_us=started)
+    inbox.put(Finished(node.planned.index, states.COMPLETED, node.attempt, started, now_us(), outputs=outputs))
+    return None
 
 
 def _ends(item: Item) -> bool:
@@ -249,7 +293,7 @@ async def _run_chain(facts: Facts, chain: Sequence[Ready], inbox: queue.SimpleQu
 async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> bool:
     """Run one node with its attempts; return whether it was cancelled."""
     planned, attempt = node.planned, node.attempt
-    started = now_us()
+    started = node.started_us or now_us()
     while True:
         try:
             outputs = await _attempt(facts, node, attempt, inbox)
@@ -285,12 +329,11 @@ async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -
 
 async def _attempt(facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQueue[Item]) -> dict[str, Any]:
     planned = node.planned
+    if node.raised is not None and attempt == node.attempt:
+        raise node.raised
     if node.problem is not None:
         raise node.problem
-    call = NodeCall(planned.node.id, planned.node.type, planned.name, node.inputs, attempt)
-    env = NodeEnvironment(facts, planned, inbox)
-    executor = _executor(planned.node.type)
-    executor.validate(call, env)
+    executor, call, env = _prepared(facts, node, attempt, inbox)
     work = asyncio.ensure_future(_guarded(executor.run(call, env), planned))
     try:
         await asyncio.wait((work,), timeout=planned.timeout_s)
@@ -304,8 +347,23 @@ async def _attempt(facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQ
     finally:
         env.close()
     if work.cancelled():
-        raise NodeFailed(f'something that node "{planned.name}" waited for was cancelled', code="interrupted")
-    outputs = work.result()
+        raise _interrupted(planned)
+    return _outputs(planned, work.result())
+
+
+def _prepared(
+    facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQueue[Item]
+) -> tuple[NodeExecutor, NodeCall, NodeEnvironment]:
+    """Return what runs a node, with inputs that it accepted."""
+    planned = node.planned
+    call = NodeCall(planned.node.id, planned.node.type, planned.name, node.inputs, attempt)
+    env = NodeEnvironment(facts, planned, inbox)
+    executor = _executor(planned.node.type)
+    executor.validate(call, env)
+    return executor, call, env
+
+
+def _outputs(planned: PlannedNode, outputs: Any) -> dict[str, Any]:
     if not isinstance(outputs, dict):
         raise NodeFailed(f"node type {planned.node.type} returned {type(outputs).__name__} instead of outputs")
     return {**outputs, DONE: EXECUTE}
@@ -316,7 +374,15 @@ async def _guarded(work: Awaitable[dict[str, Any]], planned: PlannedNode) -> dic
     try:
         return await work
     except (SystemExit, KeyboardInterrupt) as error:
-        raise NodeFailed(f'node "{planned.name}" tried to end its process', retryable=False) from error
+        raise _wanted_to_exit(planned) from error
+
+
+def _wanted_to_exit(planned: PlannedNode) -> NodeFailed:
+    return NodeFailed(f'node "{planned.name}" tried to end its process', retryable=False)
+
+
+def _interrupted(planned: PlannedNode) -> NodeFailed:
+    return NodeFailed(f'something that node "{planned.name}" waited for was cancelled', code="interrupted")
 
 
 async def _stop(work: asyncio.Future[dict[str, Any]], planned: PlannedNode) -> None:

@@ -514,7 +514,9 @@ def preview(value: Any, limit: int = PREVIEW_CHARACTERS) -> Any:
     """Return ``value`` with every text cut to ``limit`` characters and lists to 50 items."""
     if isinstance(value, str):
         return value if len(value) <= limit else f"{value[:limit]}… ({len(value):,} characters)"
-    if isinstance(value, Mapping):
+    if type(value) in _SCALARS or type(value) is float:
+        return value
+    if isinstance(value, dict | Mapping):
         return {key: preview(item, limit) for key, item in value.items()}
     if isinstance(value, list | tuple):
         cut = [preview(item, limit) for item in value[:50]]
