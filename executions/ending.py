@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 from uuid import UUID
 
 from executions import events, leases, runtime, states, store
@@ -28,33 +29,33 @@ def finish(
 def insert_recording(tx: Transaction, context: Context, end: End, now: int) -> None:
     """Insert the recording of an execution that ends in this transaction; its counts come from its rows."""
     nodes, credits, count = store.totals(tx, context.id)
+    counts = {"node_count": nodes, "event_count": count, "credits": credits}
+    values = recording_of(context, end, now)
+    store.insert_recording(tx, uuid.uuid4(), {**values, "tags": store.to_json(values["tags"]), **counts})
+
+
+def recording_of(context: Context, end: End, now: int) -> dict[str, Any]:
+    """Return the columns of the recording of an execution that ends, without its counts."""
     tags = context.settings.get("tags")
-    store.insert_recording(
-        tx,
-        uuid.uuid4(),
-        {
-            "execution_id": context.id,
-            "workflow_id": context.workflow_id,
-            "workflow_name": context.workflow_name,
-            "version_number": context.version_number,
-            "user_id": context.owner_id,
-            "trigger": context.trigger,
-            "status": end.status,
-            "success": end.success,
-            "error": end.error,
-            "tags": store.to_json(tags if isinstance(tags, list) else []),
-            "started_at": context.queued_us,
-            "completed_at": now,
-            "duration_seconds": (now - context.queued_us) / 1_000_000,
-            "node_count": nodes,
-            "team_count": 0,
-            "recursion_max_depth": context.depth,
-            "event_count": count,
-            "credits": credits,
-            "checksum": "",
-            "sealed": "",
-        },
-    )
+    return {
+        "execution_id": context.id,
+        "workflow_id": context.workflow_id,
+        "workflow_name": context.workflow_name,
+        "version_number": context.version_number,
+        "user_id": context.owner_id,
+        "trigger": context.trigger,
+        "status": end.status,
+        "success": end.success,
+        "error": end.error,
+        "tags": tags if isinstance(tags, list) else [],
+        "started_at": context.queued_us,
+        "completed_at": now,
+        "duration_seconds": (now - context.queued_us) / 1_000_000,
+        "team_count": 0,
+        "recursion_max_depth": context.depth,
+        "checksum": "",
+        "sealed": "",
+    }
 
 
 def release(execution_id: UUID, *, wait: bool = True) -> None:

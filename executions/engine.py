@@ -14,17 +14,18 @@ from uuid import UUID
 
 from django.conf import settings
 
-from executions import events, leases, runtime, states, store
+from executions import events, leases, runtime, states, steps, store
 from executions.context import Context, load_failures, load_results, load_session
 from executions.drafts import end_events, phase_event, start_event, started_event
-from executions.ending import finish, insert_recording, load_or_give_up, release, settle
+from executions.ending import finish, insert_recording, load_or_give_up, recording_of, release, settle
 from executions.errors import StaleTransition
 from executions.failpoints import failpoint
-from executions.models import NodeRun, Phase
+from executions.models import Phase
 from executions.opening import Dispatch, Opening, Work, make_ready, prepare
 from executions.outcomes import record
 from executions.runtime import Finished, Ready
-from executions.store import EventDraft, NodeEnd, Transaction, now_us
+from executions.steps import Claimed, Moved, Written
+from executions.store import EventDraft, Job, NodeEnd, Transaction, now_us
 from recordings.events import RecordingEventType as Kind
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,9 @@ def advance(execution_id: UUID, phase: int) -> Dispatch | None:
 
 def _advance(context: Context, phase: int, local_until: float) -> Dispatch | None:
     opening = prepare(context, phase, local_until=local_until)
-    moved = store.committer.run(lambda tx: _move(tx, context, phase, opening, [], 0), context.id.hex)
+    moved = store.committer.run(
+        _step(context, phase, opening, [], lambda tx: _move(tx, context, phase, opening, [], 0)), context.id.hex
+    )
     if moved is None:
         settle(context.id)
         return None
@@ -89,40 +92,39 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
     failpoint("before-claim")
     ready = {node.index: make_ready(context, node) for node in nodes}
 
-    def job(tx: Transaction) -> tuple[int, list[Ready], list[EventDraft]] | None:
-        taken = store.claim_nodes(
+    def job(tx: Transaction) -> Claimed | None:
+        attempts = store.claim_nodes(
             tx, execution_id, indexes, claim=claim, worker=leases.this_boot(), lease_us=_LEASE_US, now=now_us()
         )
-        if not taken:
+        if not attempts:
             return None
-        mine = [ready[index].with_attempt(taken[index]) for index in indexes if index in taken]
-        drafts = [start_event(context, item) for item in mine]
+        drafts = [start_event(context, ready[index].with_attempt(attempts[index])) for index in sorted(attempts)]
         base = store.bump(tx, execution_id, events=len(drafts))
         if base is None:
             raise StaleTransition("the execution ended while its nodes were claimed")
         store.insert_events(tx, execution_id, base, drafts, context.depth)
-        return base, mine, drafts
+        return Claimed(base, attempts, drafts, store.open_nodes(tx, execution_id, phase))
 
-    won = store.committer.run(job, execution_id.hex)
+    won = store.committer.run(_claiming(context, phase, claim, list(ready.values()), job), execution_id.hex)
     if won is None:
         return None
-    base, mine, drafts = won
     failpoint("after-claim")
-    events.push(execution_id, base, drafts, states.RUNNING, context.depth)
-    whole = _is_whole(context, phase, len(mine))
-    return _drive(Work(context, phase, claim, mine, whole), local_until)
+    events.push(execution_id, won.base, won.drafts, states.RUNNING, context.depth)
+    mine = [ready[index].with_attempt(won.attempts[index]) for index in indexes if index in won.attempts]
+    return _drive(Work(context, phase, claim, mine, whole=len(mine) == won.open), local_until)
 
 
-def _is_whole(context: Context, phase: int, count: int) -> bool:
-    """Return whether ``count`` claimed nodes are all of the phase that is still open."""
-    return (
-        NodeRun.objects.filter(
-            execution_id=context.id,
-            phase_index=phase,
-            status__in=(states.QUEUED, states.RUNNING, states.RETRYING, states.WAITING),
-        ).count()
-        == count
-    )
+def _claiming(
+    context: Context, phase: int, claim: str, nodes: list[Ready], careful: Job[Claimed | None]
+) -> Job[Claimed | None]:
+    """Return the claim of queued nodes in the form that suits the database."""
+    if not store.writes_together():
+        return careful
+    drafts = [start_event(context, item) for item in nodes]
+    return steps.Claim(
+        careful, context.id, phase, drafts, context.depth, _may_repeat(nodes),
+        [item.planned.index for item in nodes], claim, leases.this_boot(), now_us(), _LEASE_US,
+    )  # fmt: skip
 
 
 # --------------------------------------------------------------------------- running a header
@@ -164,18 +166,40 @@ def _write_part(work: Work, ends: list[NodeEnd], drafts: list[EventDraft]) -> in
     """Write ends that do not close the phase by themselves; return how many nodes are left, None for no ends."""
     context = work.context
 
-    def job(tx: Transaction) -> tuple[int | None, int | None, list[EventDraft]]:
+    def job(tx: Transaction) -> Written:
         return _write_ends(tx, work, ends, drafts)
 
-    left, base, kept = store.committer.run(job, context.id.hex)
+    left, base, kept = store.committer.run(_ending(work, ends, drafts, job), context.id.hex)
     if base is not None:
         events.push(context.id, base, kept, states.RUNNING, context.depth)
     return left
 
 
-def _write_ends(
-    tx: Transaction, work: Work, ends: list[NodeEnd], drafts: list[EventDraft]
-) -> tuple[int | None, int | None, list[EventDraft]]:
+def _ending(work: Work, ends: list[NodeEnd], drafts: list[EventDraft], careful: Job[Written]) -> Job[Written]:
+    """Return the ends of nodes in the form that suits the database."""
+    context = work.context
+    if not ends or not _is_usual(ends) or not store.writes_together():
+        return careful
+    return steps.Part(
+        careful, context.id, work.phase, drafts, context.depth, _may_repeat(work.nodes), work.claim, ends,
+        sum(end.credits for end in ends), now_us(), _closing(work),
+    )  # fmt: skip
+
+
+def _is_usual(ends: Sequence[NodeEnd]) -> bool:
+    return all(end.status == states.COMPLETED for end in ends)
+
+
+def _may_repeat(nodes: Sequence[Ready]) -> bool:
+    """Return whether it does no harm when nodes run again, because they change nothing outside."""
+    return all(runtime.effect_of(item) in ("pure", "read") for item in nodes)
+
+
+def _closing(work: Work, status: str = states.COMPLETED) -> EventDraft:
+    return phase_event(Kind.PHASE_COMPLETE, work.phase, len(work.context.plan.phases[work.phase]), status=status)
+
+
+def _write_ends(tx: Transaction, work: Work, ends: list[NodeEnd], drafts: list[EventDraft]) -> Written:
     context = work.context
     now = now_us()
     counted = store.end_nodes(tx, context.id, work.claim, ends) if ends else []
@@ -189,10 +213,7 @@ def _write_ends(
         ) or (None, 0)
         if left == 0:
             status = states.FAILED if failed else states.CANCELLED if cancelled else states.COMPLETED
-            kept = [
-                *kept,
-                phase_event(Kind.PHASE_COMPLETE, work.phase, len(context.plan.phases[work.phase]), status=status),
-            ]
+            kept = [*kept, _closing(work, status)]
     if not kept:
         return left, None, []
     base = store.bump(tx, context.id, events=len(kept), credits=sum(end.credits for end in counted))
@@ -227,14 +248,10 @@ def _close(
         load_failures(context, work.phase + 1)
     credits = sum(end.credits for end in ends)
     failed = any(_is_critical(context, end) for end in ends)
-    closing = phase_event(
-        Kind.PHASE_COMPLETE, work.phase, len(context.plan.phases[work.phase]),
-        status=states.FAILED if failed else states.COMPLETED,
-    )  # fmt: skip
+    before = [*drafts, _closing(work, states.FAILED if failed else states.COMPLETED)]
     opening = prepare(context, work.phase + 1, local_until=local_until)
-    before = [*drafts, closing]
 
-    def job(tx: Transaction) -> tuple[int, list[EventDraft]] | None:
+    def job(tx: Transaction) -> Moved | None:
         now = now_us()
         counted = store.end_nodes(tx, context.id, work.claim, ends)
         if len(counted) != len(ends):
@@ -250,7 +267,7 @@ def _close(
         return moved
 
     try:
-        moved = store.committer.run(job, context.id.hex)
+        moved = store.committer.run(_step(context, work.phase + 1, opening, before, job, work, ends), context.id.hex)
     except _LostClaim:
         moved = None
     if moved is None:
@@ -277,33 +294,47 @@ def advance_after(context: Context, phase: int, local_until: float) -> Dispatch 
     return _advance(context, phase + 1, local_until)
 
 
+def _step(
+    context: Context, phase: int, opening: Opening, before: list[EventDraft], careful: Job[Moved | None],
+    work: Work | None = None, ends: Sequence[NodeEnd] = (),
+) -> Job[Moved | None]:  # fmt: skip
+    """Return the move from ``phase - 1`` along ``opening`` in the form that suits the database."""
+    end = opening.end
+    if not store.writes_together() or not _is_usual(ends) or (end is not None and (phase == 0 or not end.success)):
+        return careful
+    now = now_us()
+    running = [*(work.nodes if work else ()), *(opening.work.nodes if opening.work else ())]
+    return steps.Move(
+        careful, context.id, phase - 1, _events_of_move(context, phase, opening, before, now), context.depth,
+        end is None and _may_repeat(running),
+        opening.target if end is None else phase - 1, states.RUNNING if end is None else end.status, now,
+        work.claim if work else "", ends, sum(item.credits for item in ends), context.deadline_us, _LEASE_US,
+        opening.phases, None if end is None else recording_of(context, end, now),
+    )  # fmt: skip
+
+
 def _move(
     tx: Transaction, context: Context, phase: int, opening: Opening, before: list[EventDraft], credits: int
-) -> tuple[int, list[EventDraft]] | None:
+) -> Moved | None:
     """Move the execution from ``phase - 1`` along ``opening``.
 
     Returns the number before the first event and the events, or None when the execution has moved on or
     was cancelled.
     """
     now = now_us()
-    drafts = [*before, *opening.events]
+    drafts = _events_of_move(context, phase, opening, before, now)
     base: int | None
     if phase == 0:
-        began = min((draft.timestamp for draft in drafts), default=now)
-        drafts.insert(0, started_event(context, began))
         base = store.open_execution(
             tx, context.id, phase=opening.target, events=len(drafts), now=now, deadline_us=context.deadline_us
         )
         if base is not None and opening.end is not None:
-            last = end_events(context, opening.end, now)
-            drafts += last
-            finish(tx, context, opening.end, len(last), 0, now, source=opening.target)
+            finish(tx, context, opening.end, 0, 0, now, source=opening.target)
     elif opening.end is None:
         base = store.move_execution(
             tx, context.id, source=phase - 1, target=opening.target, events=len(drafts), credits=credits
         )
     else:
-        drafts += end_events(context, opening.end, now)
         base = finish(tx, context, opening.end, len(drafts), credits, now, source=phase - 1)
     if base is None:
         return None
@@ -313,6 +344,17 @@ def _move(
     if opening.end is not None:
         insert_recording(tx, context, opening.end, now)
     return base, drafts
+
+
+def _events_of_move(
+    context: Context, phase: int, opening: Opening, before: list[EventDraft], now: int
+) -> list[EventDraft]:
+    drafts = [*before, *opening.events]
+    if phase == 0:
+        drafts.insert(0, started_event(context, min((draft.timestamp for draft in drafts), default=now)))
+    if opening.end is not None:
+        drafts += end_events(context, opening.end, now)
+    return drafts
 
 
 def _announce(context: Context, base: int, drafts: Sequence[EventDraft], opening: Opening) -> None:

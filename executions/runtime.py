@@ -33,7 +33,7 @@ from executions.nodes.base import NodeCall, NodeExecutor
 from executions.planner import MAIN_SESSION, PlannedNode
 from executions.store import EventDraft, now_us
 from recordings.events import RecordingEventType as Kind
-from workflows.registry import DONE, EXECUTE, NODE_REGISTRY
+from workflows.registry import DONE, EXECUTE, NODE_REGISTRY, Effect
 
 logger = logging.getLogger(__name__)
 
@@ -410,6 +410,13 @@ def _forget_work(work: asyncio.Future[Any]) -> None:
 def _executor(node_type: str) -> NodeExecutor:
     executor: NodeExecutor = NODE_REGISTRY[node_type]()
     return executor
+
+
+def effect_of(node: Ready) -> Effect:
+    """Return what a run of ``node`` may change outside."""
+    planned = node.planned
+    call = NodeCall(planned.node.id, planned.node.type, planned.name, node.inputs, node.attempt)
+    return _executor(planned.node.type).effect(call)
 
 
 def _failure(error: Exception, planned: PlannedNode) -> NodeFailed:

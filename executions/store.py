@@ -9,6 +9,7 @@ number of rows says who won.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -27,6 +28,8 @@ from executions import states
 from executions.models import Execution, NodeRun, Phase
 from recordings.events import encode_json as surrogate_safe
 from recordings.models import Event, Recording
+
+logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Job = Callable[["Transaction"], Result]
@@ -122,6 +125,11 @@ def _adapt(sql: str, postgres: bool) -> str:
     return sql.replace("?", "%s").replace("{now}", "(extract(epoch from clock_timestamp()) * 1000000)::bigint")
 
 
+def writes_together() -> bool:
+    """Return whether steps of many executions are best written in one statement, because each is a round trip."""
+    return connection.vendor == "postgresql"
+
+
 def marks(values: Sequence[Any]) -> str:
     """Return the parameter list for ``IN (...)``."""
     return ",".join("?" * len(values))
@@ -187,6 +195,39 @@ class Committer:
 
 
 def _run_batch(batch: list[_Entry[Any]]) -> None:
+    if writes_together():
+        batch = _write_together(batch)
+    if batch:
+        _run_jobs(batch)
+
+
+def _write_together(batch: list[_Entry[Any]]) -> list[_Entry[Any]]:
+    """Write the steps of a batch in one statement for each kind and return the entries that are left.
+
+    A statement that fails leaves nothing behind; its steps then go one by one, each in its own transaction.
+    """
+    kinds: dict[Any, list[_Entry[Any]]] = {}
+    rest = []
+    for entry in batch:
+        if hasattr(entry.job, "together"):
+            kinds.setdefault(type(entry.job), []).append(entry)
+        else:
+            rest.append(entry)
+    for kind, entries in kinds.items():
+        try:
+            with _cursor(True) as cursor:
+                results = kind.together(cursor, [entry.job for entry in entries])
+        except Exception as error:
+            logger.debug("%d steps are written one by one: %s", len(entries), error)
+            for entry in entries:
+                _run_jobs([entry])
+            continue
+        for entry, result in zip(entries, results, strict=True):
+            entry.result = result
+    return rest
+
+
+def _run_jobs(batch: list[_Entry[Any]]) -> None:
     try:
         results = _in_transaction([entry.job for entry in batch])
     except BaseException as error:
@@ -194,7 +235,7 @@ def _run_batch(batch: list[_Entry[Any]]) -> None:
             batch[0].error = error
             return
         for entry in batch:
-            _run_batch([entry])
+            _run_jobs([entry])
         return
     for entry, result in zip(batch, results, strict=True):
         entry.result = result
@@ -343,6 +384,12 @@ def claim_nodes(
         (claim, worker, lease_us, tx.time(now), tx.id(execution_id), *indexes, tx.id(execution_id)),
     )
     return dict(cursor.fetchall())
+
+
+def open_nodes(tx: Transaction, execution_id: UUID, phase: int) -> int:
+    """Return how many nodes of a phase have not ended."""
+    cursor = tx.run(f'SELECT open FROM {_PHASE} WHERE execution_id=? AND "index"=?', (tx.id(execution_id), phase))
+    return int(cursor.fetchone()[0])
 
 
 def end_nodes(tx: Transaction, execution_id: UUID, claim: str, ends: Sequence[NodeEnd]) -> list[NodeEnd]:
