@@ -1,0 +1,178 @@
+"""The processes that are killed, and the supervisor that starts them again: workers, two beats, Redis."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from executions.models import WorkerLease
+from flowbuilder.stack import die_with_parent
+from tests.chaos.load import again
+from tests.environment import HOME, ROOT, redis_server
+
+WORKER = ("worker", "--pool=threads", "-c", "8", "-Q", "control,default,browser", "-l", "INFO",
+          "--without-gossip", "--without-mingle")  # fmt: skip
+BEAT = ("beat", "-l", "INFO", "--pidfile=")
+REDIS_OPTIONS = ("--appendonly", "yes", "--appendfsync", "everysec")
+STOP_SECONDS = 60.0
+
+
+class Process:
+    """One process of the stack, through all its lives. ``boot`` is the worker's id of its present life."""
+
+    def __init__(self, name: str, arguments: Iterable[str], log_dir: Path) -> None:
+        self.name, self._arguments = name, tuple(arguments)
+        self._log = log_dir / f"{name}.log"
+        self.is_worker = "worker" in self._arguments
+        self.boot = ""
+        self.frozen_until = 0.0
+        self.start_at = 0.0
+        self.lives = 0
+        self.start()
+
+    def start(self) -> None:
+        """Start it; what it writes is appended to its log."""
+        self.lives += 1
+        self.boot, self.start_at = "", 0.0
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "celery", "-A", "flowbuilder", *self._arguments],
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "FLOWBUILDER_LOG_LEVEL": "INFO"},
+                cwd=ROOT, stdout=log, stderr=log, preexec_fn=die_with_parent(signal.SIGKILL),
+            )  # fmt: skip
+            log.write(f"=== {self.name} life {self.lives}, pid {self._process.pid}, {time.time():.3f}\n".encode())
+
+    @property
+    def pid(self) -> int:
+        """Return the number of its present process."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Return whether it runs, frozen or not."""
+        return self._process.poll() is None
+
+    @property
+    def frozen(self) -> bool:
+        """Return whether we stopped it."""
+        return self.frozen_until > 0
+
+    def ready(self) -> bool:
+        """Return whether it runs, is not frozen and, if it is a worker, has its lease."""
+        if not self.alive or self.frozen:
+            return False
+        if self.is_worker and not self.boot:
+            self.boot = again(WorkerLease.objects.filter(pid=self.pid).values_list("boot", flat=True).first) or ""
+        return bool(self.boot) or not self.is_worker
+
+    def kill(self, restart_after: float) -> None:
+        """Kill it as a crash would; ``keep`` starts it again after so many seconds."""
+        self._process.kill()
+        self._process.wait()
+        self.frozen_until, self.start_at = 0.0, time.monotonic() + restart_after
+
+    def freeze(self, seconds: float) -> None:
+        """Stop it without ending it; ``keep`` lets it go on after so many seconds."""
+        self._process.send_signal(signal.SIGSTOP)
+        self.frozen_until = time.monotonic() + seconds
+
+    def keep(self, *, now: bool = False) -> str:
+        """Let it go on, or start it again, when its time has come (or ``now``); return what it died of by itself."""
+        died = ""
+        moment = time.monotonic()
+        if self.frozen and (now or moment >= self.frozen_until):
+            self._process.send_signal(signal.SIGCONT)
+            self.frozen_until = 0.0
+        if not self.alive:
+            if not self.start_at:
+                died = f"{self.name} (life {self.lives}) ended by itself with status {self._process.returncode}"
+                self.start_at = moment + 0.5
+            if now or moment >= self.start_at:
+                self.start()
+        return died
+
+    def stop(self) -> str:
+        """End it politely and return a complaint if it had to be killed."""
+        if not self.alive:
+            return ""
+        self._process.send_signal(signal.SIGCONT)
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(timeout=STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return f"{self.name} did not stop within {STOP_SECONDS:.0f} s of SIGTERM"
+        return ""
+
+    def end_now(self) -> None:
+        """End it whatever it does."""
+        if self.alive:
+            self._process.kill()
+            self._process.wait()
+
+
+class Redis:
+    """The Redis of the run: killed and started again, with what it wrote or without."""
+
+    def __init__(self) -> None:
+        self._start_at = 0.0
+        redis_server.kill()
+        redis_server.start(*REDIS_OPTIONS)
+
+    @property
+    def alive(self) -> bool:
+        """Return whether it runs."""
+        return redis_server.process is not None
+
+    def kill(self, restart_after: float, *, lose: bool) -> None:
+        """Kill it; ``keep`` starts it again, and with ``lose`` it will have forgotten everything."""
+        redis_server.kill()
+        self._start_at = time.monotonic() + restart_after
+        if lose:
+            (HOME / "appendonly.aof").unlink(missing_ok=True)
+            shutil.rmtree(HOME / "appendonlydir", ignore_errors=True)
+
+    def keep(self, *, now: bool = False) -> None:
+        """Start it again when its time has come."""
+        if not self.alive and (now or time.monotonic() >= self._start_at):
+            redis_server.start(*REDIS_OPTIONS)
+
+
+class Stack:
+    """Everything that runs beside the harness."""
+
+    def __init__(self, workers: int, log_dir: Path) -> None:
+        self.redis = Redis()
+        self.workers = [Process(f"worker{n}", WORKER, log_dir) for n in range(1, workers + 1)]
+        self.beats = [
+            Process(f"beat{n}", (*BEAT, "-s", str(HOME / f"beat{n}-schedule")), log_dir) for n in (1, 2)
+        ]  # fmt: skip
+
+    @property
+    def processes(self) -> list[Process]:
+        """Return workers and beats."""
+        return [*self.workers, *self.beats]
+
+    def keep(self, *, now: bool = False) -> list[str]:
+        """Do what a supervisor does; return which processes ended by themselves."""
+        self.redis.keep(now=now)
+        return [died for process in self.processes if (died := process.keep(now=now))]
+
+    def stop(self) -> list[str]:
+        """Stop workers, then beats, then say what did not stop."""
+        for process in self.workers:
+            if process.alive:
+                os.kill(process.pid, signal.SIGTERM)
+        return [complaint for process in self.processes if (complaint := process.stop())]
+
+    def end_now(self) -> None:
+        """End everything at once."""
+        for process in self.processes:
+            process.end_now()
