@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import os
 import re
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROFILE_PREFIX: Final = "fb-chromium-"
+OWNER_FILE: Final = "owner"
+"""A file in a profile's directory that its process keeps locked for as long as it lives."""
 LONGEST_PROFILE_PATH: Final = 60
 """Chromium keeps a socket under its profile; a socket path has at most 107 characters."""
 LAUNCH_SECONDS: Final = 60.0
@@ -287,19 +290,19 @@ class BrowserPage:
     @contextlib.asynccontextmanager
     async def _operation(self, what: str, selector: str = "") -> AsyncIterator[None]:
         """Turn what Playwright raises into our errors, and refuse to work on a page that is gone."""
-        from playwright.async_api import Error
-
         if self._lost:
             raise SessionLost(f"{what}: {self._lost}")
         self._raise_if_blocked()
         try:
             yield
-        except Error as error:
+        except Exception as error:
+            if not _is_playwright_error(error):
+                raise
             message = _first_line(error)
             if self.lost or _is_gone(message):
                 self.lose("the browser is gone")
                 raise SessionLost(f"{what}: {self._lost}") from error
-            if selector and _is_bad_selector(error.message):
+            if selector and _is_bad_selector(str(error)):
                 raise BrowserError(
                     f"{what}: it is not a selector that Playwright understands", code="bad_selector", retryable=False
                 ) from error
@@ -606,12 +609,14 @@ class _Session:
 class _Chromium:
     """One Chromium process tree with the Playwright driver that owns it."""
 
-    def __init__(self, playwright: Playwright, browser: Browser, background: EgressProxy, root: Path) -> None:
+    def __init__(
+        self, playwright: Playwright, browser: Browser, background: EgressProxy, root: Path, lock: int
+    ) -> None:
         self.browser = browser
         self.process: ProcessInfo | None = None
         self._playwright = playwright
         self._background = background
-        self._root = root
+        self._root, self._lock = root, lock
         self._dead = False
 
     @property
@@ -628,9 +633,9 @@ class _Chromium:
         Raises:
             BrowserError: it did not start.
         """
-        from playwright.async_api import Error, async_playwright
+        from playwright.async_api import async_playwright
 
-        root = await asyncio.to_thread(_make_profile_root, directory)
+        root, lock = await asyncio.to_thread(_make_profile_root, directory)
         background = EgressProxy(None)
         playwright: Playwright | None = None
         try:
@@ -654,7 +659,7 @@ class _Chromium:
             browser = context.browser
             if browser is None:
                 raise BrowserError("Chromium started without a connection to it")
-            chromium = cls(playwright, browser, background, root)
+            chromium = cls(playwright, browser, background, root, lock)
             chromium.process = await asyncio.to_thread(_root_process, root)
             browser.on("disconnected", lambda _: chromium._died(on_death))
             for page in context.pages:  # sessions have contexts of their own; the first page only costs memory
@@ -665,7 +670,10 @@ class _Chromium:
                 with contextlib.suppress(Exception):
                     await asyncio.wait_for(playwright.stop(), CLOSE_SECONDS)
             await asyncio.to_thread(_end_processes_of, root)
-            if isinstance(error, Error | TimeoutError | OSError):
+            os.close(lock)
+            if isinstance(error, TimeoutError | OSError) or (
+                isinstance(error, Exception) and _is_playwright_error(error)
+            ):
                 raise BrowserError(f"Chromium ({path}) could not be started: {_launch_reason(error)}") from error
             raise
         logger.info("Chromium %s started, pid %s", browser.version, chromium.process and chromium.process.pid)
@@ -686,6 +694,9 @@ class _Chromium:
             await asyncio.wait_for(self._playwright.stop(), CLOSE_SECONDS)
         await self._background.close()
         await asyncio.to_thread(_end_processes_of, self._root)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
 
 # ---------------------------------------------------------------------------- processes
@@ -795,22 +806,52 @@ def _root_process(root: Path) -> ProcessInfo | None:
     return None
 
 
-def _make_profile_root(directory: Path) -> Path:
-    """Make a private directory for one Chromium, and remove those that killed processes left behind."""
-    name = PROFILE_PREFIX + secrets.token_hex(4)
-    base = directory.absolute()
-    if len(str(base / name)) > LONGEST_PROFILE_PATH:
-        base = Path(tempfile.gettempdir())
-    base.mkdir(parents=True, exist_ok=True)
-    for stale in base.glob(f"{PROFILE_PREFIX}*"):
+def remove_orphans(directory: Path) -> int:
+    """End what is left of Chromiums whose process is gone, remove their profiles and return how many there were.
+
+    ``directory`` is that of a ``BrowserHost``, of this process or of others on this machine.
+    """
+    count = 0
+    for root in _base_of(directory).glob(f"{PROFILE_PREFIX}*"):
         with contextlib.suppress(OSError):
-            facts = stale.stat()
-            old = facts.st_uid == os.geteuid() and time.time() - facts.st_mtime > STALE_SECONDS
-            if old and not _processes_naming(stale):
-                shutil.rmtree(stale, ignore_errors=True)
-    root = base / name
+            if root.stat().st_uid == os.geteuid() and _is_orphan(root):
+                _end_processes_of(root)
+                count += 1
+    return count
+
+
+def _is_orphan(root: Path) -> bool:
+    """Return whether nobody holds the lock of a profile; one without a lock is judged by its age."""
+    try:
+        handle = os.open(root / OWNER_FILE, os.O_RDWR)
+    except FileNotFoundError:
+        return time.time() - root.stat().st_mtime > STALE_SECONDS and not _processes_naming(root)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _base_of(directory: Path) -> Path:
+    base = directory.absolute()
+    longest = base / f"{PROFILE_PREFIX}12345678"
+    return base if len(str(longest)) <= LONGEST_PROFILE_PATH else Path(tempfile.gettempdir())
+
+
+def _make_profile_root(directory: Path) -> tuple[Path, int]:
+    """Make a private directory for one Chromium; return it and its lock, which ends with this process."""
+    base = _base_of(directory)
+    base.mkdir(parents=True, exist_ok=True)
+    remove_orphans(directory)
+    root = base / (PROFILE_PREFIX + secrets.token_hex(4))
     root.mkdir(mode=0o700)
-    return root
+    lock = os.open(root / f"{OWNER_FILE}.new", os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (root / f"{OWNER_FILE}.new").rename(root / OWNER_FILE)  # it has its name only once it is locked
+    return root, lock
 
 
 def _browser_environment() -> dict[str, str | float | bool]:
@@ -847,7 +888,8 @@ def _blocker(kinds: frozenset[str]) -> Callable[[Route], Awaitable[None]]:
 
 
 def _is_playwright_error(error: Exception) -> bool:
-    return type(error).__module__.startswith("playwright")
+    """Return whether Playwright raised it; the death of its driver is a bare ``Exception``."""
+    return type(error).__module__.startswith("playwright") or (type(error) is Exception and _is_gone(str(error)))
 
 
 def _first_line(error: Exception) -> str:

@@ -25,7 +25,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import F
 
-from executions import ending, engine, leases, opening, recovery, states, store, tasks, triggers
+from executions import ending, engine, leases, opening, recovery, runtime, states, store, tasks, triggers
 from executions.browser import kill_orphan
 from executions.context import load
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, WorkerLease
@@ -213,6 +213,7 @@ RULES: dict[str, Callable[[], int]] = {
     "resend_starts": resend_starts,
     "requeue_dead": requeue_dead,
     "fail_lost_sessions": fail_lost_sessions,
+    "remove_orphaned_browsers": runtime.remove_orphaned_browsers,
     "advance_closed": advance_closed,
     "resend_queued": resend_queued,
     "send_due_retries": send_due_retries,

@@ -26,7 +26,7 @@ from uuid import UUID
 from django.conf import settings
 
 from executions import states
-from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan
+from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan, remove_orphans
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeFailed, NodeInputError, NodeTimeout, SessionLost
 from executions.nodes.base import NodeCall, NodeExecutor
@@ -579,9 +579,18 @@ def browser_host() -> BrowserHost:
             find_chromium(settings.CHROMIUM),
             settings.BROWSER_SLOTS,
             policy=egress_policy(),
-            directory=Path(settings.DATA_DIR) / "browsers",
+            directory=_browser_directory(),
         )
     return _host
+
+
+def remove_orphaned_browsers() -> int:
+    """End and remove what processes of this machine that died left of their browsers; return how many there were."""
+    return remove_orphans(_browser_directory())
+
+
+def _browser_directory() -> Path:
+    return Path(settings.DATA_DIR) / "browsers"
 
 
 def holds_session(execution_id: UUID) -> bool:

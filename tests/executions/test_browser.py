@@ -19,7 +19,7 @@ import pytest
 from playwright.async_api import Error
 
 from executions import browser
-from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan, start_time
+from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan, remove_orphans, start_time
 from executions.errors import BrowserError, NotAllowed, SessionLost
 from tests.executions.conftest import Site, Victim, chromium
 
@@ -381,6 +381,18 @@ async def test_a_killed_driver_loses_the_sessions_too(site: Site, make_host: Mak
 
 
 @pytest.mark.row("S2-25")
+async def test_a_driver_that_dies_while_a_session_is_opened_is_a_browser_error(make_host: MakeHost) -> None:
+    host = make_host()
+    await host.open("e1:main")
+    process = host.processes()
+    assert process is not None
+
+    os.kill(browser._parent(process.pid), signal.SIGKILL)
+
+    with pytest.raises(BrowserError):
+        await host.open("e2:main")
+
+
 async def test_a_crashed_page_is_a_lost_session(site: Site, make_host: MakeHost) -> None:
     host = make_host(f"127.0.0.1:{site.port}")
     page = await host.open("e1:main")
@@ -459,6 +471,27 @@ async def test_nothing_is_left_of_a_killed_worker_after_kill_orphan(tmp_path: Pa
     assert start_time(pid) is None
     assert await eventually(lambda: start_time(driver) is None, 5)
     assert not Path(profile).exists()
+
+
+async def test_nothing_is_left_of_a_killed_worker_that_nobody_has_noted(tmp_path: Path) -> None:
+    owner = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", OWNER, chromium(), str(tmp_path), cwd=ROOT, stdout=subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    info = json.loads(await asyncio.wait_for(owner.stdout.readline(), 60))
+    driver = browser._parent(info["pid"])
+    os.kill(driver, signal.SIGSTOP)
+    assert remove_orphans(tmp_path) == 0, "its owner lives"
+    assert start_time(info["pid"]) == info["start_time"]
+
+    owner.kill()
+    await owner.wait()
+    found = await asyncio.to_thread(remove_orphans, tmp_path)
+
+    assert found == 1
+    assert processes_naming(info["profile_dir"]) == []
+    assert await eventually(lambda: start_time(driver) is None, 5)
+    assert not Path(info["profile_dir"]).exists()
 
 
 async def test_kill_orphan_spares_a_process_that_only_has_the_same_number(tmp_path: Path) -> None:
