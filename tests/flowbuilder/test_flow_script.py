@@ -193,3 +193,20 @@ def test_a_command_that_does_not_exist_is_wrong_usage(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "Did you mean executions?" in done.stderr
     assert "./flow help" in done.stderr
+
+
+def test_test_with_chaos_runs_the_harness_and_other_arguments_go_to_pytest(flow: Run, clone: Path) -> None:
+    ready_environment(clone)
+    for package, name in (
+        ("tests", "__init__"),
+        ("tests/chaos", "__init__"),
+        ("tests/chaos", "__main__"),
+        (".", "pytest"),
+    ):
+        (clone / package).mkdir(exist_ok=True)
+        (clone / package / f"{name}.py").write_text("import sys; print(*sys.argv[1:])\n" if name != "__init__" else "")
+
+    chaos, others = flow("test", "--chaos", "5", "--seed", "3"), flow("test", "tests/x", "--slow")
+
+    assert (chaos.returncode, chaos.stdout) == (0, "5 --seed 3\n")
+    assert (others.returncode, others.stdout) == (0, "tests/x --slow\n")
