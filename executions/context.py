@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -23,18 +23,32 @@ from workflows import credentials
 from workflows.definition import Definition
 from workflows.errors import CredentialError
 from workflows.models import WorkflowVersion
+from workflows.registry import ERROR, ERROR_MESSAGE, EXECUTE
 
 ERROR_CHARACTERS = 4_000
 LONGEST_SECONDS = 366 * 86_400
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """A loop around an execution: its node, the execution that it belongs to, and the turn that we are in."""
+
+    loop: int
+    execution_id: UUID
+    turn: Mapping[str, Any]
+
+
 @dataclass(slots=True)
 class Context:
-    """An execution as one task knows it. ``results`` grows as nodes end or are loaded."""
+    """An execution as one task knows it. ``results`` grows as nodes end or are loaded.
+
+    A turn of a loop has a ``plan`` of that body, and reads what is outside from the executions ``around`` it.
+    """
 
     id: UUID
     workflow_id: UUID
     workflow_name: str
+    version_id: UUID
     version_number: int
     owner_id: int
     trigger: str
@@ -46,6 +60,11 @@ class Context:
     phase_index: int
     cancel_requested: bool
     queued_us: int
+    parent: tuple[UUID, int] | None = None
+    """The execution and the node of it (an index) that this one runs for, and that waits for its end."""
+    around: tuple[Around, ...] = ()
+    session_owner: UUID | None = None
+    """Whose browser page this execution works on, when it is not its own."""
     results: dict[int, NodeResult] = field(default_factory=dict)
     errors: dict[int, tuple[str, str]] = field(default_factory=dict)
     session_boot: str = ""
@@ -61,11 +80,19 @@ class Context:
 
     def facts(self) -> Facts:
         """Return what nodes may know."""
-        return Facts(self.id, self.workflow_id, self.owner_id, bool(self.session_boot), self.variables)
+        return Facts(
+            self.id, self.workflow_id, self.owner_id, self.page_of, bool(self.session_boot), self.variables
+        )  # fmt: skip
+
+    @property
+    def page_of(self) -> UUID:
+        """Return the execution that owns the browser page which nodes work on here."""
+        return self.session_owner or self.id
 
     def sources(self) -> Sources:
         """Return where inputs come from."""
-        return Sources(self.plan, self.results, self.payload, self.variables, self._secret)
+        turn = self.around[0].turn if self.around else None
+        return Sources(self.plan, self.results, self.payload, self.variables, self._secret, turn)
 
     def redact(self, value: Any) -> Any:
         """Return ``value`` without any secret that this task resolved."""
@@ -94,8 +121,14 @@ class Context:
 
 
 @lru_cache(maxsize=256)
-def plan_of(version_id: UUID) -> tuple[Plan, int]:
-    """Return the plan of a version and its number; a version never changes, so this is never stale."""
+def plan_of(version_id: UUID, scope: str = "") -> tuple[Plan, int]:
+    """Return the plan of a version, or of the body of its loop ``scope`` (a node id), and the version's number.
+
+    A version never changes, so this is never stale.
+    """
+    if scope:
+        whole, number = plan_of(version_id)
+        return whole.body(next(node.index for node in whole.nodes if node.node.id == scope)), number
     version = WorkflowVersion.objects.get(pk=version_id)
     return plan(Definition.from_json(version.definition)), version.number
 
@@ -109,6 +142,8 @@ def _no_plan(version_id: UUID) -> tuple[Plan, int]:
 def load(execution_id: UUID, *, planned: bool = True) -> Context | None:
     """Return what the database knows about an execution, or None if there is none. One query.
 
+    For the turn of a loop also one query per loop around it.
+
     Raises:
         WorkflowError: ``planned`` is asked for and its version cannot be planned, say for a node type that is gone.
     """
@@ -116,23 +151,50 @@ def load(execution_id: UUID, *, planned: bool = True) -> Context | None:
         Execution.objects.filter(pk=execution_id)
         .values_list(
             "workflow_id", "workflow__name", "workflow__settings", "version_id", "owner_id", "trigger", "depth",
-            "input", "status", "phase_index", "cancel_requested", "queued_at",
+            "input", "status", "phase_index", "cancel_requested", "queued_at", "parent_id", "parent_node", "scope",
+            "item",
         )
         .first()
     )  # fmt: skip
     if row is None:
         return None
-    the_plan, number = plan_of(row[3]) if planned else _no_plan(row[3])
+    the_plan, number = plan_of(row[3], row[14]) if planned else _no_plan(row[3])
     context = Context(
-        id=execution_id, workflow_id=row[0], workflow_name=row[1], settings=row[2] if isinstance(row[2], dict) else {}, version_number=number,
+        id=execution_id, workflow_id=row[0], workflow_name=row[1], settings=row[2] if isinstance(row[2], dict) else {}, version_id=row[3], version_number=number,
         owner_id=row[4], trigger=row[5], depth=row[6], payload=json.loads(row[7]), plan=the_plan, status=row[8],
         phase_index=row[9], cancel_requested=row[10], queued_us=int(row[11].timestamp() * 1_000_000),
     )  # fmt: skip
+    if row[12] is not None:
+        context.parent = (row[12], row[13])
+    if row[14] and planned:
+        _look_around(context, row[15])
     context.knows_failures = context.phase_index < 0
     _resolve_secrets(context)
-    if the_plan.uses_browser and context.phase_index >= 0:
+    if the_plan.uses_browser and (context.phase_index >= 0 or context.session_owner is not None):
         load_session(context)
     return context
+
+
+def _look_around(context: Context, item: str) -> None:
+    """Find the loops around a turn, the payload of the whole workflow, and whose page it works on."""
+    around: list[Around] = []
+    the_plan, scope, turn = context.plan, context.plan.scope, item
+    parent = context.parent
+    owns_page = the_plan.launches_browser or not the_plan.uses_browser
+    while scope is not None and parent is not None:
+        execution_id = parent[0]
+        values = msgspec.json.decode(turn)
+        around.append(Around(scope, execution_id, values))
+        context.results[scope] = NodeResult(states.COMPLETED, values)
+        row = Execution.objects.values_list("parent_id", "parent_node", "item", "input").get(pk=execution_id)
+        scope = the_plan.nodes[scope].scope
+        if not owns_page:
+            surroundings = plan_of(context.version_id)[0] if scope is None else the_plan.body(scope)
+            context.session_owner, owns_page = execution_id, surroundings.launches_browser
+        parent, turn = (None if row[0] is None else (row[0], int(row[1] or 0))), row[2]
+        if scope is None:
+            context.payload = json.loads(row[3])
+    context.around = tuple(around)
 
 
 def _resolve_secrets(context: Context) -> None:
@@ -145,24 +207,37 @@ def _resolve_secrets(context: Context) -> None:
 
 
 def load_session(context: Context) -> None:
-    session = BrowserSession.objects.filter(execution_id=context.id).values_list("boot", "queue").first()
+    session = BrowserSession.objects.filter(execution_id=context.page_of).values_list("boot", "queue").first()
     if session is not None:
         context.session_boot, context.session_queue = session
 
 
 def load_results(context: Context, indexes: Iterable[int]) -> None:
-    """Load how the nodes ``indexes`` ended, with outputs, unless they are known already."""
-    missing = [index for index in indexes if index not in context.results]
-    if not missing:
-        return
-    rows = NodeRun.objects.filter(execution_id=context.id, node_index__in=missing).values_list(
-        "node_index", "status", "outputs", "outputs_blob", "error", "error_code"
-    )
-    for index, status, text, blob, error, code in rows:
-        outputs = None
-        if status == states.COMPLETED:
-            outputs = msgspec.json.decode(read_blob(blob) if blob else text)
-        note_result(context, index, status, outputs, error, code)
+    """Load how the nodes ``indexes`` ended, with outputs, unless they are known already.
+
+    One query, and one more per loop around whose nodes are asked for.
+    """
+    missing: dict[UUID, list[int]] = {}
+    for index in indexes:
+        if index not in context.results:
+            missing.setdefault(_home(context, index), []).append(index)
+    for execution_id, wanted in missing.items():
+        rows = NodeRun.objects.filter(execution_id=execution_id, node_index__in=wanted).values_list(
+            "node_index", "status", "outputs", "outputs_blob", "error", "error_code"
+        )
+        for index, status, text, blob, error, code in rows:
+            outputs = msgspec.json.decode(read_blob(blob) if blob else text) if status == states.COMPLETED else None
+            note_result(context, index, status, outputs, error, code)
+
+
+def _home(context: Context, index: int) -> UUID:
+    """Return the execution in which a node of the plan runs: this one, or one around it."""
+    scope, home = context.plan.scope, context.id
+    for around in context.around:
+        if context.plan.nodes[index].scope == scope:
+            return home
+        scope, home = context.plan.nodes[around.loop].scope, around.execution_id
+    return home
 
 
 def load_failures(context: Context, before: int) -> None:
@@ -178,7 +253,9 @@ def load_failures(context: Context, before: int) -> None:
 def note_result(
     context: Context, index: int, status: str, outputs: dict[str, Any] | None, error: str = "", code: str = ""
 ) -> None:
-    tolerated = status == states.FAILED and context.plan.nodes[index].node.policy.on_error == "continue"
-    context.results[index] = NodeResult(status, outputs, tolerated)
-    if status == states.FAILED:
+    policy = context.plan.nodes[index].node.policy.on_error
+    if status == states.FAILED and policy == "output":
+        outputs = {ERROR: EXECUTE, ERROR_MESSAGE: error}
+    context.results[index] = NodeResult(status, outputs, status == states.FAILED and policy != "fail")
+    if status == states.FAILED and context.plan.nodes[index].scope == context.plan.scope:
         context.errors[index] = (error, code)

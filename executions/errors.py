@@ -9,9 +9,16 @@
     - BrowserError      the page did not do what the node asked for
     - NotAllowed        an address that nodes may not reach; never retried
     - NetworkError      the other side could not be reached or answered with an error
+  - NodeWaits           no error: a node asks to be set aside, held by no worker, until something wakes it
   - StartRefused        an execution cannot be started; the message says why
   - StaleTransition     somebody else moved this row on first; the caller stops quietly
 """
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 
 class ExecutionError(Exception):
@@ -73,6 +80,37 @@ class NetworkError(NodeFailed):
 
     code = "network"
     retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """An execution to run for a node: the active version of a workflow, or (without one) a turn of the node's own body.
+
+    ``item``, ``index`` and ``last`` are what a turn sees; ``input`` is the payload of a subflow.
+    """
+
+    index: int
+    workflow: str = ""
+    input: Any = None
+    item: Any = None
+    last: bool = False
+
+
+class NodeWaits(ExecutionError):
+    """A node asks to be set aside. It runs again, with ``resume`` and ``state``, when something wakes it.
+
+    ``kind`` says what it waits for: "timer" (``wake_s`` from now), "approval" (a person, or ``wake_s``), or
+    "children" (an end of one of its child executions; ``children`` are those to start now). ``state`` is JSON that
+    the node gets back. ``collect`` says which results of children it wants to see next: "none", "last" or "all".
+    """
+
+    def __init__(
+        self, kind: Literal["timer", "approval", "children"], *, wake_s: float | None = None, state: Any = None,
+        children: Sequence[Child] = (), collect: Literal["none", "last", "all"] = "none",
+    ) -> None:  # fmt: skip
+        super().__init__(f"waits for {kind}")
+        self.kind, self.wake_s, self.state = kind, wake_s, state
+        self.children, self.collect = tuple(children), collect
 
 
 class StartRefused(ExecutionError):

@@ -10,13 +10,16 @@ from executions import states
 from executions.errors import NodeInputError
 from executions.planner import Plan, PlannedNode, Wire
 from workflows.errors import CredentialError, MissingValue, TemplateError
-from workflows.registry import DONE, EXECUTE, EXECUTE_CONDITION
+from workflows.registry import DONE, ERROR, ERROR_MESSAGE, EXECUTE, EXECUTE_CONDITION, INDEX, ITEM
 from workflows.templates import CREDENTIAL_KEY, Scope, output_value, render
 
 
 @dataclass(frozen=True, slots=True)
 class NodeResult:
-    """How a node ended. ``outputs`` are keyed by display name; None when they were not loaded."""
+    """How a node ended. ``outputs`` are keyed by display name; None when they were not loaded.
+
+    A tolerated failure with outputs goes on along the Error output.
+    """
 
     status: str
     outputs: Mapping[str, Any] | None = None
@@ -33,6 +36,8 @@ class Sources:
     payload: Any
     variables: Mapping[str, Any]
     secret: Callable[[str, str], str]
+    turn: Mapping[str, Any] | None = None
+    """Outputs of the innermost loop around in this turn (Item, Index …), or None outside of loops."""
 
 
 def skip_reason(node: PlannedNode, sources: Sources) -> str:
@@ -41,13 +46,16 @@ def skip_reason(node: PlannedNode, sources: Sources) -> str:
     A wire is live when its source completed and, for a path, when that path was taken. A node is skipped
     when it is disabled, when none of its wires is live, when every wire into Execute Condition is dead (or,
     without a wire, the value stored there is not "execute"), or when a required input (or a template) reads
-    a node that gave nothing.
+    a node that gave nothing. A node whose plan names a join goes by that alone: all of its wires, or any.
     """
     if node.node.policy.disabled:
         return "it is disabled"
     live = [wire for wire in node.wires if _is_live(wire, sources)]
     if node.wires and not live:
         return _dead_reason(node, sources)
+    if node.join:
+        dead = next((wire for wire in node.wires if wire not in live), None)
+        return _wire_reason(dead, sources) if node.join == "all" and dead is not None else ""
     conditions = [wire for wire in node.wires if wire.input == EXECUTE_CONDITION]
     if conditions and not any(wire in live for wire in conditions):
         return "its path was not taken"
@@ -64,7 +72,7 @@ def skip_reason(node: PlannedNode, sources: Sources) -> str:
     for reference, source in node.reads:
         if reference.has_default:
             continue
-        if sources.results[source].status != states.COMPLETED:
+        if not _gave_outputs(sources.results[source]):
             return f'"{_name(source, sources)}", which a template reads, did not complete'
     return ""
 
@@ -96,11 +104,13 @@ def resolve(node: PlannedNode, sources: Sources) -> dict[str, Any]:
 
 
 def _scope(node: PlannedNode, sources: Sources) -> Scope:
+    turn = {} if sources.turn is None else {"item": sources.turn.get(ITEM), "index": sources.turn.get(INDEX)}
     return Scope(
         nodes=_Outputs(sources),
         input=sources.payload,
         vars=sources.variables,
         nearest=lambda name: _nearest(node, name, sources),
+        **turn,
     )
 
 
@@ -117,7 +127,7 @@ def _stored_condition_holds(node: PlannedNode, sources: Sources) -> bool:
         try:
             return _is_taken(render(value, _scope(node, sources)))
         except MissingValue:
-            return all(sources.results[source].status == states.COMPLETED for _, source in node.reads)
+            return all(_gave_outputs(sources.results[source]) for _, source in node.reads)
         except TemplateError:
             return True
     return True
@@ -134,8 +144,10 @@ def _secret(stored: Mapping[str, Any], sources: Sources) -> str:
 def _is_live(wire: Wire, sources: Sources) -> bool:
     result = sources.results[wire.source]
     if result.status == states.FAILED and result.tolerated:
-        return wire.output == DONE
+        return wire.output in result.outputs if result.outputs is not None else wire.output == DONE
     if result.status != states.COMPLETED:
+        return False
+    if wire.output in (ERROR, ERROR_MESSAGE) and wire.output not in (result.outputs or {}):
         return False
     if wire.output == DONE or not wire.conditional:
         return True
@@ -143,7 +155,14 @@ def _is_live(wire: Wire, sources: Sources) -> bool:
 
 
 def _dead_reason(node: PlannedNode, sources: Sources) -> str:
-    wire = node.wires[0]
+    return _wire_reason(node.wires[0], sources)
+
+
+def _gave_outputs(result: NodeResult) -> bool:
+    return result.status == states.COMPLETED or (result.tolerated and result.outputs is not None)
+
+
+def _wire_reason(wire: Wire, sources: Sources) -> str:
     status = sources.results[wire.source].status
     if status == states.COMPLETED:
         return f'"{_name(wire.source, sources)}" did not take the path "{wire.output}"'
@@ -175,7 +194,7 @@ class _Outputs(Mapping[str, Mapping[str, Any]]):
     def __getitem__(self, node_id: str) -> Mapping[str, Any]:
         index = self._index[node_id]
         result = self._sources.results.get(index)
-        if result is None or result.status != states.COMPLETED:
+        if result is None or not _gave_outputs(result):
             raise KeyError(node_id)
         return _Named(result.outputs or {}, self._sources.plan.nodes[index])
 

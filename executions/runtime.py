@@ -28,7 +28,7 @@ from django.conf import settings
 from executions import states
 from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan, remove_orphans
 from executions.egress import EgressPolicy, guarded_client
-from executions.errors import NodeFailed, NodeInputError, NodeTimeout, SessionLost
+from executions.errors import NodeFailed, NodeInputError, NodeTimeout, NodeWaits, SessionLost
 from executions.nodes.base import NodeCall, NodeExecutor
 from executions.planner import MAIN_SESSION, PlannedNode
 from executions.store import EventDraft, now_us
@@ -103,12 +103,24 @@ class SessionOpened:
     profile_dir: str
 
 
-Item = Finished | Noted | Retrying | Resumed | SessionOpened
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A node asked to be set aside; this process lets go of it."""
+
+    index: int
+    attempt: int
+    wait: NodeWaits
+
+
+Item = Finished | Noted | Retrying | Resumed | SessionOpened | Waiting
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A node that runs now: its resolved inputs, or the problem that resolving them met."""
+    """A node that runs now: its resolved inputs, or the problem that resolving them met.
+
+    ``resume``, ``state`` and ``started_us`` are set when it was set aside before.
+    """
 
     planned: PlannedNode
     inputs: dict[str, Any]
@@ -117,6 +129,8 @@ class Ready:
     raised: Exception | None = None
     """What this attempt ended with, if it ran already."""
     started_us: int = 0
+    state: Any = None
+    resume: dict[str, Any] | None = None
 
     def with_attempt(self, attempt: int) -> Ready:
         """Return the same node with the number of its attempt."""
@@ -125,11 +139,16 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the nodes of one execution may know about it. ``session_known`` says that a browser was launched."""
+    """What the nodes of one execution may know about it.
+
+    ``session_known`` says that a browser was launched, ``session_owner`` by which execution: this one, or
+    the one whose page the turn of a loop works on.
+    """
 
     execution_id: UUID
     workflow_id: UUID
     owner_id: int
+    session_owner: UUID
     session_known: bool = False
     variables: dict[str, Any] = field(default_factory=dict)
 
@@ -224,7 +243,7 @@ _WAITING = frozenset({"GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "BEFORE_ASYNC_W
 
 def _run_at_once(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> Ready | None:
     """Run a node that never waits; return it with what it raised, for the loop to judge, or None when it completed."""
-    started = now_us()
+    started = node.started_us or now_us()
     try:
         if node.problem is not None:
             raise node.problem
@@ -246,7 +265,7 @@ def _run_at_once(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> R
 
 
 def _ends(item: Item) -> bool:
-    return isinstance(item, Finished) or (isinstance(item, Retrying) and not item.in_place)
+    return isinstance(item, Finished | Waiting) or (isinstance(item, Retrying) and not item.in_place)
 
 
 async def _run_all(facts: Facts, nodes: Sequence[Ready], inbox: queue.SimpleQueue[Item]) -> None:
@@ -302,6 +321,9 @@ async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -
         except asyncio.CancelledError:
             inbox.put(_cancelled(node, attempt, started))
             return True
+        except NodeWaits as wait:
+            inbox.put(Waiting(planned.index, attempt, wait))
+            return False
         except Exception as error:
             failure = _failure(error, planned)
         delay = _retry_delay(planned, attempt, failure) if failure.retryable else None
@@ -356,7 +378,9 @@ def _prepared(
 ) -> tuple[NodeExecutor, NodeCall, NodeEnvironment]:
     """Return what runs a node, with inputs that it accepted."""
     planned = node.planned
-    call = NodeCall(planned.node.id, planned.node.type, planned.name, node.inputs, attempt)
+    call = NodeCall(
+        planned.node.id, planned.node.type, planned.name, node.inputs, attempt, state=node.state, resume=node.resume
+    )
     env = NodeEnvironment(facts, planned, inbox)
     executor = _executor(planned.node.type)
     executor.validate(call, env)
@@ -438,7 +462,7 @@ def _retry_delay(planned: PlannedNode, attempt: int, failure: NodeFailed) -> flo
     An answer that says when to come back (Retry-After) is not asked again before.
     """
     policy = planned.node.policy
-    if attempt > policy.retries:
+    if attempt > policy.retries or (policy.retry_on and failure.code not in policy.retry_on):
         return None
     delay = min(policy.backoff_s * 2.0 ** (attempt - 1), MAXIMUM_BACKOFF_SECONDS)
     asked = getattr(failure, "retry_after_s", None) or 0.0
@@ -524,7 +548,7 @@ class NodeEnvironment:
 
     @property
     def _session_id(self) -> str:
-        return session_id(self._facts.execution_id)
+        return session_id(self._facts.session_owner)
 
     def _artifact(self, kind: str, content: bytes, content_type: str, name: str) -> str:
         sha256 = hashlib.sha256(content).hexdigest()
@@ -545,10 +569,11 @@ class NodeEnvironment:
 
 async def _capture(facts: Facts, planned: PlannedNode, inbox: queue.SimpleQueue[Item]) -> None:
     """Save what the page showed when a browser node failed."""
-    if not planned.session or _host is None or _host.get(session_id(facts.execution_id)) is None:
+    name = session_id(facts.session_owner)
+    if not planned.session or _host is None or _host.get(name) is None:
         return
     try:
-        capture = await asyncio.wait_for(_host.capture(session_id(facts.execution_id)), timeout=10)
+        capture = await asyncio.wait_for(_host.capture(name), timeout=10)
     except Exception as error:
         logger.warning("no screenshot of the failed node %s: %s", planned.node.id, error)
         return

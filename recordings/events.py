@@ -41,6 +41,7 @@ class RecordingEventType(Enum):
     NODE_ERROR = "node_error"
     NODE_RETRY = "node_retry"
     NODE_SKIPPED = "node_skipped"
+    NODE_WAITING = "node_waiting"
     TEAM_START = "team_start"
     TEAM_COMPLETE = "team_complete"
     TEAM_MEMBER_START = "team_member_start"
@@ -489,7 +490,8 @@ def describe(event: RecordingEvent) -> str:
             return f"Phase {data.get('phase', 0) + 1} {data.get('status', 'completed')}"
         case RecordingEventType.NODE_START:
             attempt = data.get("attempt") or 1
-            return f"{name} started" + (f", attempt {attempt}" if attempt > 1 else "")
+            verb = "goes on" if data.get("resumed") else "started"
+            return f"{name} {verb}" + (f", attempt {attempt}" if attempt > 1 else "")
         case RecordingEventType.NODE_COMPLETE:
             return f"{name} completed"
         case RecordingEventType.NODE_ERROR:
@@ -498,6 +500,12 @@ def describe(event: RecordingEvent) -> str:
             return f"{name} will be tried again in {data.get('delay_seconds', 0):.1f} s: {error}"
         case RecordingEventType.NODE_SKIPPED:
             return f"{name} skipped: {data.get('reason', '')}"
+        case RecordingEventType.NODE_WAITING:
+            return f"{name} waits {data.get('waits_for', '')}".rstrip()
+        case RecordingEventType.PAUSE:
+            return f"Paused by {data.get('by', 'a user')}"
+        case RecordingEventType.RESUME:
+            return f"Resumed by {data.get('by', 'a user')}"
         case RecordingEventType.ARTIFACT:
             return f"{name}: {data.get('kind', 'file')} saved"
         case RecordingEventType.CANCEL_REQUESTED:

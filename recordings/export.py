@@ -209,12 +209,19 @@ def _parse(
 
 # --------------------------------------------------------------------------- Graphviz
 
-_COLOURS = {"completed": "#1a7f37", "failed": "#cf222e", "skipped": "#6e7781", "running": "#0969da"}
+_COLOURS = {
+    "completed": "#1a7f37",
+    "failed": "#cf222e",
+    "skipped": "#6e7781",
+    "running": "#0969da",
+    "waiting": "#9a6700",
+}
 _STATUS = {
     RecordingEventType.NODE_START: "running",
     RecordingEventType.NODE_COMPLETE: "completed",
     RecordingEventType.NODE_ERROR: "failed",
     RecordingEventType.NODE_SKIPPED: "skipped",
+    RecordingEventType.NODE_WAITING: "waiting",
 }
 
 

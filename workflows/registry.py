@@ -29,6 +29,9 @@ DONE = "Done"
 EXECUTE = "execute"
 """Value of a CONDITIONAL output that was taken; None means not taken."""
 
+ITEM, INDEX = "Item", "Index"
+"""Outputs of a loop inside its body, which ``{{ item }}`` and ``{{ index }}`` read, too."""
+
 ERROR, ERROR_MESSAGE = "Error", "Error Message"
 """Outputs of every node whose policy sends errors there: the path that is taken then, and what went wrong."""
 

@@ -27,6 +27,10 @@ class NodeCall:
     inputs: Mapping[str, Any]
     attempt: int = 1
     iteration: int = 0
+    state: Any = None
+    """What the node kept when it was set aside (see ``NodeWaits``)."""
+    resume: Mapping[str, Any] | None = None
+    """What woke it, or None at the first run: ``{"reason": "timer" | "approval" | "children", …}``."""
 
 
 class Environment(Protocol):
@@ -125,6 +129,7 @@ class NodeExecutor(ABC):
 
         Raises:
             NodeFailed: with a message for the user.
+            NodeWaits: to be set aside until something wakes it; then it runs again.
         """
 
 
