@@ -186,12 +186,14 @@ def _look_around(context: Context, item: str) -> None:
         values = msgspec.json.decode(turn)
         around.append(Around(scope, execution_id, values))
         context.results[scope] = NodeResult(states.COMPLETED, values)
-        row = Execution.objects.values_list("parent_id", "parent_node", "item", "input").get(pk=execution_id)
+        row: tuple[Any, ...] = Execution.objects.values_list("parent_id", "parent_node", "item", "input").get(
+            pk=execution_id
+        )
         scope = the_plan.nodes[scope].scope
         if not owns_page:
             surroundings = plan_of(context.version_id)[0] if scope is None else the_plan.body(scope)
             context.session_owner, owns_page = execution_id, surroundings.launches_browser
-        parent, turn = (None if row[0] is None else (row[0], int(row[1] or 0))), row[2]
+        parent, turn = (None if row[0] is None else (row[0], row[1])), row[2]
         if scope is None:
             context.payload = json.loads(row[3])
     context.around = tuple(around)

@@ -39,6 +39,8 @@ def phase_event(kind: Kind, phase: int, node_count: int, **data: Any) -> EventDr
 
 def start_event(context: Context, item: Ready) -> EventDraft:
     data = {"inputs": context.redact(item.inputs), "attempt": item.attempt}
+    if item.resume is not None:
+        data["resumed"] = True
     return node_event(Kind.NODE_START, item.planned, data)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from executions import events, leases, runtime, states, store
+from executions import events, leases, runtime, states, store, waits
 from executions.context import Context, load
 from executions.drafts import End, end_events, node_event
-from executions.models import BrowserSession, Execution
+from executions.models import BrowserSession, Execution, NodeRun
 from executions.store import EventDraft, Transaction, now_us
 from recordings.events import RecordingEventType as Kind
 from workflows.errors import WorkflowError
@@ -20,10 +21,14 @@ DEADLINE = "deadline"
 def finish(
     tx: Transaction, context: Context, end: End, events_count: int, credits: int, now: int, source: int | None = None
 ) -> int | None:
-    return store.finish_execution(
+    """End an execution, and tell the one that waits for it; return the number before its last events, or None."""
+    base = store.finish_execution(
         tx, context.id, status=end.status, error=end.error, error_code=end.code, error_node=end.node_id,
         events=events_count, credits=credits, now=now, source=source,
     )  # fmt: skip
+    if base is not None:
+        waits.count_child(tx, context)
+    return base
 
 
 def insert_recording(tx: Transaction, context: Context, end: End, now: int) -> None:
@@ -87,7 +92,14 @@ def request_cancel(execution_id: UUID, by: str, *, code: str = "", error: str = 
         return False
     events.push(execution_id, base, [draft], states.RUNNING)
     settle(execution_id)
+    cancel_children(execution_id, None, by)
     return True
+
+
+def cancel_children(execution_id: UUID, index: int | None, by: str) -> None:
+    """Ask the executions to stop that run for an execution, or for one node of it."""
+    for child in waits.open_children(execution_id, index):
+        request_cancel(child, by)
 
 
 def settle(execution_id: UUID) -> bool:
@@ -116,6 +128,47 @@ def _finish_now(context: Context, job: store.Job[int | None], drafts: list[Event
         return False
     events.push(context.id, base, drafts, status, context.depth)
     release(context.id)
+    return True
+
+
+def pause(execution_id: UUID, by: str) -> bool:
+    """Pause one execution; return whether it was running or waiting."""
+    return _note_move(execution_id, waits.pause, Kind.PAUSE, {"by": by}, states.PAUSED)
+
+
+def resume(execution_id: UUID, by: str) -> bool:
+    """Let one paused execution go on; return whether it was paused."""
+    return _note_move(execution_id, waits.unpause, Kind.RESUME, {"by": by}, states.RUNNING)
+
+
+def answer(execution_id: UUID, index: int, decision: dict[str, Any]) -> bool:
+    """Wake a node that waits for an approval; return whether it did."""
+
+    def move(tx: Transaction, key: UUID) -> bool:
+        return waits.wake(tx, key, index, NodeRun.APPROVAL, decision, due=False)
+
+    data = {name: value for name, value in decision.items() if name != "reason"}
+    return _note_move(execution_id, move, Kind.APPROVAL, data, states.RUNNING)
+
+
+def _note_move(
+    execution_id: UUID, move: Callable[[Transaction, UUID], bool], kind: Kind, data: dict[str, Any], status: str
+) -> bool:
+    """Make a move and write its event in one transaction; return whether it could be made."""
+    draft = EventDraft(kind.value, now_us(), "", data)
+
+    def job(tx: Transaction) -> int | None:
+        if not move(tx, execution_id):
+            return None
+        base = store.bump(tx, execution_id, events=1)
+        if base is not None:
+            store.insert_events(tx, execution_id, base, [draft])
+        return base
+
+    base = store.committer.run(job, execution_id.hex)
+    if base is None:
+        return False
+    events.push(execution_id, base, [draft], status)
     return True
 
 

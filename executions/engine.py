@@ -14,15 +14,17 @@ from uuid import UUID
 
 from django.conf import settings
 
-from executions import events, leases, runtime, states, steps, store
+from executions import events, leases, runtime, states, steps, store, waits
 from executions.context import Context, load_failures, load_results, load_session
 from executions.drafts import end_events, phase_event, start_event, started_event
-from executions.ending import finish, insert_recording, load_or_give_up, recording_of, release, settle
+from executions.ending import (
+    cancel_children, finish, insert_recording, load_or_give_up, recording_of, release, settle,
+)  # fmt: skip
 from executions.errors import StaleTransition
 from executions.failpoints import failpoint
-from executions.models import Phase
-from executions.opening import Dispatch, Opening, Work, make_ready, prepare
-from executions.outcomes import record
+from executions.models import NodeRun, Phase
+from executions.opening import DEFAULT_QUEUE, Dispatch, Opening, Work, dispatch_of, make_ready, prepare
+from executions.outcomes import lay_aside, record
 from executions.runtime import Finished, Ready
 from executions.steps import Claimed, Moved, Written
 from executions.store import EventDraft, Job, NodeEnd, Transaction, now_us
@@ -74,6 +76,23 @@ def _advance(context: Context, phase: int, local_until: float) -> Dispatch | Non
     return _drive(opening.work, local_until) if opening.work is not None else opening.dispatch
 
 
+def to_resume(execution_id: UUID) -> list[Dispatch]:
+    """Return the messages that set an execution going which was paused: its queued nodes, or its next phase's."""
+    context = load_or_give_up(execution_id)
+    if context is None or context.status != states.RUNNING:
+        return []
+    phase = context.phase_index
+    if Phase.objects.filter(execution_id=execution_id, index=phase, open=0).exists():
+        opened = advance(execution_id, phase + 1)
+        return [opened] if opened else []
+    queued = NodeRun.objects.filter(execution_id=execution_id, phase_index=phase, status=states.QUEUED)
+    indexes = list(queued.order_by("node_index").values_list("node_index", flat=True))
+    if not indexes:
+        return []
+    messages = dispatch_of(context, phase, indexes).headers
+    return [Dispatch(execution_id, phase, (message,)) for message in messages]
+
+
 def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | None:
     """Claim queued node runs that a message names, run them, and go on. Returns messages to send, or None."""
     context = load_or_give_up(execution_id)
@@ -90,7 +109,7 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
     load_results(context, {source for node in nodes for source in node.needs})
     claim = uuid.uuid4().hex
     failpoint("before-claim")
-    ready = {node.index: make_ready(context, node) for node in nodes}
+    ready = {item.planned.index: item for item in waits.resumed(context, [make_ready(context, n) for n in nodes])}
 
     def job(tx: Transaction) -> Claimed | None:
         attempts = store.claim_nodes(
@@ -111,14 +130,15 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
     failpoint("after-claim")
     events.push(execution_id, won.base, won.drafts, states.RUNNING, context.depth)
     mine = [ready[index].with_attempt(won.attempts[index]) for index in indexes if index in won.attempts]
-    return _drive(Work(context, phase, claim, mine, whole=len(mine) == won.open), local_until)
+    whole = len(mine) == won.open
+    return _drive(Work(context, phase, claim, waits.resumed(context, mine), whole), local_until)
 
 
 def _claiming(
     context: Context, phase: int, claim: str, nodes: list[Ready], careful: Job[Claimed | None]
 ) -> Job[Claimed | None]:
     """Return the claim of queued nodes in the form that suits the database."""
-    if not store.writes_together():
+    if not store.writes_together() or any(item.planned.description.waits for item in nodes):
         return careful
     drafts = [start_event(context, item) for item in nodes]
     return steps.Claim(
@@ -144,8 +164,11 @@ def _run(work: Work, local_until: float) -> tuple[Work | None, Dispatch | None]:
     context = work.context
     remaining = len(work.nodes)
     ready = {item.planned.index: item for item in work.nodes}
+    follow: Dispatch | None = None
     failpoint("mid-node")
     for items in runtime.run_header(context.facts(), work.nodes):
+        items, more = lay_aside(work, items, ready)
+        follow = more.and_also(follow) if more else follow
         remaining -= sum(isinstance(item, Finished) for item in items)
         ends, drafts = record(context, work, ready, items)
         last = work.whole and remaining == 0
@@ -153,10 +176,22 @@ def _run(work: Work, local_until: float) -> tuple[Work | None, Dispatch | None]:
             continue
         failpoint("before-commit")
         if last:
-            return _close(work, ends, drafts, local_until)
-        if _write_part(work, ends, drafts) == 0:
-            return None, advance_after(context, work.phase, local_until)
-    return None, None
+            following = _close(work, ends, drafts, local_until)
+            _stop_children(context, ends)
+            return following
+        left = _write_part(work, ends, drafts)
+        _stop_children(context, ends)
+        if left == 0:
+            last_dispatch = advance_after(context, work.phase, local_until)
+            return None, last_dispatch.and_also(follow) if last_dispatch else follow
+    return None, follow
+
+
+def _stop_children(context: Context, ends: Sequence[NodeEnd]) -> None:
+    """Cancel what still runs for nodes that ended without waiting for it."""
+    for end in ends:
+        if end.status == states.FAILED and context.plan.nodes[end.node_index].description.waits:
+            cancel_children(context.id, end.node_index, "the node that started it")
 
 
 # --------------------------------------------------------------------------- ending a header
@@ -178,7 +213,7 @@ def _write_part(work: Work, ends: list[NodeEnd], drafts: list[EventDraft]) -> in
 def _ending(work: Work, ends: list[NodeEnd], drafts: list[EventDraft], careful: Job[Written]) -> Job[Written]:
     """Return the ends of nodes in the form that suits the database."""
     context = work.context
-    if not ends or not _is_usual(ends) or not store.writes_together():
+    if not ends or not _is_usual(ends) or _may_wait(work) or not store.writes_together():
         return careful
     return steps.Part(
         careful, context.id, work.phase, drafts, context.depth, _may_repeat(work.nodes), work.claim, ends,
@@ -188,6 +223,12 @@ def _ending(work: Work, ends: list[NodeEnd], drafts: list[EventDraft], careful: 
 
 def _is_usual(ends: Sequence[NodeEnd]) -> bool:
     return all(end.status == states.COMPLETED for end in ends)
+
+
+def _may_wait(work: Work) -> bool:
+    """Return whether the phase has nodes that may be set aside, so that all that are left may be waiting."""
+    plan = work.context.plan
+    return any(plan.nodes[index].description.waits for index in plan.phases[work.phase])
 
 
 def _may_repeat(nodes: Sequence[Ready]) -> bool:
@@ -214,6 +255,8 @@ def _write_ends(tx: Transaction, work: Work, ends: list[NodeEnd], drafts: list[E
         if left == 0:
             status = states.FAILED if failed else states.CANCELLED if cancelled else states.COMPLETED
             kept = [*kept, _closing(work, status)]
+    if left and _may_wait(work):
+        waits.rest(tx, context.id)
     if not kept:
         return left, None, []
     base = store.bump(tx, context.id, events=len(kept), credits=sum(end.credits for end in counted))
@@ -300,7 +343,8 @@ def _step(
 ) -> Job[Moved | None]:  # fmt: skip
     """Return the move from ``phase - 1`` along ``opening`` in the form that suits the database."""
     end = opening.end
-    if not store.writes_together() or not _is_usual(ends) or (end is not None and (phase == 0 or not end.success)):
+    unusual = end is not None and (phase == 0 or not end.success or context.parent is not None)
+    if unusual or not store.writes_together() or not _is_usual(ends):
         return careful
     now = now_us()
     running = [*(work.nodes if work else ()), *(opening.work.nodes if opening.work else ())]
@@ -363,3 +407,14 @@ def _announce(context: Context, base: int, drafts: Sequence[EventDraft], opening
     events.push(context.id, base, drafts, status, context.depth)
     if opening.end is not None:
         release(context.id)
+        opening.dispatch = wake_parent(context)
+
+
+def wake_parent(context: Context) -> Dispatch | None:
+    """Return the message for the node that an ended execution ran for, if its end woke that node."""
+    if context.parent is None:
+        return None
+    parent, index = context.parent
+    row = NodeRun.objects.filter(execution_id=parent, node_index=index, status=states.QUEUED)
+    phase = row.values_list("phase_index", flat=True).first()
+    return None if phase is None else Dispatch(parent, phase, (((index,), DEFAULT_QUEUE),), wakes=True)

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from uuid import UUID, uuid5
 
 
 class ExecutionError(Exception):
@@ -86,7 +87,8 @@ class NetworkError(NodeFailed):
 class Child:
     """An execution to run for a node: the active version of a workflow, or (without one) a turn of the node's own body.
 
-    ``item``, ``index`` and ``last`` are what a turn sees; ``input`` is the payload of a subflow.
+    ``item``, ``index`` and ``last`` are what a turn sees; ``input`` is the payload of a subflow. A ``detached`` one
+    is started and not waited for.
     """
 
     index: int
@@ -94,6 +96,12 @@ class Child:
     input: Any = None
     item: Any = None
     last: bool = False
+    detached: bool = False
+
+    @staticmethod
+    def id(parent: UUID, node_index: int, index: int) -> UUID:
+        """Return the id of a child: the same for the same parent, node and turn, however often it is started."""
+        return uuid5(parent, f"{node_index}:{index}")
 
 
 class NodeWaits(ExecutionError):

@@ -10,7 +10,7 @@ from executions import states
 from executions.errors import NodeInputError
 from executions.planner import Plan, PlannedNode, Wire
 from workflows.errors import CredentialError, MissingValue, TemplateError
-from workflows.registry import DONE, ERROR, ERROR_MESSAGE, EXECUTE, EXECUTE_CONDITION, INDEX, ITEM
+from workflows.registry import DONE, ERROR, ERROR_MESSAGE, EXECUTE, EXECUTE_CONDITION, INDEX, ITEM, LAST
 from workflows.templates import CREDENTIAL_KEY, Scope, output_value, render
 
 
@@ -104,7 +104,7 @@ def resolve(node: PlannedNode, sources: Sources) -> dict[str, Any]:
 
 
 def _scope(node: PlannedNode, sources: Sources) -> Scope:
-    turn = {} if sources.turn is None else {"item": sources.turn.get(ITEM), "index": sources.turn.get(INDEX)}
+    turn = {} if sources.turn is None else _turn(sources.turn)
     return Scope(
         nodes=_Outputs(sources),
         input=sources.payload,
@@ -112,6 +112,11 @@ def _scope(node: PlannedNode, sources: Sources) -> Scope:
         nearest=lambda name: _nearest(node, name, sources),
         **turn,
     )
+
+
+def _turn(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``{{ item }}`` (in a loop with a condition: what the turn before gave) and ``{{ index }}`` read."""
+    return {"item": outputs.get(ITEM, outputs.get(LAST)), "index": outputs.get(INDEX)}
 
 
 def _stored_condition_holds(node: PlannedNode, sources: Sources) -> bool:

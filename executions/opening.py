@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from executions import inputs, leases, runtime, states
@@ -26,11 +26,22 @@ CONTROL_QUEUE, DEFAULT_QUEUE, BROWSER_QUEUE, ISOLATED_QUEUE = "control", "defaul
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Messages to send: the headers of one phase, each with its queue."""
+    """Messages to send: headers of one phase, each with its queue, and starts of child executions."""
 
     execution_id: UUID
     phase: int
-    headers: tuple[tuple[tuple[int, ...], str], ...]
+    headers: tuple[tuple[tuple[int, ...], str], ...] = ()
+    starts: tuple[UUID, ...] = ()
+    wakes: bool = False
+    """The one header is a node that waited; any process may go on with it."""
+
+    def and_also(self, other: Dispatch | None) -> Dispatch:
+        """Return both as one; of two with headers this one's count, the reconciler sends the others."""
+        if other is None:
+            return self
+        if not self.headers:
+            return replace(other, starts=(*self.starts, *other.starts))
+        return replace(self, starts=(*self.starts, *other.starts))
 
 
 @dataclass(slots=True)
@@ -127,7 +138,7 @@ def _open(
 def _runs_here(context: Context, group: Header) -> bool:
     if leases.current is None or group.kind == "isolated":
         return False
-    return group.kind != "browser" or runtime.holds_session(context.id)
+    return group.kind != "browser" or runtime.holds_session(context.page_of)
 
 
 def queue_of(context: Context, group: Header) -> str:

@@ -8,14 +8,17 @@ from typing import Any
 import msgspec
 from django.conf import settings
 
-from executions import leases, states, store
+from executions import events, leases, states, store, waits
 from executions.context import Context, note_result
 from executions.drafts import node_event, start_event
+from executions.errors import NodeFailed, NodeWaits
+from executions.failpoints import failpoint
 from executions.models import BrowserSession
-from executions.opening import Work
+from executions.opening import DEFAULT_QUEUE, Dispatch, Work
 from executions.planner import PlannedNode
-from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened
-from executions.store import EventDraft, NodeEnd, now_us
+from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened, Waiting
+from executions.store import EventDraft, NodeEnd, Transaction, now_us
+from executions.waits import ChildRow
 from recordings.events import RecordingEventType as Kind
 from recordings.events import plain
 from recordings.redaction import Redactor
@@ -34,6 +37,7 @@ def record(
     for item in items:
         match item:
             case Finished():
+                drafts.extend(ready[item.index].exits)
                 end, event = ended(context, ready[item.index].planned, item)
                 ends.append(end)
                 drafts.append(event)
@@ -46,6 +50,58 @@ def record(
             case SessionOpened():
                 _save_session(context, item)
     return ends, drafts
+
+
+def lay_aside(work: Work, items: Sequence[Item], ready: dict[int, Ready]) -> tuple[list[Item], Dispatch | None]:
+    """Set aside the nodes among ``items`` that ask for it; return the other items and the messages to send.
+
+    A node whose children cannot be started becomes one that failed.
+    """
+    others: list[Item] = []
+    dispatch: Dispatch | None = None
+    for item in items:
+        if not isinstance(item, Waiting):
+            others.append(item)
+            continue
+        try:
+            rows = waits.child_rows(work.context, ready[item.index].planned, item.wait.children)
+            more = _set_aside(work, ready[item.index], item.wait, rows)
+        except (NodeFailed, TypeError, ValueError, RecursionError) as error:
+            code = error.code if isinstance(error, NodeFailed) else "output"
+            began = ready[item.index].started_us or now_us()
+            others.append(
+                Finished(item.index, states.FAILED, item.attempt, began, now_us(), error=str(error), error_code=code)
+            )
+            continue
+        dispatch = more.and_also(dispatch) if more else dispatch
+    return others, dispatch
+
+
+def _set_aside(work: Work, item: Ready, wait: NodeWaits, rows: Sequence[ChildRow]) -> Dispatch | None:
+    context, node = work.context, item.planned
+    memory = waits.after(item.memory, wait, rows, context.redact(wait.state))
+    memory.encode()  # what is no JSON shows here, outside the transaction
+    drafts = [*item.exits, *waits.waiting_events(node, wait, rows, context.depth)]
+
+    def job(tx: Transaction) -> tuple[str, int | None] | None:
+        status = waits.set_aside(tx, context, node, work.claim, wait, rows, memory, now_us())
+        if status is None:
+            return None
+        base = store.bump(tx, context.id, events=len(drafts))
+        if base is not None:
+            store.insert_events(tx, context.id, base, drafts, context.depth)
+        return status, base
+
+    won = store.committer.run(job, context.id.hex)
+    if won is None:
+        return None
+    status, base = won
+    if base is not None:
+        events.push(context.id, base, drafts, states.RUNNING, context.depth)
+    failpoint("set-aside")
+    awake = status == states.QUEUED
+    headers = (((node.index,), DEFAULT_QUEUE),) if awake else ()
+    return Dispatch(context.id, work.phase, headers, tuple(row.id for row in rows), wakes=awake)
 
 
 def noted(context: Context, item: Noted) -> EventDraft:

@@ -25,7 +25,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import F
 
-from executions import ending, engine, leases, opening, recovery, runtime, states, store, tasks, triggers
+from executions import ending, engine, leases, opening, recovery, runtime, states, store, tasks, triggers, waits
 from executions.browser import kill_orphan
 from executions.context import load
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, WorkerLease
@@ -190,6 +190,15 @@ def send_due_retries() -> int:
     return count
 
 
+def wake_due() -> int:
+    """Queue node runs whose waiting time is over: delays, and approvals that nobody gave."""
+    due = NodeRun.objects.filter(
+        status=states.WAITING, wake_at__lte=store.database_now_us(), execution__cancel_requested=False,
+        execution__status__in=(states.RUNNING, states.WAITING),
+    ).values_list("execution_id", "phase_index", "node_index", "wait_kind").order_by("wake_at")[:BATCH]  # fmt: skip
+    return sum(_safely(_wake, *row) for row in due)
+
+
 def settle_cancelled() -> int:
     """End cancelled executions that no process works on any more."""
     open_ones = Execution.objects.filter(cancel_requested=True).exclude(status__in=states.TERMINAL)
@@ -217,6 +226,7 @@ RULES: dict[str, Callable[[], int]] = {
     "advance_closed": advance_closed,
     "resend_queued": resend_queued,
     "send_due_retries": send_due_retries,
+    "wake_due": wake_due,
     "enforce_deadlines": enforce_deadlines,
     "settle_cancelled": settle_cancelled,
     "forget_dead_workers": forget_dead_workers,
@@ -247,6 +257,15 @@ def _advance(execution_id: UUID, phase: int) -> None:
 
 def _requeue(execution_id: UUID, phase: int, index: int, claim: str, reason: str) -> None:
     tasks.publish(recovery.requeue(execution_id, phase, [index], [claim], reason))
+
+
+def _wake(execution_id: UUID, phase: int, index: int, kind: str) -> bool:
+    woken = store.committer.run(
+        lambda tx: waits.wake(tx, execution_id, index, kind, {"reason": "timer"}, due=True), execution_id.hex
+    )
+    if woken:
+        tasks.publish(opening.Dispatch(execution_id, phase, (((index,), opening.DEFAULT_QUEUE),)))
+    return woken
 
 
 def _send_again(execution_id: UUID, phase: int, indexes: list[int]) -> None:

@@ -119,7 +119,8 @@ Item = Finished | Noted | Retrying | Resumed | SessionOpened | Waiting
 class Ready:
     """A node that runs now: its resolved inputs, or the problem that resolving them met.
 
-    ``resume``, ``state`` and ``started_us`` are set when it was set aside before.
+    ``resume``, ``state`` and ``started_us`` are set when it was set aside before; ``memory`` and ``exits`` belong to
+    ``executions.waits``: how far its children are, and the events of those that ended.
     """
 
     planned: PlannedNode
@@ -131,6 +132,8 @@ class Ready:
     started_us: int = 0
     state: Any = None
     resume: dict[str, Any] | None = None
+    memory: Any = None
+    exits: tuple[EventDraft, ...] = ()
 
     def with_attempt(self, attempt: int) -> Ready:
         """Return the same node with the number of its attempt."""
@@ -379,7 +382,8 @@ def _prepared(
     """Return what runs a node, with inputs that it accepted."""
     planned = node.planned
     call = NodeCall(
-        planned.node.id, planned.node.type, planned.name, node.inputs, attempt, state=node.state, resume=node.resume
+        planned.node.id, planned.node.type, planned.name, node.inputs, attempt, index=planned.index,
+        state=node.state, resume=node.resume,
     )
     env = NodeEnvironment(facts, planned, inbox)
     executor = _executor(planned.node.type)

@@ -375,8 +375,8 @@ def claim_nodes(
     Free means queued, or retrying with its time come; a lease that ran out is the reconciler's to judge.
     """
     cursor = tx.run(
-        f"UPDATE {_NODE_RUN} SET status='running', claim=?, worker=?, lease_until={{now}}+?, started_at=?,"
-        " deliveries=deliveries+1, attempt=attempt+1, retry_at=NULL"
+        f"UPDATE {_NODE_RUN} SET status='running', claim=?, worker=?, lease_until={{now}}+?,"
+        " started_at=CASE WHEN wait_kind='' THEN ? ELSE started_at END, deliveries=deliveries+1, attempt=attempt+1, retry_at=NULL"
         f" WHERE execution_id=? AND node_index IN ({marks(indexes)}) AND claim=''"
         " AND (status='queued' OR status='retrying' AND retry_at<={now})"
         f" AND EXISTS(SELECT 1 FROM {_EXECUTION} x WHERE x.id=? AND x.status='running' AND NOT x.cancel_requested)"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
@@ -22,26 +24,45 @@ logger = logging.getLogger(__name__)
 @shared_task(name="executions.start")
 def start(execution_id: str, workflow_id: str, user_id: str, trigger: str, status: str, queued_at: str) -> None:
     """Begin a queued execution. The message carries what a consumer of the queue may want to know; we need the id."""
-    publish(engine.advance(UUID(execution_id), 0))
+    _go_on(engine.advance(UUID(execution_id), 0))
 
 
 @shared_task(name="executions.advance")
 def advance(execution_id: str, phase: int) -> None:
     """Open ``phase`` once the one before it is closed: the body of every phase's chord."""
-    publish(engine.advance(UUID(execution_id), phase))
+    _go_on(engine.advance(UUID(execution_id), phase))
 
 
 @shared_task(name="executions.run_nodes")
 def run_nodes(execution_id: str, phase: int, node_indexes: Sequence[int]) -> None:
     """Run nodes of one phase: a header of its chord. Never raises for a node that fails."""
-    publish(engine.take(UUID(execution_id), phase, list(node_indexes)))
+    _go_on(engine.take(UUID(execution_id), phase, list(node_indexes)))
+
+
+def _go_on(dispatch: Dispatch | None) -> None:
+    """Go on here, for a while, with the one child that a node waits for or the node that a child woke; send the rest."""
+    until = time.monotonic() + engine.LOCAL_SECONDS
+    while dispatch is not None and time.monotonic() < until:
+        if dispatch.starts and not dispatch.headers:
+            publish(replace(dispatch, starts=dispatch.starts[1:]))
+            dispatch = engine.advance(dispatch.starts[0], 0)
+        elif dispatch.wakes and not dispatch.starts:
+            ((indexes, _),) = dispatch.headers
+            dispatch = engine.take(dispatch.execution_id, dispatch.phase, list(indexes))
+        else:
+            break
+    publish(dispatch)
 
 
 def publish(dispatch: Dispatch | None) -> None:
-    """Send the headers of a phase: one message, or a chord whose body opens the next phase."""
+    """Send the headers of a phase (one message, or a chord whose body opens the next phase) and starts of children."""
     if dispatch is None:
         return
     failpoint("before-publish")
+    for child in dispatch.starts:
+        advance.apply_async((str(child), 0), queue=CONTROL_QUEUE)
+    if not dispatch.headers:
+        return
     execution_id = str(dispatch.execution_id)
     headers = [
         run_nodes.si(execution_id, dispatch.phase, list(indexes)).set(queue=queue)

@@ -13,12 +13,12 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from kombu.exceptions import OperationalError
 
-from executions import ending, store, tasks
+from executions import ending, engine, store, tasks, waits
 from executions.context import plan_of
 from executions.errors import StartRefused
 from executions.failpoints import failpoint
-from executions.models import Execution
-from executions.opening import CONTROL_QUEUE
+from executions.models import Execution, NodeRun
+from executions.opening import CONTROL_QUEUE, DEFAULT_QUEUE, Dispatch
 from workflows.models import Workflow, WorkflowVersion
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 PUBLISH_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 MAXIMUM_INPUT_BYTES = 1024 * 1024
 LONGEST_KEY = 200
+LONGEST_COMMENT = 2_000
 
 
 def start_execution(
@@ -114,6 +115,55 @@ def publish_start(execution: Execution) -> bool:
         Execution.objects.filter(pk=execution.pk).update(published_at=None)
         return False
     return True
+
+
+def pause_execution(execution: Execution | UUID, by: str) -> bool:
+    """Let an execution (and what runs for it) start no further node; return whether it was running or waiting.
+
+    Nodes that run now finish. A paused execution keeps its browser page, and its time limit stands still.
+    """
+    key = execution if isinstance(execution, UUID) else execution.pk
+    if not ending.pause(key, by):
+        return False
+    for child in waits.open_children(key):
+        pause_execution(child, by)
+    return True
+
+
+def resume_execution(execution: Execution | UUID, by: str) -> bool:
+    """Let a paused execution go on; return whether it was paused."""
+    key = execution if isinstance(execution, UUID) else execution.pk
+    if not ending.resume(key, by):
+        return False
+    for child in waits.open_children(key):
+        resume_execution(child, by)
+    for dispatch in engine.to_resume(key):
+        _publish(dispatch)
+    return True
+
+
+def decide_approval(execution_id: UUID, node_index: int, approved: bool, comment: str, by: str) -> bool:
+    """Answer an approval that an execution waits for; return False when nothing waits for it (any more)."""
+    phase = (
+        NodeRun.objects.filter(execution_id=execution_id, node_index=node_index)
+        .values_list("phase_index", flat=True)
+        .first()
+    )
+    answer = {
+        "reason": "approval", "approved": approved, "comment": store.to_column(comment, LONGEST_COMMENT), "by": by,
+    }  # fmt: skip
+    if phase is None or not ending.answer(execution_id, node_index, answer):
+        return False
+    _publish(Dispatch(execution_id, phase, (((node_index,), DEFAULT_QUEUE),)))
+    return True
+
+
+def _publish(dispatch: Dispatch) -> None:
+    """Send messages; the reconciler sends what the broker does not take now."""
+    try:
+        tasks.publish(dispatch)
+    except (OperationalError, OSError) as error:
+        logger.warning("execution %s goes on when the broker is back: %s", dispatch.execution_id, error)
 
 
 def cancel_execution(execution: Execution | UUID, by: str) -> bool:

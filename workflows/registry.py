@@ -29,8 +29,8 @@ DONE = "Done"
 EXECUTE = "execute"
 """Value of a CONDITIONAL output that was taken; None means not taken."""
 
-ITEM, INDEX = "Item", "Index"
-"""Outputs of a loop inside its body, which ``{{ item }}`` and ``{{ index }}`` read, too."""
+ITEM, INDEX, LAST = "Item", "Index", "Last"
+"""Outputs of loops inside their bodies, which ``{{ item }}`` and ``{{ index }}`` read, too."""
 
 ERROR, ERROR_MESSAGE = "Error", "Error Message"
 """Outputs of every node whose policy sends errors there: the path that is taken then, and what went wrong."""
@@ -74,6 +74,8 @@ class Port:
     max: float | None = None
     aliases: tuple[str, ...] = ()
     option_aliases: tuple[str, ...] = ()
+    language: Literal["", "cel"] = ""
+    """What the text is written in; it is checked when the workflow is saved."""
     returns: bool = False
     """The end of a loop's body: a wire from the body leads back here and names what a turn gives."""
 

@@ -48,7 +48,9 @@ class Scopes:
         for loop, body in self.bodies.items():
             for node_id in body:
                 around[node_id].append(loop)
-        self._around = {node_id: sorted(names, key=lambda name: len(around[name])) for node_id, names in around.items()}
+        self._around = {
+            node_id: sorted(names, key=lambda name: len(around.get(name, ()))) for node_id, names in around.items()
+        }
 
     def around(self, node_id: str) -> list[str]:
         """Return the loops that ``node_id`` is inside of, the outermost first."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from workflows import cron, policy
+from workflows import conditions, cron, policy
 from workflows.definition import Definition, Edge, Node
 from workflows.errors import TemplateError
 from workflows.registry import ERROR_PORTS, NODE_REGISTRY, NodeDescription, Port, fit, leads_back
@@ -531,10 +531,20 @@ def literal_problem(value: Any, port: Port) -> str:
         return "" if text.strip().lower() in known else f"must be one of {', '.join(port.options)}; not {_short(value)}"
     if port.type == "LIST":
         return "" if isinstance(_parsed(value), list) else f"must be a list, not {_short(value)}"
+    if port.language == "cel":
+        return _condition_problem(str(value))
     if port.type == "CREDENTIAL":
         return "takes a stored credential; a secret is never written into a workflow"
     if port.type in ("BROWSER_INSTANCE", "CONDITIONAL") and isinstance(value, dict | list):
         return f"cannot be {_short(value)}; connect a wire"
+    return ""
+
+
+def _condition_problem(text: str) -> str:
+    try:
+        conditions.check(text)
+    except TemplateError as error:
+        return f"cannot be read: {error}"
     return ""
 
 

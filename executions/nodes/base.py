@@ -27,6 +27,8 @@ class NodeCall:
     inputs: Mapping[str, Any]
     attempt: int = 1
     iteration: int = 0
+    index: int = 0
+    """Its position in the definition."""
     state: Any = None
     """What the node kept when it was set aside (see ``NodeWaits``)."""
     resume: Mapping[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""Nodes that steer a workflow: branch and delay."""
+"""Nodes that steer a workflow: branch, switch, join, stop and delay."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import asyncio
 import random
 from typing import Any
 
-from executions.errors import NodeInputError
+from executions.errors import NodeFailed, NodeInputError, NodeWaits
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
 from executions.nodes.inputs import Inputs, as_number, as_text, parse_json
 from workflows.registry import EXECUTE, NodeDescription, Port, register
 
-LONGEST_DELAY_SECONDS = 60
+HELD_SECONDS = 60
+"""A delay up to this long sleeps in its worker; a longer one is set aside and holds none."""
+LONGEST_DELAY_SECONDS = 30 * 86_400
+CASES = tuple(range(1, 9))
 
 OPERATORS = (
     "equals",
@@ -227,6 +230,108 @@ def _operator(inputs: Inputs) -> str:
 
 
 @register
+class Switch(NodeExecutor):
+    """Compare one value with several and take the path of the first that is equal."""
+
+    description = NodeDescription(
+        type="switch",
+        label="Switch",
+        group="Flow Control",
+        credits=1,
+        start=True,
+        summary="Takes the path of the first case that equals the value, else the default path.",
+        subtitle="Value",
+        inputs=(
+            Port("Value", "ANY", required=True),
+            *(Port(f"Case {number}", "ANY", help="Empty cases are never taken.") for number in CASES),
+        ),
+        outputs=(
+            *(Port(f"Case {number}", "CONDITIONAL") for number in CASES),
+            Port("Default", "CONDITIONAL", help="Taken when no case equals the value."),
+            Port("Matched", "STRING", help="The name of the path that was taken."),
+            Port("Data", "ANY", help="The value."),
+        ),
+    )
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Open one path."""
+        inputs = self.inputs(node)
+        value = inputs.value("Value")
+        names = [f"Case {number}" for number in CASES]
+        taken = next((name for name in names if _is_case(inputs.value(name), value)), "Default")
+        env.log(f"Takes {taken}", value=value)
+        paths = {name: EXECUTE if name == taken else None for name in (*names, "Default")}
+        return {**paths, "Matched": taken, "Data": value}
+
+
+def _is_case(case: Any, value: Any) -> bool:
+    return case is not None and case != "" and compare(value, "equals", case)[0]
+
+
+@register
+class Join(NodeExecutor):
+    """Bring paths together."""
+
+    description = NodeDescription(
+        type="join",
+        label="Join",
+        group="Flow Control",
+        credits=0,
+        join_input="Mode",
+        summary="Goes on after several paths, with what arrived.",
+        subtitle="Mode",
+        inputs=(
+            Port(
+                "Mode",
+                "SELECT",
+                default="live",
+                options=("live", "all", "any"),
+                handle=False,
+                help=(
+                    "live: after the paths that were taken, with all that arrived. all: only when every path was taken. "
+                    "any: with the first that arrived, in the order of the inputs."
+                ),
+            ),
+            *(Port(f"Data {number}", "ANY") for number in CASES),
+        ),
+        outputs=(
+            Port("Data", "ANY", help="A list of what arrived; for “any” the first of it alone."),
+            Port("Count", "NUMBER", help="How many values arrived."),
+        ),
+    )
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Pass on what arrived."""
+        arrived = [node.inputs[name] for number in CASES if (name := f"Data {number}") in node.inputs]
+        if self.inputs(node).choice("Mode") == "any":
+            return {"Data": arrived[0] if arrived else None, "Count": min(1, len(arrived))}
+        return {"Data": arrived, "Count": len(arrived)}
+
+
+@register
+class StopAndError(NodeExecutor):
+    """End the execution as failed."""
+
+    description = NodeDescription(
+        type="stop_and_error",
+        label="Stop and Error",
+        group="Flow Control",
+        credits=0,
+        summary="Ends the execution as failed, with a message of your own.",
+        subtitle="Message",
+        inputs=(
+            Port("Message", "STRING", required=True, variant="textarea"),
+            Port("Code", "STRING", default="stopped", help="A short name of the reason, for alerts and filters."),
+        ),
+    )
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Fail with the message."""
+        inputs = self.inputs(node)
+        raise NodeFailed(inputs.text("Message"), code=inputs.text("Code") or "stopped", retryable=False)
+
+
+@register
 class Delay(NodeExecutor):
     """Wait a while."""
 
@@ -237,7 +342,8 @@ class Delay(NodeExecutor):
         credits=1,
         start=True,
         weight="io",
-        timeout_s=LONGEST_DELAY_SECONDS + 30,
+        timeout_s=HELD_SECONDS + 30,
+        waits=True,
         summary="Waits a number of seconds before the next nodes run.",
         subtitle="Duration",
         inputs=(
@@ -247,7 +353,7 @@ class Delay(NodeExecutor):
                 required=True,
                 min=0,
                 max=LONGEST_DELAY_SECONDS,
-                help=f"Seconds, at most {LONGEST_DELAY_SECONDS}.",
+                help=f"Seconds; above {HELD_SECONDS} no worker is held meanwhile.",
                 aliases=("Delay (seconds)",),
             ),
             Port(
@@ -266,21 +372,17 @@ class Delay(NodeExecutor):
     )
 
     async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
-        """Sleep without holding anything but this coroutine."""
+        """Sleep; when it is long, be set aside instead and end when woken."""
+        waited = {"Web Page": node.inputs.get("Web Page"), "Completed": True, "waited": True}
+        if node.resume is not None:
+            return waited
         inputs = self.inputs(node)
-        seconds = self._seconds(inputs, "Duration") or 0.0
-        longest = self._seconds(inputs, "Random Max")
+        seconds = inputs.number("Duration") or 0.0
+        longest = inputs.number("Random Max")
         if longest is not None and longest > seconds:
             seconds = random.uniform(seconds, longest)  # noqa: S311 - a pause, not a secret
         env.log(f"Waiting {seconds:g} s")
+        if seconds > HELD_SECONDS:
+            raise NodeWaits("timer", wake_s=seconds)
         await asyncio.sleep(seconds)
-        return {"Web Page": node.inputs.get("Web Page"), "Completed": True, "waited": True}
-
-    def _seconds(self, inputs: Inputs, name: str) -> float | None:
-        given = as_number(inputs.value(name))
-        if given is not None and given > LONGEST_DELAY_SECONDS:
-            inputs.refuse(
-                name,
-                f"is {given:g} s; a delay waits at most {LONGEST_DELAY_SECONDS} s. Use a schedule for longer waits",
-            )
-        return inputs.number(name)
+        return waited

@@ -111,6 +111,7 @@ def run_here(execution_id: UUID, dispatch: opening.Dispatch | None = None) -> Ex
     while messages:
         message = messages.popleft()
         if message is not None:
-            messages.extend(engine.take(execution_id, message.phase, indexes) for indexes, _ in message.headers)
+            messages.extend(engine.advance(child, 0) for child in message.starts)
+            messages.extend(engine.take(message.execution_id, message.phase, indexes) for indexes, _ in message.headers)
     found: Execution = Execution.objects.get(pk=execution_id)
     return found

@@ -1,0 +1,386 @@
+"""Node runs that wait, held by no process: set aside, woken again, and the children that they wait for.
+
+A waiting row says what it waits for; whoever brings that about makes it ``queued`` in one UPDATE, and it is
+claimed like any other. A child is an execution; its end counts itself off at its parent in the same
+transaction. The statements are plain SQL for the group committer, like those of ``store``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from django.contrib.auth import get_user_model
+
+from executions import states, store
+from executions.context import Context, plan_of
+from executions.drafts import node_event
+from executions.errors import Child, NodeFailed, NodeWaits
+from executions.models import Execution, NodeRun
+from executions.planner import Plan, PlannedNode
+from executions.runtime import Ready
+from executions.store import EventDraft, Transaction, now_us
+from recordings.database import read_blob
+from recordings.events import RecordingEventType as Kind
+from workflows.errors import WorkflowError
+from workflows.lifecycle import find_workflow
+from workflows.models import Workflow
+from workflows.registry import DONE
+
+DEEPEST = 8
+"""How many executions may run inside each other."""
+
+_EXECUTION = Execution._meta.db_table
+_NODE_RUN = NodeRun._meta.db_table
+
+
+# --------------------------------------------------------------------------- children
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRow:
+    """An execution to insert for a node; ``detached`` means that the node does not wait for its end."""
+
+    id: UUID
+    index: int
+    workflow_id: UUID
+    version_id: UUID
+    plan: Plan
+    scope: str = ""
+    item: str = ""
+    input: str = "{}"
+    detached: bool = False
+
+
+def child_rows(context: Context, node: PlannedNode, children: Iterable[Child]) -> list[ChildRow]:
+    """Return the executions that ``node`` asks for. Their ids follow from parent, node and turn.
+
+    Raises:
+        NodeFailed: they would be nested too deep, or a workflow is not there or not active.
+    """
+    rows = [_child_row(context, node, child) for child in children]
+    if len(rows) > 1 and rows[0].scope and rows[0].plan.uses_browser and not rows[0].plan.launches_browser:
+        raise NodeFailed(
+            f'the turns of "{node.name}" work on one page, so they cannot run at the same time; set Max Concurrency '
+            "to 1 or open a browser inside of the loop", code="invalid_input", retryable=False,
+        )  # fmt: skip
+    if rows and context.depth >= DEEPEST:
+        raise NodeFailed(
+            f'"{node.name}" would run inside {context.depth} others; the limit is {DEEPEST} (does a workflow run itself?)',
+            code="too_deep", retryable=False,
+        )  # fmt: skip
+    return rows
+
+
+def _child_row(context: Context, node: PlannedNode, child: Child) -> ChildRow:
+    child_id = Child.id(context.id, node.index, child.index)
+    if child.workflow:
+        workflow_id, version_id = _subflow(context, node, child.workflow)
+        return ChildRow(
+            child_id, child.index, workflow_id, version_id, plan_of(version_id)[0],
+            input=store.to_json(child.input), detached=child.detached,
+        )  # fmt: skip
+    turn = {"Item": child.item, "Index": child.index, "Is Last": child.last, "Last": child.item, "Each": "execute"}
+    item = store.to_json({name: turn[name] for name in node.description.inside})
+    return ChildRow(
+        child_id, child.index, context.workflow_id, context.version_id, context.plan.body(node.index),
+        scope=node.node.id, item=item,
+    )  # fmt: skip
+
+
+def _subflow(context: Context, node: PlannedNode, name: str) -> tuple[UUID, UUID]:
+    owner = get_user_model().objects.get(pk=context.owner_id)
+    try:
+        workflow = find_workflow(owner, name)
+    except WorkflowError as error:
+        raise NodeFailed(f'"{node.name}": {error}', code="subflow", retryable=False) from error
+    if workflow.owner_id != owner.pk:
+        raise NodeFailed(f'"{node.name}": workflow "{name}" belongs to somebody else', code="subflow", retryable=False)
+    if workflow.status != Workflow.Status.ACTIVE or workflow.version_id is None:
+        raise NodeFailed(
+            f'"{node.name}": workflow "{workflow.name}" is {workflow.status}; only an active one can be run',
+            code="subflow", retryable=False,
+        )  # fmt: skip
+    return workflow.pk, workflow.version_id
+
+
+def _insert_children(tx: Transaction, context: Context, index: int, rows: Sequence[ChildRow], now: int) -> None:
+    parent, moment = tx.id(context.id), tx.time(now)
+    for row in rows:
+        of = (None, None, None) if row.detached else (parent, index, row.index)
+        tx.run(
+            f"INSERT INTO {_EXECUTION}(id, workflow_id, version_id, owner_id, trigger, status, input, phase_index,"
+            " phase_count, node_count, seq, depth, cancel_requested, credits, error, error_code, error_node, queued_at,"
+            " published_at, publish_count, touched_at, deliveries, priority, held_by, concurrency_key, parent_id,"
+            " parent_node, child_index, scope, item)"
+            " VALUES(?,?,?,?,'workflow','queued',?,-1,?,?,0,?,?,0,'','','',?,{now},0,{now},0,"
+            f"(SELECT priority FROM {_EXECUTION} WHERE id=?),'','',?,?,?,?,?) ON CONFLICT DO NOTHING",
+            (tx.id(row.id), tx.id(row.workflow_id), tx.id(row.version_id), context.owner_id, row.input,
+             len(row.plan.phases), row.plan.node_count, context.depth + 1, False, moment, parent, *of, row.scope,
+             row.item),
+        )  # fmt: skip
+
+
+def count_child(tx: Transaction, context: Context) -> None:
+    """Tell the parent of an execution that ends in this transaction; wake it if it waits."""
+    if context.parent is None:
+        return
+    parent_id, index = context.parent
+    tx.run(
+        f"UPDATE {_NODE_RUN} SET children_ended=children_ended+1, dispatched_at={{now}},"
+        " status=CASE WHEN status='waiting' AND wait_kind='children' THEN 'queued' ELSE status END"
+        " WHERE execution_id=? AND node_index=?",
+        (tx.id(parent_id), index),
+    )
+    _stir(tx, parent_id)
+
+
+# --------------------------------------------------------------------------- aside and awake
+
+
+def set_aside(
+    tx: Transaction, context: Context, node: PlannedNode, claim: str, wait: NodeWaits, rows: Sequence[ChildRow],
+    memory: Memory, now: int,
+) -> str | None:  # fmt: skip
+    """Let go of a claimed node run that waits, and insert its children.
+
+    Returns the status that it has now: waiting, or queued when what it waits for has happened already; None when
+    the claim was lost.
+    """
+    at_once = bool(rows) and all(row.detached for row in rows)
+    status = tx.run(
+        f"UPDATE {_NODE_RUN} SET status=CASE WHEN ? OR (? AND children_ended>?) THEN 'queued' ELSE 'waiting' END,"
+        " wait_kind=?, wait_state=?, resume='', wake_at=CASE WHEN ? THEN {now}+? ELSE NULL END, claim='', worker='',"
+        " lease_until=0, deliveries=0, attempt=attempt-1, dispatched_at={now}"
+        " WHERE execution_id=? AND node_index=? AND claim=? AND status IN ('running','retrying') RETURNING status",
+        (at_once, wait.kind == NodeRun.CHILDREN, memory.known, wait.kind, memory.encode(), wait.wake_s is not None,
+         int((wait.wake_s or 0) * 1_000_000), tx.id(context.id), node.index, claim),
+    ).fetchone()  # fmt: skip
+    if status is None:
+        return None
+    _insert_children(tx, context, node.index, rows, now)
+    rest(tx, context.id)
+    return str(status[0])
+
+
+def rest(tx: Transaction, execution_id: UUID) -> None:
+    """Let a running execution wait, and its clock stand still, when all of its open nodes do."""
+    key = tx.id(execution_id)
+    tx.run(
+        f"UPDATE {_EXECUTION} SET status='waiting', held_since={{now}} WHERE id=? AND status='running'"
+        f" AND EXISTS(SELECT 1 FROM {_NODE_RUN} WHERE execution_id=? AND status='waiting')"
+        f" AND NOT EXISTS(SELECT 1 FROM {_NODE_RUN} WHERE execution_id=? AND status IN ('queued','running','retrying'))",
+        (key, key, key),
+    )
+
+
+def _stir(tx: Transaction, execution_id: UUID) -> None:
+    """Let a waiting execution run, and its clock with it."""
+    tx.run(
+        f"UPDATE {_EXECUTION} SET status='running', deadline_at=deadline_at+({{now}}-held_since), held_since=NULL,"
+        " touched_at={now} WHERE id=? AND status='waiting'",
+        (tx.id(execution_id),),
+    )
+
+
+def pause(tx: Transaction, execution_id: UUID) -> bool:
+    """Let a running or waiting execution start nothing more, and its clock stand still; return whether it did."""
+    return bool(
+        tx.run(
+            f"UPDATE {_EXECUTION} SET held_since=CASE WHEN status='running' THEN {{now}} ELSE held_since END,"
+            " status='paused' WHERE id=? AND status IN ('running','waiting') AND NOT cancel_requested",
+            (tx.id(execution_id),),
+        ).rowcount
+    )
+
+
+def unpause(tx: Transaction, execution_id: UUID) -> bool:
+    """Let a paused execution run, or wait if that is all that its open nodes do; return whether it was paused."""
+    released = tx.run(
+        f"UPDATE {_EXECUTION} SET status='running', deadline_at=deadline_at+({{now}}-held_since), held_since=NULL,"
+        " touched_at={now} WHERE id=? AND status='paused'",
+        (tx.id(execution_id),),
+    ).rowcount
+    if released:
+        rest(tx, execution_id)
+    return bool(released)
+
+
+def wake(tx: Transaction, execution_id: UUID, index: int, kind: str, resume: dict[str, Any], *, due: bool) -> bool:
+    """Queue a waiting node run; return whether it waited for ``kind``. With ``due`` only if its time has come."""
+    woken = tx.run(
+        f"UPDATE {_NODE_RUN} SET status='queued', resume=?, wake_at=NULL, dispatched_at={{now}}"
+        " WHERE execution_id=? AND node_index=? AND status='waiting' AND wait_kind=?"
+        + (" AND wake_at<={now}" if due else ""),
+        (store.to_json(resume), tx.id(execution_id), index, kind),
+    ).rowcount
+    if woken:
+        _stir(tx, execution_id)
+    return bool(woken)
+
+
+# --------------------------------------------------------------------------- what a node finds when it wakes
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What is kept of a node that waits: its own ``state``, and how far its children are.
+
+    ``active`` are the turns that were started and not yet seen to end, ``known`` how many ends were counted then.
+    """
+
+    state: Any = None
+    collect: str = "none"
+    active: tuple[int, ...] = ()
+    ended: int = 0
+    failed: tuple[dict[str, Any], ...] = ()
+    known: int = 0
+
+    def encode(self) -> str:
+        """Return it as JSON text."""
+        return store.to_json({name: getattr(self, name) for name in self.__slots__})
+
+
+def resumed(context: Context, items: Sequence[Ready]) -> list[Ready]:
+    """Return ``items``, those that waited before with what they kept and what woke them. One query, if any may wait."""
+    may_wait = [item.planned.index for item in items if item.planned.description.waits]
+    if not may_wait:
+        return list(items)
+    rows = NodeRun.objects.filter(execution_id=context.id, node_index__in=may_wait).exclude(wait_kind="")
+    found = {row.node_index: row for row in rows}
+    return [_with_memory(context, item, found.get(item.planned.index)) for item in items]
+
+
+def _with_memory(context: Context, item: Ready, row: NodeRun | None) -> Ready:
+    if row is None:
+        return item
+    memory = Memory(**msgspec.json.decode(row.wait_state))
+    resume: dict[str, Any] = msgspec.json.decode(row.resume) if row.resume else {"reason": row.wait_kind}
+    events: tuple[EventDraft, ...] = ()
+    if row.wait_kind == NodeRun.CHILDREN:
+        memory, events = _look_at_children(context, item.planned, memory, row.children_ended)
+        resume |= {"ended": memory.ended, "failed": list(memory.failed), "active": list(memory.active)}
+        if memory.collect != "none":
+            resume["results"] = _results(context, item.planned, memory.collect)
+    began = row.started_at.timestamp() if row.started_at else datetime.now(UTC).timestamp()
+    return replace(
+        item, state=memory.state, resume=resume, memory=memory, exits=events, started_us=int(began * 1_000_000)
+    )
+
+
+def _look_at_children(
+    context: Context, node: PlannedNode, memory: Memory, counted: int
+) -> tuple[Memory, tuple[EventDraft, ...]]:
+    rows = list(
+        Execution.objects.filter(
+            parent_id=context.id, parent_node=node.index, child_index__in=memory.active, status__in=states.TERMINAL
+        ).order_by("child_index")
+    )
+    failed = [
+        {"index": row.child_index, "error": row.error or f"was {row.status}", "code": row.error_code or row.status}
+        for row in rows
+        if row.status not in (states.COMPLETED, states.COMPLETED_WITH_ERRORS)
+    ]
+    gone = {row.child_index for row in rows}
+    exits = tuple(
+        node_event(
+            Kind.RECURSION_EXIT, node,
+            {"execution_id": str(row.pk), "index": row.child_index, "status": row.status, "depth": row.depth},
+        )
+        for row in rows
+    )  # fmt: skip
+    active = tuple(index for index in memory.active if index not in gone)
+    return (
+        replace(memory, active=active, ended=memory.ended + len(rows), failed=(*memory.failed, *failed), known=counted),
+        exits,
+    )
+
+
+def after(memory: Memory | None, wait: NodeWaits, rows: Sequence[ChildRow], state: Any) -> Memory:
+    """Return what to keep of a node that waits (again)."""
+    before = memory or Memory()
+    active = (*before.active, *(row.index for row in rows if not row.detached))
+    return replace(before, state=state, collect=wait.collect, active=active)
+
+
+def _results(context: Context, node: PlannedNode, collect: str) -> list[dict[str, Any]]:
+    """Return how children ended, in order: ``{"index", "id", "status", "value", "error"}``. Two queries."""
+    children = Execution.objects.filter(
+        parent_id=context.id, parent_node=node.index, status__in=states.TERMINAL
+    ).order_by("child_index")
+    chosen = list(children)[-1:] if collect == "last" else list(children)
+    outputs = _outputs([child.pk for child in chosen])
+    return [
+        {
+            "index": child.child_index, "id": str(child.pk), "status": child.status, "error": child.error,
+            "code": child.error_code, "value": _value(context, node, child, outputs.get(child.pk, {})),
+        }
+        for child in chosen
+    ]  # fmt: skip
+
+
+def _outputs(execution_ids: Sequence[UUID]) -> dict[UUID, dict[int, dict[str, Any]]]:
+    found: dict[UUID, dict[int, dict[str, Any]]] = {}
+    rows = NodeRun.objects.filter(execution_id__in=execution_ids, status=states.COMPLETED).values_list(
+        "execution_id", "node_index", "outputs", "outputs_blob"
+    )
+    for execution_id, index, text, blob in rows:
+        found.setdefault(execution_id, {})[index] = msgspec.json.decode(read_blob(blob) if blob else text)
+    return found
+
+
+def _value(context: Context, node: PlannedNode, child: Execution, outputs: dict[int, dict[str, Any]]) -> Any:
+    """Return what a child gives: the output that a wire names, else the outputs of the nodes that nothing follows."""
+    if child.scope and node.index in context.plan.results:
+        source, output = context.plan.results[node.index]
+        return outputs.get(source, {}).get(output)
+    plan = context.plan.body(node.index) if child.scope else plan_of(child.version_id)[0]
+    return leaf_outputs(plan, outputs)
+
+
+def leaf_outputs(plan: Plan, outputs: dict[int, dict[str, Any]]) -> Any:
+    """Return the outputs of the one node that nothing follows, or by node id when several completed."""
+    leaves = [node for node in plan.leaves() if node.index in outputs]
+    given = {
+        node.node.id: {name: value for name, value in outputs[node.index].items() if name != DONE} for node in leaves
+    }
+    return next(iter(given.values())) if len(given) == 1 else given
+
+
+def open_children(execution_id: UUID, index: int | None = None) -> list[UUID]:
+    """Return the children of an execution (of one node of it) that have not ended. One query."""
+    children = Execution.objects.filter(parent_id=execution_id).exclude(status__in=states.TERMINAL)
+    if index is not None:
+        children = children.filter(parent_node=index)
+    return list(children.values_list("pk", flat=True))
+
+
+def waiting_events(node: PlannedNode, wait: NodeWaits, rows: Sequence[ChildRow], depth: int) -> list[EventDraft]:
+    """Return the events of a node that is set aside: the children that it starts, and that it waits."""
+    now = now_us()
+    entered = [
+        node_event(
+            Kind.RECURSION_ENTER, node,
+            {"execution_id": str(row.id), "index": row.index, "depth": depth + 1, "workflow_id": str(row.workflow_id)},
+            now,
+        )
+        for row in rows
+    ]  # fmt: skip
+    until = None if wait.wake_s is None else datetime.fromtimestamp(now / 1e6 + wait.wake_s, UTC)
+    data = {
+        "kind": wait.kind, "status": states.WAITING, "until": until.isoformat(timespec="seconds") if until else None,
+        "waits_for": _waits_for(wait, until),
+    }  # fmt: skip
+    return [*entered, node_event(Kind.NODE_WAITING, node, data, now)]
+
+
+def _waits_for(wait: NodeWaits, until: datetime | None) -> str:
+    if wait.kind == NodeRun.TIMER and until is not None:
+        return f"until {until:%Y-%m-%d %H:%M:%S} UTC"
+    if wait.kind == NodeRun.APPROVAL:
+        return "for an approval" + (f", at the latest until {until:%Y-%m-%d %H:%M:%S} UTC" if until else "")
+    return "for executions that it started"

@@ -1,0 +1,453 @@
+"""Loops, subflows, joins, switches, error paths, approvals and delays, run message by message on both databases."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from executions import engine, reconcile, tasks, waits
+from executions.approvals import link_token, read_token
+from executions.models import Execution, NodeRun
+from executions.opening import Dispatch
+from executions.store import database_now_us
+from executions.triggers import decide_approval, pause_execution, resume_execution, start_execution
+from recordings.database import iter_events
+from recordings.models import Event, Recording
+from tests.conftest import graph, node, outputs, statuses, wire
+from tests.executions import edge_nodes, worker_app
+from tests.executions.edge_nodes import run_here
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+NODE_TYPES = (worker_app, edge_nodes)  # importing them registers their node types
+
+
+@pytest.fixture(autouse=True)
+def database(transactional_db):
+    """Commit for real, as the engine does."""
+
+
+@pytest.fixture
+def run(alice, make_workflow):
+    """Run a workflow of these nodes and edges to its end and return the execution."""
+
+    def run_it(nodes, *edges, input=None, **fields):
+        return run_here(start_execution(make_workflow(graph(nodes, *edges), **fields), owner=alice, input=input).pk)
+
+    return run_it
+
+
+def gives(node_id, value, **policy):
+    return node(node_id, "test_gives", policy, Kind=value)
+
+
+def events(execution, *kinds):
+    return list(
+        Event.objects.filter(execution_id=execution.pk, type__in=kinds).order_by("seq").values_list("node_id", "type")
+    )
+
+
+def data_of(execution, kind):
+    rows = Event.objects.filter(execution_id=execution.pk, type=kind).order_by("seq")
+    return [json.loads(event.data) for event in rows]
+
+
+# --------------------------------------------------------------------------- loops
+
+
+def loop(node_id="loop", **inputs):
+    return node(node_id, "loop_items", **inputs)
+
+
+def body(*names):
+    """Nodes that give the item and its index back."""
+    return [gives(name, {"item": "{{ item }}", "index": "{{ index }}"}) for name in names]
+
+
+@pytest.mark.row("S2-22")
+def test_a_loop_runs_its_body_once_per_item_and_collects_what_it_gives(run):
+    execution = run(
+        [gives("before", "outside"), loop(Items=["a", "b", "c"]), gives("body", "{{ item }}-{{ index }}-{{ nodes.before.Value }}"),
+         gives("after", "{{ nodes.loop.Results }}")],
+        wire("loop", "Each", "body", "Execute Condition"), wire("body", "Value", "loop", "Result"),
+    )  # fmt: skip
+
+    assert execution.status == "completed", execution.error
+    assert statuses(execution) == {"before": "completed", "loop": "completed", "after": "completed"}
+    assert outputs(execution, "after")["Value"] == ["a-0-outside", "b-1-outside", "c-2-outside"]
+    children = list(execution.children.order_by("child_index"))
+    assert [(child.status, child.scope, child.depth, statuses(child)) for child in children] == [
+        ("completed", "loop", 1, {"body": "completed"})
+    ] * 3
+    assert Recording.objects.filter(execution_id__in=[child.pk for child in children]).count() == 3
+    assert [kind for _, kind in events(execution, "recursion_enter", "recursion_exit", "node_waiting")] == [
+        "recursion_enter", "node_waiting", "recursion_exit", "recursion_enter", "node_waiting",
+        "recursion_exit", "recursion_enter", "node_waiting", "recursion_exit",
+    ]  # fmt: skip
+    assert [event.seq for event in iter_events(execution.pk)] == list(range(1, execution.seq + 1))
+
+
+def test_without_a_wire_back_a_turn_gives_what_its_last_nodes_give(run):
+    execution = run(
+        [loop(Items=[1, 2]), *body("one", "two")],
+        wire("loop", "Item", "one", "Kind"), wire("loop", "Each", "two", "Execute Condition"),
+    )  # fmt: skip
+
+    results = outputs(execution, "loop")["Results"]
+    assert [sorted(result) for result in results] == [["one", "two"]] * 2
+    assert [result["two"]["Value"] for result in results] == [{"item": 1, "index": 0}, {"item": 2, "index": 1}]
+    assert [result["one"]["Value"] for result in results] == [1, 2]
+
+
+def test_an_empty_list_runs_no_turn(run):
+    execution = run([loop(Items=[]), *body("one")], wire("loop", "Each", "one", "Execute Condition"))
+
+    assert execution.status == "completed"
+    assert outputs(execution, "loop") == {"Results": [], "Errors": [], "Count": 0, "Done": "execute"}
+    assert not execution.children.exists()
+
+
+def test_batches_and_concurrency(run):
+    execution = run(
+        [loop(Items=[1, 2, 3, 4, 5], Batch_Size=2, Max_Concurrency=3), gives("one", "{{ item }}")],
+        wire("loop", "Each", "one", "Execute Condition"), wire("one", "Value", "loop", "Result"),
+    )  # fmt: skip
+
+    assert outputs(execution, "loop")["Results"] == [[1, 2], [3, 4], [5]]
+    waiting = data_of(execution, "recursion_enter")
+    assert [row["index"] for row in waiting] == [0, 1, 2]
+    first = Event.objects.filter(execution_id=execution.pk, type="node_waiting").earliest("seq")
+    assert Event.objects.filter(execution_id=execution.pk, type="recursion_enter", seq__lt=first.seq).count() == 3
+
+
+def test_more_items_than_allowed_fail_the_loop(run):
+    execution = run(
+        [loop(Items=[1, 2, 3], Max_Items=2), *body("one")], wire("loop", "Each", "one", "Execute Condition")
+    )
+
+    assert execution.status == "failed"
+    assert '3 items; "Max Items" is 2' in execution.error
+
+
+def test_a_failed_turn_stops_the_loop_and_names_itself(run):
+    execution = run(
+        [loop(Items=[1, 2, 3], Max_Concurrency=1), node("check", "branch", Left_Value="{{ item }}", Operator="equals", Right_Value=2),
+         node("stop", "stop_and_error", Message="no twos", Code="two")],
+        wire("loop", "Each", "check", "Execute Condition"), wire("check", "True Path", "stop", "Execute Condition"),
+    )  # fmt: skip
+
+    assert (execution.status, execution.error_node, execution.error_code) == ("failed", "loop", "two")
+    assert "turn 2 of 3 failed: no twos" in execution.error
+    assert [child.status for child in execution.children.order_by("child_index")] == ["completed", "failed"]
+
+
+def test_a_loop_that_continues_lists_the_failed_turns(run):
+    execution = run(
+        [loop(Items=[1, 2, 3], On_Item_Error="continue"),
+         node("check", "branch", Left_Value="{{ item }}", Operator="equals", Right_Value=2),
+         node("stop", "stop_and_error", Message="no twos", Code="two"), gives("last", "{{ item }}")],
+        wire("loop", "Each", "check", "Execute Condition"), wire("check", "True Path", "stop", "Execute Condition"),
+        wire("check", "False Path", "last", "Execute Condition"), wire("last", "Value", "loop", "Result"),
+    )  # fmt: skip
+
+    assert execution.status == "completed"
+    given = outputs(execution, "loop")
+    assert given["Results"] == [1, None, 3]
+    assert [(error["index"], error["code"]) for error in given["Errors"]] == [(1, "two")]
+
+
+def test_a_loop_inside_a_loop_reads_both_turns(run):
+    execution = run(
+        [loop("outer", Items=[[1, 2], [3]]), loop("inner", Items="{{ item }}"),
+         gives("cell", "{{ nodes.outer.Index }}/{{ index }}={{ item }}")],
+        wire("outer", "Each", "inner", "Execute Condition"), wire("inner", "Each", "cell", "Execute Condition"),
+        wire("cell", "Value", "inner", "Result"), wire("inner", "Results", "outer", "Result"),
+    )  # fmt: skip
+
+    assert execution.status == "completed", execution.error
+    assert outputs(execution, "outer")["Results"] == [["0/0=1", "0/1=2"], ["1/0=3"]]
+    assert sorted(Execution.objects.values_list("depth", flat=True)) == [0, 1, 1, 2, 2, 2]
+
+
+def test_a_body_reads_the_payload_of_the_whole_workflow(run):
+    execution = run(
+        [loop(Items=[1]), gives("one", "{{ input.who }}")],
+        wire("loop", "Each", "one", "Execute Condition"), wire("one", "Value", "loop", "Result"), input={"who": "ada"},
+    )  # fmt: skip
+
+    assert outputs(execution, "loop")["Results"] == ["ada"]
+
+
+def test_a_loop_with_a_condition_hands_each_turn_what_the_one_before_gave(run):
+    execution = run(
+        [node("loop", "loop_while", Condition="last == null || size(last) < data.most", Data={"most": 4}),
+         gives("one", "{{ item | default('') }}x")],
+        wire("loop", "Each", "one", "Execute Condition"), wire("one", "Value", "loop", "Result"),
+    )  # fmt: skip
+
+    assert execution.status == "completed", execution.error
+    given = outputs(execution, "loop")
+    assert (given["Final"], given["Count"]) == ("xxxx", 4)
+
+
+def test_a_condition_that_always_holds_ends_with_its_limit(run):
+    execution = run(
+        [node("loop", "loop_while", Condition="true", Max_Iterations=3), gives("one", 1)],
+        wire("loop", "Each", "one", "Execute Condition"),
+    )  # fmt: skip
+
+    assert (execution.status, execution.error_code) == ("failed", "endless")
+    assert execution.children.count() == 3
+
+
+# --------------------------------------------------------------------------- subflows
+
+
+def test_a_subflow_runs_another_workflow_and_hands_on_what_it_gives(run, make_workflow):
+    make_workflow(graph([gives("answer", {"twice": "{{ input.value }}{{ input.value }}"})]), name="double")
+
+    execution = run(
+        [node("sub", "subflow", Workflow="double", Inputs={"value": "ab"}), gives("end", "{{ nodes.sub.Output }}")]
+    )
+
+    assert execution.status == "completed", execution.error
+    assert outputs(execution, "end")["Value"] == {"Value": {"twice": "abab"}}
+    child = execution.children.get()
+    assert (str(child.pk), child.trigger, child.workflow.name) == (
+        outputs(execution, "sub")["Execution Id"],
+        "workflow",
+        "double",
+    )
+
+
+def test_a_subflow_that_fails_fails_its_node_with_the_reason(run, make_workflow):
+    make_workflow(graph([node("bad", "test_fails", Kind="nul")]), name="broken")
+
+    execution = run([node("sub", "subflow", Workflow="broken")])
+
+    assert (execution.status, execution.error_node, execution.error_code) == ("failed", "sub", "odd")
+    assert 'workflow "broken"' in execution.error
+    assert "page said" in execution.error
+
+
+def test_a_subflow_that_is_not_waited_for_goes_on_at_once(run, make_workflow):
+    make_workflow(graph([node("slow", "delay", Duration=3600)]), name="slow")
+
+    execution = run(
+        [node("sub", "subflow", Workflow="slow", Wait=False), gives("end", 1)],
+        wire("sub", "Done", "end", "Execute Condition"),
+    )
+
+    assert execution.status == "completed", execution.error
+    child = Execution.objects.get(pk=outputs(execution, "sub")["Execution Id"])
+    assert (child.status, child.parent_id) == ("waiting", None)
+
+
+def test_a_workflow_that_runs_itself_ends_at_the_limit(run):
+    execution = run([node("sub", "subflow", Workflow="self")], name="self")
+
+    assert execution.status == "failed"
+    assert "limit is 8" in execution.error
+    assert Execution.objects.count() == waits.DEEPEST + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("nowhere", "no workflow"), ("bobs", "belongs to somebody else"), ("asleep", "paused")]
+)
+def test_a_subflow_that_cannot_be_run_fails_its_node(run, make_workflow, bob, name, why):
+    make_workflow(graph([gives("one", 1)]), name="bobs", owner=bob)
+    asleep = make_workflow(graph([gives("one", 1)]), name="asleep")
+    asleep.status = "paused"
+    asleep.save()
+
+    execution = run([node("sub", "subflow", Workflow=name)])
+
+    assert (execution.status, execution.error_code) == ("failed", "subflow")
+    assert why in execution.error
+
+
+# --------------------------------------------------------------------------- switch, join, stop, error path
+
+
+@pytest.mark.parametrize(("value", "taken"), [("b", "two"), (2, "two"), ("z", "other")])
+def test_a_switch_takes_the_path_of_the_first_equal_case(run, value, taken):
+    execution = run(
+        [node("switch", "switch", Value=value, Case_1="a", Case_2="b" if value == "b" else "2.0"), gives("one", 1), gives("two", 2), gives("other", 3)],
+        wire("switch", "Case 1", "one", "Execute Condition"), wire("switch", "Case 2", "two", "Execute Condition"),
+        wire("switch", "Default", "other", "Execute Condition"),
+    )  # fmt: skip
+
+    expected = dict.fromkeys(("one", "two", "other"), "skipped") | {"switch": "completed", taken: "completed"}
+    assert statuses(execution) == expected
+
+
+@pytest.mark.row("S2-22")
+@pytest.mark.parametrize(
+    ("mode", "status", "data"),
+    [("live", "completed", ["left"]), ("any", "completed", "left"), ("all", "skipped", None)],
+)
+def test_a_join_after_a_branch_goes_by_its_mode(run, mode, status, data):
+    execution = run(
+        [node("if", "branch", Left_Value=1, Operator="equals", Right_Value=1), gives("yes", "left"), gives("no", "right"),
+         node("join", "join", Mode=mode)],
+        wire("if", "True Path", "yes", "Execute Condition"), wire("if", "False Path", "no", "Execute Condition"),
+        wire("yes", "Value", "join", "Data 1"), wire("no", "Value", "join", "Data 2"),
+    )  # fmt: skip
+
+    assert execution.status == "completed"
+    assert statuses(execution)["join"] == status
+    if status == "completed":
+        assert outputs(execution, "join")["Data"] == data
+
+
+@pytest.mark.row("S2-28")
+def test_the_error_output_carries_on_and_the_other_wires_do_not(run):
+    execution = run(
+        [node("bad", "test_fails", {"on_error": "output"}, Kind="long code"), gives("after", 1), gives("rescue", "{{ nodes.bad['Error Message'] }}")],
+        wire("bad", "Done", "after", "Execute Condition"), wire("bad", "Error", "rescue", "Execute Condition"),
+    )  # fmt: skip
+
+    assert execution.status == "completed_with_errors"
+    assert statuses(execution) == {"bad": "failed", "after": "skipped", "rescue": "completed"}
+    assert outputs(execution, "rescue")["Value"] == "no"
+
+
+def test_the_error_output_of_a_node_that_completed_is_dead(run):
+    execution = run(
+        [gives("good", 1, on_error="output"), gives("rescue", 1), node("tell", "merge_data", Data_2={})],
+        wire("good", "Error", "rescue", "Execute Condition"), wire("good", "Error Message", "tell", "Data 1"),
+    )  # fmt: skip
+
+    assert execution.status == "completed"
+    assert statuses(execution) == {"good": "completed", "rescue": "skipped", "tell": "skipped"}
+
+
+@pytest.mark.row("S2-26")
+@pytest.mark.parametrize(("codes", "attempts"), [(["node_failed"], 3), (["network", "timeout"], 1), ([], 3)])
+def test_only_the_named_errors_are_tried_again(run, codes, attempts):
+    policy = {"retries": 2, "backoff_s": 0.01, "retry_on": codes}
+    execution = run([node("flaky", "test_flaky", policy, Succeeds_On=9)])
+
+    assert execution.status == "failed"
+    assert execution.node_runs.get().attempt == attempts
+
+
+# --------------------------------------------------------------------------- waiting
+
+
+def due(execution):
+    """Let the time of everything that waits come."""
+    NodeRun.objects.filter(execution=execution, status="waiting").update(wake_at=database_now_us() - 1_000_000)
+
+
+def go_on(execution, monkeypatch):
+    """Run the reconciler's rule, take the messages that it sends here, and return the execution."""
+    sent: list[Dispatch] = []
+    monkeypatch.setattr(tasks, "publish", sent.append)
+    reconcile.wake_due()
+    monkeypatch.undo()
+    for message in sent:
+        run_here(execution.pk, message)
+    execution.refresh_from_db()
+    return execution
+
+
+def test_a_long_delay_holds_no_worker_and_stops_the_clock(run, monkeypatch):
+    execution = run(
+        [node("wait", "delay", Duration=3600), gives("end", 1)], wire("wait", "Done", "end", "Execute Condition")
+    )
+
+    row = execution.node_runs.get(node_id="wait")
+    assert (execution.status, row.status, row.claim, row.worker, row.attempt) == ("waiting", "waiting", "", "", 0)
+    left = execution.deadline_at
+    Execution.objects.filter(pk=execution.pk).update(
+        held_since=database_now_us() - 7_200_000_000, deadline_at=left - 7_200_000_000
+    )
+    assert go_on(execution, monkeypatch).status == "waiting", "it woke before its time"
+    due(execution)
+
+    assert go_on(execution, monkeypatch).status == "completed", execution.error
+    assert abs(execution.deadline_at - left) < 60_000_000
+    assert statuses(execution) == {"wait": "completed", "end": "completed"}
+    assert execution.node_runs.get(node_id="wait").attempt == 1
+    assert [kind for _, kind in events(execution, "node_start", "node_waiting", "node_complete")] == [
+        "node_start", "node_waiting", "node_start", "node_complete", "node_start", "node_complete",
+    ]  # fmt: skip
+
+
+def approval(**inputs):
+    nodes = [
+        node("ask", "approval", Title="Ship it?", **inputs),
+        gives("yes", "{{ nodes.ask.Comment }}"),
+        gives("no", 0),
+    ]
+    return nodes, (
+        wire("ask", "Approved", "yes", "Execute Condition"),
+        wire("ask", "Rejected", "no", "Execute Condition"),
+    )
+
+
+@pytest.mark.parametrize(("approved", "taken", "other"), [(True, "yes", "no"), (False, "no", "yes")])
+def test_an_approval_waits_for_a_person_and_takes_the_path_of_the_answer(run, approved, taken, other):
+    nodes, edges = approval()
+    execution = run(nodes, *edges)
+    assert execution.status == "waiting"
+    index = execution.node_runs.get(node_id="ask").node_index
+    link = data_of(execution, "log")[0]["link"]
+    assert read_token(link.rpartition("/")[2]) == (execution.pk, index)
+
+    assert decide_approval(execution.pk, index, approved, "looks good", "ada")
+    assert not decide_approval(execution.pk, index, not approved, "too late", "bob")
+    run_here(execution.pk, Dispatch(execution.pk, 0, (((index,), "default"),)))
+
+    execution.refresh_from_db()
+    assert execution.status == "completed", execution.error
+    assert statuses(execution) == {"ask": "completed", taken: "completed", other: "skipped"}
+    assert data_of(execution, "approval")[0] == {"approved": approved, "comment": "looks good", "by": "ada"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "status", "taken"),
+    [("reject", "completed", "no"), ("approve", "completed", "yes"), ("fail", "failed", None)],
+)
+def test_an_approval_that_nobody_gives_ends_as_it_says(run, monkeypatch, choice, status, taken):
+    nodes, edges = approval(On_Timeout=choice, Timeout=60)
+    execution = run(nodes, *edges)
+    due(execution)
+
+    assert go_on(execution, monkeypatch).status == status
+    if taken:
+        assert statuses(execution)[taken] == "completed"
+        assert outputs(execution, "ask")["Timed Out"] is True
+    else:
+        assert "nobody decided" in execution.error
+
+
+@pytest.mark.parametrize("token", ["", "abc", link_token.__name__, "WyJhIiwxXQ:1tabc:xyz"])
+def test_a_link_that_we_did_not_sign_names_nothing(token):
+    assert read_token(token) is None
+
+
+# --------------------------------------------------------------------------- pause
+
+
+def test_a_paused_execution_starts_nothing_until_it_is_resumed(alice, make_workflow):
+    nodes = [gives("one", 1), gives("two", 2)]
+    execution = start_execution(
+        make_workflow(graph(nodes, wire("one", "Done", "two", "Execute Condition"))), owner=alice
+    )
+    dispatch = engine.advance(execution.pk, 0)
+    assert pause_execution(execution, "ada")
+    assert not pause_execution(execution, "ada")
+
+    assert run_here(execution.pk, dispatch).status == "paused"
+    assert statuses(execution) == {"one": "queued"}
+
+    assert resume_execution(execution, "ada")
+    assert not resume_execution(execution, "ada")
+    sent = engine.to_resume(execution.pk)
+    for message in sent:
+        run_here(execution.pk, message)
+    execution.refresh_from_db()
+    assert execution.status == "completed"
+    assert [row["by"] for kind in ("pause", "resume") for row in data_of(execution, kind)] == ["ada", "ada"]
