@@ -231,6 +231,7 @@ def _prepare(
         id=_execution_id(recorder),
         workflow_id=version.workflow_id if version else uuid4(),
         workflow_name=version.workflow.name if version else str(definition.raw.get("name") or "workflow"),
+        version_id=version.pk if version else uuid4(),
         version_number=version.number if version else 1,
         owner_id=version.workflow.owner_id if version else 0,
         trigger="manual", depth=0, payload=payload, settings=own, plan=the_plan, status=states.RUNNING,
