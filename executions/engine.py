@@ -18,7 +18,13 @@ from executions import events, leases, runtime, states, steps, store, waits
 from executions.context import Context, load_failures, load_results, load_session
 from executions.drafts import end_events, phase_event, start_event, started_event
 from executions.ending import (
-    cancel_children, finish, insert_recording, load_or_give_up, recording_of, release, settle,
+    cancel_children,
+    finish,
+    insert_recording,
+    load_or_give_up,
+    recording_of,
+    release,
+    settle,
 )  # fmt: skip
 from executions.errors import StaleTransition
 from executions.failpoints import failpoint

@@ -382,8 +382,14 @@ def _prepared(
     """Return what runs a node, with inputs that it accepted."""
     planned = node.planned
     call = NodeCall(
-        planned.node.id, planned.node.type, planned.name, node.inputs, attempt, index=planned.index,
-        state=node.state, resume=node.resume,
+        planned.node.id,
+        planned.node.type,
+        planned.name,
+        node.inputs,
+        attempt,
+        index=planned.index,
+        state=node.state,
+        resume=node.resume,
     )
     env = NodeEnvironment(facts, planned, inbox)
     executor = _executor(planned.node.type)
