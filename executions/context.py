@@ -14,7 +14,7 @@ from django.conf import settings
 
 from executions import states, store
 from executions.inputs import NodeResult, Sources
-from executions.models import BrowserSession, Execution, NodeRun
+from executions.models import BrowserSession, Execution
 from executions.planner import Plan, plan
 from executions.runtime import Facts
 from recordings.database import read_blob, save_blob
@@ -139,6 +139,12 @@ def _no_plan(version_id: UUID) -> tuple[Plan, int]:
     return Plan(Definition((), ()), (), (), False, ()), number
 
 
+_EXECUTION = store.Query(
+    Execution, "workflow_id", "workflow__name", "workflow__settings", "version_id", "owner_id", "trigger", "depth",
+    "input", "status", "phase_index", "cancel_requested", "queued_at", "parent_id", "parent_node", "scope", "item",
+)  # fmt: skip
+
+
 def load(execution_id: UUID, *, planned: bool = True) -> Context | None:
     """Return what the database knows about an execution, or None if there is none. One query.
 
@@ -147,15 +153,7 @@ def load(execution_id: UUID, *, planned: bool = True) -> Context | None:
     Raises:
         WorkflowError: ``planned`` is asked for and its version cannot be planned, say for a node type that is gone.
     """
-    row = (
-        Execution.objects.filter(pk=execution_id)
-        .values_list(
-            "workflow_id", "workflow__name", "workflow__settings", "version_id", "owner_id", "trigger", "depth",
-            "input", "status", "phase_index", "cancel_requested", "queued_at", "parent_id", "parent_node", "scope",
-            "item",
-        )
-        .first()
-    )  # fmt: skip
+    row = _EXECUTION.get(execution_id)
     if row is None:
         return None
     the_plan, number = plan_of(row[3], row[14]) if planned else _no_plan(row[3])
@@ -224,10 +222,7 @@ def load_results(context: Context, indexes: Iterable[int]) -> None:
         if index not in context.results:
             missing.setdefault(_home(context, index), []).append(index)
     for execution_id, wanted in missing.items():
-        rows = NodeRun.objects.filter(execution_id=execution_id, node_index__in=wanted).values_list(
-            "node_index", "status", "outputs", "outputs_blob", "error", "error_code"
-        )
-        for index, status, text, blob, error, code in rows:
+        for index, status, text, blob, error, code in store.results_of(execution_id, wanted):
             outputs = msgspec.json.decode(read_blob(blob) if blob else text) if status == states.COMPLETED else None
             note_result(context, index, status, outputs, error, code)
 
@@ -245,10 +240,7 @@ def _home(context: Context, index: int) -> UUID:
 def load_failures(context: Context, before: int) -> None:
     """Load the failed nodes of earlier phases, which decide the final status."""
     context.knows_failures = True
-    rows = NodeRun.objects.filter(execution_id=context.id, phase_index__lt=before, status=states.FAILED).values_list(
-        "node_index", "error", "error_code"
-    )
-    for index, error, code in rows:
+    for index, error, code in store.failures_of(context.id, before):
         note_result(context, index, states.FAILED, None, error, code)
 
 

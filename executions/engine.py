@@ -112,7 +112,7 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
         return None
     local_until = time.monotonic() + LOCAL_SECONDS
     nodes = [context.plan.nodes[index] for index in indexes]
-    load_results(context, {source for node in nodes for source in node.needs})
+    load_results(context, {source for node in nodes for source in node.feeds})
     claim = uuid.uuid4().hex
     failpoint("before-claim")
     ready = {item.planned.index: item for item in waits.resumed(context, [make_ready(context, n) for n in nodes])}
@@ -144,7 +144,7 @@ def _claiming(
     context: Context, phase: int, claim: str, nodes: list[Ready], careful: Job[Claimed | None]
 ) -> Job[Claimed | None]:
     """Return the claim of queued nodes in the form that suits the database."""
-    if not store.writes_together() or any(item.planned.description.waits for item in nodes):
+    if not store.on_postgres() or any(item.planned.description.waits for item in nodes):
         return careful
     drafts = [start_event(context, item) for item in nodes]
     return steps.Claim(
@@ -219,7 +219,7 @@ def _write_part(work: Work, ends: list[NodeEnd], drafts: list[EventDraft]) -> in
 def _ending(work: Work, ends: list[NodeEnd], drafts: list[EventDraft], careful: Job[Written]) -> Job[Written]:
     """Return the ends of nodes in the form that suits the database."""
     context = work.context
-    if not ends or not _is_usual(ends) or _may_wait(work) or not store.writes_together():
+    if not ends or not _is_usual(ends) or _may_wait(work) or not store.on_postgres():
         return careful
     return steps.Part(
         careful, context.id, work.phase, drafts, context.depth, _may_repeat(work.nodes), work.claim, ends,
@@ -350,7 +350,7 @@ def _step(
     """Return the move from ``phase - 1`` along ``opening`` in the form that suits the database."""
     end = opening.end
     unusual = end is not None and (phase == 0 or not end.success or context.parent is not None)
-    if unusual or not store.writes_together() or not _is_usual(ends):
+    if unusual or not store.on_postgres() or not _is_usual(ends):
         return careful
     now = now_us()
     running = [*(work.nodes if work else ()), *(opening.work.nodes if opening.work else ())]

@@ -55,6 +55,12 @@ class PlannedNode:
         return self.node.policy.timeout_s or self.description.timeout_s
 
     @property
+    def feeds(self) -> frozenset[int]:
+        """Return the nodes whose outputs become inputs; those that only decide whether it runs are not among them."""
+        wires = {wire.source for wire in self.wires if wire.input != EXECUTE_CONDITION}
+        return frozenset(wires | {source for _, source in self.reads})
+
+    @property
     def name(self) -> str:
         """Return what people call the node: its label, else the label of its type."""
         return self.node.label or self.description.label

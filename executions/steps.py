@@ -20,7 +20,7 @@ from uuid import UUID
 
 from executions import states
 from executions.models import Execution, NodeRun, Phase
-from executions.store import EventDraft, Job, NodeEnd, PhaseRow, Transaction, to_json, us_to_datetime
+from executions.store import EventDraft, Job, NodeEnd, PhaseRow, Transaction, prepared, to_json, us_to_datetime
 from recordings.models import Event, Recording
 
 Result = TypeVar("Result")
@@ -30,8 +30,6 @@ _PHASE = Phase._meta.db_table
 _NODE_RUN = NodeRun._meta.db_table
 _EVENT = Event._meta.db_table
 _RECORDING = Recording._meta.db_table
-_NEVER = 1_000_000_000
-"""After how many uses a statement is prepared that does not ask for it."""
 _NOW = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
 
 
@@ -243,8 +241,7 @@ def _run(
 ) -> dict[str, tuple[int, int]]:
     """Execute one prepared statement and return ``(base, open)`` by execution."""
     relaxed = all(step.relaxed for step in steps)
-    cursor.connection.prepare_threshold = _NEVER  # Django switches prepared statements off altogether
-    cursor.execute(sql, (*documents, relaxed, *counts), prepare=True)
+    prepared(cursor, sql, (*documents, relaxed, *counts))
     return {row[1].hex: (row[2], row[3]) for row in cursor.fetchall()}
 
 

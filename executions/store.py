@@ -21,7 +21,9 @@ from uuid import UUID
 
 import msgspec
 import psycopg
-from django.db import OperationalError, connection
+from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
+from django.db.models import Model
 from django.db.utils import DatabaseError
 
 from executions import states
@@ -78,7 +80,7 @@ def now_us() -> int:
 def database_now_us() -> int:
     """Return the time of the database, in which leases, retries and deadlines are written."""
     with connection.cursor() as cursor:
-        cursor.execute(_adapt("SELECT {now}", connection.vendor == "postgresql"))
+        cursor.execute(_adapt("SELECT {now}", on_postgres()))
         return int(cursor.fetchone()[0])
 
 
@@ -125,9 +127,9 @@ def _adapt(sql: str, postgres: bool) -> str:
     return sql.replace("?", "%s").replace("{now}", "(extract(epoch from clock_timestamp()) * 1000000)::bigint")
 
 
-def writes_together() -> bool:
-    """Return whether steps of many executions are best written in one statement, because each is a round trip."""
-    return connection.vendor == "postgresql"
+def on_postgres() -> bool:
+    """Return whether the database is PostgreSQL, where each statement is a round trip; else it is SQLite."""
+    return not settings.SQLITE
 
 
 def marks(values: Sequence[Any]) -> str:
@@ -195,7 +197,7 @@ class Committer:
 
 
 def _run_batch(batch: list[_Entry[Any]]) -> None:
-    if writes_together():
+    if on_postgres():
         batch = _write_together(batch)
     if batch:
         _run_jobs(batch)
@@ -258,9 +260,10 @@ def _is_transient(error: Exception) -> bool:
 
 
 def _transact(jobs: Sequence[Job[Any]]) -> list[Any]:
-    postgres = connection.vendor == "postgresql"
-    with connection.wrap_database_errors:
-        if connection.in_atomic_block:
+    postgres = on_postgres()
+    database = connections[DEFAULT_DB_ALIAS]  # the proxy looks this up at every use
+    with database.wrap_database_errors:
+        if database.in_atomic_block:
             cursor = _cursor(postgres)
             return [job(Transaction(cursor, postgres)) for job in jobs]
         cursor = _begin(postgres)
@@ -276,8 +279,10 @@ def _transact(jobs: Sequence[Job[Any]]) -> list[Any]:
 
 
 def _cursor(postgres: bool) -> Any:
-    connection.ensure_connection()
-    raw: Any = connection.connection
+    database = connections[DEFAULT_DB_ALIAS]
+    if database.connection is None:
+        database.ensure_connection()
+    raw: Any = database.connection
     return psycopg.Cursor(raw) if postgres else raw.cursor()
 
 
@@ -303,6 +308,95 @@ def _roll_back(cursor: Any) -> None:
 
 
 committer = Committer()
+
+
+# --------------------------------------------------------------------------- reading
+
+
+def read(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return the rows of a query, written with ``?``; values are as the database gives them.
+
+    A connection that was cut while idle is opened anew.
+    """
+    postgres = on_postgres()
+    with connections[DEFAULT_DB_ALIAS].wrap_database_errors:
+        try:
+            return _read(_adapt(sql, postgres), parameters, postgres)
+        except psycopg.Error:
+            if connection.in_atomic_block or not connection.connection.closed:
+                raise
+            connection.close()
+            return _read(_adapt(sql, postgres), parameters, postgres)
+
+
+def _read(sql: str, parameters: Sequence[Any], postgres: bool) -> list[tuple[Any, ...]]:
+    cursor = _cursor(postgres)
+    try:
+        if postgres:
+            prepared(cursor, sql, parameters)
+        else:
+            cursor.execute(sql, parameters)
+        return cast(list[tuple[Any, ...]], cursor.fetchall())
+    finally:
+        cursor.close()
+
+
+def prepared(cursor: Any, sql: str, parameters: Sequence[Any]) -> None:
+    """Execute a statement that the PostgreSQL server plans once per connection."""
+    cursor.connection.prepare_threshold = _NEVER  # Django switches prepared statements off altogether
+    cursor.execute(sql, parameters, prepare=True)
+
+
+_NEVER = 1_000_000_000
+"""After how many uses a statement is prepared that does not ask for it."""
+
+
+class Query:
+    """A query by one primary key that Django compiles only once; ``values`` are its ``values_list``."""
+
+    def __init__(self, model: type[Model], *values: str) -> None:
+        self._model, self._values = model, values
+        self._sql = ""
+        self._converters: Any = None
+
+    def get(self, key: UUID) -> tuple[Any, ...] | None:
+        """Return the values of the row with ``key``, or None."""
+        if not self._sql:
+            query = self._model._default_manager.filter(pk=key).order_by().values_list(*self._values).query
+            compiler = query.get_compiler(connection=connection)
+            sql, _ = compiler.as_sql()
+            self._converters = compiler.get_converters([column for column, _, _ in compiler.select])
+            self._sql = sql.replace("%s", "?")
+        rows = read(self._sql, (key if on_postgres() else key.hex,))
+        if not rows:
+            return None
+        values = list(rows[0])
+        for position, (converters, expression) in self._converters.items():
+            for convert in converters:
+                values[position] = convert(values[position], expression, connection)
+        return tuple(values)
+
+
+def results_of(execution_id: UUID, indexes: Sequence[int]) -> list[tuple[Any, ...]]:
+    """Return index, status, outputs, outputs_blob, error and error_code of node runs."""
+    return read(
+        f"SELECT node_index, status, outputs, outputs_blob, error, error_code FROM {_NODE_RUN}"
+        f" WHERE execution_id=? AND node_index IN ({marks(indexes)})",
+        (_key(execution_id), *indexes),
+    )
+
+
+def failures_of(execution_id: UUID, before: int) -> list[tuple[Any, ...]]:
+    """Return index, error and error_code of the node runs that failed in the phases before ``before``."""
+    return read(
+        f"SELECT node_index, error, error_code FROM {_NODE_RUN}"
+        " WHERE execution_id=? AND phase_index<? AND status='failed'",
+        (_key(execution_id), before),
+    )
+
+
+def _key(value: UUID) -> Any:
+    return value if on_postgres() else value.hex
 
 
 # --------------------------------------------------------------------------- what the engine writes

@@ -437,6 +437,9 @@ _LEVEL_BY_TYPE = {
 PREVIEW_CHARACTERS = 4_000
 
 
+_SHOWN_APART = frozenset({"inputs", "outputs", "initial_context", "final_state"})
+
+
 def execution_log(event: RecordingEvent) -> dict[str, Any]:
     """Return ``event`` as the ``ExecutionLog`` that sockets and the API carry.
 
@@ -445,7 +448,7 @@ def execution_log(event: RecordingEvent) -> dict[str, Any]:
     event, so that history and live messages of one event are equal. Inputs and outputs are cut to a
     preview of 4,000 characters of text per value.
     """
-    data, kind = event.data, event.event_type.value
+    data, kind = event.data, event.event_type._value_
     duration = data.get("duration_seconds")
     error = data.get("error")
     return {
@@ -456,8 +459,8 @@ def execution_log(event: RecordingEvent) -> dict[str, Any]:
         "node_id": event.node_id,
         "step_name": data.get("name") or event.node_id or kind.split("_")[0],
         "step_type": data.get("node_type") or kind,
-        "input_data": preview(data.get("inputs") or data.get("initial_context") or {}),
-        "output_data": preview(data.get("outputs") or data.get("final_state") or {}),
+        "input_data": _cut(data.get("inputs") or data.get("initial_context") or {}),
+        "output_data": _cut(data.get("outputs") or data.get("final_state") or {}),
         "duration_ms": 0 if duration is None else round(duration * 1000),
         "timestamp": datetime.fromtimestamp(event.timestamp, UTC).isoformat(timespec="milliseconds"),
         "error_message": error or None,
@@ -465,9 +468,7 @@ def execution_log(event: RecordingEvent) -> dict[str, Any]:
         "message": data.get("message") or describe(event),
         "attempt": data.get("attempt"),
         "status": data.get("status"),
-        "data": preview(
-            {k: v for k, v in data.items() if k not in ("inputs", "outputs", "initial_context", "final_state")}
-        ),
+        "data": {key: _cut(item) for key, item in data.items() if key not in _SHOWN_APART},
     }
 
 
@@ -476,43 +477,43 @@ def describe(event: RecordingEvent) -> str:
     data = event.data
     name = data.get("name") or event.node_id or ""
     error = data.get("error") or ""
-    match event.event_type:
-        case RecordingEventType.WORKFLOW_START:
+    match event.event_type._value_:
+        case "workflow_start":
             return f"Execution started: {data.get('workflow', '')} v{data.get('version', '?')}"
-        case RecordingEventType.WORKFLOW_COMPLETE:
+        case "workflow_complete":
             return "Execution " + str(data.get("status", "completed")).replace("_", " ")
-        case RecordingEventType.WORKFLOW_ERROR:
+        case "workflow_error":
             return f"Execution {data.get('status', 'failed')}: {error}"
-        case RecordingEventType.PHASE_START:
+        case "phase_start":
             count = data.get("node_count", 0)
             return f"Phase {data.get('phase', 0) + 1} started: {count} node{'' if count == 1 else 's'}"
-        case RecordingEventType.PHASE_COMPLETE:
+        case "phase_complete":
             return f"Phase {data.get('phase', 0) + 1} {data.get('status', 'completed')}"
-        case RecordingEventType.NODE_START:
+        case "node_start":
             attempt = data.get("attempt") or 1
             verb = "goes on" if data.get("resumed") else "started"
             return f"{name} {verb}" + (f", attempt {attempt}" if attempt > 1 else "")
-        case RecordingEventType.NODE_COMPLETE:
+        case "node_complete":
             return f"{name} completed"
-        case RecordingEventType.NODE_ERROR:
+        case "node_error":
             return f"{name} failed: {error}"
-        case RecordingEventType.NODE_RETRY:
+        case "node_retry":
             return f"{name} will be tried again in {data.get('delay_seconds', 0):.1f} s: {error}"
-        case RecordingEventType.NODE_SKIPPED:
+        case "node_skipped":
             return f"{name} skipped: {data.get('reason', '')}"
-        case RecordingEventType.NODE_WAITING:
+        case "node_waiting":
             return f"{name} waits {data.get('waits_for', '')}".rstrip()
-        case RecordingEventType.PAUSE:
+        case "pause":
             return f"Paused by {data.get('by', 'a user')}"
-        case RecordingEventType.RESUME:
+        case "resume":
             return f"Resumed by {data.get('by', 'a user')}"
-        case RecordingEventType.ARTIFACT:
+        case "artifact":
             return f"{name}: {data.get('kind', 'file')} saved"
-        case RecordingEventType.CANCEL_REQUESTED:
+        case "cancel_requested":
             return f"Cancel requested by {data.get('by', 'a user')}"
-        case RecordingEventType.RECOVERED:
+        case "recovered":
             return f"Recovered: {data.get('reason', '')}"
-        case RecordingEventType.LOG if data.get("message"):
+        case "log" if data.get("message"):
             return str(data["message"])
         case _:
             return str(event.event_type.value).replace("_", " ")
@@ -522,11 +523,17 @@ def preview(value: Any, limit: int = PREVIEW_CHARACTERS) -> Any:
     """Return ``value`` with every text cut to ``limit`` characters and lists to 50 items."""
     if isinstance(value, str):
         return value if len(value) <= limit else f"{value[:limit]}… ({len(value):,} characters)"
-    if type(value) in _SCALARS or type(value) is float:
-        return value
     if isinstance(value, dict | Mapping):
-        return {key: preview(item, limit) for key, item in value.items()}
+        return {key: _cut(item, limit) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        cut = [preview(item, limit) for item in value[:50]]
+        cut = [_cut(item, limit) for item in value[:50]]
         return cut if len(value) <= 50 else [*cut, f"… {len(value) - 50:,} more items"]
     return value
+
+
+def _cut(value: Any, limit: int = PREVIEW_CHARACTERS) -> Any:
+    """Return ``preview(value)``, at once where there is nothing to cut."""
+    kind = type(value)
+    if kind is str:
+        return value if len(value) <= limit else preview(value, limit)
+    return value if kind in _SCALARS or kind is float else preview(value, limit)

@@ -48,7 +48,8 @@ def install() -> None:
     """Begin to count: what ``store`` and ``steps`` send, and everything that goes through Django."""
     store.Transaction.run = _counted(store.Transaction.run)  # type: ignore[method-assign]
     store.Transaction.many = _counted(store.Transaction.many)  # type: ignore[method-assign]
-    steps._run = _counted(steps._run)
+    store.read = _counted(store.read)
+    vars(steps)["prepared"] = _counted(store.prepared)
     connection_created.connect(_watch, weak=False)
     if connection.connection is not None:
         _watch(connection)
