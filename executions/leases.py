@@ -38,10 +38,11 @@ class WorkerProcess:
 
     def __init__(
         self, *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
-        kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None],
+        kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], isolated: bool = False,
     ) -> None:  # fmt: skip
         self.boot = uuid.uuid4().hex
         self.queue = f"browser.{self.boot}"
+        self.isolated = isolated
         self._queues, self._slots, self._on_cancel = queues, slots, on_cancel
         self._kept, self._on_end = kept, on_end
         self._claims: dict[str, UUID] = {}
@@ -228,15 +229,18 @@ current: WorkerProcess | None = None
 
 def start_worker(
     *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
-    kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None],
+    kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], isolated: bool = False,
 ) -> WorkerProcess:  # fmt: skip
     """Make this process a worker and return it.
 
     ``on_cancel`` stops the nodes of an execution here; ``kept`` names the executions whose browser page or
     variables this process holds, ``on_end`` gives back those of one that has ended, without waiting.
+    ``isolated`` means that it runs isolated nodes and nothing else.
     """
     global current
-    current = WorkerProcess(queues=queues, slots=slots, on_cancel=on_cancel, kept=kept, on_end=on_end)
+    current = WorkerProcess(
+        queues=queues, slots=slots, on_cancel=on_cancel, kept=kept, on_end=on_end, isolated=isolated
+    )
     return current
 
 

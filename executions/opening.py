@@ -136,7 +136,7 @@ def _open(
 
 
 def _runs_here(context: Context, group: Header) -> bool:
-    if leases.current is None or group.kind == "isolated":
+    if leases.current is None or leases.current.isolated or group.kind == "isolated":
         return False
     return group.kind != "browser" or runtime.holds_session(context.page_of)
 

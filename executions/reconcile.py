@@ -28,7 +28,10 @@ from django.db.models import F
 from executions import ending, engine, leases, opening, recovery, runtime, states, store, tasks, triggers, waits
 from executions.browser import kill_orphan
 from executions.context import load
+from executions.drafts import node_event
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, WorkerLease
+from recordings.events import RecordingEventType as Kind
+from recordings.models import Event
 from workflows.errors import WorkflowError
 
 logger = logging.getLogger(__name__)
@@ -40,6 +43,15 @@ LOST_MESSAGE_US = 2 * _SECOND
 """A message is taken for lost after this time when its queue is empty."""
 QUEUED_MESSAGE_US = 30 * _SECOND
 """The same while its queue still holds messages, which may be the one that we look for."""
+SILENT_US = 30 * _SECOND
+UNSERVED_US = 15 * _SECOND
+"""How long a node is queued before its log says that there is no worker for it."""
+UNSERVED = "unserved_queue"
+HOW_TO_SERVE = {
+    opening.DEFAULT_QUEUE: "celery -A flowbuilder worker --pool=threads -Q control,default",
+    opening.BROWSER_QUEUE: "celery -A flowbuilder worker --pool=threads -Q browser",
+    opening.ISOLATED_QUEUE: "celery -A flowbuilder worker --pool=prefork -Q isolated",
+}
 _LOCK_NUMBER = 0x466C6F77
 
 
@@ -117,28 +129,63 @@ def resend_queued() -> int:
     return sum(_safely(_send_again, execution_id, phase, indexes) for (execution_id, phase), indexes in lost.items())
 
 
-def requeue_dead() -> int:
-    """Take node runs back from processes that died or froze; give up on those that keep killing workers."""
+def requeue_dead(execution_id: UUID | None = None) -> int:
+    """Take node runs back from processes that died or froze; give up on those that keep killing workers.
+
+    With ``execution_id`` only those of one execution.
+    """
+    only = {} if execution_id is None else {"execution_id": execution_id}
     now = store.database_now_us()
     held = (
-        NodeRun.objects.filter(status__in=(states.RUNNING, states.RETRYING))
+        NodeRun.objects.filter(status__in=(states.RUNNING, states.RETRYING), **only)
         .exclude(claim="")
         .values_list("execution_id", "phase_index", "node_index", "node_id", "claim", "worker", "lease_until",
-                     "deliveries", "session")
+                     "deliveries", "session", "queue", "started_at")
     )  # fmt: skip
     dead: dict[str, bool] = {}
     count = 0
-    for execution_id, phase, index, node_id, claim, worker, lease_until, deliveries, session in list(held):
+    for (execution_id, phase, index, node_id, claim, worker, lease_until,
+         deliveries, session, queue, started) in list(held):  # fmt: skip
         gone = dead.setdefault(worker, not worker or leases.is_dead(worker))
         if not gone and lease_until > now:
             continue
         reason = "its worker process died" if gone else "its worker process stopped answering"
         if session and _session_is_lost(execution_id, worker):
             count += _safely(_lose_session, execution_id, phase, [index], reason)
+        elif gone and queue == opening.ISOLATED_QUEUE and started and _safely(_end_late, execution_id, index, started):
+            count += 1
         elif deliveries >= MAXIMUM_DELIVERIES:
             count += _safely(_bury, execution_id, phase, index, node_id, deliveries, reason)
         else:
             count += _safely(_requeue, execution_id, phase, index, claim, reason)
+    return count
+
+
+def tell_missing_workers() -> int:
+    """Say in the log of an execution that its nodes wait for a kind of worker of which none is alive."""
+    now = store.database_now_us()
+    alive = {
+        name
+        for queues in WorkerLease.objects.filter(beat_at__gte=now - SILENT_US).values_list("queues", flat=True)
+        for name in queues.split(",")
+    }
+    missing = [queue for queue in HOW_TO_SERVE if queue not in alive]
+    waiting = (
+        NodeRun.objects.filter(
+            status=states.QUEUED, queue__in=missing, execution__status=states.RUNNING,
+            execution__phases__index=F("phase_index"),
+            execution__phases__started_at__lt=store.us_to_datetime(now - UNSERVED_US),
+        )
+        .values_list("execution_id", "node_index", "node_id", "queue")
+        .order_by("dispatched_at")[:BATCH]
+    )  # fmt: skip
+    count = 0
+    for execution_id, index, node_id, queue in waiting:
+        told = Event.objects.filter(
+            execution_id=execution_id, node_id=node_id, type=Kind.LOG.value, data__contains=UNSERVED
+        )
+        if not told.exists():
+            count += _safely(_tell_missing, execution_id, index, queue)
     return count
 
 
@@ -229,8 +276,25 @@ RULES: dict[str, Callable[[], int]] = {
     "wake_due": wake_due,
     "enforce_deadlines": enforce_deadlines,
     "settle_cancelled": settle_cancelled,
+    "tell_missing_workers": tell_missing_workers,
     "forget_dead_workers": forget_dead_workers,
 }
+
+
+def mend(execution_id: UUID) -> None:
+    """Do at once for one execution what the rules would do within seconds: the process of its message died."""
+    if requeue_dead(execution_id):
+        return
+    execution = Execution.objects.filter(pk=execution_id, status=states.RUNNING, cancel_requested=False).first()
+    if execution is None:
+        return
+    if execution.phases.filter(index=execution.phase_index, open=0).exists():
+        _safely(_advance, execution_id, execution.phase_index + 1)
+        return
+    queued = NodeRun.objects.filter(execution_id=execution_id, phase_index=execution.phase_index, status=states.QUEUED)
+    indexes = list(queued.values_list("node_index", flat=True))
+    if indexes:
+        _safely(_send_again, execution_id, execution.phase_index, indexes)
 
 
 # --------------------------------------------------------------------------- parts of rules
@@ -266,6 +330,30 @@ def _wake(execution_id: UUID, phase: int, index: int, kind: str) -> bool:
     if woken:
         tasks.publish(opening.Dispatch(execution_id, phase, (((index,), opening.DEFAULT_QUEUE),)))
     return woken
+
+
+def _end_late(execution_id: UUID, index: int, started: datetime) -> bool:
+    """Fail an isolated node whose process was ended because the time of the attempt was over."""
+    context = load(execution_id)
+    if context is None:
+        return False
+    node = context.plan.nodes[index]
+    elapsed = store.database_now_us() / _SECOND - started.timestamp()
+    if elapsed < node.timeout_s + runtime.GRACE_SECONDS:
+        return False
+    phase = next(number for number, members in enumerate(context.plan.phases) if index in members)
+    error = f"did not finish within {node.timeout_s:g} s, its time limit; its process was ended"
+    tasks.publish(recovery.fail_lost(execution_id, phase, [index], error=error, code="timeout"))
+    return True
+
+
+def _tell_missing(execution_id: UUID, index: int, queue: str) -> bool:
+    context = load(execution_id)
+    if context is None:
+        return False
+    message = f"waits for a worker that serves the queue {queue}, and none is alive: {HOW_TO_SERVE[queue]}"
+    data = {"message": message, "level": "warning", UNSERVED: queue}
+    return recovery.note(context, [node_event(Kind.LOG, context.plan.nodes[index], data)])
 
 
 def _send_again(execution_id: UUID, phase: int, indexes: list[int]) -> None:

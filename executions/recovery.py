@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from executions import events, states, store
-from executions.context import load
+from executions.context import Context, load
 from executions.drafts import node_event, phase_event
 from executions.engine import advance_after
 from executions.opening import Dispatch, dispatch_of
@@ -46,6 +46,22 @@ def fail_lost(execution_id: UUID, phase: int, indexes: Sequence[int], *, error: 
         return None
     events.push(execution_id, base, drafts, states.RUNNING, context.depth)
     return advance_after(context, phase, 0.0) if left == 0 else None
+
+
+def note(context: Context, drafts: Sequence[EventDraft]) -> bool:
+    """Write events of an execution that goes on; return whether it still did."""
+
+    def job(tx: Transaction) -> int | None:
+        base = store.bump(tx, context.id, events=len(drafts))
+        if base is not None:
+            store.insert_events(tx, context.id, base, drafts, context.depth)
+        return base
+
+    base = store.committer.run(job, context.id.hex)
+    if base is None:
+        return False
+    events.push(context.id, base, drafts, context.status, context.depth)
+    return True
 
 
 def requeue(

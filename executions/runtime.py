@@ -25,7 +25,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from executions import states
+from executions import confinement, states
 from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan, remove_orphans
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeFailed, NodeInputError, NodeTimeout, NodeWaits, SessionLost
@@ -43,6 +43,8 @@ MAXIMUM_BACKOFF_SECONDS = 3600.0
 BROWSER_IDLE_SECONDS = 10.0
 GRACE_SECONDS = 5.0
 """How long a node that was cancelled, or is out of time, may take to stop before it is left behind."""
+WATCHDOG_SECONDS = 2.0
+"""How much later the kernel ends a confined process whose node keeps everything else in it from running."""
 
 
 # --------------------------------------------------------------------------- what comes out
@@ -182,6 +184,8 @@ class _Loop:
 
 _loop = _Loop()
 _tasks: dict[UUID, set[asyncio.Task[None]]] = {}
+_works: set[asyncio.Future[dict[str, Any]]] = set()
+_verdicts: dict[asyncio.Future[dict[str, Any]], NodeFailed] = {}
 _host: BrowserHost | None = None
 _variables: dict[UUID, dict[str, Any]] = {}
 
@@ -198,6 +202,18 @@ def cancel(execution_id: UUID) -> None:
         for task in _tasks.get(execution_id, ()):
             task.cancel()
 
+    loop().call_soon_threadsafe(on_loop)
+
+
+def stop_all(failure: NodeFailed) -> None:
+    """Stop every node that runs in this process; each ends with ``failure``."""
+
+    def on_loop() -> None:
+        for work in _works:
+            _verdicts[work] = failure
+            work.cancel()
+
+    confinement.spoil(str(failure))
     loop().call_soon_threadsafe(on_loop)
 
 
@@ -339,7 +355,8 @@ async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -
                 )
             )  # fmt: skip
             return False
-        in_place = delay <= IN_PLACE_RETRY_SECONDS
+        # A confined process runs one attempt per delivery, so that the time of a row is the time of its attempt.
+        in_place = delay <= IN_PLACE_RETRY_SECONDS and confinement.limits() is None
         inbox.put(Retrying(planned.index, attempt, delay, str(failure), failure.code, in_place))
         if not in_place:
             return False
@@ -359,18 +376,26 @@ async def _attempt(facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQ
     if node.problem is not None:
         raise node.problem
     executor, call, env = _prepared(facts, node, attempt, inbox)
-    work = asyncio.ensure_future(_guarded(executor.run(call, env), planned))
-    try:
-        await asyncio.wait((work,), timeout=planned.timeout_s)
-    except asyncio.CancelledError:
-        await _stop(work, planned)
-        raise
-    else:
-        if not work.done():
+    with confinement.watched(planned.timeout_s + GRACE_SECONDS + WATCHDOG_SECONDS):
+        work = asyncio.ensure_future(_guarded(executor.run(call, env), planned))
+        _works.add(work)
+        try:
+            await asyncio.wait((work,), timeout=planned.timeout_s)
+        except asyncio.CancelledError:
+            confinement.spoil("a node was cancelled")
             await _stop(work, planned)
-            raise NodeTimeout(f"did not finish within {planned.timeout_s:g} s, its time limit")
-    finally:
-        env.close()
+            raise
+        else:
+            if not work.done():
+                confinement.spoil("a node ran out of time")
+                await _stop(work, planned)
+                raise NodeTimeout(f"did not finish within {planned.timeout_s:g} s, its time limit")
+        finally:
+            env.close()
+            _works.discard(work)
+            verdict = _verdicts.pop(work, None)
+    if verdict is not None:
+        raise verdict
     if work.cancelled():
         raise _interrupted(planned)
     return _outputs(planned, work.result())
@@ -456,10 +481,21 @@ def effect_of(node: Ready) -> Effect:
 def _failure(error: Exception, planned: PlannedNode) -> NodeFailed:
     if isinstance(error, NodeFailed):
         return error
+    if isinstance(error, MemoryError):
+        return _out_of_memory(error)
     failure = NodeFailed(f"{type(error).__name__}: {error}", code="unexpected", retryable=True)
     failure.__cause__ = error
     failure.__traceback__ = error.__traceback__
     return failure
+
+
+def _out_of_memory(error: MemoryError) -> NodeFailed:
+    """Return the failure of a node that asked for too much memory, and let go of what it had."""
+    traceback.clear_frames(error.__traceback__)
+    confinement.spoil("a node ran out of memory")
+    limits = confinement.limits()
+    size = f"; it may use {limits.memory_mb} MiB (FLOWBUILDER_ISOLATED_MEMORY_MB)" if limits else ""
+    return NodeFailed(f"ran out of memory{size}", code="resource", retryable=False)
 
 
 def _traceback(failure: NodeFailed) -> str:

@@ -10,13 +10,15 @@ from functools import partial
 from uuid import UUID
 
 from celery import chord, shared_task, signals
+from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import WorkController
+from django.conf import settings
 from django.db import close_old_connections
 from kombu import Exchange, Queue
 
-from executions import ending, engine, leases, runtime
+from executions import confinement, ending, engine, leases, runtime
 from executions.failpoints import failpoint
-from executions.opening import BROWSER_QUEUE, CONTROL_QUEUE, Dispatch
+from executions.opening import BROWSER_QUEUE, CONTROL_QUEUE, ISOLATED_QUEUE, Dispatch
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +38,19 @@ def advance(execution_id: str, phase: int) -> None:
 @shared_task(name="executions.run_nodes")
 def run_nodes(execution_id: str, phase: int, node_indexes: Sequence[int]) -> None:
     """Run nodes of one phase: a header of its chord. Never raises for a node that fails."""
-    _go_on(engine.take(UUID(execution_id), phase, list(node_indexes)))
+    try:
+        _go_on(engine.take(UUID(execution_id), phase, list(node_indexes)))
+    except MemoryError:
+        if confinement.limits() is None:
+            raise
+        # Celery's main process would end, too. This child dies instead, and its message comes back.
+        raise SystemExit("out of memory outside of the node") from None
 
 
 def _go_on(dispatch: Dispatch | None) -> None:
     """Go on here, for a while, with the one child that a node waits for or the node that a child woke; send the rest."""
-    until = time.monotonic() + engine.LOCAL_SECONDS
+    stays = leases.current is None or not leases.current.isolated
+    until = time.monotonic() + engine.LOCAL_SECONDS if stays else 0.0
     while dispatch is not None and time.monotonic() < until:
         if dispatch.starts and not dispatch.headers:
             publish(replace(dispatch, starts=dispatch.starts[1:]))
@@ -63,6 +72,8 @@ def publish(dispatch: Dispatch | None) -> None:
         advance.apply_async((str(child), 0), queue=CONTROL_QUEUE)
     if not dispatch.headers:
         return
+    if any(queue == ISOLATED_QUEUE for _indexes, queue in dispatch.headers):
+        want_isolated_worker()
     execution_id = str(dispatch.execution_id)
     headers = [
         run_nodes.si(execution_id, dispatch.phase, list(indexes)).set(queue=queue)
@@ -76,13 +87,36 @@ def publish(dispatch: Dispatch | None) -> None:
     chord(headers)(body)
 
 
+def want_isolated_worker() -> None:
+    """Leave a mark in the data directory: a node for the isolated worker is under way. ``./flow up`` looks for it."""
+    try:
+        settings.ISOLATED_MARK.touch()
+    except OSError as error:
+        logger.warning("the mark for the isolated worker was not written: %s", error)
+
+
 # --------------------------------------------------------------------------- the worker process
+
+
+_prefork_queues: list[str] = []
+
+
+def prefork_queues() -> list[str]:
+    """Return the queues of the prefork worker that this process belongs to; empty elsewhere."""
+    return _prefork_queues
 
 
 @signals.celeryd_after_setup.connect
 def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> None:
     """Make this process a worker with a lease and a queue of its own for the pages that it holds."""
     names = list(instance.app.amqp.queues.consume_from)
+    if issubclass(getattr(instance, "pool_cls", object), PreforkPool):
+        if BROWSER_QUEUE in names:
+            raise SystemExit("the queue browser needs --pool=threads: one process keeps the pages")
+        _prefork_queues[:] = names
+        return  # every child is a worker of its own (executions.prefork)
+    if ISOLATED_QUEUE in names:
+        raise SystemExit("the queue isolated needs --pool=prefork: its nodes need processes with limits")
     worker = leases.start_worker(
         queues=",".join(names),
         slots=getattr(instance, "concurrency", None) or 0,

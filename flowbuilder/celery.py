@@ -32,3 +32,4 @@ app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.CELERY_DB_REUSE_MAX = 1000  # Celery's Django fixup closes the connection around every task otherwise
 app.autodiscover_tasks()
 app.autodiscover_tasks(related_name="beat")
+app.autodiscover_tasks(related_name="prefork")

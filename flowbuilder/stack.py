@@ -23,6 +23,8 @@ from typing import Any
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 RUN_FILE = "run.json"
+ISOLATED_MARK = "isolated.wanted"
+"""Touched in the data directory whenever a node goes to the isolated worker, or ends there."""
 LOG_FILE = "stack.log"
 START_SECONDS = 120
 STOP_SECONDS = 60

@@ -30,6 +30,7 @@ from typing import Any
 from flowbuilder.redis import HOW_TO_GET, EmbeddedRedis, embedded_redis, find_redis_server, wait_until_silent
 from flowbuilder.stack import (
     BASE_DIR,
+    ISOLATED_MARK,
     MISSING,
     RunningStack,
     StackError,
@@ -45,8 +46,11 @@ READY_SECONDS = 90
 QUICK_STOP_SECONDS = 10
 WARM_STOP_SECONDS = 25
 STEADY_SECONDS = 60
+ISOLATED_IDLE_SECONDS = 900
+"""No node runs longer, so a worker that heard nothing for this time runs none."""
 LONGEST_BACKOFF_SECONDS = 30
-COLOURS = {"redis": 35, "setup": 37, "demo": 36, "web": 32, "worker": 34, "beat": 33}
+ISOLATED_SLOTS = 2
+COLOURS = {"isolated": 31, "redis": 35, "setup": 37, "demo": 36, "web": 32, "worker": 34, "beat": 33}
 
 
 class Stopping(Exception):
@@ -76,7 +80,7 @@ class Child:
         self.name, self.command, self.env, self.stop_seconds, self.quiet = name, command, env, stop_seconds, quiet
         self.configuration, self.talks, self.orphan_signal = configuration, talks, orphan_signal
         self.last_lines: deque[str] = deque(maxlen=15)
-        self.restarts, self.restart_at = 0, 0.0
+        self.restarts, self.restart_at, self.retires = 0, 0.0, False
         self.start()
 
     def start(self) -> None:
@@ -136,6 +140,7 @@ class Supervisor:
         self.demo_url = f"http://127.0.0.1:{self.demo_port}" if self.demo_port else ""
         self.children: list[Child] = []
         self.signals = 0
+        self._isolated_since = time.time()
         self._wake = threading.Event()
 
     def run(self) -> int:
@@ -193,6 +198,7 @@ class Supervisor:
             say("running as root: Chromium has no sandbox then; an ordinary user is better")
             env["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser privileges"
 
+        self._env = env
         celery = [sys.executable, "-m", "celery", "-A", "flowbuilder", "--quiet"]
         workers = [
             self._child(
@@ -323,8 +329,11 @@ class Supervisor:
         while True:
             self._pause(0.5)
             reap_adopted({child.process.pid for child in self.children})
+            self._mind_isolated()
             for child in self.children:
                 now = time.monotonic()
+                if child.retires:
+                    continue
                 if child.restart_at:
                     if now >= child.restart_at:
                         child.restart_at = 0.0
@@ -335,6 +344,40 @@ class Supervisor:
                     wait = min(2 ** max(child.restarts - 1, 0), LONGEST_BACKOFF_SECONDS)
                     say(f"{child.name} ended with status {child.code}; starting it again in {wait} s")
                     child.restart_at = now + wait
+
+    def _mind_isolated(self) -> None:
+        """Start the worker for isolated nodes when one is under way, end it after it had nothing to do for a while.
+
+        Whoever sends such a node touches a file (``executions.tasks``), and so does the worker after each.
+        """
+        wanted = _modified(self.data_dir / ISOLATED_MARK)
+        child = next((child for child in self.children if child.name == "isolated"), None)
+        if child is None:
+            if wanted > self._isolated_since:
+                self._start_isolated()
+        elif child.retires:
+            if child.code is not None:
+                self.children.remove(child)
+                self._write_run_file()
+        elif time.time() - max(wanted, self._isolated_since) > self._isolated_idle:
+            child.retires, self._isolated_since = True, time.time()
+            child.process.terminate()
+
+    def _start_isolated(self) -> None:
+        say("a workflow has isolated nodes: starting the worker for them")
+        self._isolated_since = time.time()
+        self._child(
+            "isolated",
+            [sys.executable, "-m", "celery", "-A", "flowbuilder", "--quiet", "worker", "--pool=prefork",
+             "-c", str(ISOLATED_SLOTS), "-Q", "isolated", "-l", "WARNING", "--without-gossip", "--without-mingle",
+             "-n", f"isolated-{os.getpid()}@%h"],
+            self._env, stop_seconds=WARM_STOP_SECONDS, orphan_signal=signal.SIGKILL,
+        )  # fmt: skip
+        self._write_run_file()
+
+    @property
+    def _isolated_idle(self) -> float:
+        return float(os.environ.get("FLOWBUILDER_ISOLATED_IDLE_SECONDS") or ISOLATED_IDLE_SECONDS)
 
     def _pause(self, seconds: float = 0.1) -> None:
         if self._wake.wait(seconds):
@@ -351,7 +394,7 @@ class Supervisor:
         if any(child.name.startswith("worker") and child.code is None for child in self.children) and self.signals:
             say("stopping; running nodes get a moment to end (Ctrl-C again stops at once)")
         patience = max(self.signals, 1)
-        for names in (("setup", "web", "beat"), ("worker",), ("demo",), ("redis",)):
+        for names in (("setup", "web", "beat"), ("worker", "isolated"), ("demo",), ("redis",)):
             group = [child for child in self.children if child.name.rstrip("0123456789") in names]
             for child in group:
                 if child.code is None:
@@ -428,6 +471,14 @@ def kill_adopted() -> None:
                 os.kill(pid, signal.SIGKILL)
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, 0)
+
+
+def _modified(path: Path) -> float:
+    """Return when a file was last touched (seconds since the epoch), 0 when there is none."""
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _direct_children() -> set[int]:

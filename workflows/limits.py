@@ -13,4 +13,5 @@ def limits() -> Limits:
         nodes=settings.MAX_NODES,
         timeout_s=settings.EXECUTION_DEADLINE_SECONDS,
         minimum_interval_seconds=settings.MINIMUM_INTERVAL_SECONDS,
+        switches=frozenset({"FLOWBUILDER_CODE_NODES"} if settings.CODE_NODES else ()),
     )

@@ -120,6 +120,8 @@ class NodeDescription:
     summary: str = ""
     subtitle: str = ""
     """Name of the input whose value the canvas shows under the label."""
+    switch: str = ""
+    """Name of the setting that must be on before a workflow with this node can be activated."""
 
     _inputs: dict[str, Port] = field(init=False, repr=False, compare=False, default_factory=dict)
     _outputs: dict[str, Port] = field(init=False, repr=False, compare=False, default_factory=dict)

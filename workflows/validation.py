@@ -58,6 +58,8 @@ class Limits:
     browser_sessions: int = 10
     credits: int = 0
     minimum_interval_seconds: int = 300
+    switches: frozenset[str] = frozenset()
+    """Settings that are on, among those that node types ask for."""
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:
@@ -197,6 +199,14 @@ class _Pass:
                 hint="./flow nodes list shows what exists",
             )
             return
+        if description.switch and description.switch not in self.limits.switches and not node.policy.disabled:
+            yield Finding(
+                "SWITCHED_OFF",
+                "error",
+                f'"{self.name(node)}" cannot run here: {description.label} nodes are off',
+                node_id=node.id,
+                hint=f"whoever runs this installation can set {description.switch}=on",
+            )
         if (node.policy.timeout_s or 0) > self.limits.timeout_s:
             yield Finding(
                 "LIMIT_TIMEOUT",

@@ -25,6 +25,7 @@ CATALOGUE = {
     "merge_data": (1, "Data Storage", False),
     "read_property_from_json": (1, "Data Storage", True),
     "write_property_to_json": (1, "Data Storage", True),
+    "code": (1, "Data Storage", True),
     "branch": (1, "Flow Control", True),
     "deliver_to_webhook": (2, "Deliver Results", True),
     "http_request": (1, "Data Extraction", True),

@@ -39,7 +39,16 @@ def test_the_file_is_what_compose_understands() -> None:
 
 
 def test_the_services_are_those_of_the_operations_guide() -> None:
-    assert set(COMPOSE["services"]) == {"postgres", "redis", "migrate", "web", "worker", "browser-worker", "beat"}
+    assert set(COMPOSE["services"]) == {
+        "postgres",
+        "redis",
+        "migrate",
+        "web",
+        "worker",
+        "browser-worker",
+        "isolated-worker",
+        "beat",
+    }
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -83,7 +92,7 @@ def test_every_queue_of_a_worker_has_one_that_serves_it() -> None:
         for queue in service["command"][service["command"].index("-Q") + 1].split(",")
     }
 
-    assert served == {"control", "default", "browser"}
+    assert served == {"control", "default", "browser", "isolated"}
 
 
 def test_what_a_service_waits_for_exists_and_volumes_are_declared() -> None:

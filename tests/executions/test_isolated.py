@@ -1,0 +1,223 @@
+"""Isolated nodes: their worker's children are killed, starved, frozen and orphaned; nothing else notices."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from executions.models import DeadLetter, NodeRun, WorkerLease
+from executions.triggers import start_execution
+from flowbuilder.stack import kernel_start_time
+from recordings.models import Event
+from tests.conftest import graph, node, outputs, wait_for, wait_until_ended, wire
+from tests.executions.isolated_app import APP
+from tests.executions.test_engine import assert_numbered, transform
+from tests.executions.test_reconcile import periodic_reconcile
+
+__all__ = ["periodic_reconcile"]
+
+pytestmark = [pytest.mark.worker, pytest.mark.redis]
+
+STAGES = ("before-claim", "after-claim", "mid-node", "before-commit", "after-commit", "opened")
+RESUMED_SECONDS = 3.0
+
+
+@pytest.fixture
+def points(tmp_path):
+    """A directory in which a test arms failpoints of the isolated worker."""
+    folder = tmp_path / "points"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def ledger(tmp_path):
+    """The file in which isolated nodes note who runs them."""
+    file = tmp_path / "ledger"
+    file.touch()
+    return file
+
+
+@pytest.fixture
+def isolated(processes, points, ledger):
+    """Return a starter of isolated workers with two children, on a threads worker that is there already."""
+
+    def start(**env: str):
+        main = processes.start(
+            "-m", "celery", "-A", APP, "worker", "--pool=prefork", "-c", "2", "-Q", "isolated", "-l", "INFO",
+            "--without-gossip", "--without-mingle", "-n", f"isolated{time.monotonic_ns()}@%h",
+            FLOWBUILDER_FAILPOINT=f"*:{points}", ISOLATED_LEDGER=str(ledger), **env,
+        )  # fmt: skip
+        wait_for(lambda: len(children(main)) == 2, 40, "the leases of two children", processes.logs)
+        return main
+
+    processes.worker(APP)
+    return start
+
+
+def children(main) -> list[int]:
+    """Return the pids of the living children of a worker that hold a lease."""
+    below = Path(f"/proc/{main.pid}/task/{main.pid}/children")
+    living = [int(pid) for pid in below.read_text().split()] if below.exists() else []
+    return sorted(WorkerLease.objects.filter(queues="isolated", pid__in=living).values_list("pid", flat=True))
+
+
+def around(*nodes):
+    """A workflow: a light node, isolated ones beside each other, a light node."""
+    edges = [wire("first", "Done", item["id"], "Execute Condition") for item in nodes]
+    edges += [wire(item["id"], "Done", "last", "Execute Condition") for item in nodes]
+    return graph([transform("first", a=1), *nodes, transform("last", b=2)], *edges)
+
+
+def runs(ledger: Path, node_id: str) -> list[int]:
+    """Return which processes ran a node."""
+    return [int(line.split()[1]) for line in ledger.read_text().splitlines() if line.startswith(f"{node_id} ")]
+
+
+def completions(execution) -> list[str]:
+    """Return the nodes that completed, one entry per event."""
+    found = Event.objects.filter(execution_id=execution.pk, type="node_complete").values_list("node_id", flat=True)
+    return sorted(found)
+
+
+def test_isolated_nodes_run_in_children_of_their_own_and_nothing_else_does(
+    processes, isolated, alice, make_workflow, ledger
+):
+    main = isolated()
+    workflow = make_workflow(around(node("one", "test_isolated"), node("two", "test_isolated", Value=0.2)))
+
+    execution = wait_until_ended(start_execution(workflow, owner=alice), 30, processes.logs)
+
+    assert execution.status == "completed", processes.logs()
+    ran = {outputs(execution, "one")["Pid"], outputs(execution, "two")["Pid"]}
+    assert ran <= set(children(main))
+    workers = dict(NodeRun.objects.values_list("node_id", "worker"))
+    assert workers["one"] != workers["last"]
+    assert WorkerLease.objects.get(boot=workers["one"]).pid in ran
+    assert WorkerLease.objects.get(boot=workers["last"]).queues == "control,default,browser"
+    child = children(main)[0]
+    assert resource.prlimit(child, resource.RLIMIT_CORE) == (0, 0)
+    assert resource.prlimit(child, resource.RLIMIT_NOFILE) == (256, 256)
+    assert 256 * 2**20 <= resource.prlimit(child, resource.RLIMIT_DATA)[0] < 1024 * 2**20
+    main.terminate()
+    main.wait(20)
+    assert not WorkerLease.objects.filter(queues="isolated").exists()
+
+
+def test_fault_01_a_killed_child_is_seen_at_once_and_its_node_resumes_within_three_seconds(
+    processes, isolated, alice, make_workflow, points, ledger
+):
+    isolated()
+    workflow = make_workflow(around(node("iso", "test_isolated", Value=0.1)))
+    took = {}
+
+    for stage in STAGES:
+        (points / stage).touch()
+        execution = start_execution(workflow, owner=alice)
+        reached = points / f"{stage}.reached"
+        wait_for(reached.exists, 15, f"the death at {stage}", processes.logs)
+        died = time.monotonic()
+        wait_until_ended(execution, 15, processes.logs)
+        took[stage] = time.monotonic() - died
+
+        assert execution.status == "completed", f"{stage}: {execution.error}"
+        assert completions(execution) == ["first", "iso", "last"], stage
+        again = "before-commit" in took  # the only stage at which the node had run, and nobody knew
+        assert len(runs(ledger, "iso")) == len(took) + again, ledger.read_text()
+        assert_numbered(execution)
+
+    print(took)
+    assert max(took.values()) <= RESUMED_SECONDS, took  # no beat runs here: the message itself brings it back
+
+
+def test_fault_04_when_only_the_main_process_is_killed_its_children_end_and_nothing_is_written_twice(
+    processes, isolated, alice, make_workflow, ledger
+):
+    main = isolated()
+    orphans = children(main)
+    workflow = make_workflow(around(node("iso", "test_isolated", Value=3)))
+    execution = start_execution(workflow, owner=alice)
+    wait_for(lambda: runs(ledger, "iso"), 15, "the running node", processes.logs)
+
+    os.kill(main.pid, signal.SIGKILL)
+    main.wait()
+    wait_for(lambda: not any(kernel_start_time(pid) for pid in orphans), 2, "the end of the orphans", processes.logs)
+    isolated()
+    processes.beat(APP)
+    wait_until_ended(execution, 20, processes.logs)
+
+    assert execution.status == "completed", execution.error
+    assert completions(execution) == ["first", "iso", "last"]
+    assert len(set(runs(ledger, "iso"))) == 2
+    assert_numbered(execution)
+
+
+def test_fault_11_a_node_that_takes_all_memory_fails_as_resource_and_the_worker_lives(
+    processes, isolated, alice, make_workflow
+):
+    main = isolated(FLOWBUILDER_ISOLATED_MEMORY_MB="128")
+    processes.beat(APP)
+    hungry = make_workflow(around(node("iso", "test_allocates", {"retries": 2})), name="hungry")
+    modest = make_workflow(around(node("iso", "test_isolated")), name="modest")
+
+    failed = wait_until_ended(start_execution(hungry, owner=alice), 20, processes.logs)
+    after = wait_until_ended(start_execution(modest, owner=alice), 20, processes.logs)
+
+    assert (failed.status, failed.error_code, failed.error_node) == ("failed", "resource", "iso"), processes.logs()
+    assert "128 MiB" in failed.error
+    assert failed.node_runs.get(node_id="iso").attempt == 1
+    assert after.status == "completed"
+    assert main.poll() is None
+    assert_numbered(failed)
+
+
+def test_a_frozen_node_fails_as_timeout_and_one_that_uses_up_its_processor_time_as_resource(
+    processes, isolated, alice, make_workflow, ledger
+):
+    main = isolated(FLOWBUILDER_ISOLATED_CPU_SECONDS="1")
+    tolerant = {"retries": 2, "on_error": "continue"}
+    workflow = make_workflow(
+        graph([node("frozen", "test_freezes", tolerant), node("busy", "test_spins", {"on_error": "continue"})])
+    )
+
+    execution = wait_until_ended(start_execution(workflow, owner=alice), 20, processes.logs)
+
+    runs_by_node = {row.node_id: row for row in execution.node_runs.all()}
+    assert (runs_by_node["frozen"].status, runs_by_node["frozen"].error_code) == ("failed", "timeout"), processes.logs()
+    assert "within 1 s" in runs_by_node["frozen"].error
+    assert (runs_by_node["busy"].status, runs_by_node["busy"].error_code) == ("failed", "resource")
+    assert "FLOWBUILDER_ISOLATED_CPU_SECONDS" in runs_by_node["busy"].error
+    assert len(runs(ledger, "frozen")) == 1  # its process was killed, and nobody runs it again
+    assert not DeadLetter.objects.exists()
+    assert main.poll() is None
+    assert_numbered(execution)
+
+
+def test_an_execution_without_an_isolated_worker_says_what_it_waits_for(processes, alice, make_workflow):
+    from executions import reconcile
+    from executions.models import Phase
+
+    processes.worker(APP)
+    execution = start_execution(make_workflow(around(node("iso", "test_isolated"))), owner=alice)
+    wait_for(lambda: execution.node_runs.filter(status="queued").exists(), 10, "the queued node", processes.logs)
+
+    assert reconcile.tell_missing_workers() == 0  # it has only just begun to wait
+    Phase.objects.update(started_at="2020-01-01T00:00:00Z")
+    assert reconcile.tell_missing_workers() == 1
+    assert reconcile.tell_missing_workers() == 0
+
+    line = Event.objects.get(execution_id=execution.pk, type="log", node_id="iso")
+    assert "--pool=prefork -Q isolated" in line.data
+    assert_numbered(execution)
+
+
+def test_threads_may_not_run_isolated_nodes(processes):
+    worker = processes.start("-m", "celery", "-A", APP, "worker", "--pool=threads", "-Q", "default,isolated")
+
+    assert worker.wait(30) != 0
+    assert "needs --pool=prefork" in processes.logs()
