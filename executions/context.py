@@ -207,9 +207,11 @@ def _resolve_secrets(context: Context) -> None:
 
 
 def load_session(context: Context) -> None:
-    session = BrowserSession.objects.filter(execution_id=context.page_of).values_list("boot", "queue").first()
+    """Note which process holds the page. A lost page has no queue: any process may find that it is gone."""
+    session = BrowserSession.objects.filter(execution_id=context.page_of).values_list("boot", "queue", "status").first()
     if session is not None:
-        context.session_boot, context.session_queue = session
+        boot, queue, status = session
+        context.session_boot, context.session_queue = boot, "" if status == BrowserSession.LOST else queue
 
 
 def load_results(context: Context, indexes: Iterable[int]) -> None:

@@ -23,7 +23,7 @@ from uuid import UUID
 from celery import current_app
 from django.conf import settings
 from django.db import connection
-from django.db.models import F
+from django.db.models import F, Q
 
 from executions import ending, engine, leases, opening, recovery, runtime, states, store, tasks, triggers, waits
 from executions.browser import kill_orphan
@@ -200,14 +200,18 @@ def fail_lost_sessions() -> int:
         count += 1
         BrowserSession.objects.filter(pk=session.pk).update(status=BrowserSession.LOST, closed_at=datetime.now(UTC))
         _kill_orphan(session)
+        turns = Q(execution__parent_id=session.execution_id) & ~Q(execution__scope="")
         waiting = NodeRun.objects.filter(
-            execution_id=session.execution_id, status=states.QUEUED, session=session.name
-        ).values_list("phase_index", "node_index")
-        by_phase: dict[int, list[int]] = defaultdict(list)
-        for phase, index in waiting:
-            by_phase[phase].append(index)
-        for phase, indexes in by_phase.items():
-            _safely(_lose_session, session.execution_id, phase, indexes, "its worker process died")
+            Q(execution_id=session.execution_id) | turns,
+            status=states.QUEUED,
+            session=session.name,
+            queue=session.queue,
+        ).values_list("execution_id", "phase_index", "node_index")
+        lost: dict[tuple[UUID, int], list[int]] = defaultdict(list)
+        for execution_id, phase, index in waiting:
+            lost[execution_id, phase].append(index)
+        for (execution_id, phase), indexes in lost.items():
+            _safely(_lose_session, execution_id, phase, indexes, "its worker process died")
     return count
 
 
@@ -365,7 +369,13 @@ def _send_again(execution_id: UUID, phase: int, indexes: list[int]) -> None:
 
 
 def _session_is_lost(execution_id: UUID, worker: str) -> bool:
-    return BrowserSession.objects.filter(execution_id=execution_id, boot=worker).exists()
+    """Return whether the page of an execution, or of what its turn of a loop works on, was held by ``worker``."""
+    around = [execution_id]
+    row = Execution.objects.filter(pk=execution_id).values_list("scope", "parent_id").first()
+    while row is not None and row[0] and row[1] is not None:
+        around.append(row[1])
+        row = Execution.objects.filter(pk=row[1]).values_list("scope", "parent_id").first()
+    return BrowserSession.objects.filter(execution_id__in=around, boot=worker).exists()
 
 
 def _lose_session(execution_id: UUID, phase: int, indexes: list[int], reason: str) -> None:

@@ -187,3 +187,60 @@ def test_the_turns_of_a_loop_work_on_the_page_that_is_open_around_it(processes, 
     assert len(outputs(execution, "loop")["Results"]) == 2
     assert execution.browser_sessions.count() == 1
     assert not any(child.browser_sessions.exists() for child in execution.children.all())
+
+
+def browser_then(site_url, middle, *edges):
+    """A page that is opened, something else, and a node that needs the page again."""
+    nodes = [
+        node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html"),
+        middle,
+        node("read", "get_html"),
+    ]
+    return nodes, [
+        wire("open", "Done", middle["id"], "Execute Condition"),
+        wire("open", "Web Page", "read", "Web Page"),
+        *edges,
+    ]
+
+
+@pytest.mark.browser
+def test_a_page_that_died_while_other_nodes_ran_fails_the_next_node_that_needs_it(
+    processes, alice, make_workflow, site_url
+):
+    nodes, edges = browser_then(
+        site_url, node("wait", "delay", Duration=61), wire("wait", "Done", "read", "Execute Condition")
+    )
+    first = processes.worker()
+    execution = start_execution(make_workflow(graph(nodes, *edges)), owner=alice)
+    wait_for(is_waiting(execution, "wait"), 30, "the wait", processes.logs)
+    first.kill()
+    first.wait()
+    processes.worker()
+    processes.beat()
+    wait_for(lambda: execution.browser_sessions.filter(status="lost").exists(), 15, "the loss", processes.logs)
+    NodeRun.objects.filter(execution=execution, node_id="wait").update(wake_at=1)
+
+    wait_until_ended(execution, 20, processes.logs)
+
+    assert (execution.status, execution.error_code, execution.error_node) == ("failed", "session_lost", "read")
+
+
+@pytest.mark.browser
+def test_a_turn_whose_page_died_with_its_worker_fails_with_the_reason(processes, alice, make_workflow, site_url):
+    loop = node("loop", "loop_items", Items=[1, 2])
+    nodes, edges = browser_then(site_url, loop)
+    nodes.append(node("look", "wait_for_element", Selector="#never", Visibility="visible"))
+    edges = [*edges, wire("loop", "Each", "look", "Execute Condition"), wire("open", "Web Page", "look", "Web Page")]
+    first = processes.worker()
+    execution = start_execution(make_workflow(graph(nodes, *edges)), owner=alice)
+    looking = NodeRun.objects.filter(execution__parent=execution, node_id="look", status="running")
+    wait_for(looking.exists, 30, "the turn", processes.logs)
+    first.kill()
+    first.wait()
+    processes.worker()
+    processes.beat()
+
+    wait_until_ended(execution, 20, processes.logs)
+
+    assert (execution.status, execution.error_node, execution.error_code) == ("failed", "loop", "session_lost")
+    assert "turn 1 of 2 failed" in execution.error
