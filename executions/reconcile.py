@@ -17,15 +17,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-from celery import current_app
 from django.conf import settings
 from django.db import connection
 from django.db.models import F, Q
 
 from executions import ending, engine, leases, opening, recovery, runtime, states, store, tasks, triggers, waits
+from executions.broker import LOST_MESSAGE_US, broker
 from executions.browser import kill_orphan
 from executions.context import load
 from executions.drafts import node_event
@@ -39,10 +38,6 @@ logger = logging.getLogger(__name__)
 MAXIMUM_DELIVERIES = 3
 BATCH = 200
 _SECOND = 1_000_000
-LOST_MESSAGE_US = 2 * _SECOND
-"""A message is taken for lost after this time when its queue is empty."""
-QUEUED_MESSAGE_US = 30 * _SECOND
-"""The same while its queue still holds messages, which may be the one that we look for."""
 SILENT_US = 30 * _SECOND
 UNSERVED_US = 15 * _SECOND
 """How long a node is queued before its log says that there is no worker for it."""
@@ -83,12 +78,13 @@ def resend_starts() -> int:
     waiting = Execution.objects.filter(status=states.QUEUED, cancel_requested=False).filter(
         published_at__isnull=True
     ) | Execution.objects.filter(
-        status=states.QUEUED, cancel_requested=False, published_at__lt=now - _patience(opening.CONTROL_QUEUE)
+        status=states.QUEUED, cancel_requested=False, published_at__lt=broker.lost_before(opening.CONTROL_QUEUE)
     )
     count = 0
     for execution in waiting.order_by(F("published_at").asc(nulls_first=True))[:BATCH]:
         back_off = min(2**execution.publish_count, 64) * _SECOND
-        if execution.published_at is not None and now - execution.published_at < back_off:
+        sent = execution.published_at
+        if sent is not None and sent >= broker.emptied_at and now - sent < back_off:
             continue
         won = Execution.objects.filter(
             pk=execution.pk, status=states.QUEUED, publish_count=execution.publish_count
@@ -112,19 +108,20 @@ def advance_closed() -> int:
 
 def resend_queued() -> int:
     """Send the messages of queued node runs that nobody took."""
-    now = store.database_now_us()
     rows = (
         NodeRun.objects.filter(
             status=states.QUEUED, execution__status=states.RUNNING, execution__cancel_requested=False,
-            dispatched_at__lt=now - LOST_MESSAGE_US,
+            dispatched_at__lt=max(store.database_now_us() - LOST_MESSAGE_US, broker.emptied_at),
         )
         .values_list("execution_id", "phase_index", "node_index", "queue", "dispatched_at")
         .order_by("dispatched_at")[:BATCH]
     )  # fmt: skip
-    patience: dict[str, int] = {}
+    lost_before: dict[str, int] = {}
     lost: dict[tuple[UUID, int], list[int]] = defaultdict(list)
     for execution_id, phase, index, queue, dispatched in rows:
-        if now - dispatched > patience.setdefault(queue, _patience(queue)):
+        if queue not in lost_before:
+            lost_before[queue] = broker.lost_before(queue)
+        if dispatched < lost_before[queue]:
             lost[execution_id, phase].append(index)
     return sum(_safely(_send_again, execution_id, phase, indexes) for (execution_id, phase), indexes in lost.items())
 
@@ -400,17 +397,6 @@ def _kill_orphan(session: BrowserSession) -> None:
     here = lease is None or lease.hostname == socket.gethostname()
     if here and session.chromium_pid and session.chromium_started:
         kill_orphan(session.chromium_pid, session.chromium_started, session.profile_dir)
-
-
-def _patience(queue: str) -> int:
-    """Return how long a message of ``queue`` may be missing, by whether the queue holds any."""
-    try:
-        with current_app.connection_for_write() as broker:
-            channel: Any = broker.default_channel
-            count = channel.queue_declare(queue, passive=True).message_count
-    except Exception:
-        return LOST_MESSAGE_US
-    return QUEUED_MESSAGE_US if count else LOST_MESSAGE_US
 
 
 @contextmanager

@@ -32,6 +32,7 @@ def main() -> int:
 
     from tests import environment
 
+    os.environ["FLOWBUILDER_LOG_LEVEL"] = "CRITICAL"  # of this process, whose own calls meet every outage
     django.setup()
     from django.conf import settings
     from django.contrib.auth import get_user_model

@@ -13,11 +13,12 @@ import pytest
 
 from executions import context, engine, reconcile, recovery, runtime, states, store, tasks
 from executions.beat import WorkflowScheduler, start_due
+from executions.broker import broker
 from executions.errors import StartRefused
 from executions.models import DeadLetter, Execution, NodeRun
 from executions.triggers import cancel_execution, start_execution
 from recordings.models import Event, Recording
-from tests.conftest import graph, node, outputs, statuses, wait_for, wait_until_ended, wire
+from tests.conftest import flush_redis, graph, node, outputs, statuses, wait_for, wait_until_ended, wire
 from tests.executions import edge_nodes
 from tests.executions.edge_nodes import run_here
 from tests.executions.test_engine import assert_numbered, events_of, transform
@@ -426,7 +427,7 @@ def test_a_node_given_up_twice_leaves_one_letter(alice, make_workflow, monkeypat
 
 def test_starts_that_were_never_sent_do_not_wait_behind_those_that_were(alice, make_workflow, monkeypatch):
     monkeypatch.setattr(reconcile, "BATCH", 2)
-    monkeypatch.setattr(reconcile, "_patience", lambda queue: 0)
+    monkeypatch.setattr(broker, "lost_before", lambda queue: store.now_us() + 1_000_000)
     workflow = make_workflow(graph([transform("one", a=1)]))
     for _ in range(3):
         start_execution(workflow, owner=alice)
@@ -438,6 +439,27 @@ def test_starts_that_were_never_sent_do_not_wait_behind_those_that_were(alice, m
 
     unsent.refresh_from_db()
     assert unsent.published_at is not None
+
+
+def test_what_a_broker_that_lost_its_memory_held_is_sent_again_at_once(alice, make_workflow):
+    flush_redis()
+    delays = [node(f"wait{n}", "delay", Duration=1) for n in range(9)]
+    workflow = make_workflow(graph(delays))
+    reconcile.reconcile()  # notes that the broker is new
+    opened = start_execution(workflow, owner=alice)
+    tasks.publish(engine.advance(opened.pk, 0))
+    queued = start_execution(workflow, owner=alice)
+    assert (reconcile.resend_starts(), reconcile.resend_queued()) == (0, 0), "their messages are where they belong"
+
+    flush_redis()
+    start_execution(workflow, owner=alice)
+    tasks.run_nodes.apply_async(args=(str(queued.pk), 0, [0]), queue="default")  # neither queue is empty
+    sent = (reconcile.resend_starts(), reconcile.resend_queued())
+
+    assert sent == (2, 1)
+    queued.refresh_from_db()
+    assert queued.publish_count == 1
+    assert (reconcile.resend_starts(), reconcile.resend_queued()) == (0, 0), "once is enough"
 
 
 # --------------------------------------------------------------------------- beat

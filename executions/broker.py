@@ -1,0 +1,53 @@
+"""What can be known about messages that were sent and did not arrive."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import current_app
+from kombu import Exchange, Producer, Queue
+
+from executions import store
+
+logger = logging.getLogger(__name__)
+
+_SECOND = 1_000_000
+LOST_MESSAGE_US = 2 * _SECOND
+"""A message is taken for lost after this time when its queue is empty."""
+QUEUED_MESSAGE_US = 30 * _SECOND
+"""The same while its queue still holds messages, which may be the one that we look for."""
+SENTINEL = "sentinel"
+"""A queue with one message that nobody takes: when that is gone, so is everything that was sent before."""
+
+_sentinel = Queue(SENTINEL, Exchange(SENTINEL), routing_key=SENTINEL)
+
+
+class Broker:
+    """What this process saw of the broker. ``emptied_at`` is when it was found to have lost all (database time), or 0."""
+
+    def __init__(self) -> None:
+        self.emptied_at = 0
+
+    def lost_before(self, queue: str) -> int:
+        """Return the moment (microseconds, database time) before which messages in ``queue`` are taken for lost."""
+        now = store.database_now_us()
+        try:
+            with current_app.connection_for_write() as connection:
+                channel: Any = connection.default_channel
+                self._look_for_sentinel(channel, now)
+                waiting = channel.queue_declare(queue, passive=True).message_count
+        except Exception:  # it is away, or knows no such queue
+            waiting = 0
+        return max(self.emptied_at, now - (QUEUED_MESSAGE_US if waiting else LOST_MESSAGE_US))
+
+    def _look_for_sentinel(self, channel: Any, now: int) -> None:
+        _sentinel(channel).declare()
+        if channel.queue_declare(SENTINEL, durable=True, auto_delete=False).message_count:
+            return
+        Producer(channel).publish({}, exchange=SENTINEL, routing_key=SENTINEL, serializer="json")
+        self.emptied_at = now
+        logger.info("the broker has lost what it held, or is new; what was sent before is sent again")
+
+
+broker = Broker()
