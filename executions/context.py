@@ -60,6 +60,8 @@ class Context:
     phase_index: int
     cancel_requested: bool
     queued_us: int
+    set_by_nodes: dict[str, Any] = field(default_factory=dict)
+    """Variables that nodes set which have completed, here and in the executions around."""
     parent: tuple[UUID, int] | None = None
     """The execution and the node of it (an index) that this one runs for, and that waits for its end."""
     around: tuple[Around, ...] = ()
@@ -75,8 +77,8 @@ class Context:
 
     @property
     def variables(self) -> dict[str, Any]:
-        """Return what ``{{ vars.x }}`` reads: the workflow's own, then the installation's."""
-        return {**self.plan.definition.vars, **settings.WORKFLOW_VARS}
+        """Return what ``{{ vars.x }}`` reads: the workflow's own, then the installation's, then what nodes set."""
+        return {**self.plan.definition.vars, **settings.WORKFLOW_VARS, **self.set_by_nodes}
 
     def facts(self) -> Facts:
         """Return what nodes may know."""
@@ -142,6 +144,7 @@ def _no_plan(version_id: UUID) -> tuple[Plan, int]:
 _EXECUTION = store.Query(
     Execution, "workflow_id", "workflow__name", "workflow__settings", "version_id", "owner_id", "trigger", "depth",
     "input", "status", "phase_index", "cancel_requested", "queued_at", "parent_id", "parent_node", "scope", "item",
+    "variables",
 )  # fmt: skip
 
 
@@ -164,6 +167,8 @@ def load(execution_id: UUID, *, planned: bool = True) -> Context | None:
     )  # fmt: skip
     if row[12] is not None:
         context.parent = (row[12], row[13])
+    if row[16]:
+        context.set_by_nodes = msgspec.json.decode(row[16])
     if row[14] and planned:
         _look_around(context, row[15])
     context.knows_failures = context.phase_index < 0
@@ -184,9 +189,11 @@ def _look_around(context: Context, item: str) -> None:
         values = msgspec.json.decode(turn)
         around.append(Around(scope, execution_id, values))
         context.results[scope] = NodeResult(states.COMPLETED, values)
-        row: tuple[Any, ...] = Execution.objects.values_list("parent_id", "parent_node", "item", "input").get(
-            pk=execution_id
-        )
+        row: tuple[Any, ...] = Execution.objects.values_list(
+            "parent_id", "parent_node", "item", "input", "variables"
+        ).get(pk=execution_id)
+        if row[4]:
+            context.set_by_nodes = {**msgspec.json.decode(row[4]), **context.set_by_nodes}
         scope = the_plan.nodes[scope].scope
         if not owns_page:
             surroundings = plan_of(context.version_id)[0] if scope is None else the_plan.body(scope)

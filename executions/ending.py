@@ -64,11 +64,10 @@ def recording_of(context: Context, end: End, now: int) -> dict[str, Any]:
 
 
 def release(execution_id: UUID, *, wait: bool = True) -> None:
-    """Give back what this process keeps for an ended execution: variables and browser page.
+    """Give back what this process keeps for an ended execution: its browser page.
 
     Another process that holds the page does the same within a second.
     """
-    runtime.forget_variables(execution_id)
     if not runtime.holds_session(execution_id):
         return
     runtime.close_session(execution_id, wait=wait)

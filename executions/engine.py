@@ -228,7 +228,7 @@ def _ending(work: Work, ends: list[NodeEnd], drafts: list[EventDraft], careful: 
 
 
 def _is_usual(ends: Sequence[NodeEnd]) -> bool:
-    return all(end.status == states.COMPLETED for end in ends)
+    return all(end.status == states.COMPLETED and not end.variables for end in ends)
 
 
 def _may_wait(work: Work) -> bool:
@@ -251,6 +251,7 @@ def _write_ends(tx: Transaction, work: Work, ends: list[NodeEnd], drafts: list[E
     now = now_us()
     counted = store.end_nodes(tx, context.id, work.claim, ends) if ends else []
     kept = drafts if len(counted) == len(ends) else _without(context, drafts, ends, counted)
+    _set_variables(tx, context, counted)
     left = None
     if counted:
         critical = sum(_is_critical(context, end) for end in counted)
@@ -269,6 +270,12 @@ def _write_ends(tx: Transaction, work: Work, ends: list[NodeEnd], drafts: list[E
     if base is not None:
         store.insert_events(tx, context.id, base, kept, context.depth)
     return left, base, kept
+
+
+def _set_variables(tx: Transaction, context: Context, ends: Sequence[NodeEnd]) -> None:
+    changes = {key: value for end in ends for key, value in end.variables.items()}
+    if changes:
+        store.set_variables(tx, context.id, changes)
 
 
 def _without(
@@ -305,6 +312,7 @@ def _close(
         counted = store.end_nodes(tx, context.id, work.claim, ends)
         if len(counted) != len(ends):
             raise _LostClaim
+        _set_variables(tx, context, counted)
         left = store.count_ends(
             tx, context.id, work.phase, len(ends), sum(_is_critical(context, end) for end in ends), now
         )

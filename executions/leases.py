@@ -234,7 +234,7 @@ def start_worker(
     """Make this process a worker and return it.
 
     ``on_cancel`` stops the nodes of an execution here; ``kept`` names the executions whose browser page or
-    variables this process holds, ``on_end`` gives back those of one that has ended, without waiting.
+    page this process holds, ``on_end`` gives back those of one that has ended, without waiting.
     ``isolated`` means that it runs isolated nodes and nothing else.
     """
     global current

@@ -191,7 +191,7 @@ class _LocalContext(Context):
 
     @property
     def variables(self) -> dict[str, Any]:
-        return {**self.plan.definition.vars, **settings.WORKFLOW_VARS, **self.extra}
+        return {**self.plan.definition.vars, **settings.WORKFLOW_VARS, **self.extra, **self.set_by_nodes}
 
     def keep(self, content: bytes, content_type: str) -> str:
         sha256 = hashlib.sha256(content).hexdigest()
@@ -332,7 +332,6 @@ class _Run:
             pool.shutdown()
             self._ended.set()
             timer.cancel()
-            runtime.forget_variables(context.id)
             runtime.close_session(context.id)
 
     def _run_phases(self, pool: ThreadPoolExecutor) -> End:

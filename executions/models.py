@@ -81,6 +81,7 @@ class Execution(models.Model):
     child_index = models.IntegerField(null=True, blank=True)
     scope = models.CharField(max_length=200, blank=True, default="")
     item = models.TextField(blank=True, default="", help_text="The turn of a loop, JSON text.")
+    variables = models.TextField(blank=True, default="", db_default="", help_text="What nodes set, JSON text.")
     retry_of = models.ForeignKey("self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries")
 
     objects = ExecutionQuerySet.as_manager()

@@ -26,6 +26,7 @@ from recordings.redaction import Redactor
 EVENT_TYPE_CHARACTERS = 32
 ERROR_CODE_CHARACTERS = 40
 TRACEBACK_CHARACTERS = 4_000
+LARGEST_VARIABLES = 256 * 1024
 
 
 def record(
@@ -123,14 +124,19 @@ def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd,
     data: dict[str, Any] = {"duration_seconds": seconds, "error": None, "attempt": item.attempt, "status": item.status}
     if item.status == states.COMPLETED:
         outputs, text, blob, problem = _store_outputs(context, node, item.outputs or {})
+        variables, unfit = _variables(context, node, item.variables) if item.variables else ({}, None)
+        problem = problem or unfit
         if problem is None:
+            context.set_by_nodes |= variables
             note_result(context, node.index, states.COMPLETED, outputs)
             cost = node.description.credits
             end = NodeEnd(
                 node.index, states.COMPLETED, item.started_us, item.ended_us, text, blob,
-                credits=cost, attempt=item.attempt,
+                credits=cost, attempt=item.attempt, variables=variables,
             )  # fmt: skip
             data["credits"] = cost
+            if variables:
+                data["variables"] = variables
             shown = {"name": node.name, "node_type": node.node.type, "outputs": outputs, **data}
             data["outputs"] = {"$outputs": True}
             event = node_event(Kind.NODE_COMPLETE, node, data, item.ended_us)
@@ -173,6 +179,21 @@ def _store_outputs(
     if len(encoded) > settings.INLINE_OUTPUT_BYTES:
         return stored, "", context.keep(encoded, "application/json"), None
     return stored, encoded.decode(), "", None
+
+
+def _variables(context: Context, node: PlannedNode, given: dict[str, Any]) -> tuple[dict[str, Any], str | None]:
+    """Return the variables that a node set, without secrets and as JSON, or the problem with them."""
+    try:
+        encoded = store.encode_json(context.redact({**context.set_by_nodes, **given}))
+        if len(encoded) > LARGEST_VARIABLES:
+            return (
+                {},
+                f"the variables of the execution would have {len(encoded):,} bytes; the limit is {LARGEST_VARIABLES:,}",
+            )
+        stored = msgspec.json.decode(encoded)
+    except (TypeError, ValueError, RecursionError) as error:
+        return {}, f'a variable that "{node.name}" set is not JSON: {error}'
+    return {str(key): stored[str(key)] for key in given}, None
 
 
 def _retry(context: Context, work: Work, node: PlannedNode, item: Retrying) -> list[EventDraft]:

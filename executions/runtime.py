@@ -63,6 +63,7 @@ class Finished:
     error: str = ""
     error_code: str = ""
     traceback: str = ""
+    variables: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +188,6 @@ _tasks: dict[UUID, set[asyncio.Task[None]]] = {}
 _works: set[asyncio.Future[dict[str, Any]]] = set()
 _verdicts: dict[asyncio.Future[dict[str, Any]], NodeFailed] = {}
 _host: BrowserHost | None = None
-_variables: dict[UUID, dict[str, Any]] = {}
 
 
 def loop() -> asyncio.AbstractEventLoop:
@@ -279,7 +279,11 @@ def _run_at_once(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> R
             env.close()
     except Exception as error:
         return replace(node, raised=error, started_us=started)
-    inbox.put(Finished(node.planned.index, states.COMPLETED, node.attempt, started, now_us(), outputs=outputs))
+    inbox.put(
+        Finished(
+            node.planned.index, states.COMPLETED, node.attempt, started, now_us(), outputs=outputs, variables=env.variables
+        )
+    )  # fmt: skip
     return None
 
 
@@ -334,8 +338,12 @@ async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -
     started = node.started_us or now_us()
     while True:
         try:
-            outputs = await _attempt(facts, node, attempt, inbox)
-            inbox.put(Finished(planned.index, states.COMPLETED, attempt, started, now_us(), outputs=outputs))
+            outputs, variables = await _attempt(facts, node, attempt, inbox)
+            inbox.put(
+                Finished(
+                    planned.index, states.COMPLETED, attempt, started, now_us(), outputs=outputs, variables=variables
+                )
+            )
             return False
         except asyncio.CancelledError:
             inbox.put(_cancelled(node, attempt, started))
@@ -369,7 +377,10 @@ async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -
         inbox.put(Resumed(planned.index, attempt))
 
 
-async def _attempt(facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQueue[Item]) -> dict[str, Any]:
+async def _attempt(
+    facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQueue[Item]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run a node once and return its outputs and the variables that it set."""
     planned = node.planned
     if node.raised is not None and attempt == node.attempt:
         raise node.raised
@@ -398,7 +409,7 @@ async def _attempt(facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQ
         raise verdict
     if work.cancelled():
         raise _interrupted(planned)
-    return _outputs(planned, work.result())
+    return _outputs(planned, work.result()), env.variables
 
 
 def _prepared(
@@ -534,6 +545,7 @@ class NodeEnvironment:
         self.user_id = facts.owner_id
         self.idempotency_key = f"{facts.execution_id}:{planned.node.id}:0"
         self._facts, self._planned, self._inbox = facts, planned, inbox
+        self.variables: dict[str, Any] = {}
         self._open = True
 
     def close(self) -> None:
@@ -541,13 +553,12 @@ class NodeEnvironment:
         self._open = False
 
     def set_variable(self, key: str, value: Any) -> None:
-        """Store a variable for later nodes of this execution in this process."""
-        _variables.setdefault(self._facts.execution_id, {})[key] = value
+        """Store a variable for later nodes of this execution; it counts when this node completes."""
+        self.variables[key] = value
 
     def get_variable(self, key: str) -> Any:
         """Return a variable set before or a variable of the workflow, or None."""
-        own = _variables.get(self._facts.execution_id, {})
-        return own.get(key, self._facts.variables.get(key))
+        return self.variables.get(key, self._facts.variables.get(key))
 
     def log(self, message: str, *, level: str = "info", **data: Any) -> None:
         """Write one log line."""
@@ -670,14 +681,8 @@ def holds_session(execution_id: UUID) -> bool:
 
 
 def kept() -> set[UUID]:
-    """Return the executions whose page or variables this process holds."""
-    pages = () if _host is None else (UUID(name.partition(":")[0]) for name in _host.sessions())
-    return {*list(_variables), *pages}
-
-
-def forget_variables(execution_id: UUID) -> None:
-    """Drop what nodes of an ended execution stored by ``set_variable``."""
-    _variables.pop(execution_id, None)
+    """Return the executions whose page this process holds."""
+    return set() if _host is None else {UUID(name.partition(":")[0]) for name in _host.sessions()}
 
 
 def close_session(execution_id: UUID, *, wait: bool = True) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -430,6 +430,8 @@ class NodeEnd:
     error_code: str = ""
     credits: int = 0
     attempt: int = 1
+    variables: Mapping[str, Any] = field(default_factory=dict)
+    """Variables that the node set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -509,6 +511,15 @@ def end_nodes(tx: Transaction, execution_id: UUID, claim: str, ends: Sequence[No
     )
     counted = {row[0] for row in cursor.fetchall()}
     return [end for end in ends if end.node_index in counted]
+
+
+def set_variables(tx: Transaction, execution_id: UUID, changes: Mapping[str, Any]) -> None:
+    """Add variables to those of an execution."""
+    key = tx.id(execution_id)
+    lock = " FOR UPDATE" if tx.postgres else ""
+    stored = tx.run(f"SELECT variables FROM {_EXECUTION} WHERE id=?{lock}", (key,)).fetchone()
+    before = msgspec.json.decode(stored[0]) if stored and stored[0] else {}
+    tx.run(f"UPDATE {_EXECUTION} SET variables=? WHERE id=?", (to_json({**before, **changes}), key))
 
 
 def count_ends(

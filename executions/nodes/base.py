@@ -48,10 +48,13 @@ class Environment(Protocol):
     """``<execution>:<node>:<iteration>``: identical on every retry and after a crash."""
 
     def set_variable(self, key: str, value: Any) -> None:
-        """Store a variable for later nodes of this process."""
+        """Store a variable (JSON) for later nodes, which read it here or as ``{{ vars.key }}``.
+
+        It counts when this node completes, wherever the later nodes run.
+        """
 
     def get_variable(self, key: str) -> Any:
-        """Return a variable set before, or None."""
+        """Return a variable set by this node or one before it, or one of the workflow, or None."""
 
     def log(self, message: str, *, level: str = "info", **data: Any) -> None:
         """Write one log line; it is shown live, recorded, and never holds a resolved secret."""

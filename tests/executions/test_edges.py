@@ -256,18 +256,41 @@ def test_an_engine_that_breaks_stops_the_nodes_that_it_ran(alice, make_workflow,
     wait_for(lambda: execution.pk not in runtime._tasks, 3, "the end of its coroutines")
 
 
-def test_variables_are_forgotten_with_their_execution(alice, make_workflow):
+def test_variables_reach_later_nodes_wherever_they_run_and_turns_of_loops(alice, make_workflow):
+    NODE_REGISTRY["test_sets"] = type("Sets", (edge_nodes.EdgeNode,), {"run": _set_variable}, type="test_sets")
+    nodes = [
+        node("sets", "test_sets", Kind=7), node("again", "test_sets", Kind=8), node("reads", "test_gives", Kind="{{ vars.a }}"),
+        node("loop", "loop_items", Items=[1]), node("turn", "test_gives", Kind="{{ vars.a }}"),
+    ]  # fmt: skip
+    edges = [
+        wire("sets", "Done", "again", "Execute Condition"), wire("again", "Done", "reads", "Execute Condition"),
+        wire("again", "Done", "loop", "Execute Condition"), wire("loop", "Each", "turn", "Execute Condition"),
+    ]  # fmt: skip
+
+    execution = run_here(start(make_workflow, alice, *nodes, edges=edges).pk)
+
+    assert execution.status == "completed", execution.error
+    assert outputs(execution, "sets")["Value"] == {"before": None, "now": 7}
+    assert outputs(execution, "again")["Value"] == {"before": 7, "now": 8}
+    assert outputs(execution, "reads")["Value"] == 8
+    assert outputs(execution, "loop")["Results"] == [{"Value": 8}]
+
+
+@pytest.mark.parametrize(("kind", "why"), [("object", "is not JSON"), ("huge", "the limit is 262,144")])
+def test_a_variable_that_cannot_be_stored_fails_its_node(alice, make_workflow, kind, why):
     NODE_REGISTRY["test_sets"] = type("Sets", (edge_nodes.EdgeNode,), {"run": _set_variable}, type="test_sets")
 
-    execution = run_here(start(make_workflow, alice, node("sets", "test_sets")).pk)
+    execution = run_here(start(make_workflow, alice, node("sets", "test_sets", Kind=kind)).pk)
 
-    assert outputs(execution, "sets")["Value"] == 7
-    assert execution.pk not in runtime._variables
+    assert (execution.status, execution.error_code) == ("failed", "output")
+    assert why in execution.error
 
 
 async def _set_variable(self, node, env):
-    env.set_variable("a", 7)
-    return {"Value": env.get_variable("a")}
+    before, kind = env.get_variable("a"), node.inputs["Kind"]
+    value = edge_nodes.VALUES.get(kind, kind) if isinstance(kind, str) else kind
+    env.set_variable("a", value)
+    return {"Value": {"before": before, "now": env.get_variable("a") if isinstance(value, int) else None}}
 
 
 # --------------------------------------------------------------------------- late, early and double messages
@@ -378,7 +401,7 @@ def test_tolerated_failures_of_a_lost_process_close_their_phase_as_completed(ali
 @pytest.fixture
 def forgotten_type(alice, make_workflow):
     """An execution with a node type that no longer exists, as after an upgrade."""
-    NODE_REGISTRY["test_gone"] = type("Gone", (edge_nodes.EdgeNode,), {"run": _set_variable}, type="test_gone")
+    NODE_REGISTRY["test_gone"] = type("Gone", (edge_nodes.EdgeNode,), {"run": edge_nodes.Gives.run}, type="test_gone")
     execution = start(make_workflow, alice, node("gone", "test_gone"), name="gone")
     del NODE_REGISTRY["test_gone"]
     context.plan_of.cache_clear()
