@@ -23,7 +23,7 @@ from executions.errors import ExecutionError
 from executions.failpoints import failpoint
 from executions.models import DeadLetter, WorkerLease
 from executions.reconcile import reconcile
-from executions.store import now_us, to_column, to_json
+from executions.store import committer, now_us, to_column, to_json
 from executions.triggers import start_execution
 from workflows import schedules
 from workflows.errors import WorkflowError
@@ -60,6 +60,7 @@ class WorkflowScheduler(DatabaseScheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        committer.patience_s = 0.0  # the reconciler comes again in two seconds; nobody waits for one row
         self._boot = uuid.uuid4().hex
         self._started = datetime.now(UTC)
         self._said_alive = 0

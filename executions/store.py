@@ -42,6 +42,8 @@ _NODE_RUN = NodeRun._meta.db_table
 _EVENT = Event._meta.db_table
 _RECORDING = Recording._meta.db_table
 _LOCKED_RETRIES = 3
+_ROW_SECONDS = 1
+"""How long one statement of the engine waits for a row that another session holds."""
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -80,6 +82,7 @@ def now_us() -> int:
 def database_now_us() -> int:
     """Return the time of the database, in which leases, retries and deadlines are written."""
     with connection.cursor() as cursor:
+        _limit_waiting()
         cursor.execute(_adapt("SELECT {now}", on_postgres()))
         return int(cursor.fetchone()[0])
 
@@ -151,7 +154,13 @@ class _Entry(Generic[Result]):
 
 
 class Committer:
-    """Runs jobs, one transaction for all that wait. Idle means immediate; there is no extra thread."""
+    """Runs jobs, one transaction for all that wait. Idle means immediate; there is no extra thread.
+
+    A job that waits for a row that another session holds leaves the others after a second and waits in its own
+    thread, up to ``patience_s`` seconds in all.
+    """
+
+    patience_s = 5.0
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -175,9 +184,20 @@ class Committer:
             entry.ready.wait()
         if entry.leads:
             self._lead()
+        if entry.error is not None and _is_held_up(entry.error):
+            return self._alone(job, time.monotonic() + self.patience_s)
         if entry.error is not None:
             raise entry.error
         return cast(Result, entry.result)
+
+    def _alone(self, job: Job[Result], until: float) -> Result:
+        while True:
+            try:
+                return cast(Result, _in_transaction([job])[0])
+            except OperationalError as error:
+                if not _is_held_up(error) or time.monotonic() > until:
+                    raise
+                logger.warning("a row that this process needs is held by another session; it tries again")
 
     def _lead(self) -> None:
         with self._lock:
@@ -221,8 +241,7 @@ def _write_together(batch: list[_Entry[Any]]) -> list[_Entry[Any]]:
                 results = kind.together(cursor, [entry.job for entry in entries])
         except Exception as error:
             logger.debug("%d steps are written one by one: %s", len(entries), error)
-            for entry in entries:
-                _run_jobs([entry])
+            _run_each(entries, error)
             continue
         for entry, result in zip(entries, results, strict=True):
             entry.result = result
@@ -235,12 +254,20 @@ def _run_jobs(batch: list[_Entry[Any]]) -> None:
     except BaseException as error:
         if len(batch) == 1:
             batch[0].error = error
-            return
-        for entry in batch:
-            _run_jobs([entry])
+        else:
+            _run_each(batch, error)
         return
     for entry, result in zip(batch, results, strict=True):
         entry.result = result
+
+
+def _run_each(batch: list[_Entry[Any]], error: BaseException) -> None:
+    """Run the jobs of a batch that failed one by one, or leave each to its own thread where one waits for a row."""
+    for entry in batch:
+        if _is_held_up(error):
+            entry.error = error
+        else:
+            _run_jobs([entry])
 
 
 def _in_transaction(jobs: Sequence[Job[Any]]) -> list[Any]:
@@ -257,6 +284,13 @@ def _in_transaction(jobs: Sequence[Job[Any]]) -> list[Any]:
 def _is_transient(error: Exception) -> bool:
     """Return whether another process was in the way: SQLite's only write lock, or a deadlock."""
     return "locked" in str(error) or "deadlock" in str(error)
+
+
+def _is_held_up(error: BaseException) -> bool:
+    """Return whether a statement gave up waiting for a row of PostgreSQL that another session holds."""
+    return isinstance(error, psycopg.errors.LockNotAvailable) or isinstance(
+        error.__cause__, psycopg.errors.LockNotAvailable
+    )
 
 
 def _transact(jobs: Sequence[Job[Any]]) -> list[Any]:
@@ -279,11 +313,28 @@ def _transact(jobs: Sequence[Job[Any]]) -> list[Any]:
 
 
 def _cursor(postgres: bool) -> Any:
+    _limit_waiting()
+    raw: Any = connections[DEFAULT_DB_ALIAS].connection
+    return psycopg.Cursor(raw) if postgres else raw.cursor()
+
+
+_limited = threading.local()
+
+
+def _limit_waiting() -> None:
+    """Connect, and let no statement wait for a row for ever, and no frozen process keep rows of its transaction."""
     database = connections[DEFAULT_DB_ALIAS]
     if database.connection is None:
         database.ensure_connection()
     raw: Any = database.connection
-    return psycopg.Cursor(raw) if postgres else raw.cursor()
+    if not on_postgres() or getattr(_limited, "connection", None) is raw:
+        return
+    with psycopg.Cursor(raw) as cursor:
+        cursor.execute(
+            f"SET lock_timeout = '{_ROW_SECONDS}s';"
+            f" SET idle_in_transaction_session_timeout = '{settings.LEASE_SECONDS}s'"
+        )
+    _limited.connection = raw
 
 
 def _begin(postgres: bool) -> Any:

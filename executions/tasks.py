@@ -16,11 +16,14 @@ from django.conf import settings
 from django.db import close_old_connections
 from kombu import Exchange, Queue
 
-from executions import confinement, ending, engine, leases, runtime
+from executions import confinement, ending, engine, leases, runtime, store
 from executions.failpoints import failpoint
 from executions.opening import BROWSER_QUEUE, CONTROL_QUEUE, ISOLATED_QUEUE, Dispatch
 
 logger = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 60.0
+"""How long a worker waits for a row of its execution that somebody else holds, before it gives up the work."""
 
 
 @shared_task(name="executions.start")
@@ -109,6 +112,7 @@ def prefork_queues() -> list[str]:
 @signals.celeryd_after_setup.connect
 def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> None:
     """Make this process a worker with a lease and a queue of its own for the pages that it holds."""
+    store.committer.patience_s = PATIENCE_SECONDS
     names = list(instance.app.amqp.queues.consume_from)
     if issubclass(getattr(instance, "pool_cls", object), PreforkPool):
         if BROWSER_QUEUE in names:

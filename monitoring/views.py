@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import redis
 from django.conf import settings
@@ -54,9 +54,18 @@ def check_database() -> str:
 
 
 def check_redis() -> str:
-    """Return what was found; raises when Redis does not answer within two seconds."""
+    """Return what was found; raises when Redis does not answer within two seconds.
+
+    Raises:
+        NotReady: it is full and refuses messages.
+    """
     with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2) as client:
-        client.ping()
+        memory: Any = client.info("memory")
+    limit = memory.get("maxmemory", 0)
+    if 0 < limit <= memory["used_memory"]:
+        raise NotReady(
+            f"is full ({limit:,} bytes) and takes no messages; what is started now runs later. Raise its maxmemory"
+        )
     return "answers"
 
 

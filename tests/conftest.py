@@ -138,7 +138,7 @@ class Processes:
         from executions.models import WorkerLease
 
         child = self.booting_worker(app, **env)
-        wait_for(lambda: WorkerLease.objects.filter(pid=child.pid).exists(), 30, "the worker's lease", self.logs)
+        wait_for(lambda: WorkerLease.objects.filter(pid=child.pid).exists(), 60, "the worker's lease", self.logs)
         return child
 
     def booting_worker(self, app: str = "flowbuilder", **env: str) -> subprocess.Popen[bytes]:

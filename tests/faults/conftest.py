@@ -179,7 +179,8 @@ class Stack:
             stuck = Execution.objects.filter(pk__in=keys).exclude(status__in=states.TERMINAL)
             fields = ("execution_id", "node_id", "status", "claim", "worker", "deliveries", "lease_until")
             held = "\n".join(map(str, rows.values(*fields)))
-            return f"{list(stuck.values('pk', 'status', 'phase_index', 'published_at'))}\n{held}\n{self.logs()}"
+            codes = [child.poll() for child in self.workers]
+            return f"exit codes {codes} {list(stuck.values('pk', 'status', 'phase_index', 'published_at'))}\n{held}\n{self.logs()}"
 
         wait_for(ended, seconds, "the end of the executions", detail)
         for execution in executions:

@@ -53,3 +53,16 @@ class Effect(NodeExecutor):
 def _before_acknowledging(task: Any = None, **kwargs: object) -> None:
     if task is not None and task.name == "executions.run_nodes":
         failpoint("before-ack")
+
+
+if COPIES := int(os.environ.get("FAULTS_COPIES", 0)):
+    send_task_message = app.amqp.send_task_message
+
+    def send_copies(*args: Any, **kwargs: Any) -> Any:
+        """Send a message as often as the test wants it."""
+        for _ in range(COPIES - 1):
+            send_task_message(*args, **kwargs)
+            note("copy", "sent")
+        return send_task_message(*args, **kwargs)
+
+    app.amqp.__dict__["send_task_message"] = send_copies
