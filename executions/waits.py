@@ -7,7 +7,7 @@ transaction. The statements are plain SQL for the group committer, like those of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -56,13 +56,21 @@ class ChildRow:
     detached: bool = False
 
 
-def child_rows(context: Context, node: PlannedNode, children: Iterable[Child]) -> list[ChildRow]:
+Find = Callable[[Context, PlannedNode, str], tuple[UUID, UUID, Plan]]
+"""Finds a workflow by name: its id, the id of its version, and the plan of that."""
+
+
+def child_rows(
+    context: Context, node: PlannedNode, children: Iterable[Child], find: Find | None = None
+) -> list[ChildRow]:
     """Return the executions that ``node`` asks for. Their ids follow from parent, node and turn.
+
+    Workflows are looked for among those of the owner, or by ``find``.
 
     Raises:
         NodeFailed: they would be nested too deep, or a workflow is not there or not active.
     """
-    rows = [_child_row(context, node, child) for child in children]
+    rows = [_child_row(context, node, child, find or _subflow) for child in children]
     if len(rows) > 1 and rows[0].scope and rows[0].plan.uses_browser and not rows[0].plan.launches_browser:
         raise NodeFailed(
             f'the turns of "{node.name}" work on one page, so they cannot run at the same time; set Max Concurrency '
@@ -76,12 +84,12 @@ def child_rows(context: Context, node: PlannedNode, children: Iterable[Child]) -
     return rows
 
 
-def _child_row(context: Context, node: PlannedNode, child: Child) -> ChildRow:
+def _child_row(context: Context, node: PlannedNode, child: Child, find: Find) -> ChildRow:
     child_id = Child.id(context.id, node.index, child.index)
     if child.workflow:
-        workflow_id, version_id = _subflow(context, node, child.workflow)
+        workflow_id, version_id, plan = find(context, node, child.workflow)
         return ChildRow(
-            child_id, child.index, workflow_id, version_id, plan_of(version_id)[0],
+            child_id, child.index, workflow_id, version_id, plan,
             input=store.to_json(child.input), detached=child.detached,
         )  # fmt: skip
     turn = {"Item": child.item, "Index": child.index, "Is Last": child.last, "Last": child.item, "Each": "execute"}
@@ -92,7 +100,7 @@ def _child_row(context: Context, node: PlannedNode, child: Child) -> ChildRow:
     )  # fmt: skip
 
 
-def _subflow(context: Context, node: PlannedNode, name: str) -> tuple[UUID, UUID]:
+def _subflow(context: Context, node: PlannedNode, name: str) -> tuple[UUID, UUID, Plan]:
     owner = get_user_model().objects.get(pk=context.owner_id)
     try:
         workflow = find_workflow(owner, name)
@@ -105,7 +113,7 @@ def _subflow(context: Context, node: PlannedNode, name: str) -> tuple[UUID, UUID
             f'"{node.name}": workflow "{workflow.name}" is {workflow.status}; only an active one can be run',
             code="subflow", retryable=False,
         )  # fmt: skip
-    return workflow.pk, workflow.version_id
+    return workflow.pk, workflow.version_id, plan_of(workflow.version_id)[0]
 
 
 def _insert_children(tx: Transaction, context: Context, index: int, rows: Sequence[ChildRow], now: int) -> None:
@@ -260,16 +268,26 @@ def _with_memory(context: Context, item: Ready, row: NodeRun | None) -> Ready:
         return item
     memory = Memory(**msgspec.json.decode(row.wait_state))
     resume: dict[str, Any] = msgspec.json.decode(row.resume) if row.resume else {"reason": row.wait_kind}
-    events: tuple[EventDraft, ...] = ()
-    if row.wait_kind == NodeRun.CHILDREN:
-        memory, events = _look_at_children(context, item.planned, memory, row.children_ended)
-        resume |= {"ended": memory.ended, "failed": list(memory.failed), "active": list(memory.active)}
-        if memory.collect != "none":
-            resume["results"] = _results(context, item.planned, memory.collect)
     began = row.started_at.timestamp() if row.started_at else datetime.now(UTC).timestamp()
-    return replace(
-        item, state=memory.state, resume=resume, memory=memory, exits=events, started_us=int(began * 1_000_000)
-    )
+    item = replace(item, started_us=int(began * 1_000_000))
+    if row.wait_kind != NodeRun.CHILDREN:
+        return awake(item, memory, resume)
+    memory, events = _look_at_children(context, item.planned, memory, row.children_ended)
+    results = _results(context, item.planned, memory.collect) if memory.collect != "none" else None
+    return awake(item, memory, seen(memory, results), events)
+
+
+def awake(item: Ready, memory: Memory, resume: dict[str, Any], exits: tuple[EventDraft, ...] = ()) -> Ready:
+    """Return a node that waited with what it kept and what woke it; ``exits`` are events of children that ended."""
+    return replace(item, state=memory.state, resume=resume, memory=memory, exits=exits)
+
+
+def seen(memory: Memory, results: list[dict[str, Any]] | None) -> dict[str, Any]:
+    """Return what a node whose children ended finds in ``resume``."""
+    found = {
+        "reason": NodeRun.CHILDREN, "ended": memory.ended, "failed": list(memory.failed), "active": list(memory.active),
+    }  # fmt: skip
+    return found if results is None else found | {"results": results}
 
 
 def _look_at_children(
@@ -280,24 +298,40 @@ def _look_at_children(
             parent_id=context.id, parent_node=node.index, child_index__in=memory.active, status__in=states.TERMINAL
         ).order_by("child_index")
     )
+    ends = [ChildEnd(row.pk, row.child_index, row.status, row.error, row.error_code) for row in rows]
+    return note_ends(node, replace(memory, known=counted), ends, context.depth)
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnd:
+    """How a child ended."""
+
+    id: UUID
+    index: int
+    status: str
+    error: str
+    code: str
+
+
+def note_ends(
+    node: PlannedNode, memory: Memory, ends: Sequence[ChildEnd], depth: int
+) -> tuple[Memory, tuple[EventDraft, ...]]:
+    """Return the memory of a node after ``ends``, and their events; ``depth`` is that of the node's execution."""
     failed = [
-        {"index": row.child_index, "error": row.error or f"was {row.status}", "code": row.error_code or row.status}
-        for row in rows
-        if row.status not in (states.COMPLETED, states.COMPLETED_WITH_ERRORS)
+        {"index": end.index, "error": end.error or f"was {end.status}", "code": end.code or end.status}
+        for end in ends
+        if end.status not in (states.COMPLETED, states.COMPLETED_WITH_ERRORS)
     ]
-    gone = {row.child_index for row in rows}
+    gone = {end.index for end in ends}
     exits = tuple(
         node_event(
             Kind.RECURSION_EXIT, node,
-            {"execution_id": str(row.pk), "index": row.child_index, "status": row.status, "depth": row.depth},
+            {"execution_id": str(end.id), "index": end.index, "status": end.status, "depth": depth + 1},
         )
-        for row in rows
+        for end in ends
     )  # fmt: skip
     active = tuple(index for index in memory.active if index not in gone)
-    return (
-        replace(memory, active=active, ended=memory.ended + len(rows), failed=(*memory.failed, *failed), known=counted),
-        exits,
-    )
+    return replace(memory, active=active, ended=memory.ended + len(ends), failed=(*memory.failed, *failed)), exits
 
 
 def after(memory: Memory | None, wait: NodeWaits, rows: Sequence[ChildRow], state: Any) -> Memory:
@@ -334,11 +368,18 @@ def _outputs(execution_ids: Sequence[UUID]) -> dict[UUID, dict[int, dict[str, An
 
 
 def _value(context: Context, node: PlannedNode, child: Execution, outputs: dict[int, dict[str, Any]]) -> Any:
-    """Return what a child gives: the output that a wire names, else the outputs of the nodes that nothing follows."""
-    if child.scope and node.index in context.plan.results:
-        source, output = context.plan.results[node.index]
-        return outputs.get(source, {}).get(output)
     plan = context.plan.body(node.index) if child.scope else plan_of(child.version_id)[0]
+    return child_value(context.plan, node, plan, outputs)
+
+
+def child_value(around: Plan, node: PlannedNode, plan: Plan, outputs: dict[int, dict[str, Any]]) -> Any:
+    """Return what a child gives: the output that a wire names, else the outputs of the nodes that nothing follows.
+
+    ``plan`` is the child's own, ``around`` that of ``node``, which started it.
+    """
+    if plan.scope is not None and node.index in around.results:
+        source, output = around.results[node.index]
+        return outputs.get(source, {}).get(output)
     return leaf_outputs(plan, outputs)
 
 
