@@ -17,47 +17,66 @@ import atexit
 import contextvars
 import hashlib
 import heapq
+import inspect
+import itertools
 import os
 import queue
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import NAMESPACE_OID, UUID, uuid4, uuid5
 
 import django
 import msgspec
 from asgiref.sync import sync_to_async
 from django.apps import apps
 from django.conf import settings
+from django.db import connections
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flowbuilder.settings")
 if not apps.ready:
     django.setup()
 
-from executions import opening, outcomes, runtime, states, store
-from executions.context import LONGEST_SECONDS, Context
+from executions import opening, outcomes, runtime, states, store, waits
+from executions.context import LONGEST_SECONDS, Around, Context
 from executions.drafts import End, end_events, phase_event, start_event, started_event
 from executions.ending import DEADLINE
-from executions.errors import StartRefused
+from executions.errors import ExecutionError, NodeFailed, NodeWaits, StartRefused
 from executions.events import to_event
-from executions.planner import Plan, plan
-from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened
+from executions.inputs import NodeResult
+from executions.planner import Plan, PlannedNode, plan
+from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened, Waiting
 from executions.store import EventDraft, NodeEnd, NodeRow, now_us
+from executions.waits import ChildEnd, ChildRow, Memory
 from recordings.context import get_current_recorder
 from recordings.events import RecordingEventType as Kind
 from recordings.recorder import ExecutionRecorder
 from recordings.state import State
 from workflows import credentials as vault
 from workflows.definition import Definition
-from workflows.errors import CredentialError
+from workflows.errors import CredentialError, WorkflowError
 from workflows.models import Workflow, WorkflowVersion
 
 Source = Definition | Mapping[str, Any] | Workflow | WorkflowVersion
 Credentials = Mapping[str, str | Mapping[str, str]]
 
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What an approval node asks. ``inputs`` are those of the node, Message and Approvers among them."""
+
+    execution_id: UUID
+    node_id: str
+    title: str
+    inputs: Mapping[str, Any]
+
+
+Answer = bool | tuple[bool, str]
+"""Approved or not, and a comment."""
+Approve = Callable[[Question], Answer | Awaitable[Answer]]
 CANCEL_AGAIN_SECONDS = 0.05
 
 atexit.register(runtime.end_chromium)  # a script leaves no Chromium behind
@@ -101,8 +120,13 @@ class LocalResult:
     credits: int
     duration_s: float
     error: str = ""
+    error_code: str = ""
     error_node: str = ""
     files: dict[str, bytes] = field(default_factory=dict)
+    children: tuple[LocalResult, ...] = ()
+    """The turns of loops and the workflows that ran inside, in the order in which they ended."""
+    recorder: ExecutionRecorder | None = field(default=None, repr=False)
+    """The recording: that of ``record_workflow``, or one of its own for a child; None when nothing is recorded."""
 
     @property
     def success(self) -> bool:
@@ -130,6 +154,8 @@ async def execute(
     *,
     variables: Mapping[str, Any] | None = None,
     credentials: Credentials | None = None,
+    workflows: Mapping[str, Source] | None = None,
+    approve: Approve | None = None,
     timeout_s: float | None = None,
 ) -> LocalResult:
     """Run ``workflow`` in this process and return what it gave; a node that fails is no exception.
@@ -137,7 +163,9 @@ async def execute(
     ``workflow`` is a definition, its JSON, or a stored workflow (its active version, else the newest) or
     version. ``initial_context`` is what ``{{ input }}`` reads; ``variables`` are added to what ``{{ vars }}``
     reads. ``credentials`` maps names to fields, ``{"shop": {"password": "…"}}``; those that it does not name
-    are looked up for the owner of a stored workflow. ``timeout_s`` ends the whole run as failed.
+    are looked up for the owner of a stored workflow. ``workflows`` are those that Run Workflow nodes start, by
+    name; those that it does not name are looked up likewise. ``approve`` decides approvals; without it they
+    fail. ``timeout_s`` ends the whole run as failed.
 
     With ``record_workflow(…)`` around it every event is recorded. Cancelling the awaiting task cancels the
     nodes, closes the browser page, and records the end.
@@ -146,13 +174,14 @@ async def execute(
         StartRefused: there is nothing to run, or the input is not JSON.
         WorkflowError: the definition cannot be planned.
     """
-    wanted = (workflow, initial_context, variables, credentials, timeout_s)
+    given = _Given(dict(variables or {}), credentials or {}, workflows or {}, approve)
+    wanted = (workflow, initial_context, given, timeout_s)
     if isinstance(workflow, Workflow | WorkflowVersion):
         run: _Run = await sync_to_async(_prepare)(*wanted)
     else:
         run = _prepare(*wanted)
     thread = ThreadPoolExecutor(1, thread_name_prefix="local")
-    work = asyncio.get_running_loop().run_in_executor(thread, contextvars.copy_context().run, run.drive)
+    work = asyncio.get_running_loop().run_in_executor(thread, contextvars.copy_context().run, run.drive_alone)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -169,10 +198,13 @@ def execute_sync(
     *,
     variables: Mapping[str, Any] | None = None,
     credentials: Credentials | None = None,
+    workflows: Mapping[str, Source] | None = None,
+    approve: Approve | None = None,
     timeout_s: float | None = None,
 ) -> LocalResult:
     """Do what ``execute`` does and return when the execution has ended; Ctrl-C cancels it."""
-    return _prepare(workflow, initial_context, variables, credentials, timeout_s).drive()
+    given = _Given(dict(variables or {}), credentials or {}, workflows or {}, approve)
+    return _prepare(workflow, initial_context, given, timeout_s).drive()
 
 
 _CANCELLED = End(states.CANCELLED, "cancelled", "cancelled")
@@ -181,22 +213,68 @@ _CANCELLED = End(states.CANCELLED, "cancelled", "cancelled")
 # --------------------------------------------------------------------------- what an execution knows
 
 
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What the caller gave for the execution and all inside of it."""
+
+    variables: dict[str, Any]
+    credentials: Credentials
+    workflows: Mapping[str, Source]
+    approve: Approve | None
+
+
 @dataclass(slots=True)
 class _LocalContext(Context):
-    """The context of an execution that no database knows."""
+    """The context of an execution that no database knows; ``above`` is that of the execution which started it."""
 
-    extra: dict[str, Any] = field(default_factory=dict)
+    given: _Given = _Given({}, {}, {}, None)
+    stored: bool = False
+    """The workflow is a stored one, so its owner's credentials and workflows may be looked up."""
+    above: _LocalContext | None = None
     opened: dict[tuple[str, str], str | CredentialError] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, Any]:
-        return {**self.plan.definition.vars, **settings.WORKFLOW_VARS, **self.extra, **self.set_by_nodes}
+        return {**self.plan.definition.vars, **settings.WORKFLOW_VARS, **self.given.variables, **self.set_by_nodes}
 
     def keep(self, content: bytes, content_type: str) -> str:
         sha256 = hashlib.sha256(content).hexdigest()
         self.files[sha256] = content
         return sha256
+
+    def open_credentials(self) -> None:
+        """Open every credential that the plan names; a problem is kept for the node that will meet it."""
+        for reference, name in self.plan.credentials:
+            self.opened[reference, name] = found = self._open(reference, name)
+            if isinstance(found, str):
+                self.secrets.add(found)
+
+    def _open(self, reference: str, name: str) -> str | CredentialError:
+        entry = self.given.credentials.get(reference)
+        fields = {"password": entry} if isinstance(entry, str) else entry or {}
+        if name in fields:
+            return fields[name]
+        if entry is None and self.stored:
+            try:
+                return vault.resolve(self.owner_id, reference, name)
+            except CredentialError as error:
+                return error
+        return CredentialError(f'credentials= gives no field "{name}" of "{reference}"')
+
+    def find(self, context: Context, node: PlannedNode, name: str) -> tuple[UUID, UUID, Plan]:
+        """Return the workflow that a node runs: from ``workflows``, else (for a stored workflow) one of its owner's."""
+        source = self.given.workflows.get(name)
+        if source is None and self.stored:
+            return waits.subflow(context, node, name)
+        if source is None:
+            raise NodeFailed(
+                f'"{node.name}" runs the workflow "{name}"; pass it by workflows={{"{name}": …}}',
+                code="subflow", retryable=False,
+            )  # fmt: skip
+        version, definition = _definition(source)
+        known = uuid5(NAMESPACE_OID, name)
+        return (version.workflow_id if version else known, version.pk if version else known, plan(definition))
 
     def _secret(self, reference: str, name: str) -> str:
         found = self.opened[reference, name]
@@ -205,14 +283,8 @@ class _LocalContext(Context):
         return found
 
 
-def _prepare(
-    source: Source,
-    initial_context: Any,
-    variables: Mapping[str, Any] | None,
-    credentials: Credentials | None,
-    timeout_s: float | None,
-) -> _Run:
-    """Read everything that the run needs, so that the run itself asks no database."""
+def _prepare(source: Source, initial_context: Any, given: _Given, timeout_s: float | None) -> _Run:
+    """Read everything that the run needs, so that it hardly asks a database."""
     version, definition = _definition(source)
     the_plan = plan(definition)
     if not the_plan.nodes:
@@ -236,10 +308,9 @@ def _prepare(
         owner_id=version.workflow.owner_id if version else 0,
         trigger="manual", depth=0, payload=payload, settings=own, plan=the_plan, status=states.RUNNING,
         phase_index=-1, cancel_requested=False, queued_us=now_us(), knows_failures=True,
-        extra=dict(variables or {}),
-        opened=_open_credentials(the_plan, credentials or {}, version.workflow.owner_id if version else None),
+        given=given, stored=version is not None,
     )  # fmt: skip
-    context.secrets.update(value for value in context.opened.values() if isinstance(value, str))
+    context.open_credentials()
     return _Run(context, recorder)
 
 
@@ -264,24 +335,67 @@ def _execution_id(recorder: ExecutionRecorder | None) -> UUID:
     return uuid4()
 
 
-def _open_credentials(
-    the_plan: Plan, given: Credentials, owner_id: int | None
-) -> dict[tuple[str, str], str | CredentialError]:
-    """Return every credential that the plan names, in plain text, or the problem that the node will meet."""
-    return {key: _open_credential(*key, given, owner_id) for key in the_plan.credentials}
+# --------------------------------------------------------------------------- executions inside
 
 
-def _open_credential(reference: str, name: str, given: Credentials, owner_id: int | None) -> str | CredentialError:
-    entry = given.get(reference)
-    fields = {"password": entry} if isinstance(entry, str) else entry or {}
-    if name in fields:
-        return fields[name]
-    if entry is None and owner_id is not None:
-        try:
-            return vault.resolve(owner_id, reference, name)
-        except CredentialError as error:
-            return error
-    return CredentialError(f'credentials= gives no field "{name}" of "{reference}"')
+def _inside(above: _LocalContext, node: PlannedNode, row: ChildRow) -> _LocalContext:
+    """Return the context of an execution that ``node`` starts: a turn of its body, or another workflow."""
+    context = _LocalContext(
+        id=row.id, workflow_id=row.workflow_id, workflow_name=above.workflow_name, version_id=row.version_id,
+        version_number=above.version_number, owner_id=above.owner_id, trigger="workflow", depth=above.depth + 1,
+        payload=above.payload, settings=above.settings, plan=row.plan, status=states.RUNNING, phase_index=-1,
+        cancel_requested=False, queued_us=now_us(), knows_failures=True, parent=(above.id, node.index),
+        given=above.given, stored=above.stored, above=above,
+    )  # fmt: skip
+    if row.scope:
+        turn = msgspec.json.decode(row.item)
+        context.around = (Around(node.index, above.id, turn), *above.around)
+        context.set_by_nodes = dict(above.set_by_nodes)
+        context.results = {**above.results, node.index: NodeResult(states.COMPLETED, turn)}
+        if row.plan.uses_browser and not row.plan.launches_browser:
+            owner = _launcher(above)
+            context.session_owner = owner.page_of
+            context.session_boot = context.session_queue = owner.session_boot
+    else:
+        context.payload = msgspec.json.decode(row.input)
+        context.workflow_name = str(row.plan.definition.raw.get("name") or node.node.inputs.get("Workflow"))
+    context.open_credentials()
+    return context
+
+
+def _launcher(context: _LocalContext) -> _LocalContext:
+    """Return the nearest execution from ``context`` outwards that opens a page."""
+    while not context.plan.launches_browser and context.around and context.above is not None:
+        context = context.above
+    return context
+
+
+@dataclass(slots=True)
+class _Waiter:
+    """A node of the open phase that was set aside, and the children of it that ended since it ran."""
+
+    wait: NodeWaits | None = None
+    memory: Memory = field(default_factory=Memory)
+    ended: list[ChildEnd] = field(default_factory=list)
+    results: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _ChildEnded:
+    node: int
+    row: ChildRow
+    result: LocalResult
+    outputs: dict[int, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    node: int
+    wait: NodeWaits
+    answer: Answer | Exception
+
+
+_Happening = Item | Ready | _ChildEnded | _Decided
 
 
 # --------------------------------------------------------------------------- running
@@ -292,23 +406,47 @@ class _Run:
 
     def __init__(self, context: _LocalContext, recorder: ExecutionRecorder | None) -> None:
         self._context, self._recorder = context, recorder
-        self._inbox: queue.SimpleQueue[Sequence[Item | Ready] | BaseException] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Sequence[_Happening] | BaseException] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(settings.WORKER_SLOTS, thread_name_prefix="local-header")
         self._stop: tuple[End, str] | None = None
         self._noted_stop = False
         self._ended = threading.Event()
+        self._ended_us = 0
         self._nodes: list[NodeOutcome] = []
         self._artifacts: set[str] = set()
         self._seq = 0
         self._state = State() if recorder is not None and recorder.config["record_state_snapshots"] else None
         self._phases = 0
+        self._phase = 0
+        self._ready: dict[int, Ready] = {}
+        self._began: dict[int, int] = {}
+        self._left: set[int] = set()
+        self._due: list[tuple[float, int, Ready, NodeWaits | None]] = []
+        self._numbers = itertools.count()
+        self._waiters: dict[int, _Waiter] = {}
+        self._running: dict[UUID, tuple[int, _Run]] = {}
+        self._children: list[LocalResult] = []
 
     def halt(self, end: End, by: str) -> None:
         """Cancel what runs, again and again until the execution has ended: a node may be about to begin."""
+        self._press(end, by)
+        while not self._ended.wait(CANCEL_AGAIN_SECONDS):
+            self._press(end, by)
+
+    def _press(self, end: End, by: str) -> None:
         if self._stop is None:
             self._stop = end, by
-        self._inbox.put(())
-        while not self._ended.wait(CANCEL_AGAIN_SECONDS):
-            runtime.cancel(self._context.id)
+            self._inbox.put(())
+        runtime.cancel(self._context.id)
+        for _, child in list(self._running.values()):
+            child._press(_CANCELLED, by)
+
+    def drive_alone(self) -> LocalResult:
+        """Do what ``drive`` does in a thread that exists for this, and leave no database connection to it."""
+        try:
+            return self.drive()
+        finally:
+            connections.close_all()
 
     def drive(self) -> LocalResult:
         """Run from the first phase to the end."""
@@ -322,19 +460,21 @@ class _Run:
         timer = threading.Timer(limit_s, self.halt, (late, "the deadline"))
         timer.daemon = True
         timer.start()
-        pool = ThreadPoolExecutor(settings.WORKER_SLOTS, thread_name_prefix="local-header")
         try:
-            return self._result(self._run_phases(pool))
+            end = self._run_phases()
+            self._pool.shutdown()
+            self._read_late_ends()
+            return self._result(end)
         except BaseException:
             threading.Thread(target=self.halt, args=(_CANCELLED, "an exception"), daemon=True).start()
             raise
         finally:
-            pool.shutdown()
+            self._pool.shutdown()
             self._ended.set()
             timer.cancel()
             runtime.close_session(context.id)
 
-    def _run_phases(self, pool: ThreadPoolExecutor) -> End:
+    def _run_phases(self) -> End:
         context = self._context
         self._emit([started_event(context, now_us())])
         phase, end = 0, None
@@ -345,76 +485,89 @@ class _Run:
                 skipped = (node for node in row.rows if node.status == states.SKIPPED)
                 self._nodes.extend(self._skipped(node, row.index) for node in skipped)
             if step.dispatch is not None:
-                self._run_phase(pool, step.target, step.dispatch)
+                self._run_phase(step.target, step.dispatch)
             phase = step.target + 1
             end = self._stopped() or step.end
         self._phases = step.target + (step.dispatch is not None)
-        self._emit(end_events(context, end, now_us()))
+        self._ended_us = now_us()
+        self._emit(end_events(context, end, self._ended_us))
         return end
 
-    def _run_phase(self, pool: ThreadPoolExecutor, phase: int, dispatch: opening.Dispatch) -> None:
+    def _run_phase(self, phase: int, dispatch: opening.Dispatch) -> None:
         context = self._context
-        ready = {
+        self._phase, self._due = phase, []
+        self._ready = {
             index: opening.make_ready(context, context.plan.nodes[index])
             for indexes, _ in dispatch.headers
             for index in indexes
         }
+        self._left = set(self._ready)
         for indexes, _ in dispatch.headers:
-            self._submit(pool, [ready[index] for index in indexes])
-        self._collect(pool, phase, ready)
+            self._submit([self._ready[index] for index in indexes])
+        while self._left:
+            self._collect()
         results = [context.results[index].status for index in context.plan.phases[phase]]
         failed = any(self._is_critical(index) for index in context.plan.phases[phase])
         status = states.FAILED if failed else states.CANCELLED if states.CANCELLED in results else states.COMPLETED
         self._emit([phase_event(Kind.PHASE_COMPLETE, phase, len(results), status=status)])
         self._snapshot()
 
-    def _collect(self, pool: ThreadPoolExecutor, phase: int, ready: dict[int, Ready]) -> None:
-        """Take what the nodes of a phase do until each has ended; start what waits for a late attempt."""
-        left = set(ready)
-        due: list[tuple[float, int, int]] = []
-        while left:
-            while due and due[0][0] <= time.monotonic():
-                _, index, attempt = heapq.heappop(due)
-                self._submit(pool, [ready[index].with_attempt(attempt)])
-            try:
-                items = self._inbox.get(timeout=max(0.0, due[0][0] - time.monotonic()) if due else None)
-            except queue.Empty:
-                continue
-            if isinstance(items, BaseException):
-                raise items
-            if self._stopped():
-                items = [*items, *(_never_began(index, attempt) for _, index, attempt in due)]
-                due.clear()
-            for item in items:
-                self._take(item, phase, ready, left, due)
+    def _collect(self) -> None:
+        """Take what nodes do next, or let those go on whose time has come."""
+        while self._due and self._due[0][0] <= time.monotonic():
+            _, _, ready, wait = heapq.heappop(self._due)
+            if wait is None:
+                self._submit([ready])
+            elif self._waiters[ready.planned.index].wait is wait:
+                self._wake(ready.planned.index, {"reason": "timer"})
+        try:
+            items = self._inbox.get(timeout=max(0.0, self._due[0][0] - time.monotonic()) if self._due else None)
+        except queue.Empty:
+            return
+        if isinstance(items, BaseException):
+            raise items
+        for item in items:
+            self._take(item)
+        if self._stopped():
+            self._cancel_waiting()
 
-    def _take(
-        self, item: Item | Ready, phase: int, ready: dict[int, Ready], left: set[int],
-        due: list[tuple[float, int, int]],
-    ) -> None:  # fmt: skip
+    def _take(self, item: _Happening) -> None:
         context = self._context
         match item:
             case Ready():
+                self._began.setdefault(item.planned.index, now_us())
                 self._emit([start_event(context, item)])
             case Finished():
-                end, event = outcomes.ended(context, ready[item.index].planned, item)
-                self._emit([event])
-                self._nodes.append(self._outcome(end, phase))
-                left.discard(item.index)
+                self._finish(item)
             case Noted():
                 event = outcomes.noted(context, item)
                 if item.content is not None:
                     self._artifacts.add(str(event.data["blob"]))
                 self._emit([event])
             case Retrying():
-                self._emit([outcomes.retry_event(context, ready[item.index].planned, item)])
+                self._emit([outcomes.retry_event(context, self._ready[item.index].planned, item)])
                 if not item.in_place:
-                    delay_s = 0.0 if self._stop else item.delay_s
-                    heapq.heappush(due, (time.monotonic() + delay_s, item.index, item.attempt + 1))
+                    self._later(item.delay_s, self._ready[item.index].with_attempt(item.attempt + 1), None)
             case Resumed():
-                self._emit([start_event(context, ready[item.index].with_attempt(item.attempt))])
+                self._emit([start_event(context, self._ready[item.index].with_attempt(item.attempt))])
             case SessionOpened():
                 context.session_boot = context.session_queue = "local"
+            case Waiting():
+                self._lay_aside(item)
+            case _ChildEnded():
+                self._note_child(item)
+            case _Decided():
+                self._decide(item)
+
+    def _finish(self, item: Finished) -> None:
+        ready = self._ready[item.index]
+        end, event = outcomes.ended(self._context, ready.planned, item)
+        self._emit([*ready.exits, event])
+        self._nodes.append(self._outcome(end))
+        self._left.discard(item.index)
+        for index, child in list(self._running.values()):
+            if index == item.index:
+                threading.Thread(target=child.halt, args=(_CANCELLED, "the node that started it"), daemon=True).start()
 
     def _stopped(self) -> End | None:
         """Return how the execution ends if somebody stopped it; that they did is recorded once."""
@@ -427,8 +580,19 @@ class _Run:
             self._emit([EventDraft(Kind.CANCEL_REQUESTED.value, now_us(), "", data)])
         return end
 
-    def _submit(self, pool: ThreadPoolExecutor, nodes: list[Ready]) -> None:
-        pool.submit(contextvars.copy_context().run, self._header, nodes)
+    def _cancel_waiting(self) -> None:
+        """End the nodes of a stopped execution that wait for something."""
+        waiting = {ready.planned.index for _, _, ready, wait in self._due if wait is None}
+        waiting |= {index for index in self._left if (waiter := self._waiters.get(index)) and waiter.wait}
+        self._due.clear()
+        for index in sorted(waiting):
+            self._take(_never_began(index, self._ready[index].attempt))
+
+    def _later(self, seconds: float, ready: Ready, wait: NodeWaits | None) -> None:
+        heapq.heappush(self._due, (time.monotonic() + seconds, next(self._numbers), ready, wait))
+
+    def _submit(self, nodes: list[Ready]) -> None:
+        self._pool.submit(contextvars.copy_context().run, self._header, nodes)
 
     def _header(self, nodes: list[Ready]) -> None:
         """Run the nodes of one header in a thread of the pool."""
@@ -442,6 +606,126 @@ class _Run:
         except BaseException as error:
             self._inbox.put(error)
 
+    # ------------------------------------------------------------------ nodes that wait
+
+    def _lay_aside(self, item: Waiting) -> None:
+        """Set a node aside; start its children, or ask."""
+        context, ready, wait = self._context, self._ready[item.index], item.wait
+        node = ready.planned
+        try:
+            if wait.kind == "approval" and context.given.approve is None:
+                raise NodeFailed(
+                    f'"{node.name}" asks for an approval; pass approve= to decide it', code="approval", retryable=False
+                )
+            rows = waits.child_rows(context, node, wait.children, context.find)
+            memory = waits.after(ready.memory, wait, rows, context.redact(wait.state))
+            memory.encode()
+        except (ExecutionError, WorkflowError, TypeError, ValueError, RecursionError) as error:
+            self._take(_failed(item.index, item.attempt, self._began[item.index], error))
+            return
+        waiter = self._waiters.setdefault(item.index, _Waiter())
+        waiter.wait, waiter.memory = wait, memory
+        self._emit([*ready.exits, *waits.waiting_events(node, wait, rows, context.depth)])
+        self._ready[item.index] = replace(ready, exits=(), memory=memory, started_us=self._began[item.index])
+        if wait.wake_s is not None:
+            self._later(wait.wake_s, self._ready[item.index], wait)
+        if wait.kind == "approval" and context.given.approve is not None:
+            threading.Thread(target=self._ask, args=(ready, wait, context.given.approve), daemon=True).start()
+        for row in rows:
+            self._start_child(node, row)
+        if waiter.ended or (rows and all(row.detached for row in rows)):
+            self._see_children(item.index)
+
+    def _wake(self, index: int, resume: dict[str, Any], exits: tuple[EventDraft, ...] = ()) -> None:
+        waiter = self._waiters[index]
+        waiter.wait = None
+        self._ready[index] = waits.awake(self._ready[index], waiter.memory, resume, exits)
+        self._submit([self._ready[index]])
+
+    def _ask(self, ready: Ready, wait: NodeWaits, approve: Approve) -> None:
+        """Ask the caller in a thread of its own: they may take their time."""
+        node = ready.planned
+        question = Question(self._context.id, node.node.id, str(ready.inputs.get("Title", "")), ready.inputs)
+        try:
+            answer = approve(question)
+            if inspect.isawaitable(answer):
+                answer = asyncio.run_coroutine_threadsafe(_awaited(answer), runtime.loop()).result()
+        except Exception as error:
+            self._inbox.put([_Decided(node.index, wait, error)])
+        else:
+            self._inbox.put([_Decided(node.index, wait, answer)])
+
+    def _decide(self, item: _Decided) -> None:
+        if self._waiters[item.node].wait is not item.wait:
+            return  # it was answered by the clock, or cancelled
+        if isinstance(item.answer, Exception):
+            self._waiters[item.node].wait = None
+            problem = NodeFailed(f"approve= gave no answer: {item.answer!r}", code="approval", retryable=False)
+            self._take(_failed(item.node, self._ready[item.node].attempt, self._began[item.node], problem))
+            return
+        approved, comment = item.answer if isinstance(item.answer, tuple) else (item.answer, "")
+        answer = {"approved": bool(approved), "comment": str(comment), "by": "the caller"}
+        self._emit([EventDraft(Kind.APPROVAL.value, now_us(), "", answer)])
+        self._wake(item.node, {"reason": "approval", **answer})
+
+    def _start_child(self, node: PlannedNode, row: ChildRow) -> None:
+        context = _inside(self._context, node, row)
+        recorder = None
+        if self._recorder is not None:
+            on = self._recorder.config
+            recorder = ExecutionRecorder(
+                context.workflow_name,
+                row.id.hex,
+                on["record_inputs"],
+                on["record_outputs"],
+                on["record_state_snapshots"],
+            )
+        child = _Run(context, recorder)
+        self._running[row.id] = (-1 if row.detached else node.index, child)
+        self._pool.submit(contextvars.copy_context().run, self._run_child, node, row, child)
+
+    def _run_child(self, node: PlannedNode, row: ChildRow, child: _Run) -> None:
+        try:
+            result = child.drive_alone()
+        except BaseException as error:
+            self._inbox.put(error)
+            return
+        self._inbox.put([_ChildEnded(node.index, row, result, child._outputs())])
+
+    def _note_child(self, item: _ChildEnded) -> None:
+        row, result = item.row, item.result
+        self._children.append(result)
+        self._running.pop(row.id, None)
+        if row.detached or item.node not in self._left:
+            return
+        end = ChildEnd(row.id, row.index, result.status, result.error, result.error_code)
+        waiter, node = self._waiters[item.node], self._ready[item.node].planned
+        waiter.ended.append(end)
+        waiter.results[row.index] = {
+            "index": row.index, "id": str(row.id), "status": end.status, "error": end.error, "code": end.code,
+            "value": waits.child_value(self._context.plan, node, row.plan, item.outputs),
+        }  # fmt: skip
+        if waiter.wait is not None and waiter.wait.kind == "children":
+            self._see_children(item.node)
+
+    def _see_children(self, index: int) -> None:
+        """Let a node go on with the ends of its children."""
+        waiter = self._waiters[index]
+        waiter.memory, exits = waits.note_ends(
+            self._ready[index].planned, waiter.memory, waiter.ended, self._context.depth
+        )
+        waiter.ended = []
+        results = [result for _, result in sorted(waiter.results.items())]
+        chosen = {"none": None, "last": results[-1:], "all": results}[waiter.memory.collect]
+        self._wake(index, waits.seen(waiter.memory, chosen), exits)
+
+    def _read_late_ends(self) -> None:
+        """Take the results of children that ended after everything else."""
+        while not self._inbox.empty():
+            items = self._inbox.get()
+            if not isinstance(items, BaseException):
+                self._children.extend(item.result for item in items if isinstance(item, _ChildEnded))
+
     # ------------------------------------------------------------------ what is remembered
 
     def _emit(self, drafts: Sequence[EventDraft]) -> None:
@@ -449,7 +733,9 @@ class _Run:
             return
         for draft in drafts:
             data = draft.shown if draft.shown is not None else draft.data
-            self._recorder.record_as(draft.type, draft.timestamp, draft.node_id or None, data)
+            self._recorder.record_as(
+                draft.type, draft.timestamp, draft.node_id or None, data, depth=self._context.depth
+            )
             self._seq += 1
             if self._state is not None:
                 self._state.apply(to_event(self._context.id, self._seq, draft))
@@ -461,10 +747,21 @@ class _Run:
     def _is_critical(self, index: int) -> bool:
         return index in self._context.errors and not self._context.results[index].tolerated
 
-    def _outcome(self, end: NodeEnd, phase: int) -> NodeOutcome:
+    def _outputs(self) -> dict[int, dict[str, Any]]:
+        """Return the outputs of completed nodes, not those of executions around this one."""
+        context = self._context
+        own = sorted(index for phase in context.plan.phases for index in phase)
+        found = ((index, context.results.get(index)) for index in own)
+        return {
+            index: dict(result.outputs or {})
+            for index, result in found
+            if result is not None and result.status == states.COMPLETED
+        }
+
+    def _outcome(self, end: NodeEnd) -> NodeOutcome:
         planned = self._context.plan.nodes[end.node_index]
         return NodeOutcome(
-            planned.node.id, planned.name, planned.node.type, end.status, end.attempt, phase,
+            planned.node.id, planned.name, planned.node.type, end.status, end.attempt, self._phase,
             (end.ended_us - end.started_us) / 1_000_000, end.credits, end.error, end.error_code,
         )  # fmt: skip
 
@@ -487,19 +784,18 @@ class _Run:
             execution_id=context.id,
             workflow_name=context.workflow_name,
             status=end.status,
-            outputs={
-                ids[index]: dict(result.outputs or {})
-                for index, result in sorted(context.results.items())
-                if result.status == states.COMPLETED
-            },
+            outputs={ids[index]: outputs for index, outputs in self._outputs().items()},
             errors={ids[index]: text for index, (text, _) in sorted(context.errors.items())},
             nodes=tuple(sorted(self._nodes, key=lambda outcome: (outcome.phase, order[outcome.node_id]))),
             phases=self._phases,
             credits=credits,
-            duration_s=(now_us() - context.queued_us) / 1_000_000,
+            duration_s=(self._ended_us - context.queued_us) / 1_000_000,
             error=end.error,
+            error_code=end.code,
             error_node=end.node_id,
             files={sha256: context.files[sha256] for sha256 in sorted(self._artifacts)},
+            children=tuple(self._children),
+            recorder=self._recorder,
         )
 
 
@@ -507,3 +803,12 @@ def _never_began(index: int, attempt: int) -> Finished:
     """Return the end of a node whose execution was cancelled before its turn."""
     now = now_us()
     return Finished(index, states.CANCELLED, attempt, now, now, error="cancelled", error_code="cancelled")
+
+
+def _failed(index: int, attempt: int, began: int, error: Exception) -> Finished:
+    code = error.code if isinstance(error, NodeFailed) else "output"
+    return Finished(index, states.FAILED, attempt, began, now_us(), error=str(error), error_code=code)
+
+
+async def _awaited(answer: Awaitable[Answer]) -> Answer:
+    return await answer

@@ -70,7 +70,7 @@ def child_rows(
     Raises:
         NodeFailed: they would be nested too deep, or a workflow is not there or not active.
     """
-    rows = [_child_row(context, node, child, find or _subflow) for child in children]
+    rows = [_child_row(context, node, child, find or subflow) for child in children]
     if len(rows) > 1 and rows[0].scope and rows[0].plan.uses_browser and not rows[0].plan.launches_browser:
         raise NodeFailed(
             f'the turns of "{node.name}" work on one page, so they cannot run at the same time; set Max Concurrency '
@@ -100,7 +100,7 @@ def _child_row(context: Context, node: PlannedNode, child: Child, find: Find) ->
     )  # fmt: skip
 
 
-def _subflow(context: Context, node: PlannedNode, name: str) -> tuple[UUID, UUID, Plan]:
+def subflow(context: Context, node: PlannedNode, name: str) -> tuple[UUID, UUID, Plan]:
     owner = get_user_model().objects.get(pk=context.owner_id)
     try:
         workflow = find_workflow(owner, name)

@@ -233,11 +233,17 @@ class ExecutionRecorder:
         self._add_deep(kind, node_id, self._redact(plain(data)), {})
 
     def record_as(
-        self, event_type: str | RecordingEventType, timestamp_us: int, node_id: str | None, data: dict[str, Any]
+        self,
+        event_type: str | RecordingEventType,
+        timestamp_us: int,
+        node_id: str | None,
+        data: dict[str, Any],
+        *,
+        depth: int = 0,
     ) -> None:
         """Record an event that an engine made, with its own time (microseconds since the epoch) and all its data.
 
-        Inputs and outputs in it are kept as this recorder is told to keep them. The end of a workflow also
+        Inputs and outputs in it are kept as this recorder is told to keep them; ``depth`` is how many executions are around this one. The end of a workflow also
         sets the metadata, as ``record_workflow_complete`` does.
         """
         kind = event_type if isinstance(event_type, RecordingEventType) else RecordingEventType(event_type)
@@ -246,7 +252,8 @@ class ExecutionRecorder:
         value, metadata = self._value(name, data[name], bool(self.config[switch])) if name in data else ({}, {})
         kept = {**value, **self._redact(plain(rest))}
         with self._lock:
-            metadata["recursion_depth"] = self._recursion_depth
+            metadata["recursion_depth"] = depth
+            self._recursion_max_depth = max(self._recursion_max_depth, depth)
             self._raw.append((kind, timestamp_us, node_id, kept, metadata))
             if kind in (Type.WORKFLOW_COMPLETE, Type.WORKFLOW_ERROR):
                 self.metadata.completed_at = timestamp_us / 1_000_000

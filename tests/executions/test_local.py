@@ -10,10 +10,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
+from uuid import UUID
 
 import pytest
 
@@ -22,6 +25,8 @@ from executions.browser import PROFILE_PREFIX
 from executions.errors import StartRefused
 from executions.events import load_events
 from executions.local import LocalResult, execute, execute_sync
+from executions.models import Execution
+from executions.nodes import flow
 from executions.triggers import start_execution
 from recordings import ExecutionReplayer, get_current_recorder, record_workflow
 from recordings.database import open_replayer
@@ -310,6 +315,215 @@ def test_what_a_failed_page_showed_is_among_the_files(site_url):
     assert result.files[artifacts["screenshot"]].startswith(b"\xff\xd8")
     assert b"<html" in result.files[artifacts["page"]]
     assert set(result.files) == set(artifacts.values())
+
+
+# --------------------------------------------------------------------------- nodes that wait
+
+
+def loop(items: Any, policy: dict[str, Any] | None = None, **inputs: Any) -> list[dict[str, Any]]:
+    return [
+        node("loop", "loop_items", policy, Items=items, **inputs),
+        node(
+            "body",
+            "merge_data",
+            Data_1={"item": "{{ item }}", "of": "{{ input.who }}"},
+            Data_2={"outer": "{{ nodes.first.Result.x }}"},
+        ),
+        rules("first", x=7),
+    ]
+
+
+LOOP_WIRES = (
+    wire("first", "Done", "loop", "Execute Condition"),
+    wire("loop", "Each", "body", "Execute Condition"),
+    wire("body", "Result", "loop", "Result"),
+)
+
+
+@pytest.mark.worker
+@pytest.mark.redis
+def test_loops_and_workflows_inside_are_recorded_as_on_workers(processes, alice, make_workflow):
+    make_workflow(
+        graph([node("double", "merge_data", Data_1={"n": "{{ input.n }}"}, Data_2={"twice": True})]), name="inner"
+    )
+    workflow = make_workflow(
+        graph(
+            [*loop([1, 2, 3], Max_Concurrency=1), node("run", "subflow", Workflow="inner", Inputs={"n": 5})],
+            *LOOP_WIRES, wire("loop", "Done", "run", "Execute Condition"),
+        ), name="outer",
+    )  # fmt: skip
+    processes.worker()
+    remote = wait_until_ended(start_execution(workflow, owner=alice, input={"who": "Ada"}), detail=processes.logs)
+
+    with record_workflow("outer") as recorder:
+        local = execute_sync(workflow, {"who": "Ada"})
+
+    there, here = load_events(remote.pk), recorder.events
+    assert (remote.status, local.status) == ("completed", "completed"), (local.errors, remote.error)
+    assert described(here) == described(there)
+    mine, theirs = dict(local.outputs), dict(report.result(remote)["outputs"])
+    assert (
+        mine.pop("run")["Output"]
+        == theirs.pop("run")["Output"]
+        == {"Merged Data": ANY, "Result": {"n": 5, "twice": True}}
+    )
+    assert mine == theirs
+    assert [value["item"] for value in mine["loop"]["Results"]] == [1, 2, 3]
+    children = list(Execution.objects.filter(parent=remote).order_by("queued_at"))
+    assert [child.status for child in local.children] == [child.status for child in children]
+    for child, other in zip(local.children, children, strict=True):
+        assert child.recorder is not None
+        assert described(child.recorder.events) == described(load_events(other.pk))
+        assert child.recorder.events[0].metadata == {"recursion_depth": 1}
+        assert child.execution_id in {UUID(str(e.data.get("execution_id"))) for e in here if "execution_id" in e.data}
+
+
+def test_turns_run_at_the_same_time_as_often_as_the_node_says():
+    waits = [
+        node("loop", "loop_items", Items=[0.5] * 6, Max_Concurrency=6),
+        node("body", "delay", Duration="{{ item }}"),
+    ]
+
+    result = execute_sync(graph(waits, wire("loop", "Each", "body", "Execute Condition")))
+
+    assert (result.status, result.outputs["loop"]["Count"]) == ("completed", 6), result.errors
+    assert 0.5 <= result.duration_s < 1.5
+    assert "body" not in result.outputs
+    assert [len(child.nodes) for child in result.children] == [1] * 6
+
+
+def test_a_turn_that_fails_stops_the_loop_and_the_turns_beside_it():
+    turns = [
+        node("loop", "loop_items", Items=[{"s": 30, "n": 1}, {"s": 0, "n": 9}], Max_Concurrency=2),
+        node("wait", "delay", Duration="{{ item.s }}"),
+        node("flaky", "test_flaky", Succeeds_On="{{ item.n }}"),
+    ]
+    edges = wire("loop", "Each", "wait", "Execute Condition"), wire("wait", "Done", "flaky", "Execute Condition")
+
+    result = execute_sync(graph(turns, *edges))
+
+    assert (result.status, result.error_node) == ("failed", "loop")
+    assert "turn 2 of 2 failed: not yet" in result.error
+    assert result.duration_s < 5
+    assert sorted(child.status for child in result.children) == ["cancelled", "failed"]
+
+
+def test_a_loop_with_a_condition_sees_what_the_turn_before_gave():
+    turns = [
+        node("again", "loop_while", Condition="index == 0 || last.n < 3"),
+        node("count", "json_transform", Input_JSON={}, Transform_Rules={"n": {"value": "{{ index }}"}}),
+    ]
+
+    result = execute_sync(
+        graph(turns, wire("again", "Each", "count", "Execute Condition"), wire("count", "Result", "again", "Result"))
+    )
+
+    assert (result.status, result.outputs["again"]["Final"]) == ("completed", {"n": 3}), result.errors
+    assert result.outputs["again"]["Count"] == 4
+
+
+def test_a_workflow_inside_comes_from_the_argument():
+    outer = graph([node("run", "subflow", Workflow="inner", Inputs={"n": 5})])
+    inner = graph([node("a", "merge_data", Data_1={"n": "{{ input.n }}"}, Data_2={})])
+
+    assert execute_sync(outer, workflows={"inner": inner}).outputs["run"]["Output"]["Result"] == {"n": 5}
+    assert 'workflows={"inner"' in execute_sync(outer).error
+    assert "nodes" in execute_sync(outer, workflows={"inner": {"nodes": 1}}).error
+    itself = execute_sync(
+        graph([node("run", "subflow", Workflow="me")]), workflows={"me": graph([node("run", "subflow", Workflow="me")])}
+    )
+    assert "the limit is 8" in itself.error
+
+
+def test_a_workflow_that_is_not_waited_for_runs_to_its_end():
+    outer = graph([node("run", "subflow", Workflow="inner", Wait=False), rules("after", x=1)],
+                  wire("run", "Done", "after", "Execute Condition"))  # fmt: skip
+    result = execute_sync(outer, workflows={"inner": chain(0.3)})
+
+    assert (result.status, result.outputs["run"]["Status"]) == ("completed", "queued")
+    assert result.duration_s < 0.3
+    assert [child.status for child in result.children] == ["completed"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "path"),
+    [(lambda q: True, "Approved"), (lambda q: (False, "no"), "Rejected"), (None, "Approved")],
+    ids=["yes", "no", "a coroutine"],
+)
+def test_approvals_are_decided_by_the_caller(answer, path):
+    asked = []
+
+    async def later(question: Any) -> bool:
+        asked.append(question.title)
+        await asyncio.sleep(0.05)
+        return True
+
+    with record_workflow("approval") as recorder:
+        result = execute_sync(graph([node("ask", "approval", Title="Ship it?")]), approve=answer or later)
+
+    assert result.status == "completed", result.errors
+    assert (result.outputs["ask"][path], result.outputs["ask"]["Decided By"]) == ("execute", "the caller")
+    assert asked == ([] if answer else ["Ship it?"])
+    kinds = [event.event_type.value for event in recorder.events if event.event_type.value != "log"]
+    assert kinds[2:7] == ["node_start", "node_waiting", "approval", "node_start", "node_complete"]
+
+
+def test_an_approval_without_an_answer_goes_by_the_clock_and_without_a_callback_it_fails():
+    asks = graph([node("ask", "approval", Title="Ship it?", Timeout=1, On_Timeout="approve")])
+    never = threading.Event()
+
+    late = execute_sync(asks, approve=lambda question: never.wait(20))
+    nobody = execute_sync(asks)
+    broken = execute_sync(asks, approve=lambda question: bool(1 / 0))
+
+    never.set()
+    assert (late.outputs["ask"]["Timed Out"], late.outputs["ask"]["Approved"]) == (True, "execute")
+    assert late.duration_s < 5
+    assert "approve=" in nobody.error
+    assert "division by zero" in broken.error
+
+
+def test_a_long_delay_holds_no_thread(monkeypatch):
+    monkeypatch.setattr(flow, "HELD_SECONDS", 0.2)
+
+    with record_workflow("delay") as recorder:
+        result = execute_sync(chain(0.6))
+
+    assert (result.status, result.node("n0").attempt) == ("completed", 1)
+    assert 0.6 <= result.node("n0").duration_s < 3
+    assert [e.event_type.value for e in recorder.events if e.node_id == "n0" and e.event_type.value != "log"] == [
+        "node_start", "node_waiting", "node_start", "node_complete",
+    ]  # fmt: skip
+
+
+def test_a_run_that_takes_too_long_cancels_what_runs_inside():
+    turns = [
+        node("loop", "loop_items", Items=[30, 30], Max_Concurrency=2),
+        node("body", "delay", Duration="{{ item }}"),
+    ]
+
+    result = execute_sync(graph(turns, wire("loop", "Each", "body", "Execute Condition")), timeout_s=0.5)
+
+    assert (result.status, result.node("loop").status) == ("failed", "cancelled")
+    assert [child.status for child in result.children] == ["cancelled", "cancelled"]
+    assert result.duration_s < 5
+
+
+@pytest.mark.browser
+def test_the_turns_of_a_loop_work_on_the_page_around_them(site_url):
+    nodes = [
+        node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html"),
+        node("loop", "loop_items", Items=["form", "body"]),
+        node("read", "get_html", Selector="{{ item }}"),
+    ]
+    edges = (wire("open", "Web Page", "read", "Web Page"), wire("loop", "Each", "read", "Execute Condition"),
+             wire("read", "Html Content", "loop", "Result"))  # fmt: skip
+
+    result = execute_sync(graph(nodes, *edges))
+
+    assert result.status == "completed", result.errors
+    assert ["<form" in html for html in result.outputs["loop"]["Results"]] == [True, True]
+    assert runtime.kept() == set()
 
 
 def test_credentials_come_from_the_argument():

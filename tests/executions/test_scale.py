@@ -57,7 +57,7 @@ def ended(executions: list[Execution], seconds: float, processes: Processes) -> 
     wait_for(lambda: not left.exists(), seconds, "the end of all executions", processes.logs)
     assert set(rows.values_list("status", flat=True)) == {states.COMPLETED}, processes.logs()
     times = rows.aggregate(first=Min("queued_at"), last=Max("finished_at"))
-    return (times["last"] - times["first"]).total_seconds()
+    return float((times["last"] - times["first"]).total_seconds())
 
 
 @pytest.mark.postgres
