@@ -231,12 +231,18 @@ class _LocalContext(Context):
     stored: bool = False
     """The workflow is a stored one, so its owner's credentials and workflows may be looked up."""
     above: _LocalContext | None = None
+    timeout_s: float | None = None
     opened: dict[tuple[str, str], str | CredentialError] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def variables(self) -> dict[str, Any]:
         return {**self.plan.definition.vars, **settings.WORKFLOW_VARS, **self.given.variables, **self.set_by_nodes}
+
+    @property
+    def deadline_us(self) -> int:
+        own: int = Context.deadline_us.__get__(self)
+        return own if self.timeout_s is None else int(self.timeout_s * 1_000_000)
 
     def keep(self, content: bytes, content_type: str) -> str:
         sha256 = hashlib.sha256(content).hexdigest()
@@ -295,10 +301,8 @@ def _prepare(source: Source, initial_context: Any, given: _Given, timeout_s: flo
         raise StartRefused(f"the initial context is not JSON: {error}") from error
     recorder = get_current_recorder()
     own = dict(version.workflow.settings or {}) if version else {}
-    if timeout_s is not None:
-        if not 0 < timeout_s <= LONGEST_SECONDS:
-            raise ValueError(f"timeout_s must be more than 0 and at most {LONGEST_SECONDS}, not {timeout_s}")
-        own["deadline_s"] = timeout_s
+    if timeout_s is not None and not 0 < timeout_s <= LONGEST_SECONDS:
+        raise ValueError(f"timeout_s must be more than 0 and at most {LONGEST_SECONDS}, not {timeout_s}")
     context = _LocalContext(
         id=_execution_id(recorder),
         workflow_id=version.workflow_id if version else uuid4(),
@@ -308,7 +312,7 @@ def _prepare(source: Source, initial_context: Any, given: _Given, timeout_s: flo
         owner_id=version.workflow.owner_id if version else 0,
         trigger="manual", depth=0, payload=payload, settings=own, plan=the_plan, status=states.RUNNING,
         phase_index=-1, cancel_requested=False, queued_us=now_us(), knows_failures=True,
-        given=given, stored=version is not None,
+        given=given, stored=version is not None, timeout_s=timeout_s,
     )  # fmt: skip
     context.open_credentials()
     return _Run(context, recorder)
