@@ -29,7 +29,7 @@ from recordings.events import RecordingEventType as Kind
 from workflows.errors import WorkflowError
 from workflows.lifecycle import find_workflow
 from workflows.models import Workflow
-from workflows.registry import DONE
+from workflows.registry import DONE, ERROR, ERROR_MESSAGE, EXECUTE
 
 DEEPEST = 8
 """How many executions may run inside each other."""
@@ -358,12 +358,16 @@ def _results(context: Context, node: PlannedNode, collect: str) -> list[dict[str
 
 
 def _outputs(execution_ids: Sequence[UUID]) -> dict[UUID, dict[int, dict[str, Any]]]:
+    """Return what the node runs gave, by execution and node; one that failed gives its error."""
     found: dict[UUID, dict[int, dict[str, Any]]] = {}
-    rows = NodeRun.objects.filter(execution_id__in=execution_ids, status=states.COMPLETED).values_list(
-        "execution_id", "node_index", "outputs", "outputs_blob"
-    )
-    for execution_id, index, text, blob in rows:
-        found.setdefault(execution_id, {})[index] = msgspec.json.decode(read_blob(blob) if blob else text)
+    rows = NodeRun.objects.filter(
+        execution_id__in=execution_ids, status__in=(states.COMPLETED, states.FAILED)
+    ).values_list("execution_id", "node_index", "status", "outputs", "outputs_blob", "error")
+    for execution_id, index, status, text, blob, error in rows:
+        failed = status == states.FAILED
+        found.setdefault(execution_id, {})[index] = (
+            {ERROR: EXECUTE, ERROR_MESSAGE: error} if failed else msgspec.json.decode(read_blob(blob) if blob else text)
+        )
     return found
 
 
@@ -385,11 +389,16 @@ def child_value(around: Plan, node: PlannedNode, plan: Plan, outputs: dict[int, 
 
 def leaf_outputs(plan: Plan, outputs: dict[int, dict[str, Any]]) -> Any:
     """Return the outputs of the one node that nothing follows, or by node id when several completed."""
-    leaves = [node for node in plan.leaves() if node.index in outputs]
+    leaves = [node for node in plan.leaves() if _gives(node, outputs.get(node.index))]
     given = {
         node.node.id: {name: value for name, value in outputs[node.index].items() if name != DONE} for node in leaves
     }
     return next(iter(given.values())) if len(given) == 1 else given
+
+
+def _gives(node: PlannedNode, given: dict[str, Any] | None) -> bool:
+    """Return whether a node run has outputs: it completed, or it failed and hands on its error."""
+    return given is not None and (given.keys() != {ERROR, ERROR_MESSAGE} or node.node.policy.on_error == "output")
 
 
 def open_children(execution_id: UUID, index: int | None = None) -> list[UUID]:

@@ -54,11 +54,21 @@ class Approval(NodeExecutor):
         """Ask and be set aside; when woken, give the answer."""
         if node.resume is None:
             await self._ask(node, env)
-            raise NodeWaits("approval", wake_s=self.inputs(node).number("Timeout"))
+            raise NodeWaits("approval", wake_s=self.inputs(node).number("Timeout"), state=self._question(node))
         if node.resume["reason"] == "timer":
             return self._timed_out(node)
         approved = bool(node.resume["approved"])
         return _answer(approved, str(node.resume["comment"]), str(node.resume["by"]), timed_out=False)
+
+    def _question(self, node: NodeCall) -> dict[str, Any]:
+        """Return what the pages show of the approval while it waits."""
+        inputs = self.inputs(node)
+        approvers = [name.strip() for name in inputs.text("Approvers").split(",")]
+        return {
+            "title": inputs.text("Title"),
+            "message": inputs.text("Message"),
+            "approvers": [name for name in approvers if name],
+        }
 
     async def _ask(self, node: NodeCall, env: Environment) -> None:
         inputs = self.inputs(node)

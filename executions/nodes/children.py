@@ -80,9 +80,8 @@ class LoopItems(NodeExecutor):
         room = int(inputs.number("Max Concurrency") or 1) - len(resume["active"])
         until = min(len(turns), started + max(0, room))
         children = [Child(index, item=turns[index], last=index == len(turns) - 1) for index in range(started, until)]
-        raise NodeWaits(
-            "children", state={"started": until}, children=children, collect="all" if until == len(turns) else "none"
-        )
+        state = {"started": until, "turns": len(turns)}
+        raise NodeWaits("children", state=state, children=children, collect="all" if until == len(turns) else "none")
 
     def _turns(self, node: NodeCall) -> list[Any]:
         inputs = self.inputs(node)

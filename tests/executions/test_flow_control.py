@@ -451,3 +451,23 @@ def test_a_paused_execution_starts_nothing_until_it_is_resumed(alice, make_workf
     execution.refresh_from_db()
     assert execution.status == "completed"
     assert [row["by"] for kind in ("pause", "resume") for row in data_of(execution, kind)] == ["ada", "ada"]
+
+
+def test_what_a_turn_gives_may_be_the_error_of_a_node(run):
+    execution = run(
+        [loop(Items=["a", "b"]), node("fail", "stop_and_error", {"on_error": "output"}, Message="no {{ item }}"),
+         gives("after", "{{ nodes.loop.Results }}")],
+        wire("loop", "Each", "fail", "Execute Condition"), wire("fail", "Error Message", "loop", "Result"),
+    )  # fmt: skip
+
+    assert outputs(execution, "after")["Value"] == ["no a", "no b"]
+
+
+def test_a_failure_that_is_only_tolerated_gives_nothing(run):
+    execution = run(
+        [loop(Items=["a"]), node("fail", "stop_and_error", {"on_error": "continue"}, Message="no"),
+         gives("after", "{{ nodes.loop.Results }}")],
+        wire("loop", "Each", "fail", "Execute Condition"),
+    )  # fmt: skip
+
+    assert outputs(execution, "after")["Value"] == [{}]
