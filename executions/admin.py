@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import ValidationError
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.formats import date_format
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from executions import states
+from executions import report, states
 from executions.errors import ExecutionError
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Phase, WorkerLease
 from recordings.models import Event, Recording
@@ -71,7 +73,10 @@ def attach_node_names(executions: Sequence[Any]) -> None:
 
 
 def cause(execution: Execution) -> SafeString | str:
-    """Return the failed node and the first line of why; empty when nothing failed."""
+    """Return the failed node and the first line of why, or what is waited for; empty when there is nothing to say."""
+    if waits := [wait_text(wait) for wait in getattr(execution, "waits", ())]:
+        more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
+        return format_html('<span class="adm-cause adm-waits" title="{0}">{0}</span>', waits[0] + more)
     if not execution.error and not execution.error_node:
         return BLANK
     line = execution.error.strip().partition("\n")[0] or execution.error_code
@@ -122,7 +127,7 @@ class WorkflowAdmin(workflow_pages.WorkflowAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Workflow]:
         """Add the newest execution to each row."""
-        last = Execution.objects.filter(workflow=OuterRef("pk")).order_by("-queued_at")
+        last = Execution.objects.filter(workflow=OuterRef("pk"), parent=None).order_by("-queued_at")
         return (
             super()
             .get_queryset(request)
@@ -191,24 +196,81 @@ def trigger_word(trigger: str) -> str:
 
 
 # ------------------------------------------------------------------ executions
+def clock(text: str | None) -> str:
+    """Return an instant (ISO 8601) as people say it in a sentence: "14:05" today, "22 Nov, 14:05" on another day."""
+    if not text:
+        return ""
+    local = timezone.localtime(datetime.fromisoformat(text))
+    return date_format(local, "H:i" if local.date() == timezone.localdate() else "j M, H:i")
+
+
+def wait_text(wait: dict[str, Any]) -> str:
+    """Return what is waited for: "Waits for approval since 14:05", "Waits until 14:05", "Waits for 3 of 10 turns"."""
+    until = clock(wait["until"])
+    if wait["kind"] == NodeRun.APPROVAL:
+        return f"Waits for approval since {clock(wait['since'])}" + (f", until {until}" if until else "")
+    if wait["kind"] == NodeRun.TIMER:
+        return f"Waits until {until}" if until else "Waits for its time"
+    noun = "turn" if wait["node_type"].startswith("loop_") else "execution"
+    if not wait["total"]:
+        return f"Waits for its {noun}s"
+    return f"Waits for {wait['total'] - wait['done']} of {_count(wait['total'], noun)}"
+
+
+class StartedFilter(admin.SimpleListFilter):
+    """Executions that people and triggers started, or those that other executions did (subflows, turns of loops)."""
+
+    title = "started by"
+    parameter_name = "started"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer both kinds, and the chosen execution."""
+        chosen = self.value()
+        own = [(chosen, f"Execution {chosen[:8]}")] if chosen and chosen not in ("executions", "all") else []
+        return [("executions", "Other executions"), ("all", "Anything"), *own]
+
+    def choices(self, changelist: Any) -> Any:
+        """Name what is shown when nothing is chosen."""
+        for index, choice in enumerate(super().choices(changelist)):
+            yield {**choice, "display": "People and triggers"} if index == 0 else choice
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the executions of the chosen kind; those of one parent when its id is chosen."""
+        match self.value():
+            case None:
+                return queryset.filter(parent=None)
+            case "executions":
+                return queryset.exclude(parent=None)
+            case "all":
+                return queryset
+            case chosen:
+                try:
+                    return queryset.filter(parent=chosen)
+                except ValidationError:
+                    raise Http404("there is no such execution") from None
+
+
 class ExecutionList(ChangeList):
-    """The list of executions, which names the failed nodes of the page by one query."""
+    """The list of executions, which knows the failed nodes and the waits of the page by a fixed number of queries."""
 
     def get_results(self, request: HttpRequest) -> None:
-        """Fetch the rows of the page and the names of their failed nodes."""
+        """Fetch the rows of the page, the names of their failed nodes, and what they wait for."""
         super().get_results(request)
         self.result_list = list(self.result_list)
         attach_node_names(self.result_list)
+        report.attach_waits(self.result_list)
 
 
 @admin.register(Execution)
 class ExecutionAdmin(ReadOnlyAdmin):
     """List of executions; the page of one is its monitor."""
 
-    list_display = ("workflow_name", "status_pill", "cause", "version_text", "started", "length", "credits")
-    list_filter = ("status", WorkflowFilter, "trigger", ("queued_at", DateFilter))
+    list_display = (
+        "workflow_name", "status_pill", "cause", "version_text", "started", "length", "credits", "row_actions",
+    )  # fmt: skip
+    list_filter = ("status", WorkflowFilter, "trigger", StartedFilter, ("queued_at", DateFilter))
     search_fields = ("workflow__name", "error", "error_node", "id")
-    actions = ("cancel",)
+    actions = ("pause", "resume", "cancel")
     empty_text = "Nothing has run yet. Open a workflow and press Run; its execution shows up here."
     ordering = ("-queued_at",)
 
@@ -254,8 +316,14 @@ class ExecutionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Failed node and cause", ordering="error_node")
     def cause(self, execution: Execution) -> SafeString | str:
-        """Show the failed node and why, in one line."""
+        """Show the failed node and why, or what is waited for, in one line."""
         return cause(execution)
+
+    @admin.display(description="")
+    def row_actions(self, execution: Execution) -> SafeString:
+        """Show the buttons of a row."""
+        buttons = format_html_join("", "{}", ((shown,) for shown in control_buttons(execution)))
+        return format_html('<div class="adm-row-actions">{}</div>', buttons)
 
     @admin.display(description="Version", ordering="version__number")
     def version_text(self, execution: Execution) -> str:
@@ -272,6 +340,36 @@ class ExecutionAdmin(ReadOnlyAdmin):
     def length(self, execution: Execution) -> SafeString:
         """Show how long it took, from queued to its end."""
         return format_html('<span class="adm-number">{}</span>', duration(execution.duration_ms))
+
+    @admin.action(description="Pause", permissions=("cancel",))
+    def pause(self, request: HttpRequest, queryset: QuerySet[Execution]) -> None:
+        """Let each execution start no further node."""
+        from executions.triggers import pause_execution
+
+        self._each(request, queryset, pause_execution, "paused", "not running")
+
+    @admin.action(description="Resume", permissions=("cancel",))
+    def resume(self, request: HttpRequest, queryset: QuerySet[Execution]) -> None:
+        """Let each paused execution go on."""
+        from executions.triggers import resume_execution
+
+        self._each(request, queryset, resume_execution, "resumed", "not paused")
+
+    def _each(
+        self, request: HttpRequest, executions: QuerySet[Execution], act: Callable[..., bool], done: str, not_done: str
+    ) -> None:
+        """Do ``act`` to each execution and say of how many it was possible."""
+        worked, refused = 0, 0
+        for execution in executions:
+            if act(execution, by=request.user.get_username()):
+                worked += 1
+            else:
+                refused += 1
+        if worked:
+            self.message_user(request, f"{_count(worked, 'execution')} {done}.", messages.SUCCESS)
+        if refused:
+            verb = "is" if refused == 1 else "are"
+            self.message_user(request, f"{_count(refused, 'execution')} {verb} {not_done}.", messages.WARNING)
 
     @admin.action(description="Cancel", permissions=("cancel",))
     def cancel(self, request: HttpRequest, queryset: QuerySet[Execution]) -> None:
@@ -290,22 +388,23 @@ class ExecutionAdmin(ReadOnlyAdmin):
             self.message_user(request, f"{_count(ended, 'execution')} had already ended.", messages.WARNING)
 
     def get_urls(self) -> list[URLPattern]:
-        """Add the address that cancels one execution."""
+        """Add the addresses that pause, resume and cancel one execution."""
         view = self.admin_site.admin_view
-        return [
-            path("<uuid:pk>/cancel/", view(self.cancel_one), name="executions_execution_cancel"),
-            *super().get_urls(),
+        own = [
+            path(f"<uuid:pk>/{verb}/", view(self.one), {"verb": verb}, name=f"executions_execution_{verb}")
+            for verb in ("pause", "resume", "cancel")
         ]
+        return [*own, *super().get_urls()]
 
-    def cancel_one(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        """Ask one execution to stop and show its page again."""
+    def one(self, request: HttpRequest, pk: Any, verb: str) -> HttpResponse:
+        """Pause, resume or cancel one execution and show its page again."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         chosen = self.get_queryset(request).filter(pk=pk)
         execution = chosen.first()
         if execution is None:
             raise Http404("there is no such execution")
-        self.cancel(request, chosen)
+        getattr(self, verb)(request, chosen)
         return HttpResponseRedirect(execution_url(execution))
 
     def change_view(
@@ -319,6 +418,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
             WorkflowVersion.objects.filter(pk=execution.version_id).values_list("definition", flat=True).first()
         )
         names = node_names(definition)
+        execution.version.definition = definition or {}
         execution.error_node_name = names.get(execution.error_node, execution.error_node)
         recording = Recording.objects.filter(execution_id=execution.pk).first()
         runs = execution.node_runs.defer("outputs").order_by("phase_index", "node_index", "iteration")
@@ -332,6 +432,8 @@ class ExecutionAdmin(ReadOnlyAdmin):
             "short_id": str(execution.pk)[:8],
             "status": status_pill(execution.status, states_word(execution.status)),
             "facts": self._facts(execution),
+            "children": [_child(child, names) for child in report.children(execution)],
+            "child_count": execution.children.count(),
             "phases": [self._phase(phase) for phase in execution.phases.order_by("index")],
             "node_runs": [_node_run(run, names) for run in shown[:NODE_RUNS_SHOWN]],
             "more_node_runs": len(shown) > NODE_RUNS_SHOWN,
@@ -365,7 +467,17 @@ class ExecutionAdmin(ReadOnlyAdmin):
         ]
         if execution.scheduled_for:
             facts.insert(3, ("Scheduled for", moment(execution.scheduled_for)))
+        if execution.held_by:
+            facts.insert(3, ("Held by", execution.held_by.replace("_", " ").capitalize()))
+        if execution.parent_id is not None:
+            facts.insert(3, ("Started by", self._parent(execution)))
         return facts
+
+    def _parent(self, execution: Execution) -> SafeString:
+        """Lead to the execution that started this one, and say as what."""
+        url = reverse("admin:executions_execution_change", args=(execution.parent_id,))
+        turn = f"turn {(execution.child_index or 0) + 1} of {execution.scope}" if execution.scope else "as a subflow"
+        return format_html('<a href="{}">Execution {}</a>, {}', url, str(execution.parent_id)[:8], turn)
 
     def _phase(self, phase: Phase) -> dict[str, Any]:
         return {
@@ -375,6 +487,37 @@ class ExecutionAdmin(ReadOnlyAdmin):
             "failed": phase.failed,
             "duration": duration(_milliseconds(phase.started_at, phase.finished_at)),
         }
+
+
+def control_buttons(execution: Execution) -> list[SafeString]:
+    """Return a button for each of Pause, Resume and Cancel that is possible now."""
+    legal = {
+        "pause": execution.status in report.PAUSABLE,
+        "resume": execution.status == states.PAUSED,
+        "cancel": not execution.is_terminal and not execution.cancel_requested,
+    }
+    icons = {"pause": "s-paused", "resume": "play", "cancel": "stop"}
+    return [
+        button(
+            reverse(f"admin:executions_execution_{verb}", args=(execution.pk,)),
+            verb.capitalize(),
+            icon=icons[verb],
+            post=True,
+        )
+        for verb, possible in legal.items()
+        if possible
+    ]
+
+
+def _child(child: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    return {
+        "url": reverse("admin:executions_execution_change", args=(child["id"],)),
+        "node": names.get(child["node_id"], child["node_id"]),
+        "what": f"Turn {(child['index'] or 0) + 1}" if child["scope"] else child["workflow_name"],
+        "status": status_pill(child["status"], states_word(child["status"])),
+        "duration": duration(child["duration_ms"]),
+        "error": (child["error"] or "").strip().partition("\n")[0],
+    }
 
 
 def _node_run(run: NodeRun, names: dict[str, str]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""HTTP door to executions: start, list, look, read the log, cancel."""
+"""HTTP door to executions: start, list, look, read the log, pause, resume, cancel, decide approvals."""
 
 from __future__ import annotations
 
@@ -11,15 +11,22 @@ from channels.layers import get_channel_layer
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
-from ninja import Field, Header, Query, Router, Schema, Status
+from ninja import Field, Header, Path, Query, Router, Schema, Status
 from redis.exceptions import RedisError
 
 from executions import report, states
 from executions.errors import StartRefused
 from executions.events import group_name, load_events
 from executions.models import Execution
-from executions.triggers import cancel_execution, start_execution
+from executions.triggers import (
+    cancel_execution,
+    decide_approval,
+    pause_execution,
+    resume_execution,
+    start_execution,
+)
 from recordings.events import RecordingEvent, execution_log
+from workflows.api import Text
 from workflows.models import Workflow, WorkflowVersion
 
 logger = logging.getLogger(__name__)
@@ -64,8 +71,32 @@ class Progress(Schema):
     total: int
 
 
+class Wait(Schema):
+    """Something that an execution waits for. ``until`` is when the wait ends by itself.
+
+    Of an approval, ``title`` and ``message`` are what is asked, and whoever has the ``link`` may answer without a
+    login. Of children, ``done`` of ``total`` have ended.
+    """
+
+    node_id: str
+    name: str
+    node_type: str
+    kind: Literal["timer", "approval", "children"]
+    since: str | None
+    until: str | None
+    link: str | None
+    title: str
+    message: str
+    done: int | None
+    total: int | None
+
+
 class Summary(Schema):
-    """One execution, short. Times are ISO 8601 in UTC; ``duration_ms`` is from queued to the end."""
+    """One execution, short. Times are ISO 8601 in UTC; ``duration_ms`` is from queued to the end.
+
+    ``held_by`` names the limit that keeps a queued execution from starting; ``parent_id`` is the execution
+    that started this one as a subflow or as a turn of a loop.
+    """
 
     id: UUID
     workflow_id: UUID
@@ -83,6 +114,9 @@ class Summary(Schema):
     error_node_name: str | None
     progress: Progress
     last_seq: int
+    held_by: str | None
+    parent_id: UUID | None
+    waiting: list[Wait]
 
 
 class SummaryPage(Schema):
@@ -118,13 +152,26 @@ class NodeOut(Schema):
 
 
 class Detail(Summary):
-    """One execution with its phases, node runs and the definition that it ran. ``node_names`` are by node id."""
+    """One execution with its phases, node runs and the definition that it ran. ``node_names`` are by node id.
+
+    ``loops`` names the loop around each node that is inside of one; ``scope`` is the loop whose body this
+    execution is one turn of.
+    """
 
     phases: list[PhaseOut]
     nodes: list[NodeOut]
     node_names: dict[str, str]
     definition: dict[str, Any]
     recording_id: UUID | None
+    scope: str | None
+    loops: dict[str, str]
+
+
+class Decision(Schema):
+    """What a person decided about an approval."""
+
+    approved: bool
+    comment: Annotated[Text, Field(max_length=2000)] = ""
 
 
 class LogPage(Schema):
@@ -144,9 +191,14 @@ class Streaming(Schema):
 
 
 class ListFilters(Schema):
-    """Which executions, and which page of them."""
+    """Which executions, and which page of them.
+
+    Executions that others started (subflows, turns of loops) are listed by ``parent_id``, or with ``children``.
+    """
 
     workflow_id: UUID | None = None
+    parent_id: UUID | None = None
+    children: bool = False
     status: Literal[states.EXECUTION_STATUSES] | None = None  # type: ignore[valid-type]
     limit: int = Field(50, ge=1, le=200)
     offset: int = Field(0, ge=0, le=1_000_000)
@@ -208,6 +260,10 @@ def list_executions(request: HttpRequest, filters: Query[ListFilters]) -> Any:
         rows = rows.filter(workflow=filters.workflow_id)
     if filters.status is not None:
         rows = rows.filter(status=filters.status)
+    if filters.parent_id is not None:
+        rows = rows.filter(parent=filters.parent_id)
+    elif not filters.children:
+        rows = rows.filter(parent=None)
     page = report.for_summary(rows.order_by("-queued_at", "-pk"))[filters.offset : filters.offset + filters.limit]
     return {"items": report.summaries(page), "count": rows.count()}
 
@@ -235,12 +291,51 @@ def logs(request: HttpRequest, execution_id: UUID, filters: Query[LogFilters]) -
 @router.post("/{execution_id}/cancel", response={202: Started, **ERRORS})
 def cancel(request: HttpRequest, execution_id: UUID) -> Any:
     """Ask an execution to stop; its running nodes are cancelled within seconds."""
-    execution = get_object_or_404(Execution.objects.visible_to(request.user), pk=execution_id)
+    execution = get_object_or_404(_visible(request), pk=execution_id)
     if not cancel_execution(execution, by=request.user.get_username()):
-        execution.refresh_from_db(fields=("status",))
-        return Status(409, {"detail": f"execution {execution_id} is {execution.status}; there is nothing to cancel"})
+        return _refused(execution, "there is nothing to cancel")
+    return _accepted(execution)
+
+
+@router.post("/{execution_id}/pause", response={202: Started, **ERRORS})
+def pause(request: HttpRequest, execution_id: UUID) -> Any:
+    """Start no further node until it is resumed; nodes that run come to their end."""
+    execution = get_object_or_404(_visible(request), pk=execution_id)
+    if not pause_execution(execution, by=request.user.get_username()):
+        return _refused(execution, "only a running or waiting execution can be paused")
+    return _accepted(execution)
+
+
+@router.post("/{execution_id}/resume", response={202: Started, **ERRORS})
+def resume(request: HttpRequest, execution_id: UUID) -> Any:
+    """Go on with a paused execution."""
+    execution = get_object_or_404(_visible(request), pk=execution_id)
+    if not resume_execution(execution, by=request.user.get_username()):
+        return _refused(execution, "only a paused execution can be resumed")
+    return _accepted(execution)
+
+
+@router.post("/{execution_id}/approvals/{node_id}", response={202: Started, **ERRORS})
+def decide(
+    request: HttpRequest, execution_id: UUID, node_id: Path[Annotated[Text, Field(max_length=200)]], body: Decision
+) -> Any:
+    """Approve or reject what the node ``node_id`` asks: its owner and those it names may. The first decision counts."""
+    by, asked = request.user.get_username(), report.asked(execution_id, node_id)
+    named = asked is not None and by in report.approvers(asked)
+    execution = get_object_or_404(Execution if named else _visible(request), pk=execution_id)
+    if asked is None or not decide_approval(execution_id, asked.node_index, body.approved, body.comment, by):
+        return Status(409, {"detail": f'node "{node_id}" of execution {execution_id} does not wait for an approval'})
+    return _accepted(execution)
+
+
+def _accepted(execution: Execution) -> Any:
     execution.refresh_from_db(fields=("status",))
     return Status(202, {"execution_id": execution.pk, "status": execution.status})
+
+
+def _refused(execution: Execution, why: str) -> Any:
+    execution.refresh_from_db(fields=("status",))
+    return Status(409, {"detail": f"execution {execution.pk} is {execution.status}; {why}"})
 
 
 @router.post("/{execution_id}/start-streaming", response={202: Streaming, **ERRORS})

@@ -5,26 +5,35 @@ Reads rows and changes nothing. The number of queries of each function does not 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from executions import states
+from executions.approvals import link_token
 from executions.events import outputs_of
 from executions.models import Execution, NodeRun
+from executions.store import us_to_datetime
 from recordings.models import Recording
 from workflows.definition import Definition
-from workflows.errors import DefinitionError
+from workflows.errors import DefinitionError, WorkflowError
 from workflows.models import WorkflowVersion
 from workflows.registry import NODE_REGISTRY
 
 ENDED = states.TERMINAL
 """Statuses after which nothing more happens."""
+PAUSABLE: Final = frozenset({states.RUNNING, states.WAITING})
+"""Statuses in which an execution may be paused."""
+QUESTIONS_SHOWN: Final = 20
+"""How many approvals one answer names."""
+CHILDREN_SHOWN: Final = 100
+"""How many child executions one answer names; their number is always complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +87,22 @@ def head(execution_id: UUID | str) -> Head | None:
 
 
 def summaries(executions: Iterable[Execution]) -> list[dict[str, Any]]:
-    """Return the short form of each of ``executions``, which must come from ``for_summary``. At most one more query."""
+    """Return the short form of each of ``executions``, which must come from ``for_summary``. At most three queries."""
     page = list(executions)
-    failed = {execution.version_id for execution in page if execution.error_node}
-    rows = WorkflowVersion.objects.filter(pk__in=failed).values_list("pk", "definition") if failed else ()
+    found = _waits(execution.pk for execution in page if not execution.is_terminal)
+    named = {execution.version_id for execution in page if execution.error_node or execution.pk in found}
+    rows = WorkflowVersion.objects.filter(pk__in=named).values_list("pk", "definition") if named else ()
     names = {pk: _names(definition) for pk, definition in rows}
-    return [summary(execution, names.get(execution.version_id)) for execution in page]
+    return [summary(execution, names.get(execution.version_id), found.get(execution.pk, ())) for execution in page]
 
 
-def summary(execution: Execution, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+def summary(
+    execution: Execution, names: Mapping[str, str] | None = None, found: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
     """Return the short form of ``execution``, which must come from ``for_summary``. No query.
 
-    ``names`` are what people call its nodes; without them a failed node is called by its id.
+    ``names`` are what people call its nodes, without them they are called by their ids; ``found`` is what
+    ``_waits`` says of it.
     """
     done = int(getattr(execution, "done", 0))
     return {
@@ -109,26 +122,178 @@ def summary(execution: Execution, names: Mapping[str, str] | None = None) -> dic
         "error_node_name": (names or {}).get(execution.error_node, execution.error_node) or None,
         "progress": {"done": done, "total": max(execution.node_count, done)},
         "last_seq": execution.seq,
+        "held_by": execution.held_by or None,
+        "parent_id": None if execution.parent_id is None else str(execution.parent_id),
+        "waiting": [{**wait, "name": (names or {}).get(wait["node_id"], wait["node_id"])} for wait in found],
     }
 
 
+def attach_waits(executions: Iterable[Any]) -> None:
+    """Set ``waits`` on each execution: what ``waiting`` says of it, with nodes called by their ids. At most two queries."""
+    page = list(executions)
+    found = _waits(execution.pk for execution in page if not execution.is_terminal)
+    for execution in page:
+        execution.waits = found.get(execution.pk, [])
+
+
+def waiting(execution: Execution) -> list[dict[str, Any]]:
+    """Return what ``execution`` waits for, in canvas order, with the names of the nodes. At most two queries.
+
+    ``kind`` is "timer", "approval" or "children"; ``until`` is when the wait ends by itself. Of children,
+    ``done`` of ``total`` have ended. ``link`` is where an approval can be given without a login.
+    """
+    if execution.is_terminal:
+        return []
+    names = _names(execution.version.definition)
+    found = _waits([execution.pk]).get(execution.pk, ())
+    return [{**wait, "name": names.get(wait["node_id"], wait["node_id"])} for wait in found]
+
+
+def _waits(execution_ids: Iterable[UUID]) -> dict[UUID, list[dict[str, Any]]]:
+    """Return the waiting node runs of each execution. At most two queries."""
+    rows = list(
+        NodeRun.objects.filter(execution__in=list(execution_ids), status=states.WAITING)
+        .order_by("node_index", "iteration")
+        .only(
+            "execution_id", "node_index", "node_id", "node_type", "wait_kind", "wake_at", "wait_state",
+            "children_ended", "started_at",
+        )
+    )  # fmt: skip
+    parents = {run.execution_id for run in rows if run.wait_kind == NodeRun.CHILDREN}
+    started = _children_counts(parents) if parents else {}
+    found: dict[UUID, list[dict[str, Any]]] = {}
+    for run in rows:
+        found.setdefault(run.execution_id, []).append(_wait(run, started.get((run.execution_id, run.node_index), 0)))
+    return found
+
+
+def _children_counts(parents: Iterable[UUID]) -> dict[tuple[UUID, int], int]:
+    rows = Execution.objects.filter(parent__in=parents).order_by().values_list("parent_id", "parent_node")
+    return {(parent, node): count for parent, node, count in rows.annotate(count=Count("pk"))}
+
+
+def _wait(run: NodeRun, started: int) -> dict[str, Any]:
+    children = run.wait_kind == NodeRun.CHILDREN
+    return {
+        "node_id": run.node_id,
+        "node_type": run.node_type,
+        "kind": run.wait_kind,
+        "since": _iso(run.started_at),
+        "until": None if run.wake_at is None else _iso(us_to_datetime(run.wake_at)),
+        "link": _link(run) if run.wait_kind == NodeRun.APPROVAL else None,
+        "title": _text(run, "title"),
+        "message": _text(run, "message"),
+        "done": run.children_ended if children else None,
+        "total": max(started, _turns(run)) if children else None,
+    }
+
+
+def _link(run: NodeRun) -> str:
+    return f"/approvals/{link_token(run.execution_id, run.node_index)}"
+
+
+def _state(run: NodeRun) -> dict[str, Any]:
+    """Return what the node keeps while it waits."""
+    try:
+        state = json.loads(run.wait_state or "{}").get("state")
+    except (ValueError, AttributeError):
+        return {}
+    return state if isinstance(state, dict) else {}
+
+
+def _text(run: NodeRun, name: str) -> str:
+    return str(_state(run).get(name) or "")
+
+
+def _turns(run: NodeRun) -> int:
+    turns = _state(run).get("turns")
+    return turns if isinstance(turns, int) else 0
+
+
+def asked(execution_id: UUID, node_id: str) -> NodeRun | None:
+    """Return the node run that waits for an approval under ``node_id``, or None. One query."""
+    rows = NodeRun.objects.filter(
+        execution=execution_id, node_id=node_id, status=states.WAITING, wait_kind=NodeRun.APPROVAL
+    )
+    return rows.first()
+
+
+def approvers(run: NodeRun) -> tuple[str, ...]:
+    """Return the user names that may decide besides the owner."""
+    named = _state(run).get("approvers")
+    return tuple(str(name) for name in named) if isinstance(named, list) else ()
+
+
+def questions(user: Any) -> list[dict[str, Any]]:
+    """Return the oldest approvals that wait for ``user``: of their executions, and those that name them. One query.
+
+    A superuser, who sees every execution, gets all.
+    """
+    rows = NodeRun.objects.filter(status=states.WAITING, wait_kind=NodeRun.APPROVAL).exclude(
+        execution__status__in=ENDED
+    )
+    if not user.is_superuser:
+        rows = rows.filter(Q(execution__owner=user) | Q(wait_state__contains=json.dumps(user.get_username())))
+    found = rows.select_related("execution__workflow").defer("outputs", "execution__input").order_by("started_at", "pk")
+    return [
+        {"execution": run.execution, "link": _link(run), "since": run.started_at, "title": _text(run, "title")}
+        for run in found[:QUESTIONS_SHOWN]
+        if user.is_superuser or run.execution.owner_id == user.pk or user.get_username() in approvers(run)
+    ]
+
+
+def children(execution: Execution) -> list[dict[str, Any]]:
+    """Return the first child executions of ``execution``, in the order of nodes and turns. One query."""
+    rows = execution.children.select_related("workflow").defer("input", "item", "workflow__settings")
+    nodes = [str(node.get("id")) for node in execution.version.definition.get("nodes", ())]
+    return [
+        {
+            "id": str(child.pk),
+            "node_id": nodes[child.parent_node] if child.parent_node in range(len(nodes)) else "",
+            "index": child.child_index,
+            "workflow_name": child.workflow.name,
+            "scope": child.scope or None,
+            "status": child.status,
+            "duration_ms": child.duration_ms,
+            "error": child.error or None,
+        }
+        for child in rows.order_by("parent_node", "child_index")[:CHILDREN_SHOWN]
+    ]
+
+
 def detail(execution: Execution) -> dict[str, Any]:
-    """Return the long form of ``execution``: summary, phases, node runs, definition, recording. Four queries."""
+    """Return the long form of ``execution``: summary, phases, node runs, definition, recording. At most six queries."""
     definition = execution.version.definition
     names = _names(definition)
     runs = execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs")
     return {
-        **summary(execution, names),
+        **summary(execution, names, () if execution.is_terminal else _waits([execution.pk]).get(execution.pk, ())),
         "phases": phases(execution),
         "nodes": [_node(run, names) for run in runs],
         "node_names": names,
         "definition": definition,
         "recording_id": recording_id(execution),
+        "scope": execution.scope or None,
+        "loops": loops(execution),
     }
 
 
+def loops(execution: Execution) -> dict[str, str]:
+    """Return the innermost loop around each node that is inside of one, by id; empty when it cannot be planned."""
+    from executions.context import plan_of  # loads what runs nodes, which commands that only list do not need
+
+    try:
+        nodes = plan_of(execution.version_id)[0].nodes
+    except WorkflowError:
+        return {}
+    return {node.node.id: nodes[node.scope].node.id for node in nodes if node.scope is not None}
+
+
 def result(execution: Execution) -> dict[str, Any]:
-    """Return what a finished execution gave, as ``executions run --json`` prints it. Outputs are complete."""
+    """Return what an execution gave so far, as ``executions run --json`` prints it. Outputs are complete.
+
+    ``waiting`` is what it waits for, ``children`` the executions that it started (the first of them).
+    """
     definition = execution.version.definition
     names = _names(definition)
     runs = list(execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs"))
@@ -145,6 +310,9 @@ def result(execution: Execution) -> dict[str, Any]:
         "nodes": [_node(run, names) for run in runs],
         "outputs": outputs_of(execution.pk, {run.node_id for run in runs}),
         "recording_id": recording_id(execution),
+        "parent_id": None if execution.parent_id is None else str(execution.parent_id),
+        "waiting": waiting(execution),
+        "children": children(execution),
     }
 
 

@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from executions import report
 from executions.admin import attach_node_names, cause, execution_url, states_word, trigger_word
 from executions.models import Execution
 from executions.states import COMPLETED, COMPLETED_WITH_ERRORS, FAILED, PAUSED, QUEUED, RUNNING, WAITING
@@ -33,9 +34,10 @@ CHART_WIDTH, CHART_HEIGHT, GAP = 1000, 100, 10
 
 def dashboard(user: Any, now: datetime) -> dict[str, Any]:
     """Return what the dashboard of ``user`` shows at ``now``: only rows that they may see."""
-    executions = Execution.objects.visible_to(user)
+    everything = Execution.objects.visible_to(user)
+    executions = everything.filter(parent=None)
     workflows = Workflow.objects.visible_to(user).exclude(status=Workflow.Status.ARCHIVED)
-    days = _days(executions, timezone.localtime(now).date())
+    days = _days(everything, timezone.localtime(now).date())
     return {
         "now": now,
         "days": DAYS,
@@ -47,6 +49,7 @@ def dashboard(user: Any, now: datetime) -> dict[str, Any]:
         "workflow_count": workflows.aggregate(
             all=Count("pk"), active=Count("pk", filter=Q(status=Workflow.Status.ACTIVE))
         ),
+        "questions": [{**found, "since": moment(found["since"], now)} for found in report.questions(user)],
         "recent": _recent(executions, now),
         "workflows": _workflows(workflows, now),
         "upcoming": _upcoming(workflows, now),
@@ -60,9 +63,10 @@ def dashboard(user: Any, now: datetime) -> dict[str, Any]:
 
 
 def _recent(executions: Any, now: datetime) -> list[dict[str, Any]]:
-    """Return the newest executions as rows. Two queries."""
+    """Return the newest executions as rows. At most four queries."""
     rows = list(executions.select_related("workflow", "version").defer("version__definition", "input")[:ROWS])
     attach_node_names(rows)
+    report.attach_waits(rows)
     return [
         {
             "execution": execution,
@@ -137,7 +141,10 @@ class Day:
 
 
 def _days(executions: Any, today: date) -> list[Day]:
-    """Return the last ``DAYS`` days, oldest first. One query."""
+    """Return the last ``DAYS`` days, oldest first. One query.
+
+    Subflows and turns of loops are no executions to count, but what they cost is.
+    """
     days = {today - timedelta(days=ago): Day(today - timedelta(days=ago)) for ago in reversed(range(DAYS))}
     start = timezone.make_aware(datetime.combine(next(iter(days)), datetime.min.time()))
     rows = (
@@ -145,7 +152,7 @@ def _days(executions: Any, today: date) -> list[Day]:
         .order_by()
         .annotate(day=TruncDate("queued_at"))
         .values_list("day", "status")
-        .annotate(Count("pk"), Sum("credits"))
+        .annotate(runs=Count("pk", filter=Q(parent=None)), cost=Sum("credits"))
     )
     for when, status, count, credits in rows:
         day = days.get(when)

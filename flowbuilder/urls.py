@@ -4,6 +4,7 @@ from django.contrib import admin
 from django.urls import path
 from django.views.generic import RedirectView
 
+from executions.views import approval
 from flowbuilder.api import api
 from monitoring.views import healthz, readyz
 
@@ -14,5 +15,6 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
     path("api/v1/", api.urls),
+    path("approvals/<str:token>", approval, name="approval"),
     path("admin/", admin.site.urls),
 ]

@@ -67,16 +67,25 @@ ERRORS: dict[int, Any] = dict.fromkeys((400, 401, 403, 404, 409, 422), Problem)
 # ---------------------------------------------------------------------- node types
 
 
-class OutputOut(Schema):
-    """An output of a node type."""
+class PortOut(Schema):
+    """A port of a node type."""
 
     name: str
     slug: str
     type: PortType
 
 
-class InputOut(OutputOut):
-    """An input of a node type. ``accepts`` are the output types that may be wired into it."""
+class OutputOut(PortOut):
+    """An output. One that is ``inside`` exists once per turn of a loop: what it leads to is the loop's body."""
+
+    inside: bool
+
+
+class InputOut(PortOut):
+    """An input. ``accepts`` are the output types that may be wired into it.
+
+    A wire into one that ``returns`` leads from the body of a loop back to the loop, and is no circle.
+    """
 
     required: bool
     default: Any
@@ -89,6 +98,7 @@ class InputOut(OutputOut):
     max: float | None
     accepts: list[PortType]
     takes_many: bool
+    returns: bool
 
 
 class NodeTypeOut(Schema):
@@ -118,7 +128,9 @@ def node_type_json(description: NodeDescription) -> dict[str, Any]:
         "start": description.start,
         "subtitle": description.subtitle,
         "inputs": [_input_json(port) for port in description.all_inputs],
-        "outputs": [_output_json(port) for port in description.all_outputs],
+        "outputs": [
+            {**_port_json(port), "inside": port.name in description.inside} for port in description.all_outputs
+        ],
     }
 
 
@@ -129,13 +141,13 @@ def node_types() -> list[NodeDescription]:
     return sorted(descriptions, key=lambda found: order.get(found.group, len(order)))
 
 
-def _output_json(port: Port) -> dict[str, Any]:
+def _port_json(port: Port) -> dict[str, Any]:
     return {"name": port.name, "slug": slug(port.name), "type": port.type}
 
 
 def _input_json(port: Port) -> dict[str, Any]:
     return {
-        **_output_json(port),
+        **_port_json(port),
         "required": port.required,
         "default": port.default,
         "options": list(port.options),
@@ -147,6 +159,7 @@ def _input_json(port: Port) -> dict[str, Any]:
         "max": port.max,
         "accepts": list(accepted_types(port.type)) if port.handle else [],
         "takes_many": port.takes_many,
+        "returns": port.returns,
     }
 
 

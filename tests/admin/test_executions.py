@@ -7,12 +7,54 @@ import re
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
+from executions.admin import wait_text
+from executions.models import Execution, NodeRun
 from recordings.models import Event
 from tests.admin.conftest import logged_in, make_execution
+from tests.conftest import graph, node, wire
 
 LIST = "/admin/executions/execution/"
+
+
+@pytest.fixture
+def asks(make_workflow: Any) -> Any:
+    """Return a function that stores an execution which waits: for an approval, or for ``turns`` of a loop."""
+
+    def store(owner: Any, turns: int = 0, **inputs: Any) -> Execution:
+        ask = node("ask", "approval", Title="Ship it?", **inputs)
+        loop = node("loop", "loop_items", Items=list(range(turns)))
+        nodes, edges = ([loop, ask], [wire("loop", "Each", "ask", "Execute Condition")]) if turns else ([ask], [])
+        workflow = make_workflow(graph(nodes, *edges), owner=owner)
+        execution = make_execution(workflow, "waiting", finished_at=None)
+        now = timezone.now()
+        state: dict[str, Any] = {"started": turns, "turns": turns}
+        if not turns:
+            approvers = [name.strip() for name in inputs.get("Approvers", "").split(",")]
+            state = {"title": "Ship it?", "message": "", "approvers": approvers}
+        NodeRun.objects.create(
+            execution=execution, phase_index=0, node_index=0, node_id="loop" if turns else "ask",
+            node_type="loop_items" if turns else "approval", status="waiting", started_at=now,
+            wait_kind="children" if turns else "approval", wait_state=json.dumps({"state": state}),
+            wake_at=None if turns else int((now.timestamp() + 3600) * 1e6),
+        )  # fmt: skip
+        for turn in range(turns):
+            make_execution(
+                workflow,
+                "running",
+                parent=execution,
+                parent_node=0,
+                child_index=turn,
+                scope="loop",
+                depth=1,
+                trigger="workflow",
+            )
+        return execution
+
+    return store
 
 
 def page(user: Any, execution: Any) -> str:
@@ -141,3 +183,122 @@ def test_the_monitor_page_hands_its_addresses_to_the_island(bob: Any) -> None:
     found = re.search(r'<script id="monitor-props" type="application/json">(.*?)</script>', html)
     assert found is not None
     assert json.loads(found[1])["execution_id"] is None
+
+
+# ------------------------------------------------------------------ what waits, and what can be done about it
+
+
+def test_an_approval_is_shown_with_its_times_in_list_page_and_dashboard(bob: Any, asks: Any) -> None:
+    execution = asks(bob)
+    client = logged_in(bob)
+    since = timezone.localtime(execution.node_runs.get().started_at).strftime("%H:%M")
+
+    assert f"Waits for approval since {since}, until " in client.get(LIST).content.decode()
+    dashboard = client.get("/admin/").content.decode()
+    assert "Waiting for your decision" in dashboard
+    link = re.search(r'href="(/approvals/[^"]+)">Ship it\?<', dashboard)
+    assert link is not None
+    assert Client().get(link[1]).status_code == 200
+
+
+def test_the_dashboard_asks_those_that_an_approval_names_and_nobody_else(
+    bob: Any, carol: Any, asks: Any, django_user_model: Any
+) -> None:
+    asks(bob, Approvers="dora, carol")
+    stranger = django_user_model.objects.create_user("car", is_staff=True)
+
+    assert "Ship it?" in logged_in(carol).get("/admin/").content.decode()
+    assert "Ship it?" not in logged_in(stranger).get("/admin/").content.decode()
+
+
+def test_children_are_in_no_list_but_on_the_page_of_their_parent(bob: Any, asks: Any) -> None:
+    parent = asks(bob, turns=3)
+    client = logged_in(bob)
+    child = parent.children.get(child_index=1)
+    shown = lambda **query: {row.pk for row in client.get(LIST, query).context["cl"].result_list}  # noqa: E731
+
+    assert shown() == {parent.pk}
+    assert len(shown(started="all")) == 4
+    assert shown(started="executions") == shown(started=str(parent.pk)) == {row.pk for row in parent.children.all()}
+    assert client.get(LIST, {"started": "nonsense"}).status_code == 404
+    html = page(bob, parent)
+    assert f'href="{reverse("admin:executions_execution_change", args=(child.pk,))}">Turn 2<' in html
+    assert "Waits for 3 of 3 turns" in client.get(LIST).content.decode()
+    assert f"Execution {str(parent.pk)[:8]}</a>, turn 2 of loop" in page(bob, child)
+    assert client.get("/admin/").context["chart_total"] == 1
+    workflows = client.get("/admin/workflows/workflow/").context["cl"].result_list
+    assert [row.last_id for row in workflows] == [parent.pk]
+
+
+@pytest.mark.parametrize(
+    ("status", "verbs"),
+    [
+        ("queued", ["cancel"]),
+        ("running", ["pause", "cancel"]),
+        ("waiting", ["pause", "cancel"]),
+        ("paused", ["resume", "cancel"]),
+        ("failed", []),
+    ],
+)
+def test_a_row_has_the_buttons_that_are_legal(status: str, verbs: list[str], bob: Any, make_world: Any) -> None:
+    world = make_world(bob, "shop")
+    world.execution.delete()
+    execution = make_execution(world.workflow, status, finished_at=None)
+
+    html = logged_in(bob).get(LIST).content.decode()
+
+    assert re.findall(rf'formaction="{LIST}{execution.pk}/(\w+)/"', html) == verbs
+    assert f"adm-status-{status}" in html
+
+
+def test_pause_and_resume_by_button_and_by_action(bob: Any, asks: Any) -> None:
+    execution = asks(bob)
+    client = logged_in(bob)
+    url = reverse("admin:executions_execution_change", args=(execution.pk,))
+
+    def status_after(address: str, data: dict[str, Any] | None = None) -> tuple[str, str]:
+        answer = client.post(address, data or {}, follow=True)
+        execution.refresh_from_db()
+        return execution.status, " ".join(str(message) for message in answer.context["messages"])
+
+    pause, resume = (
+        reverse(f"admin:executions_execution_{verb}", args=(execution.pk,)) for verb in ("pause", "resume")
+    )
+    assert status_after(pause) == ("paused", "1 execution paused.")
+    assert status_after(pause) == ("paused", "1 execution is not running.")
+    assert status_after(resume) == ("waiting", "1 execution resumed.")
+    chosen = {"_selected_action": [str(execution.pk)]}
+    assert status_after(LIST, {"action": "pause", **chosen}) == ("paused", "1 execution paused.")
+    assert status_after(LIST, {"action": "resume", **chosen}) == ("waiting", "1 execution resumed.")
+    assert client.get(pause).status_code == 405
+    assert client.get(url).status_code == 200
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "cancel"])
+def test_nobody_else_pauses_or_resumes(verb: str, bob: Any, carol: Any, asks: Any) -> None:
+    execution = asks(bob)
+
+    answer = logged_in(carol).post(reverse(f"admin:executions_execution_{verb}", args=(execution.pk,)))
+
+    execution.refresh_from_db()
+    assert (answer.status_code, execution.status) == (404, "waiting")
+
+
+@pytest.mark.parametrize(
+    ("wait", "text"),
+    [
+        ({"kind": "timer"}, "Waits until 14:05"),
+        ({"kind": "timer", "until": None}, "Waits for its time"),
+        ({"kind": "approval"}, "Waits for approval since 13:05, until 14:05"),
+        ({"kind": "approval", "until": None}, "Waits for approval since 13:05"),
+        ({"kind": "children", "node_type": "loop_items", "done": 7, "total": 10}, "Waits for 3 of 10 turns"),
+        ({"kind": "children", "node_type": "subflow", "done": 0, "total": 1}, "Waits for 1 of 1 execution"),
+        ({"kind": "children", "node_type": "loop_items", "done": 0, "total": 0}, "Waits for its turns"),
+    ],
+)
+def test_what_is_waited_for_is_said_in_words(wait: dict[str, Any], text: str, settings: Any) -> None:
+    settings.TIME_ZONE = "UTC"
+    today = timezone.now().replace(minute=5, second=0, microsecond=0)
+    times = {"since": today.replace(hour=13).isoformat(), "until": today.replace(hour=14).isoformat()}
+
+    assert wait_text({"node_type": "delay", **times, **wait}) == text

@@ -14,8 +14,10 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from executions.models import Execution, NodeRun, Phase
+from executions.triggers import start_execution
 from recordings.models import Event, Recording
-from tests.conftest import graph, node
+from tests.conftest import graph, node, wire
+from tests.executions.edge_nodes import run_here
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.row("S1-31")]
 
@@ -148,6 +150,9 @@ def test_broken_json_is_400(as_alice):
         ("get", "/ID"),
         ("get", "/ID/logs"),
         ("post", "/ID/cancel"),
+        ("post", "/ID/pause"),
+        ("post", "/ID/resume"),
+        ("post", "/ID/approvals/n"),
         ("post", "/ID/start-streaming"),
     ],
 )
@@ -162,7 +167,7 @@ def test_a_foreign_execution_does_not_exist_for_bob(as_bob, delay, path):
     assert as_bob.get(f"{EXECUTIONS}/{stored(delay).pk}{path}").status_code == 404
 
 
-@pytest.mark.parametrize("verb", ["cancel", "start-streaming"])
+@pytest.mark.parametrize("verb", ["cancel", "pause", "resume", "start-streaming"])
 def test_bob_cannot_act_on_a_foreign_execution(as_bob, delay, verb):
     execution = stored(delay, status="running")
 
@@ -339,6 +344,92 @@ def test_what_has_ended_cannot_be_cancelled(as_alice, delay):
 
     assert answer.status_code == 409
     assert "completed" in answer.json()["detail"]
+
+
+# ------------------------------------------------------------------ pause, resume, approvals, children
+
+
+@pytest.fixture
+def asking(alice, make_workflow):
+    """Return an execution that waits for an approval."""
+    nodes = [
+        node("ask", "approval", {"label": "Ask the boss"}, Title="Ship it?", Message="Soon", Approvers="carol, bob")
+    ]
+    execution = run_here(start_execution(make_workflow(graph(nodes), name="Asks"), owner=alice).pk)
+    assert execution.status == "waiting", execution.error
+    return execution
+
+
+def test_pause_and_resume_answer_202_and_say_why_they_cannot(as_alice, delay):
+    execution = stored(delay, status="running")
+    url = f"{EXECUTIONS}/{execution.pk}"
+
+    assert post(as_alice, f"{url}/resume").status_code == 409
+    paused = post(as_alice, f"{url}/pause")
+    assert (paused.status_code, paused.json()["status"]) == (202, "paused")
+    again = post(as_alice, f"{url}/pause")
+    assert (again.status_code, "is paused; only a running or waiting" in again.json()["detail"]) == (409, True)
+    resumed = post(as_alice, f"{url}/resume")
+    assert (resumed.status_code, resumed.json()["status"]) == (202, "running")
+
+
+def test_what_is_waited_for_is_told_in_list_and_detail(as_alice, asking):
+    detail = as_alice.get(f"{EXECUTIONS}/{asking.pk}").json()
+    [wait] = detail["waiting"]
+
+    assert detail["status"] == "waiting"
+    assert (wait["node_id"], wait["name"], wait["kind"]) == ("ask", "Ask the boss", "approval")
+    assert (wait["title"], wait["message"], wait["done"], wait["total"]) == ("Ship it?", "Soon", None, None)
+    assert wait["since"] < wait["until"]
+    assert Client().get(wait["link"]).status_code == 200
+    assert as_alice.get(EXECUTIONS).json()["items"][0]["waiting"] == [wait]
+
+
+def test_a_decision_is_taken_once(as_alice, asking):
+    url = f"{EXECUTIONS}/{asking.pk}/approvals"
+
+    assert post(as_alice, f"{url}/other", {"approved": True}).status_code == 409
+    assert post(as_alice, f"{url}/ask", {"approved": "perhaps"}).status_code == 422
+    assert post(as_alice, f"{url}/ask", {"approved": True, "comment": "\x00"}).status_code == 422
+    assert post(as_alice, f"{url}/a%00b", {"approved": True}).status_code == 422
+    assert post(as_alice, f"{url}/ask", {"approved": False, "comment": "no"}).status_code == 202
+    late = post(as_alice, f"{url}/ask", {"approved": True})
+    assert (late.status_code, "does not wait for an approval" in late.json()["detail"]) == (409, True)
+    answer = json.loads(NodeRun.objects.get(execution=asking).resume)
+    assert (answer["approved"], answer["comment"], answer["by"]) == (False, "no", "alice")
+
+
+def test_approvers_decide_about_an_execution_that_they_do_not_see(as_bob, asking):
+    assert as_bob.get(f"{EXECUTIONS}/{asking.pk}").status_code == 404
+
+    assert post(as_bob, f"{EXECUTIONS}/{asking.pk}/approvals/ask", {"approved": True}).status_code == 202
+
+
+def test_who_is_not_named_cannot_decide(asking, django_user_model):
+    client = Client()
+    client.force_login(django_user_model.objects.create_user("bo", is_staff=True))
+
+    assert post(client, f"{EXECUTIONS}/{asking.pk}/approvals/ask", {"approved": True}).status_code == 404
+    assert NodeRun.objects.get(execution=asking).status == "waiting"
+
+
+def test_children_are_listed_by_their_parent_only(as_alice, alice, make_workflow):
+    nodes = [
+        node("loop", "loop_items", Items=[1, 2, 3], Max_Concurrency=2),
+        node("ask", "approval", Title="{{ item }}?"),
+    ]
+    definition = graph(nodes, wire("loop", "Each", "ask", "Execute Condition"))
+    parent = run_here(start_execution(make_workflow(definition), owner=alice).pk)
+    count = lambda **query: as_alice.get(EXECUTIONS, query).json()["count"]  # noqa: E731
+
+    assert (count(), count(children="true"), count(parent_id=str(parent.pk))) == (1, 3, 2)
+    detail = as_alice.get(f"{EXECUTIONS}/{parent.pk}").json()
+    [wait] = detail["waiting"]
+    assert (wait["node_id"], wait["kind"], wait["done"], wait["total"]) == ("loop", "children", 0, 3)
+    assert (detail["loops"], detail["scope"]) == ({"ask": "loop"}, None)
+    child = as_alice.get(EXECUTIONS, {"parent_id": str(parent.pk)}).json()["items"][0]
+    assert child["parent_id"] == str(parent.pk)
+    assert as_alice.get(f"{EXECUTIONS}/{child['id']}").json()["scope"] == "loop"
 
 
 @pytest.mark.row("S1-03")

@@ -17,8 +17,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from executions.models import Execution, NodeRun
+from executions.triggers import start_execution
 from tests.conftest import graph, node, test_environment, wait_for, wire
 from tests.environment import ROOT
+from tests.executions.edge_nodes import run_here
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -224,3 +226,78 @@ def test_input_may_come_from_a_file_and_version_may_be_the_draft(sums, processes
     assert code == 0, error
     assert [item["node_id"] for item in json.loads(out)["nodes"]] == ["only"]
     assert Execution.objects.get().input == '{"from":"file"}'
+
+
+# ------------------------------------------------------------------ pausing, resuming, deciding
+
+
+@pytest.fixture
+def asking(alice, make_workflow):
+    """Return an execution that waits for an approval in each of two turns of a loop, and for one outside."""
+    nodes = [
+        node("ask", "approval", Title="Ship it?", Timeout=3600),
+        node("loop", "loop_items", Items=["a", "b"], Max_Concurrency=2),
+        node("turn", "approval", Title="{{ item }}?"),
+    ]
+    definition = graph(nodes, wire("loop", "Each", "turn", "Execute Condition"))
+    return run_here(start_execution(make_workflow(definition, name="asks"), owner=alice).pk)
+
+
+def test_show_tells_what_is_waited_for_and_lists_the_children(asking):
+    data = json.loads(call("show", str(asking.pk), "--json")[0])
+    text = " ".join(call("show", str(asking.pk))[0].split())
+
+    assert [(wait["node_id"], wait["kind"], wait["total"]) for wait in data["waiting"]] == [
+        ("ask", "approval", None),
+        ("loop", "children", 2),
+    ]
+    assert [(child["node_id"], child["index"], child["status"]) for child in data["children"]] == [
+        ("loop", 0, "waiting"),
+        ("loop", 1, "waiting"),
+    ]
+    assert "ask waits for approval until 20" in text
+    assert f': "Ship it?" {data["waiting"][0]["link"]}' in text
+    assert "loop waits for 2 of 2 child executions" in text
+    assert f"{data['children'][1]['id']} loop turn 2 waiting" in text
+
+
+def test_children_are_listed_only_when_asked_for(asking):
+    listed = lambda *more: [item["id"] for item in json.loads(call("list", "--json", *more)[0])]  # noqa: E731
+
+    assert listed() == [str(asking.pk)]
+    assert len(listed("--children")) == 3
+
+
+def test_pause_and_resume_do_so_once(asking):
+    name = str(asking.pk)
+
+    assert json.loads(call("pause", name, "--json")[0]) == {"execution_id": name, "status": "paused"}
+    _out, error, code = call("pause", name)
+    assert (code, "is paused; only a running or waiting" in error) == (1, True)
+    assert "is resumed" in call("resume", name)[0]
+    _out, error, code = call("resume", name)
+    assert (code, "is waiting; only a paused" in error) == (1, True)
+
+
+@pytest.mark.parametrize(("verb", "approved"), [("approve", True), ("reject", False)])
+def test_a_decision_is_taken_once_with_its_comment(asking, alice, verb, approved):
+    name = str(asking.pk)
+
+    out, error, code = call(verb, name, "ask", "--comment", "as discussed", "--json")
+    assert (code, json.loads(out)) == (0, {"execution_id": name, "node_id": "ask", "approved": approved}), error
+    answer = json.loads(NodeRun.objects.get(execution=asking, node_id="ask").resume)
+    assert (answer["approved"], answer["comment"], answer["by"]) == (approved, "as discussed", alice.get_username())
+    _out, error, code = call(verb, name, "ask")
+    assert (code, "does not wait for an approval; no node does" in error) == (1, True)
+
+
+def test_a_wrong_node_is_answered_with_those_that_ask(asking):
+    _out, error, code = call("approve", str(asking.pk), "loop")
+
+    assert (code, "those that do: ask" in error) == (1, True)
+
+
+def test_executions_of_others_are_not_there(asking, bob):
+    for verb in (["pause"], ["resume"], ["approve", "ask"]):
+        _out, error, code = call(verb[0], str(asking.pk), *verb[1:], "--user", bob.get_username())
+        assert (code, "there is no execution" in error) == (1, True)

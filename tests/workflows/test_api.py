@@ -144,7 +144,7 @@ def test_node_types_hold_everything_that_the_builder_needs(send: Send) -> None:
     )
     assert branch["inputs"][-1]["name"] == "Execute Condition"
     assert branch["inputs"][-1]["accepts"] == ["CONDITIONAL"]
-    assert branch["outputs"][-1] == {"name": "Done", "slug": "done", "type": "CONDITIONAL"}
+    assert branch["outputs"][-1] == {"name": "Done", "slug": "done", "type": "CONDITIONAL", "inside": False}
 
 
 # ---------------------------------------------------------------------- workflows

@@ -1,4 +1,4 @@
-"""``./flow executions``: run a workflow, look at executions, stop one."""
+"""``./flow executions``: run a workflow, look at executions, pause, resume or stop one, decide approvals."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from executions import report, states
 from executions.errors import StartRefused
 from executions.events import load_events
 from executions.models import Execution
-from executions.triggers import cancel_execution, start_execution
+from executions.triggers import (
+    cancel_execution,
+    decide_approval,
+    pause_execution,
+    resume_execution,
+    start_execution,
+)
 from flowbuilder.management.base import FAILED, OK, USAGE, ProductCommand
 from flowbuilder.stack import StackError, ensure_stack
 from monitoring.feed import Feed, read
@@ -40,22 +46,28 @@ STYLES = {
     states.CANCELLED: "magenta",
     states.SKIPPED: "dim",
     states.RUNNING: "blue",
+    states.PAUSED: "yellow",
+    states.WAITING: "magenta",
 }
 
 
-class Command(ProductCommand):
-    """Run a workflow and see what it does; list, show and cancel executions."""
+EXAMPLE_ID = "0192c7e4-5f0a-7c3e-9b1d-2f6c8a4e1b70"
 
-    help = "Run a workflow and see what it does; list, show and cancel executions."
+
+class Command(ProductCommand):
+    """Run a workflow and see what it does; list, show, pause, resume and cancel executions; decide approvals."""
+
+    help = "Run a workflow and see what it does; list, show, pause, resume, cancel executions; decide approvals."
     examples: Sequence[str] = (
         "./flow executions run demo-shop --follow",
         "./flow executions run demo-shop --input '{\"limit\": 3}' --json",
         "./flow executions list --status failed",
-        "./flow executions show 0192c7e4-5f0a-7c3e-9b1d-2f6c8a4e1b70",
+        f"./flow executions show {EXAMPLE_ID}",
+        f"./flow executions approve {EXAMPLE_ID} ask --comment 'as discussed'",
     )
 
     def add_verbs(self) -> None:
-        """Add run, list, show and cancel."""
+        """Add run, list, show, pause, resume, cancel, approve and reject."""
         run = self.verb(
             "run",
             self.run_workflow,
@@ -76,13 +88,41 @@ class Command(ProductCommand):
         listing = self.verb("list", self.list_executions, "List executions, newest first.", user=True)
         listing.add_argument("--workflow", metavar="NAME|ID", help="only of this workflow")
         listing.add_argument("--status", choices=states.EXECUTION_STATUSES, help="only with this status")
+        listing.add_argument(
+            "--children",
+            action="store_true",
+            help="also those that other executions started (subflows, turns of loops)",
+        )
         listing.add_argument("--limit", type=int, default=20, metavar="N", help="at most so many (default 20)")
 
-        show = self.verb("show", self.show, "Show one execution: its nodes, outputs and recording.", user=True)
+        show = self.verb(
+            "show",
+            self.show,
+            "Show one execution: its nodes, what it waits for, its child executions, outputs and recording.",
+            user=True,
+        )
         show.add_argument("execution", metavar="ID")
 
-        cancel = self.verb("cancel", self.cancel, "Stop one execution.", user=True)
-        cancel.add_argument("execution", metavar="ID")
+        self._move("pause", self.pause, "Start no further node of one execution; what runs comes to its end.")
+        self._move("resume", self.resume, "Let a paused execution go on.")
+
+        self._move("cancel", self.cancel, "Stop one execution.")
+        self._decide("approve", self.approve, "Approve what a node asks; the execution goes on.")
+        self._decide("reject", self.reject, "Reject what a node asks; the execution goes on along Rejected.")
+
+    def _move(self, name: str, action: Callable[[dict[str, Any]], int], text: str) -> None:
+        verb = self.verb(name, action, text, user=True, examples=(f"./flow executions {name} {EXAMPLE_ID}",))
+        verb.add_argument("execution", metavar="ID")
+
+    def _decide(self, name: str, action: Callable[[dict[str, Any]], int], text: str) -> None:
+        examples = (
+            f"./flow executions {name} {EXAMPLE_ID} ask",
+            f"./flow executions {name} {EXAMPLE_ID} ask --comment 'as discussed' --json",
+        )
+        verb = self.verb(name, action, text, user=True, examples=examples)
+        verb.add_argument("execution", metavar="ID")
+        verb.add_argument("node", metavar="NODE", help="the id of the node that asks; see ./flow executions show ID")
+        verb.add_argument("--comment", default="", help="why; the workflow can read it")
 
     # ------------------------------------------------------------------ run
 
@@ -173,7 +213,7 @@ class Command(ProductCommand):
 
         return show
 
-    # ------------------------------------------------------------------ list, show, cancel
+    # ------------------------------------------------------------------ list, show, move, decide
 
     def list_executions(self, options: dict[str, Any]) -> int:
         """Print a page of executions."""
@@ -181,6 +221,8 @@ class Command(ProductCommand):
             self.fail("--limit must be 1 or more", USAGE)
         user = self.user(options)
         rows = Execution.objects.visible_to(user)
+        if not options["children"]:
+            rows = rows.filter(parent=None)
         if options["workflow"]:
             rows = rows.filter(workflow=find_workflow(user, options["workflow"]))
         if options["status"]:
@@ -194,6 +236,49 @@ class Command(ProductCommand):
         """Print one execution."""
         outcome = report.result(self._execution(options["execution"], self.user(options)))
         self.emit(outcome, lambda console: self._show(console, outcome))
+        return OK
+
+    def pause(self, options: dict[str, Any]) -> int:
+        """Let one execution start no further node."""
+        return self._moved(options, pause_execution, "paused", "only a running or waiting execution can be paused")
+
+    def resume(self, options: dict[str, Any]) -> int:
+        """Let one paused execution go on."""
+        return self._moved(options, resume_execution, "resumed", "only a paused execution can be resumed")
+
+    def _moved(self, options: dict[str, Any], act: Callable[..., bool], done: str, why: str) -> int:
+        user = self.user(options)
+        execution = self._execution(options["execution"], user)
+        moved = act(execution, by=user.get_username())
+        execution.refresh_from_db(fields=("status",))
+        if not moved:
+            self.fail(f"execution {execution.pk} is {execution.status}; {why}")
+        data = {"execution_id": str(execution.pk), "status": execution.status}
+        self.emit(data, lambda console: console.print(f"execution {execution.pk} is {done}"))
+        return OK
+
+    def approve(self, options: dict[str, Any]) -> int:
+        """Say yes to what a node asks."""
+        return self._decided(options, approved=True)
+
+    def reject(self, options: dict[str, Any]) -> int:
+        """Say no to what a node asks."""
+        return self._decided(options, approved=False)
+
+    def _decided(self, options: dict[str, Any], *, approved: bool) -> int:
+        user = self.user(options)
+        execution, node_id = self._execution(options["execution"], user), options["node"]
+        asked = report.asked(execution.pk, node_id)
+        by, comment = user.get_username(), options["comment"]
+        if asked is None or not decide_approval(execution.pk, asked.node_index, approved, comment, by):
+            asking = [wait["node_id"] for wait in report.waiting(execution) if wait["kind"] == "approval"]
+            self.fail(
+                f'node "{node_id}" of execution {execution.pk} does not wait for an approval; '
+                + (f"those that do: {', '.join(asking)}" if asking else "no node does")
+            )
+        word = "approved" if approved else "rejected"
+        data = {"execution_id": str(execution.pk), "node_id": node_id, "approved": approved}
+        self.emit(data, lambda console: console.print(f"{word}; execution {execution.pk} goes on"))
         return OK
 
     def cancel(self, options: dict[str, Any]) -> int:
@@ -312,12 +397,38 @@ class Command(ProductCommand):
                     item["error"] or "",
                 )
             console.print(table)
+        for wait in outcome["waiting"]:
+            line = Text(f"{wait['node_id']} ", style="bold") + Text(_wait_text(wait), style=STYLES[states.WAITING])
+            console.print(line, soft_wrap=True)
+        if outcome["children"]:
+            console.print(self._children(outcome["children"]))
         for node_id, outputs in outcome["outputs"].items():
             text = json.dumps(outputs, ensure_ascii=False)
             console.print(Text(f"{node_id} → ", style="dim") + Text(text if len(text) <= 400 else f"{text[:400]}…"))
         console.print(f"execution {outcome['execution_id']}")
         if outcome["recording_id"]:
             console.print(f"recording {outcome['recording_id']}")
+
+    def _children(self, children: list[dict[str, Any]]) -> Table:
+        table = Table(box=None, pad_edge=False)
+        for name in ("child execution", "node", "what", "status", "duration"):
+            table.add_column(name, no_wrap=name == "child execution")
+        for child in children:
+            what = f"turn {(child['index'] or 0) + 1}" if child["scope"] else child["workflow_name"]
+            status, length = _status(child["status"]), _duration(child["duration_ms"])
+            table.add_row(child["id"], child["node_id"], what, status, length)
+        return table
+
+
+def _wait_text(wait: dict[str, Any]) -> str:
+    """Return what is waited for, with times in UTC as everywhere in the terminal."""
+    until = f" until {wait['until'][:19].replace('T', ' ')} UTC" if wait["until"] else ""
+    if wait["kind"] == "approval":
+        title = f': "{wait["title"]}"' if wait["title"] else ""
+        return f"waits for approval{until}{title}  {wait['link']}"
+    if wait["kind"] == "timer":
+        return f"waits{until}"
+    return f"waits for {(wait['total'] or 0) - (wait['done'] or 0)} of {wait['total'] or 0} child executions"
 
 
 def _status(status: str) -> Text:
