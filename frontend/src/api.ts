@@ -148,6 +148,18 @@ export class Api {
   cancel(id: string): Promise<unknown> {
     return this.send("POST", `/executions/${id}/cancel`, {});
   }
+
+  pause(id: string): Promise<unknown> {
+    return this.send("POST", `/executions/${id}/pause`, {});
+  }
+
+  resume(id: string): Promise<unknown> {
+    return this.send("POST", `/executions/${id}/resume`, {});
+  }
+
+  decide(id: string, nodeId: string, body: { approved: boolean; comment: string }): Promise<unknown> {
+    return this.send("POST", `/executions/${id}/approvals/${encodeURIComponent(nodeId)}`, body);
+  }
 }
 
 function items<T>(body: T[] | { items: T[] }): T[] {

@@ -17,6 +17,8 @@ export interface OutputPort {
   name: string;
   slug: string;
   type: PortType;
+  /** An output of a loop that exists once per turn: what it leads to is the body. */
+  inside?: boolean;
 }
 
 export interface InputPort extends OutputPort {
@@ -34,6 +36,8 @@ export interface InputPort extends OutputPort {
   accepts: PortType[];
   /** Several wires may lead here. */
   takes_many: boolean;
+  /** A wire from the body of a loop comes back here; such a wire is no circle. */
+  returns?: boolean;
 }
 
 export interface NodeType {
@@ -53,6 +57,12 @@ export interface NodeType {
 export const EXECUTE_CONDITION = "Execute Condition";
 export const DONE = "Done";
 
+/** Outputs that a step has only while its errors are handed on. */
+export const ERROR_OUTPUTS: readonly OutputPort[] = [
+  { name: "Error", slug: "error", type: "CONDITIONAL" },
+  { name: "Error Message", slug: "error-message", type: "STRING" },
+];
+
 /** A node as it is stored. Keys that we do not know are kept. */
 export interface StoredNode {
   id: string;
@@ -62,13 +72,18 @@ export interface StoredNode {
   [key: string]: unknown;
 }
 
+export type OnError = "fail" | "continue" | "output";
+
 export interface StepData {
   inputs?: Record<string, unknown>;
   label?: string;
   retries?: number;
   timeout_s?: number;
   backoff_s?: number;
-  on_error?: "fail" | "continue";
+  jitter?: boolean;
+  /** Error codes that are tried again; empty means all that may pass by themselves. */
+  retry_on?: string[];
+  on_error?: OnError;
   disabled?: boolean;
   [key: string]: unknown;
 }
@@ -153,6 +168,23 @@ export interface Progress {
   total: number;
 }
 
+/** Something that an execution waits for. Times are ISO 8601; `until` is null when nothing ends the wait by itself. */
+export interface Wait {
+  node_id: string;
+  name: string;
+  kind: "timer" | "approval" | "children";
+  since: string | null;
+  until: string | null;
+  node_type: string;
+  /** Where an approval can be given without a login. */
+  link: string | null;
+  title: string;
+  message: string;
+  /** Child executions that have ended, of all; null where there are none. */
+  done: number | null;
+  total: number | null;
+}
+
 export interface ExecutionSummary {
   id: string;
   workflow_id: string;
@@ -170,6 +202,10 @@ export interface ExecutionSummary {
   error_node_name: string | null;
   progress: Progress;
   last_seq: number;
+  /** The limit that keeps a pending execution from starting. */
+  held_by: string | null;
+  parent_id: string | null;
+  waiting: Wait[];
 }
 
 export interface NodeRunSummary {
@@ -198,6 +234,10 @@ export interface ExecutionDetail extends ExecutionSummary {
   node_names: Record<string, string>;
   definition: WorkflowDefinition;
   recording_id: string | null;
+  /** The id of the loop whose body this execution is one turn of. */
+  scope: string | null;
+  /** The loop around each node that is inside of one, by id. */
+  loops: Record<string, string>;
 }
 
 export type LogLevel = "debug" | "info" | "warning" | "error";

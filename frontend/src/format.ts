@@ -23,6 +23,22 @@ export function clock(iso: string | null | undefined): string {
   return `${clockFormat.format(date)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
 }
 
+const todayFormat = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
+const dayFormat = new Intl.DateTimeFormat(undefined, {
+  day: "numeric",
+  month: "short",
+  hour: "2-digit",
+  minute: "2-digit",
+  hour12: false,
+});
+
+/** Return an instant in the reader's zone: "14:05" today, "22 Nov, 14:05" on another day. */
+export function hour(iso: string | null | undefined, now = new Date()): string {
+  const date = iso ? new Date(iso) : null;
+  if (!date || Number.isNaN(date.getTime())) return "";
+  return (date.toDateString() === now.toDateString() ? todayFormat : dayFormat).format(date);
+}
+
 const fullFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 /** Return date and time in the reader's zone. */

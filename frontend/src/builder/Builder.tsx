@@ -45,7 +45,7 @@ import { NODE_WIDTH } from "./layout";
 import { NodeCard } from "./NodeCard";
 import { NodeSearch } from "./NodeSearch";
 import { DRAG_TYPE, Palette } from "./Palette";
-import { findOutput } from "./ports";
+import { findOutput, isBack, shapes } from "./ports";
 import { Problems } from "./Problems";
 import { RunPanel } from "./RunPanel";
 import { SchedulePanel } from "./SchedulePanel";
@@ -721,7 +721,7 @@ function useStyledEdges(): WireEdge[] {
   const stable = useStable(nodes.map((node) => node.data));
   const run = useUi((state) => (state.executionId ? state.run : null));
   return useMemo(() => {
-    const typeOf = new Map(useBuilder.getState().nodes.map((node) => [node.id, types.get(node.data.type)]));
+    const typeOf = shapes({ nodes: useBuilder.getState().nodes, types });
     const flow = (source: string, target: string) => {
       if (!run) return "";
       const from = run.nodes.get(source)?.status;
@@ -731,7 +731,9 @@ function useStyledEdges(): WireEdge[] {
     };
     const wires = edges.map((edge) => {
       const carries = findOutput(typeOf.get(edge.source), edge.sourceHandle)?.type ?? "ANY";
-      return { ...edge, className: `fb-wire fb-wire-${carries.toLowerCase()} ${flow(edge.source, edge.target)}` };
+      const className = `fb-wire fb-wire-${carries.toLowerCase()} ${flow(edge.source, edge.target)}`;
+      if (!isBack(edge, typeOf.get(edge.target))) return { ...edge, className };
+      return { ...edge, className: `${className} fb-wire-back`, data: { ...edge.data!, returns: true } };
     });
     const wired = new Set(edges.map((edge) => `${edge.source}\n${edge.target}`));
     const seen = new Set<string>();

@@ -3,6 +3,7 @@ import { useMemo, useState } from "react";
 import type { NodeType } from "../contract";
 import { Dialog } from "./Dialog";
 import type { StepNode, TypeIndex } from "./definition";
+import { shapeOf } from "./ports";
 import { useBuilder, wireProblem, type Doc } from "./store";
 import type { ConnectStart } from "./ui";
 
@@ -29,7 +30,7 @@ export function ConnectDialog({ start, onClose }: { start: ConnectStart; onClose
     const label = node.data.step.label || types.get(node.data.type)?.label || node.data.type;
     return `${label} (${node.id})`;
   };
-  const typeOf = (id: string): NodeType | undefined => types.get(nodes.find((node) => node.id === id)?.data.type ?? "");
+  const typeOf = (id: string): NodeType | undefined => shapeIn(graph, id);
   const outputs = typeOf(choice.source)?.outputs ?? [];
   const inputs = (typeOf(choice.target)?.inputs ?? []).filter((port) => port.handle !== false);
   const change = (part: Partial<Choice>) => {
@@ -139,7 +140,7 @@ export function suggest(start: Partial<Choice>, graph: Graph, fallback: Partial<
   let converted: Choice | null = null;
   for (const source of sources) {
     const targets = start.target && start.target !== source ? [start.target] : order(source);
-    const from = graph.types.get(graph.nodes.find((node) => node.id === source)?.data.type ?? "");
+    const from = shapeIn(graph, source);
     for (const target of targets) {
       const data = graph.nodes.find((node) => node.id === target)?.data;
       const to = graph.types.get(data?.type ?? "");
@@ -158,11 +159,16 @@ export function suggest(start: Partial<Choice>, graph: Graph, fallback: Partial<
   }
   if (spare ?? converted) return (spare ?? converted)!;
   const source = start.source ?? fallback.source ?? last ?? "";
-  const type = graph.types.get(graph.nodes.find((node) => node.id === source)?.data.type ?? "");
+  const type = shapeIn(graph, source);
   return {
     source,
     sourceHandle: start.sourceHandle || type?.outputs[0]?.name || "",
     target: start.target ?? fallback.target ?? ids.find((id) => id !== source) ?? "",
     targetHandle: start.targetHandle ?? "",
   };
+}
+
+function shapeIn(graph: Graph, id: string): NodeType | undefined {
+  const data = graph.nodes.find((node) => node.id === id)?.data;
+  return shapeOf(graph.types.get(data?.type ?? ""), data?.step);
 }

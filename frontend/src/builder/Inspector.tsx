@@ -5,9 +5,10 @@ import { EXECUTE_CONDITION, type Credential, type Finding, type Schedule, type S
 import { count, inZone } from "../format";
 import { Icon } from "./icons";
 import { Field, Switch, useReferences } from "./fields";
-import { idProblem, inWords, linksOf, type StepNode, type WireEdge } from "./definition";
-import { slug, TYPE_WORDS } from "./ports";
-import { useBuilder } from "./store";
+import { idProblem, inWords, type StepNode, type TypeIndex, type WireEdge } from "./definition";
+import { Policy } from "./Policy";
+import { forward, shapeOf, slug, TYPE_WORDS } from "./ports";
+import { nameOf as stepName, onwardLinks, useBuilder } from "./store";
 import { iconOf, useUi } from "./ui";
 
 /** The right side: the selected step's parameters and settings, or the workflow itself. */
@@ -67,14 +68,14 @@ function StepPanel({
   const [tab, setTab] = useState<"parameters" | "settings">("parameters");
   const labelId = useId();
 
-  const earlier = useMemo(() => upstream(id, nodes, edges), [id, nodes, edges]);
+  const earlier = useMemo(() => upstream(id, nodes, edges, types), [id, nodes, edges, types]);
   const references = useReferences(
     useMemo(
       () =>
         earlier.map((item) => ({
           id: item.id,
           label: item.data.step.label || item.id,
-          outputs: types.get(item.data.type)?.outputs ?? [],
+          outputs: shapeOf(types.get(item.data.type), item.data.step)?.outputs ?? [],
         })),
       [earlier, types],
     ),
@@ -272,9 +273,7 @@ function FieldFindings({ findings }: { findings: readonly Finding[] }) {
 
 /** Return what people call a step. */
 function nameOf(id: string): string {
-  const { nodes, types } = useBuilder.getState();
-  const data = nodes.find((node) => node.id === id)?.data;
-  return data ? data.step.label || types.get(data.type)?.label || id : id;
+  return stepName(useBuilder.getState(), id);
 }
 
 function Wires({ node, edges, labelOf }: { node: StepNode; edges: readonly WireEdge[]; labelOf: (id: string) => string }) {
@@ -343,7 +342,6 @@ function Settings({
   };
   const put = (key: keyof StepData, value: unknown) =>
     onChange(({ [key]: _, ...rest }) => (value === undefined ? rest : { ...rest, [key]: value }), String(key));
-  const numberOf = (text: string) => (text === "" || !Number.isFinite(Number(text)) ? undefined : Number(text));
 
   return (
     <>
@@ -372,48 +370,7 @@ function Settings({
           <p className="fb-help">Templates name the step by it; wires and templates follow a new id.</p>
         )}
       </div>
-      <div className="fb-field">
-        <div className="fb-field-head">
-          <label htmlFor={`${ids}-retries`}>Retries</label>
-        </div>
-        <input
-          id={`${ids}-retries`}
-          type="number"
-          min={0}
-          max={20}
-          value={step.retries ?? ""}
-          placeholder="0"
-          onChange={(event) => put("retries", numberOf(event.target.value))}
-        />
-        <p className="fb-help">How often a failed attempt is tried again, with growing pauses.</p>
-      </div>
-      <div className="fb-field">
-        <div className="fb-field-head">
-          <label htmlFor={`${ids}-timeout`}>Timeout (seconds)</label>
-        </div>
-        <input
-          id={`${ids}-timeout`}
-          type="number"
-          min={0}
-          step="any"
-          value={step.timeout_s ?? ""}
-          placeholder="Default of this step type"
-          onChange={(event) => put("timeout_s", numberOf(event.target.value))}
-        />
-      </div>
-      <div className="fb-field">
-        <div className="fb-field-head">
-          <label htmlFor={`${ids}-error`}>On error</label>
-        </div>
-        <select
-          id={`${ids}-error`}
-          value={step.on_error ?? ""}
-          onChange={(event) => put("on_error", event.target.value || undefined)}
-        >
-          <option value="">Fail the run (default)</option>
-          <option value="continue">Go on without this step</option>
-        </select>
-      </div>
+      <Policy step={step} put={put} />
       <div className="fb-field">
         <div className="fb-field-head">
           <label htmlFor={`${ids}-off`}>Switched off</label>
@@ -523,9 +480,10 @@ function WorkflowPanel({ schedule }: { schedule: Schedule | null }) {
 }
 
 /** Return the steps that run before `id`, nearest first. */
-function upstream(id: string, nodes: readonly StepNode[], edges: readonly WireEdge[]): StepNode[] {
+function upstream(id: string, nodes: StepNode[], edges: readonly WireEdge[], types: TypeIndex): StepNode[] {
   const sources = new Map<string, string[]>();
-  for (const edge of [...edges, ...linksOf(nodes)]) {
+  const kind = new Map(nodes.map((node) => [node.id, types.get(node.data.type)]));
+  for (const edge of [...forward(edges, (step) => kind.get(step)), ...onwardLinks({ nodes, types })]) {
     const list = sources.get(edge.target);
     if (list) list.push(edge.source);
     else sources.set(edge.target, [edge.source]);

@@ -2,22 +2,26 @@ import { Handle, Position, useUpdateNodeInternals, type NodeProps } from "@xyflo
 import { memo, useEffect } from "react";
 import { useShallow } from "zustand/react/shallow";
 
-import { DONE, EXECUTE_CONDITION, type InputPort, type OutputPort, type PortType } from "../contract";
+import { DONE, ERROR_OUTPUTS, EXECUTE_CONDITION, type InputPort, type NodeType, type OutputPort, type PortType, type StepData } from "../contract";
 import { duration } from "../format";
 import { Icon } from "./icons";
 import { StatusIcon, statusWord } from "../status";
-import { subtitleOf, type StepNode } from "./definition";
-import { slug, TYPE_WORDS } from "./ports";
-import { readsOthers, useBuilder, wiredInputs, wiredOutputs } from "./store";
+import { inWords, subtitleOf, type StepNode } from "./definition";
+import { shapeOf, slug, TYPE_WORDS } from "./ports";
+import { loopOf, nameOf, readsOthers, useBuilder, wiredInputs, wiredOutputs } from "./store";
 import { iconOf, useUi } from "./ui";
 
 /** One step on the canvas: what it is, what it works on, its ports, its problems, and how its run goes. */
 export const NodeCard = memo(function NodeCard({ id, data, selected }: NodeProps<StepNode>) {
-  const type = useBuilder((state) => state.types.get(data.type));
+  const type = useBuilder((state) => shapeOf(state.types.get(data.type), data.step));
   const wiredIn = useBuilder(useShallow((state) => wiredInputs(state, id)));
   const wiredOut = useBuilder(useShallow((state) => wiredOutputs(state, id)));
   const reads = useBuilder((state) => readsOthers(state, id));
   const findings = useBuilder(useShallow((state) => state.findings.filter((finding) => finding.node_id === id)));
+  const loop = useBuilder((state) => {
+    const around = loopOf(state, id);
+    return around === undefined ? undefined : nameOf(state, around);
+  });
   const expanded = useUi((state) => state.expanded.has(id));
   const watching = useUi((state) => state.executionId !== null);
   const over = useUi((state) => state.runEnded);
@@ -26,14 +30,15 @@ export const NodeCard = memo(function NodeCard({ id, data, selected }: NodeProps
   const openPanel = useUi((state) => state.openPanel);
   const refresh = useUpdateNodeInternals();
 
-  const { inputs, outputs, hidden } = visiblePorts(type?.inputs ?? [], type?.outputs ?? [], wiredIn, wiredOut, expanded);
+  const { inputs, outputs, hidden } = visiblePorts(type, data.step, wiredIn, wiredOut, expanded);
   const shape = [...inputs, "|", ...outputs].map((port) => (typeof port === "string" ? port : port.name)).join();
   useEffect(() => refresh(id), [refresh, id, shape]);
 
   const step = data.step;
   const subtitle = subtitleOf(type, step);
   const errors = findings.filter((finding) => finding.severity === "error");
-  const status = watching ? (run?.status ?? (over ? "not_run" : "queued")) : null;
+  // A step inside a loop runs in the turns, which are executions of their own.
+  const status = watching ? (run?.status ?? (loop !== undefined ? null : over ? "not_run" : "queued")) : null;
   const rows = Math.max(inputs.length, outputs.length);
 
   return (
@@ -44,6 +49,7 @@ export const NodeCard = memo(function NodeCard({ id, data, selected }: NodeProps
       data-problem={errors.length > 0 ? "error" : findings.length > 0 ? "warning" : undefined}
       data-status={status ?? undefined}
       data-disabled={step.disabled || undefined}
+      data-loop={loop !== undefined || undefined}
       data-testid={`node-${id}`}
     >
       <div className="fb-node-head">
@@ -81,8 +87,14 @@ export const NodeCard = memo(function NodeCard({ id, data, selected }: NodeProps
           </div>
           <div>
             {outputs.map((port) => (
-              <div key={port.name} className="fb-port" data-side="out">
-                <span>{port.name}</span>
+              <div
+                key={port.name}
+                className="fb-port"
+                data-side="out"
+                data-inside={port.inside || undefined}
+                data-error={isErrorPort(port.name, step) || undefined}
+              >
+                <span>{caseText(port, type, step)}</span>
                 <PortHandle nodeId={id} side="out" name={port.name} type={port.type} wired={wiredOut.includes(port.name)} />
               </div>
             ))}
@@ -105,6 +117,11 @@ export const NodeCard = memo(function NodeCard({ id, data, selected }: NodeProps
             ) : null}
             {step.disabled ? <span className="fb-badge">Off</span> : null}
             {step.retries ? <span className="fb-badge">{step.retries}× retry</span> : null}
+            {loop !== undefined ? (
+              <span className="fb-badge fb-badge-loop" title={`Runs once for each turn of ${loop}`}>
+                <Icon name="repeat" size={11} /> <span className="fb-badge-text">{loop}</span>
+              </span>
+            ) : null}
           </>
         )}
         <span className="fb-spacer" />
@@ -170,28 +187,56 @@ function PortHandle({
   );
 }
 
-/** Required, wired and expanded ports show; other optional inputs wait behind "+n". */
-function visiblePorts(
-  allInputs: readonly InputPort[],
-  allOutputs: readonly OutputPort[],
+/**
+ * Required, wired and expanded ports show; other optional inputs wait behind "+n". Where nothing is required, the
+ * first free input of a numbered row shows, so that there is one to wire. Of the cases of a switch those in use show.
+ */
+export function visiblePorts(
+  type: NodeType | undefined,
+  step: StepData,
   wiredIn: readonly string[],
   wiredOut: readonly string[],
   expanded: boolean,
 ): { inputs: OutputPort[]; outputs: OutputPort[]; hidden: number } {
+  const allInputs = type?.inputs ?? [];
+  const allOutputs = type?.outputs ?? [];
   const inputs: OutputPort[] = [];
   let hidden = 0;
+  const free = allInputs.some((port) => port.required)
+    ? undefined
+    : allInputs.find((port) => / \d+$/.test(port.name) && port.handle !== false && !wiredIn.includes(port.name));
   for (const port of allInputs) {
     if (port.handle === false || port.name === EXECUTE_CONDITION) continue;
-    if (port.required || port.type === "BROWSER_INSTANCE" || expanded || wiredIn.includes(port.name)) inputs.push(port);
+    const shown = port.required || port.returns || port === free || port.type === "BROWSER_INSTANCE" || expanded;
+    if (shown || wiredIn.includes(port.name)) inputs.push(port);
     else hidden++;
   }
-  const outputs: OutputPort[] = allOutputs.filter((port) => port.name !== DONE);
+  const inUse = (port: OutputPort) => {
+    const asked = caseOf(port, type);
+    return !asked || expanded || isSet(step.inputs?.[asked.name]) || wiredIn.includes(asked.name) || wiredOut.includes(port.name);
+  };
+  const outputs: OutputPort[] = allOutputs.filter((port) => port.name !== DONE && inUse(port));
   // A wire to a port that this type does not have must stay visible, or nobody could mend it.
   const lost = (wired: readonly string[], ports: readonly OutputPort[], implicit: string) =>
     [...new Set(wired)].filter((name) => name !== implicit && !ports.some((port) => port.name === name));
   for (const name of lost(wiredIn, allInputs, EXECUTE_CONDITION)) inputs.push({ name, slug: slug(name), type: "ANY" });
   for (const name of lost(wiredOut, allOutputs, DONE)) outputs.push({ name, slug: slug(name), type: "ANY" });
   return { inputs, outputs, hidden };
+}
+
+/** Return the input that decides whether a path is taken: that of its own name, as a switch has them. */
+function caseOf(port: OutputPort, type: NodeType | undefined): InputPort | undefined {
+  return port.type === "CONDITIONAL" ? type?.inputs.find((input) => input.name === port.name && !input.required) : undefined;
+}
+
+/** Return the name of an output; that of a case is the value that it stands for. */
+function caseText(port: OutputPort, type: NodeType | undefined, step: StepData): string {
+  const value = caseOf(port, type) ? inWords(step.inputs?.[port.name]) : "";
+  return value ? `= ${value}` : port.name;
+}
+
+function isErrorPort(name: string, step: StepData): boolean {
+  return step.on_error === "output" && ERROR_OUTPUTS.some((port) => port.name === name);
 }
 
 function isSet(value: unknown): boolean {

@@ -6,7 +6,7 @@ import { count, duration } from "../format";
 import { Icon } from "./icons";
 import { pageOf } from "../islands";
 import { ConnectionDot } from "../monitor/ConnectionDot";
-import { percent, total } from "../monitor/logs";
+import { percent, statusOf, total } from "../monitor/logs";
 import { useWebSocketLogs } from "../monitor/useWebSocketLogs";
 import { StatusPill } from "../status";
 import { useUi } from "./ui";
@@ -30,7 +30,7 @@ export function RunPanel({
   const live = useWebSocketLogs(executionId, { api: apiBase, ws, bufferSize: 500 });
   const setRun = useUi((state) => state.setRun);
   const say = useUi((state) => state.say);
-  const status: Status = live.run.status ?? live.serverStatus ?? "queued";
+  const status: Status = statusOf(live.run) ?? live.serverStatus ?? "queued";
   const over = isTerminal(status);
   const [now, setNow] = useState(() => Date.now());
 

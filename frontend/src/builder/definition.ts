@@ -4,7 +4,7 @@ import type { Edge, Node } from "@xyflow/react";
 
 import type { NodeType, StepData, StoredEdge, StoredNode, WorkflowDefinition } from "../contract";
 import { templateLinks, type TemplateLink } from "../references";
-import { findInput, findOutput } from "./ports";
+import { findInput, findOutput, shapeOf } from "./ports";
 
 export interface StepNodeData extends Record<string, unknown> {
   /** The node type, e.g. `fill_input`. */
@@ -17,6 +17,8 @@ export interface StepNodeData extends Record<string, unknown> {
 
 export interface WireData extends Record<string, unknown> {
   extra: Record<string, unknown>;
+  /** It leads from the body of a loop back to it. Only while it is drawn. */
+  returns?: boolean;
 }
 
 export type StepNode = Node<StepNodeData, "step">;
@@ -50,7 +52,7 @@ export function fromDefinition(definition: WorkflowDefinition | null | undefined
   const typeOf = new Map<string, NodeType | undefined>();
   const nodes = storedNodes.map((node: StoredNode): StepNode => {
     const { id, type, position, data, ...extra } = node;
-    typeOf.set(id, types.get(type));
+    typeOf.set(id, shapeOf(types.get(type), data));
     if (!position) unplaced = true;
     return {
       id,

@@ -1,6 +1,6 @@
 /** Which wires are legal. The server says what each input takes; here the reason of a refusal becomes a sentence. */
 
-import type { InputPort, NodeType, OutputPort, PortType } from "../contract";
+import { ERROR_OUTPUTS, type InputPort, type NodeType, type OutputPort, type PortType, type StepData } from "../contract";
 
 export const TYPE_WORDS: Record<PortType, string> = {
   STRING: "text",
@@ -29,9 +29,11 @@ export interface Wire {
 }
 
 export interface Graph {
-  nodes: readonly { id: string; data: { type: string } }[];
+  nodes: readonly { id: string; data: { type: string; step?: StepData } }[];
   edges: readonly Wire[];
   types: ReadonlyMap<string, NodeType>;
+  /** Which steps read which by template: as good as a wire when it comes to order. */
+  links?: readonly Wire[];
 }
 
 /** Return the handle form of a port name, as the server makes it. */
@@ -48,6 +50,37 @@ export function findOutput(type: NodeType | undefined, name: string | null | und
 
 export function findInput(type: NodeType | undefined, name: string | null | undefined): InputPort | undefined {
   return type?.inputs.find((port) => port.name === name || port.slug === name);
+}
+
+const withErrors = new WeakMap<NodeType, NodeType>();
+
+/** Return what one step takes and gives: its type, and the error outputs while it hands on its errors. */
+export function shapeOf(type: NodeType, step: StepData | undefined): NodeType;
+export function shapeOf(type: NodeType | undefined, step: StepData | undefined): NodeType | undefined;
+export function shapeOf(type: NodeType | undefined, step: StepData | undefined): NodeType | undefined {
+  if (!type || step?.on_error !== "output") return type;
+  let shape = withErrors.get(type);
+  if (!shape) {
+    const own = new Set(type.outputs.map((port) => port.name));
+    shape = { ...type, outputs: [...type.outputs, ...ERROR_OUTPUTS.filter((port) => !own.has(port.name))] };
+    withErrors.set(type, shape);
+  }
+  return shape;
+}
+
+/** Return what each step takes and gives, by id. */
+export function shapes({ nodes, types }: Pick<Graph, "nodes" | "types">): Map<string, NodeType | undefined> {
+  return new Map(nodes.map((node) => [node.id, shapeOf(types.get(node.data.type), node.data.step)]));
+}
+
+/** Whether a wire leads from the body of a loop back to it. */
+export function isBack(wire: Wire, shape: NodeType | undefined): boolean {
+  return findInput(shape, wire.targetHandle)?.returns === true;
+}
+
+/** Return the wires that say what comes after what: all but those that lead back to a loop. */
+export function forward<W extends Wire>(edges: readonly W[], shape: (id: string) => NodeType | undefined): W[] {
+  return edges.filter((edge) => !isBack(edge, shape(edge.target)));
 }
 
 /** Whether `to` can be reached from `from` along the wires. Visits each node once. */
@@ -74,11 +107,11 @@ export function reaches(edges: readonly Wire[], from: string, to: string): boole
 }
 
 /** Return why the wire is refused, or null when it is legal. */
-export function refusal(wire: Wire, { nodes, edges, types }: Graph): string | null {
+export function refusal(wire: Wire, { nodes, edges, types, links = [] }: Graph): string | null {
   if (wire.source === wire.target) return "A step cannot be wired to itself.";
   const source = nodes.find((node) => node.id === wire.source);
   const target = nodes.find((node) => node.id === wire.target);
-  const output = findOutput(types.get(source?.data.type ?? ""), wire.sourceHandle);
+  const output = findOutput(shapeOf(types.get(source?.data.type ?? ""), source?.data.step), wire.sourceHandle);
   const input = findInput(types.get(target?.data.type ?? ""), wire.targetHandle);
   if (!output || !input) return "There is no such port.";
   if (input.handle === false) return `${input.name} is typed in, it takes no wire.`;
@@ -90,6 +123,13 @@ export function refusal(wire: Wire, { nodes, edges, types }: Graph): string | nu
     if (edge.source === wire.source && edge.sourceHandle === output.name) return "These two are already wired.";
     if (!input.takes_many) return `${input.name} already has a wire. Remove it first.`;
   }
-  if (reaches(edges, wire.target, wire.source)) return "This wire would close a circle.";
-  return null;
+  const kind = new Map(nodes.map((node) => [node.id, types.get(node.data.type)]));
+  const onward = forward(edges, (id) => kind.get(id));
+  const wired = reaches(onward, wire.target, wire.source);
+  const circle = wired || (links.length > 0 && reaches([...onward, ...links], wire.target, wire.source));
+  if (input.returns) {
+    return circle ? null : `${input.name} takes what comes back from the loop: wire it from a step that the loop leads to.`;
+  }
+  if (!circle) return null;
+  return `This wire would close a circle${wired ? "" : ": a template already reads the other way"}.`;
 }

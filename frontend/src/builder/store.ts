@@ -5,6 +5,7 @@ import { temporal } from "zundo";
 import { create, useStore as useZustand } from "zustand";
 
 import type { Finding, NodeType, StepData, Workflow, WorkflowDefinition } from "../contract";
+import type { TemplateLink } from "../references";
 import {
   edgeId,
   freshId,
@@ -17,7 +18,8 @@ import {
   type WireEdge,
 } from "./definition";
 import { NODE_WIDTH, snap, tidy } from "./layout";
-import { findInput, reaches, refusal, type Wire } from "./ports";
+import { loopBodies } from "./loops";
+import { findInput, refusal, type Wire } from "./ports";
 
 export interface Doc {
   nodes: StepNode[];
@@ -312,7 +314,7 @@ export const useBuilder = create<BuilderState>()(
 
       layout() {
         as(`layout:${performance.now()}`);
-        set((state) => ({ nodes: tidy(state.nodes, state.edges) }));
+        set((state) => ({ nodes: tidy(state.nodes, state.edges, state.types) }));
       },
     }),
     {
@@ -335,13 +337,34 @@ export const useBuilder = create<BuilderState>()(
 
 /** Return why a wire is refused, or null: the rules of the ports, and no circle through a template either. */
 export function wireProblem(wire: Wire, state: Doc & { types: TypeIndex }): string | null {
-  const problem = refusal(wire, state);
-  if (problem) return problem;
-  const links = linksOf(state.nodes);
-  if (links.length > 0 && reaches([...state.edges, ...links], wire.target, wire.source)) {
-    return "This wire would close a circle: a template already reads the other way.";
+  return refusal(wire, { ...state, links: onwardLinks(state) });
+}
+
+/** Return which steps read which by template, but for what a loop reads from its own body. */
+export function onwardLinks({ nodes, types }: Pick<BuilderState, "nodes" | "types">): (TemplateLink & Wire)[] {
+  const kind = new Map(nodes.map((node) => [node.id, types.get(node.data.type)]));
+  return linksOf(nodes)
+    .filter((link) => !findInput(kind.get(link.target), link.input)?.returns)
+    .map((link) => ({ ...link, sourceHandle: link.output }));
+}
+
+/** Return what people call a step. */
+export function nameOf({ nodes, types }: Pick<BuilderState, "nodes" | "types">, id: string): string {
+  const data = nodes.find((node) => node.id === id)?.data;
+  return data ? data.step.label || types.get(data.type)?.label || id : id;
+}
+
+const bodies = new WeakMap<readonly WireEdge[], { data: readonly unknown[]; found: ReadonlyMap<string, string> }>();
+
+/** Return the id of the loop in whose body a step stands, or undefined. Found once per graph, not per step. */
+export function loopOf(state: BuilderState, id: string): string | undefined {
+  const data = state.nodes.map((node) => node.data);
+  let known = bodies.get(state.edges);
+  if (!known || known.data.length !== data.length || data.some((item, index) => item !== known!.data[index])) {
+    known = { data, found: loopBodies(state.nodes, [...state.edges, ...onwardLinks(state)], state.types) };
+    bodies.set(state.edges, known);
   }
-  return null;
+  return known.found.get(id);
 }
 
 function deselected(nodes: readonly StepNode[]): StepNode[] {

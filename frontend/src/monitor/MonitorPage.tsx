@@ -7,6 +7,7 @@ import { Icon } from "../icons";
 import { pageOf } from "../islands";
 import { StatusPill } from "../status";
 import { Skeleton } from "./ExecutionLogViewer";
+import { waitText } from "./waiting";
 import { when, WorkflowExecutionMonitor } from "./WorkflowExecutionMonitor";
 
 export interface MonitorProps {
@@ -96,7 +97,7 @@ function Executions({
       <header className="fb-monitor-head">
         <h1>Monitor</h1>
         <span className="fb-muted" role="status">
-          {items ? (running.length ? `${count(running.length, "execution")} running` : "Nothing is running") : "Loading executions"}
+          {items ? (running.length ? activity(running) : "Nothing is running") : "Loading executions"}
         </span>
         <span className="fb-spacer" />
         <StartExecution
@@ -202,6 +203,12 @@ function RunList({
                   {item.error}
                 </span>
               ) : null}
+              {!isTerminal(item.status) && item.waiting?.[0] ? (
+                <span className="fb-run-row-wait">
+                  {item.waiting[0].name}: {waitText(item.waiting[0])}
+                  {item.waiting.length > 1 ? ` and ${item.waiting.length - 1} more` : ""}
+                </span>
+              ) : null}
               {isTerminal(item.status) ? null : (
                 <span className="fb-progress" data-status={item.status} aria-hidden="true">
                   <span style={{ width: `${share(item)}%` }} />
@@ -218,6 +225,13 @@ function RunList({
       </ul>
     </section>
   );
+}
+
+/** Return "2 executions running, 1 held": those that wait or are paused need no worker. */
+function activity(open: readonly ExecutionSummary[]): string {
+  const held = open.filter((item) => item.status === "waiting" || item.status === "paused").length;
+  const words = [open.length > held ? `${count(open.length - held, "execution")} running` : "", held ? `${held} waiting or paused` : ""];
+  return words.filter(Boolean).join(", ");
 }
 
 function share(item: ExecutionSummary): number {

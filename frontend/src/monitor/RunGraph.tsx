@@ -3,7 +3,7 @@ import { useEffect, useMemo, useRef } from "react";
 import type { WorkflowDefinition } from "../contract";
 import { templateLinks } from "../references";
 import { statusWord } from "../status";
-import type { Step } from "./WorkflowExecutionMonitor";
+import { stepWord, type Step } from "./WorkflowExecutionMonitor";
 
 const WIDTH = 224;
 const HEIGHT = 88;
@@ -11,6 +11,8 @@ const GAP = 28;
 const SMALLEST = 0.5;
 const LARGEST = 0.66;
 const TALLEST = 190;
+/** How far below the lowest step a wire back to a loop runs. */
+const UNDER = 26;
 /** Steps are lower here than the cards of the canvas, so rows move together. */
 const ROWS = 0.65;
 
@@ -58,7 +60,8 @@ export function RunGraph({
   const left = Math.min(...xs) - GAP;
   const top = Math.min(...ys) - GAP;
   const width = Math.max(...xs) + WIDTH + GAP - left;
-  const height = Math.max(...ys) + HEIGHT + GAP - top;
+  const under = wires.some((wire) => leadsBack(places, wire)) ? UNDER : 0;
+  const height = Math.max(...ys) + HEIGHT + GAP + under - top;
   const status = new Map(steps.map((step) => [step.id, step]));
 
   const scale = Math.max(SMALLEST, Math.min(LARGEST, TALLEST / height));
@@ -84,14 +87,14 @@ export function RunGraph({
               className="fb-graph-edge"
               data-taken={taken || undefined}
               data-template={wire.template || undefined}
-              d={wirePath(x1, y1, x2, y2)}
+              d={leadsBack(places, wire) ? underPath(x1, y1, x2, y2, Math.max(...ys) + HEIGHT + UNDER) : wirePath(x1, y1, x2, y2)}
             />
           );
         })}
         {[...places].map(([id, place]) => {
           const step = status.get(id);
           const name = step?.name ?? id;
-          const word = over && (step?.status ?? "queued") === "queued" ? "Not run" : statusWord(step?.status ?? "queued");
+          const word = stepWord(step, over);
           return (
             <g key={id} className="fb-graph-node" data-graph-node={id} data-status={step?.status ?? "queued"}>
               <title>{`${name}: ${word}`}</title>
@@ -124,6 +127,25 @@ function wirePath(x1: number, y1: number, x2: number, y2: number): string {
     `M${x1},${y1} H${right - round} Q${right},${y1} ${right},${y1 + down} V${middle - down}`,
     `Q${right},${middle} ${right - round},${middle} H${left + round} Q${left},${middle} ${left},${middle + down}`,
     `V${y2 - down} Q${left},${y2} ${left + round},${y2} H${x2}`,
+  ].join(" ");
+}
+
+type Places = ReadonlyMap<string, { x: number; y: number }>;
+
+/** Whether a wire leads back to a loop beside or above it, where a curve would run through the steps. */
+function leadsBack(places: Places, wire: { source: string; target: string }): boolean {
+  const a = places.get(wire.source);
+  const b = places.get(wire.target);
+  return a !== undefined && b !== undefined && b.x < a.x && b.y <= a.y + HEIGHT / 2;
+}
+
+function underPath(x1: number, y1: number, x2: number, y2: number, y: number): string {
+  const round = 14;
+  const [right, left] = [x1 + 20, x2 - 20];
+  return [
+    `M${x1},${y1} H${right - round} Q${right},${y1} ${right},${y1 + round}`,
+    `V${y - round} Q${right},${y} ${right - round},${y} H${left + round} Q${left},${y} ${left},${y - round}`,
+    `V${y2 + round} Q${left},${y2} ${left + round},${y2} H${x2}`,
   ].join(" ");
 }
 

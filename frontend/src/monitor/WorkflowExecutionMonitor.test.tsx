@@ -1,4 +1,4 @@
-import { act, cleanup, render, screen } from "@testing-library/react";
+import { act, cleanup, fireEvent, render, screen } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import type { ExecutionLog } from "../contract";
@@ -27,14 +27,32 @@ const DETAIL = {
     edges: [],
   },
 };
+const ASKS = {
+  node_id: "b",
+  name: "B",
+  node_type: "approval",
+  link: "/approvals/signed",
+  kind: "approval",
+  since: "2026-01-01T12:00:00Z",
+  until: null,
+  title: "Publish?",
+  message: "Three articles",
+  done: null,
+  total: null,
+};
 let posted: string[] = [];
+let bodies: unknown[] = [];
+let waiting: unknown[] = [];
 
 beforeEach(() => {
   playServer();
   posted = [];
+  bodies = [];
+  waiting = [];
   vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
     if (options.method === "POST") posted.push(url);
-    return new Response(JSON.stringify(options.method === "POST" ? {} : DETAIL));
+    if (options.method === "POST") bodies.push(JSON.parse(String(options.body)));
+    return new Response(JSON.stringify(options.method === "POST" ? {} : { ...DETAIL, waiting }));
   });
 });
 afterEach(cleanup);
@@ -90,6 +108,37 @@ describe("WorkflowExecutionMonitor", () => {
     await act(async () => screen.getByRole("button", { name: "Cancel" }).click());
     expect(posted).toEqual(["/api/v1/executions/run-1/cancel"]);
     expect(screen.getByRole("button", { name: "Cancelling" })).toBeTruthy();
+  });
+
+  it("pauses and resumes", async () => {
+    await watch();
+    await say(event("status", log(1, { event: "workflow_start" })));
+    await act(async () => screen.getByRole("button", { name: "Pause" }).click());
+    expect(screen.getByRole("button", { name: "Pausing" })).toBeTruthy();
+    await say(event("status", log(2, { event: "pause" })));
+    expect(document.querySelector(".fb-run-title .fb-pill")?.textContent).toBe("Paused");
+    expect(screen.getByText(/No further step starts/)).toBeTruthy();
+    await act(async () => screen.getByRole("button", { name: "Resume" }).click());
+    await say(event("status", log(3, { event: "resume" })));
+    expect(document.querySelector(".fb-run-title .fb-pill")?.textContent).toBe("Running");
+    expect(posted).toEqual(["/api/v1/executions/run-1/pause", "/api/v1/executions/run-1/resume"]);
+  });
+
+  it("shows what is asked and sends the decision with its comment", async () => {
+    await watch();
+    waiting = [ASKS];
+    await say(
+      event("status", log(1, { event: "workflow_start" })),
+      event("node", log(2, { event: "node_start", node_id: "b", step_name: "B" })),
+      event("node", log(3, { event: "node_waiting", node_id: "b", step_name: "B" })),
+    );
+    expect(document.querySelector(".fb-run-title .fb-pill")?.textContent).toBe("Waiting");
+    const ask = await screen.findByRole("region", { name: "Approval: Publish?" });
+    expect(ask.textContent).toContain("Three articles");
+    fireEvent.change(screen.getByLabelText("Comment"), { target: { value: "not yet" } });
+    await act(async () => screen.getByRole("button", { name: "Reject" }).click());
+    expect(posted).toEqual(["/api/v1/executions/run-1/approvals/b"]);
+    expect(bodies).toEqual([{ approved: false, comment: "not yet" }]);
   });
 
   it("hides and shows the log", async () => {

@@ -8,15 +8,21 @@ import {
   type NodeRunSummary,
   type Status,
   type StoredNode,
+  type WorkflowDefinition,
 } from "../contract";
 import { ago, count, dateTime, duration, triggerWord } from "../format";
 import { Icon } from "../icons";
 import { pageOf } from "../islands";
 import { StatusIcon, StatusPill, statusWord } from "../status";
 import { ExecutionLogViewer, Skeleton } from "./ExecutionLogViewer";
-import { percent, total, type RunState } from "./logs";
+import { percent, statusOf, total, type RunState } from "./logs";
 import { RunGraph } from "./RunGraph";
 import { useWebSocketLogs } from "./useWebSocketLogs";
+import { Waits } from "./Waits";
+import { placeOf } from "./waiting";
+
+/** How often an execution that waits for others is looked at. */
+const LOOK_MS = 3000;
 
 export interface WorkflowExecutionMonitorProps {
   execution: Pick<ExecutionSummary, "id"> & Partial<ExecutionSummary>;
@@ -38,13 +44,15 @@ export function WorkflowExecutionMonitor({
   const [problem, setProblem] = useState<string | null>(null);
   const [attempt, setAttempt] = useState(0);
   const [showLogs, setShowLogs] = useState(true);
-  const [cancelling, setCancelling] = useState(false);
+  const [asked, setAsked] = useState<"cancel" | "pause" | "resume" | null>(null);
   const live = useWebSocketLogs(execution.id, { api, ws, bufferSize: 100_000 });
 
-  const status: Status = live.run.status ?? live.serverStatus ?? detail?.status ?? execution.status ?? "queued";
+  const status: Status = statusOf(live.run) ?? live.serverStatus ?? detail?.status ?? execution.status ?? "queued";
   const over = isTerminal(status);
+  const waits = useMemo(() => waitingNodes(live.run), [live.run]);
 
-  // Names and phases are read once, and once more at the end for what nodes that never started became.
+  // Names and phases are read once, once more when something waits or goes on, and at the end for what nodes that
+  // never started became. While it waits, how many child executions have ended is looked up now and then.
   useEffect(() => {
     const abort = new AbortController();
     client
@@ -57,15 +65,24 @@ export function WorkflowExecutionMonitor({
         if (error.name !== "AbortError") setProblem(error.message);
       });
     return () => abort.abort();
-  }, [client, execution.id, over, attempt]);
+  }, [client, execution.id, status, waits, attempt]);
+  const counts = !over && Boolean(detail?.waiting?.some((wait) => wait.kind === "children"));
+  useEffect(() => {
+    if (!counts) return;
+    const timer = setInterval(() => setAttempt((n) => n + 1), LOOK_MS);
+    return () => clearInterval(timer);
+  }, [counts]);
+  useEffect(() => setAsked(null), [status]);
 
-  const cancel = async () => {
-    setCancelling(true);
+  const ask = async (what: "cancel" | "pause" | "resume") => {
+    setAsked(what);
+    setProblem(null);
     try {
-      await client.cancel(execution.id);
+      await client[what](execution.id);
+      setAttempt((n) => n + 1);
     } catch (error) {
       setProblem((error as ApiError).message);
-      setCancelling(false);
+      setAsked(null);
     }
   };
 
@@ -112,9 +129,24 @@ export function WorkflowExecutionMonitor({
           <button type="button" className="fb-btn" aria-expanded={showLogs} onClick={() => setShowLogs((on) => !on)}>
             <Icon name="list" size={14} /> {showLogs ? "Hide logs" : "Show logs"}
           </button>
+          {status === "running" || status === "waiting" ? (
+            <button type="button" className="fb-btn" disabled={asked !== null} onClick={() => void ask("pause")}>
+              <Icon name="pause" size={14} /> {asked === "pause" ? "Pausing" : "Pause"}
+            </button>
+          ) : null}
+          {status === "paused" ? (
+            <button type="button" className="fb-btn fb-btn-primary" disabled={asked !== null} onClick={() => void ask("resume")}>
+              <Icon name="play" size={14} /> {asked === "resume" ? "Resuming" : "Resume"}
+            </button>
+          ) : null}
           {over ? null : (
-            <button type="button" className="fb-btn fb-btn-danger" disabled={cancelling} onClick={() => void cancel()}>
-              <Icon name="stop" size={14} /> {cancelling ? "Cancelling" : "Cancel"}
+            <button
+              type="button"
+              className="fb-btn fb-btn-danger"
+              disabled={asked === "cancel"}
+              onClick={() => void ask("cancel")}
+            >
+              <Icon name="stop" size={14} /> {asked === "cancel" ? "Cancelling" : "Cancel"}
             </button>
           )}
         </div>
@@ -161,6 +193,13 @@ export function WorkflowExecutionMonitor({
             </>
           ) : null}
         </dl>
+        {over ? null : (
+          <Waits
+            waits={detail?.waiting ?? []}
+            status={status}
+            onDecide={(nodeId, body) => client.decide(execution.id, nodeId, body).then(() => setAttempt((n) => n + 1))}
+          />
+        )}
         {error ? (
           <p className="fb-note" data-kind="error" role="alert">
             <Icon name="alert" size={15} />
@@ -176,7 +215,7 @@ export function WorkflowExecutionMonitor({
           </p>
         ) : null}
       </header>
-      {detail ? <RunGraph definition={detail.definition} steps={steps} over={over} /> : null}
+      {detail ? <RunGraph definition={partOf(detail)} steps={steps} over={over} /> : null}
       <div className="fb-run-body" data-logs={showLogs}>
         <section className="fb-steps" aria-label="Steps">
           <h3>Steps</h3>
@@ -196,7 +235,7 @@ export function WorkflowExecutionMonitor({
                   <span className="fb-step-end">
                     {step.durationMs != null && step.durationMs > 0 ? <span>{duration(step.durationMs)}</span> : null}
                     <span className="fb-word" data-status={step.status}>
-                      {over && step.status === "queued" ? "Not run" : statusWord(step.status)}
+                      {stepWord(step, over)}
                     </span>
                   </span>
                 </li>
@@ -230,6 +269,32 @@ export interface Step {
   attempt: number;
   durationMs: number | null;
   error: string | null;
+  /** It runs in the turns of a loop, each an execution of its own. */
+  turns: boolean;
+}
+
+/** Return the word that people read for a step. */
+export function stepWord(step: Pick<Step, "status" | "turns"> | undefined, over: boolean): string {
+  const status = step?.status ?? "queued";
+  if (status !== "queued") return statusWord(status);
+  if (step?.turns) return "In each turn";
+  return over ? "Not run" : statusWord(status);
+}
+
+/** Return the part of the definition that one execution runs: all of it, or the body of a loop. */
+function partOf(detail: ExecutionDetail): WorkflowDefinition {
+  if (!detail.scope) return detail.definition;
+  const inside = (id: string) => placeOf(id, detail) !== "elsewhere";
+  const { nodes, edges } = detail.definition;
+  return {
+    ...detail.definition,
+    nodes: nodes.filter((node) => inside(node.id)),
+    edges: edges.filter((edge) => inside(edge.source) && inside(edge.target)),
+  };
+}
+
+function waitingNodes(run: RunState): string {
+  return [...run.nodes].flatMap(([id, node]) => (node.status === "waiting" ? [id] : [])).join();
 }
 
 /** Return every node of the workflow in the order of its phases with the status that the events gave it. */
@@ -239,6 +304,8 @@ export function stepsOf(detail: ExecutionDetail | null, run: RunState, over: boo
   const known: (StoredNode | { id: string; type: string })[] = [...(detail?.definition?.nodes ?? [])];
   for (const id of run.nodes.keys()) if (!known.some((node) => node.id === id)) known.push({ id, type: "" });
   for (const node of known) {
+    const place = placeOf(node.id, detail);
+    if (place === "elsewhere" && !run.nodes.has(node.id)) continue;
     const row = runs.get(node.id);
     const event = run.nodes.get(node.id);
     const label = "data" in node ? (node.data as { label?: string } | undefined)?.label : undefined;
@@ -246,11 +313,12 @@ export function stepsOf(detail: ExecutionDetail | null, run: RunState, over: boo
       id: node.id,
       name: event?.name || row?.name || label || detail?.node_names[node.id] || node.id,
       type: event?.type || row?.type || node.type,
-      status: event?.status ?? (over && row && isTerminal(row.status) ? row.status : "queued"),
+      status: event?.status ?? (row && (row.status === "waiting" || (over && isTerminal(row.status))) ? row.status : "queued"),
       phase: row?.phase ?? Number.MAX_SAFE_INTEGER,
       attempt: event?.attempt ?? 1,
       durationMs: event?.durationMs ?? null,
       error: event?.error ?? null,
+      turns: place === "turns",
     });
   }
   const started = new Map([...run.nodes.keys()].map((id, index) => [id, index]));

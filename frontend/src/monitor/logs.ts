@@ -146,6 +146,7 @@ const NODE_STATUS: Record<string, Status> = {
   node_error: "failed",
   node_retry: "retrying",
   node_skipped: "skipped",
+  node_waiting: "waiting",
 };
 
 /** Return the state after `logs`, which follow directly on what made `state`. */
@@ -155,7 +156,7 @@ export function fold(state: RunState, logs: readonly ExecutionLog[]): RunState {
   let nodes: Map<string, NodeState> | null = null;
   for (const log of logs) {
     next.credits += Number(log.data?.credits ?? 0);
-    const wanted = NODE_STATUS[log.event];
+    const wanted = nodeStatus(log);
     if (wanted && log.node_id) {
       nodes ??= new Map(state.nodes);
       const before = nodes.get(log.node_id);
@@ -179,9 +180,9 @@ export function fold(state: RunState, logs: readonly ExecutionLog[]): RunState {
       next.status = isTerminal(log.status) ? (log.status as Status) : fallback;
       next.finishedAt = log.timestamp;
       next.error = log.error_message ?? null;
-    } else if (log.event === "pause") {
+    } else if (log.event === "pause" && !log.node_id) {
       next.status = "paused";
-    } else if (log.event === "resume") {
+    } else if (log.event === "resume" && !log.node_id) {
       next.status = "running";
     }
   }
@@ -191,6 +192,23 @@ export function fold(state: RunState, logs: readonly ExecutionLog[]): RunState {
     for (const node of nodes.values()) if (isTerminal(node.status)) next.done++;
   }
   return next;
+}
+
+/** Return what an event makes of its node, or undefined. A node that waits is held by nobody until it goes on. */
+function nodeStatus(log: ExecutionLog): Status | undefined {
+  if (log.event === "resume" && log.node_id) return "running";
+  return NODE_STATUS[log.event];
+}
+
+/** Return the status of an execution: it waits while nodes of it wait and none runs. */
+export function statusOf(run: RunState): Status | null {
+  if (run.status !== "running") return run.status;
+  let waits = false;
+  for (const { status } of run.nodes.values()) {
+    if (status === "running" || status === "retrying") return "running";
+    if (status === "waiting") waits = true;
+  }
+  return waits ? "waiting" : "running";
 }
 
 /** An error that will be tried again is not the node's end; an event may name its status itself. */

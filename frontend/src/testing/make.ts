@@ -35,7 +35,7 @@ const ACCEPTED: Partial<Record<PortType, PortType[]>> = {
 };
 
 type In = Partial<InputPort> & Pick<InputPort, "name" | "type">;
-type Out = Pick<OutputPort, "name" | "type">;
+type Out = Omit<OutputPort, "slug">;
 
 export function nodeType(type: string, inputs: In[], outputs: Out[], part: Partial<NodeType> = {}): NodeType {
   return {
@@ -60,6 +60,19 @@ export function nodeType(type: string, inputs: In[], outputs: Out[], part: Parti
     ...part,
   };
 }
+
+/** A loop: `Item` leads to its body, `Results` to what comes after, and the body leads back to `Result`. */
+export const LOOP = nodeType(
+  "loop_items",
+  [
+    { name: "Items", type: "LIST", required: true },
+    { name: "Result", type: "ANY", returns: true },
+  ],
+  [
+    { name: "Item", type: "JSON", inside: true },
+    { name: "Results", type: "JSON" },
+  ],
+);
 
 export const TYPES: NodeType[] = [
   nodeType("launch", [{ name: "Website URL", type: "STRING", required: true, handle: false }], [{ name: "Web Page", type: "BROWSER_INSTANCE" }], {
