@@ -54,6 +54,8 @@ def _begin_child(**kwargs: object) -> None:
             _out_of_processor_time,
         )
     worker.start()
+    if isolated:
+        want_isolated_worker()  # it is there; from now on its idle time counts
 
 
 @signals.worker_process_shutdown.connect

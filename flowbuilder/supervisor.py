@@ -359,7 +359,7 @@ class Supervisor:
             if child.code is not None:
                 self.children.remove(child)
                 self._write_run_file()
-        elif time.time() - max(wanted, self._isolated_since) > self._isolated_idle:
+        elif wanted > self._isolated_since and time.time() - wanted > self._isolated_idle:
             child.retires, self._isolated_since = True, time.time()
             child.process.terminate()
 

@@ -109,6 +109,7 @@ def test_isolated_nodes_run_in_children_of_their_own_and_nothing_else_does(
     assert not WorkerLease.objects.filter(queues="isolated").exists()
 
 
+@pytest.mark.postgres
 def test_fault_01_a_killed_child_is_seen_at_once_and_its_node_resumes_within_three_seconds(
     processes, isolated, alice, make_workflow, points, ledger
 ):
@@ -135,6 +136,7 @@ def test_fault_01_a_killed_child_is_seen_at_once_and_its_node_resumes_within_thr
     assert max(took.values()) <= RESUMED_SECONDS, took  # no beat runs here: the message itself brings it back
 
 
+@pytest.mark.postgres
 def test_fault_04_when_only_the_main_process_is_killed_its_children_end_and_nothing_is_written_twice(
     processes, isolated, alice, make_workflow, ledger
 ):

@@ -141,7 +141,8 @@ def data_dir(tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     """Give a stack with the demo that serves all tests of a module."""
-    stack = Up(tmp_path_factory.mktemp("up") / "var")
+    quick = {"FLOWBUILDER_CODE_NODES": "on", "FLOWBUILDER_ISOLATED_IDLE_SECONDS": "3"}
+    stack = Up(tmp_path_factory.mktemp("up") / "var", **quick)
     try:
         stack.ready()
         yield stack

@@ -130,6 +130,25 @@ class TestRunning:
         query = f"from executions.models import WorkerLease as W; print(W.objects.filter(pid={pid}).exists())"
         return up.manage("shell", "-v", "0", "-c", query).stdout.strip() == "True"
 
+    def test_the_isolated_worker_comes_when_a_node_needs_it_and_goes_when_it_is_idle(
+        self, up: Up, tmp_path: Path
+    ) -> None:
+        (tmp_path / "code.json").write_text(json.dumps(CODE))
+        imported = up.manage("workflows", "import", str(tmp_path / "code.json"))
+        assert imported.returncode == 0, imported.stderr
+
+        ran = up.manage("executions", "run", "code", "--follow", "--json")
+
+        assert ran.returncode == 0, ran.stderr + up.text[-3000:]
+        answer = json.loads(ran.stdout)
+        assert [item["status"] for item in answer["nodes"]] == ["completed"]
+        assert answer["outputs"]["sum"]["Result"] == 6
+        end = time.monotonic() + 40
+        while (stack := running_stack(up.data_dir)) and "isolated" in stack.processes:
+            assert time.monotonic() < end, f"the isolated worker stays:\n{up.text[-3000:]}"
+            time.sleep(0.2)
+        assert "isolated ended" not in up.text  # it was asked to go; nothing died
+
     def test_ctrl_c_ends_everything_and_the_next_start_has_no_new_password(self, up: Up) -> None:
         started = up.processes()
         assert len(started) >= 6
@@ -148,6 +167,20 @@ class TestRunning:
         finally:
             again.close()
 
+
+CODE = {
+    "name": "code",
+    "status": "active",
+    "nodes": [
+        {
+            "id": "sum",
+            "type": "code",
+            "position": {"x": 0, "y": 0},
+            "data": {"inputs": {"Language": "python", "Code": "sum(data)", "Data": [1, 2, 3]}},
+        },
+    ],
+    "edges": [],
+}
 
 SLOW = {
     "name": "slow",
