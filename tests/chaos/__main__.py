@@ -32,6 +32,7 @@ def main() -> int:
 
     from tests import environment
 
+    os.environ["FLOWBUILDER_CODE_NODES"] = "on"
     os.environ["FLOWBUILDER_LOG_LEVEL"] = "CRITICAL"  # of this process, whose own calls meet every outage
     django.setup()
     from django.conf import settings
@@ -56,7 +57,7 @@ def main() -> int:
         args.json.write_text(json.dumps(report.as_dict(), indent=2))
     print(report.text())
     database = environment.HOME / "main.sqlite3"
-    if not report.ok and database.exists():
+    if (args.keep or not report.ok) and database.exists():
         shutil.copy(database, logs / "database.sqlite3")
     if report.ok and not args.keep:
         shutil.rmtree(logs)

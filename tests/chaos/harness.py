@@ -25,7 +25,7 @@ from django.conf import settings
 from django.db import connection
 
 from executions import states, store
-from executions.models import DeadLetter, Execution, NodeRun
+from executions.models import DeadLetter, Execution, NodeRun, WorkerLease
 from recordings.models import Event
 from tests.chaos import invariants
 from tests.chaos.invariants import Finding, processes_of
@@ -99,6 +99,7 @@ class Report:
     unexplained_repeats: int = 0
     given_up: int = 0
     lives: int = 0
+    load: float = 0.0
     notes: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -128,7 +129,7 @@ class Report:
             f"  came to rest  {self.rest_seconds:.1f} s after the last fault",
             f"  sink          {self.arrivals} arrivals, {self.repeats} repeats of an accepted key"
             f" ({self.unexplained_repeats} that no started attempt accounts for)",
-            f"  processes     {self.lives} started",
+            f"  processes     {self.lives} started; load of the machine {self.load:.1f} on {os.cpu_count()} cores",
             *(f"  note          {note}" for note in self.notes),
         ]
         if self.ok:
@@ -185,6 +186,7 @@ class Chaos:
             finally:
                 load.stop()
             self._come_to_rest(stack)
+            self.report.load = os.getloadavg()[0]
             self.report.lives = sum(process.lives for process in stack.processes)
             self.report.notes += stack.stop()
             self.report.findings += self._leaks()
@@ -227,7 +229,7 @@ class Chaos:
             return connection.vendor == "postgresql"
         if kind == "chromium killed":
             return self._browser
-        return kind != "pool child killed"
+        return True
 
     def _died(self, deaths: Sequence[str]) -> None:
         for death in deaths:
@@ -253,6 +255,8 @@ class Chaos:
                 client.flushall()
                 client.close()
                 return "FLUSHALL"
+            case "pool child killed":
+                return self._hit_pool(fault, stack.isolated)
             case "postgres cut":
                 return again(lambda: _cut_connections(fault))
             case "chromium killed":
@@ -273,8 +277,24 @@ class Chaos:
         victim = candidates[int(fault.which * len(candidates))]
         pid, was_frozen = victim.pid, victim.frozen
         victim.kill(0.2 + 2.8 * fault.span)
-        self._remember_held("worker killed", victim)
+        self._remember_held("worker killed", victim.boot)
         return f"{victim.name} pid {pid}{' while frozen' if was_frozen else ''}"
+
+    def _hit_pool(self, fault: Fault, isolated: Process) -> str:
+        """Kill a child of the prefork pool, or now and then its main process, whose children are then orphans."""
+        if not isolated.ready():
+            return ""
+        children = isolated.children()
+        if fault.span < 0.25 or not children:
+            pid = isolated.pid
+            isolated.kill(0.2 + 2.8 * fault.which)
+            return f"its main process, pid {pid}"
+        pid = children[int(fault.which * len(children))]
+        boots: list[str] = again(partial(list, WorkerLease.objects.filter(pid=pid).values_list("boot", flat=True)))
+        os.kill(pid, signal.SIGKILL)
+        for boot in boots:
+            self._remember_held("pool child killed", boot)
+        return f"pid {pid}"
 
     def _hit_beat(self, fault: Fault, stack: Stack) -> str:
         running = [beat for beat in stack.beats if beat.alive]
@@ -291,14 +311,14 @@ class Chaos:
         victim = candidates[int(fault.which * len(candidates))]
         victim.freeze(seconds)
         if victim.is_worker:
-            self._remember_held("worker frozen", victim)
+            self._remember_held("worker frozen", victim.boot)
         return f"{victim.name} pid {victim.pid} for {seconds:.1f} s"
 
     # ------------------------------------------------------------------ recovery
 
-    def _remember_held(self, kind: str, victim: Process) -> None:
+    def _remember_held(self, kind: str, boot: str) -> None:
         now = store.now_us()
-        rows = NodeRun.objects.filter(worker=victim.boot, status__in=(states.RUNNING, states.RETRYING))
+        rows = NodeRun.objects.filter(worker=boot, status__in=(states.RUNNING, states.RETRYING))
         for execution_id, node_id in again(lambda: list(rows.values_list("execution_id", "node_id"))):
             self._held.append(Held(kind, execution_id, node_id, now))
 
@@ -358,6 +378,10 @@ class Chaos:
             *unexpected_ends(load.traffic, sink.ledger),
         ]
         report.notes += load.traffic.problems
+        report.notes += [
+            f"given up: node {letter.node_id} of {letter.execution_id} after {letter.deliveries} deliveries"
+            for letter in DeadLetter.objects.filter(kind="node")
+        ]
         report.executions = Counter(everything.values_list("status", flat=True))
         report.node_runs = NodeRun.objects.count()
         report.nodes_recovered = Event.objects.filter(type="recovered").count()

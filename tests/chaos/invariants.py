@@ -274,7 +274,8 @@ def _rows(execution: Execution, phases: Sequence[Phase], runs: Sequence[NodeRun]
         yield f"has ended; its nodes {still} have not"
     kinds = Counter(run.status for run in runs)
     if execution.status in (states.COMPLETED, states.COMPLETED_WITH_ERRORS):
-        if kinds[states.CANCELLED] or len(runs) != execution.node_count:
+        loops = any(run.node_type.startswith("loop_") for run in runs)  # their bodies run in child executions
+        if kinds[states.CANCELLED] or (len(runs) != execution.node_count and not loops):
             yield f"is {execution.status} with {len(runs)} of {execution.node_count} node runs, {dict(kinds)}"
         if execution.cancel_requested:
             yield f"is {execution.status} though its cancellation had been accepted"

@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from executions import states
 from executions.models import DeadLetter, Execution, NodeRun
-from executions.triggers import cancel_execution, start_execution
+from executions.triggers import cancel_execution, pause_execution, resume_execution, start_execution
 from tests.chaos.invariants import Accepted, Finding
 from tests.chaos.sink import Ledger
 from workflows.models import Schedule, Workflow
@@ -37,7 +37,7 @@ PATIENCE_SECONDS = 90.0
 NEVER = "0 0 29 2 1"
 WEIGHTS = {
     "chain": 24, "wide": 12, "deliver": 20, "flaky": 10, "branch": 12, "wait": 12, "tolerant": 5, "failing": 3,
-    "browser": 6,
+    "browser": 6, "loop": 6, "code": 6,
 }  # fmt: skip
 BROWSER_LOST = ("session_lost", "browser", "browser_closed", "browser_crashed", "browser_slots", "poison")
 
@@ -109,6 +109,18 @@ def definitions(sink: str) -> dict[str, Graph]:
             ],
         ),
         "wait": _line(_note("first", 0), _node("pause", "delay", Duration=1, Random_Max=4), _deliver("send", effect)),
+        "loop": (
+            [
+                _node("loop", "loop_items", Items=[1, 2, 3, 4], Max_Concurrency=2), _deliver("turn", effect),
+                _note("after", 1), _deliver("send", effect),
+            ],
+            [
+                {"source": "loop", "sourceHandle": "Each", "target": "turn", "targetHandle": "Execute Condition"},
+                {"source": "turn", "sourceHandle": "Delivery Status", "target": "loop", "targetHandle": "Result"},
+                _edge("loop", "after"), _edge("after", "send"),
+            ],
+        ),
+        "code": _line(_node("work", "code", Code="sum(range(10**6))", Data="1"), _deliver("send", effect)),
         "tolerant": _line(_deliver("bad", f"{effect}?status=400", {"on_error": "continue"}), _note("next", 1)),
         "failing": _line(_deliver("bad", f"{effect}?status=500", {"retries": 1, "backoff_s": 0.2}), _note("next", 1)),
         "browser": (
@@ -147,7 +159,7 @@ class Load:
         self._random = random.Random(seed)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="load")
-        self._cancels: list[tuple[float, UUID]] = []
+        self._later: list[tuple[float, UUID, str]] = []
         self._number = 0
         shapes = definitions(sink)
         if not browser:
@@ -181,7 +193,7 @@ class Load:
         due_at = 0.0
         while not self._stop.wait(self._random.expovariate(EXECUTIONS_PER_SECOND)):
             try:
-                self._cancel_due()
+                self._act_on_due()
                 if time.monotonic() > due_at:
                     due_at = time.monotonic() + SCHEDULE_SECONDS
                     again(self._come_due)
@@ -190,12 +202,17 @@ class Load:
             except Exception as error:  # a caller's call must not fail either
                 self.traffic.problems.append(repr(error))
                 self._say(f"the load met {error!r}")
+        try:
+            self._act_on_due(all_of_them=True)
+        except Exception as error:
+            self.traffic.problems.append(repr(error))
         connection.close()
 
     def _start_one(self) -> None:
         kinds = list(self._workflows)
         kind = self._random.choices(kinds, [WEIGHTS[kind] for kind in kinds])[0]
-        twice, cancelled, pause = self._random.random() < 0.05, self._random.random() < 0.07, self._random.random()
+        twice, cancelled, paused = (self._random.random() < share for share in (0.05, 0.07, 0.05))
+        pause = self._random.random()
         workflow = self._workflows[kind]
         if kind == "browser":
             busy = Execution.objects.filter(workflow=workflow).exclude(status__in=states.TERMINAL)
@@ -208,18 +225,27 @@ class Load:
             return start_execution(workflow, owner=self._owner, trigger="api", input={"n": number}, idempotency_key=key)
 
         execution = again(start)
+        if paused:
+            heapq.heappush(self._later, (time.monotonic() + pause, execution.pk, "pause"))
+            heapq.heappush(self._later, (time.monotonic() + 3 * pause, execution.pk, "resume"))
         if twice and again(start).pk != execution.pk:
             self.traffic.problems.append(f"{key} gave two executions")
         self.traffic.accepted.append(Accepted(key, execution_id=execution.pk))
         self.traffic.kinds[execution.pk] = (kind, number)
         if cancelled:
-            heapq.heappush(self._cancels, (time.monotonic() + 2 * pause, execution.pk))
+            heapq.heappush(self._later, (time.monotonic() + 2 * pause, execution.pk, "cancel"))
 
-    def _cancel_due(self) -> None:
-        while self._cancels and self._cancels[0][0] <= time.monotonic():
-            execution_id = heapq.heappop(self._cancels)[1]
-            self.traffic.cancelled.add(execution_id)
-            again(partial(cancel_execution, execution_id, "chaos"))
+    def _act_on_due(self, *, all_of_them: bool = False) -> None:
+        """Cancel, pause and resume what is due for it."""
+        while self._later and (all_of_them or self._later[0][0] <= time.monotonic()):
+            _, execution_id, what = heapq.heappop(self._later)
+            if what == "cancel":
+                self.traffic.cancelled.add(execution_id)
+                again(partial(cancel_execution, execution_id, "chaos"))
+            elif what == "pause":
+                again(partial(pause_execution, execution_id, "chaos"))
+            else:
+                again(partial(resume_execution, execution_id, "chaos"))
 
     def _come_due(self) -> None:
         """Let the next schedule that has nothing due come due now."""
@@ -264,7 +290,7 @@ def unexpected_ends(traffic: Traffic, ledger: Ledger) -> Iterable[Finding]:
         if not fine:
             yield Finding(9, str(execution_id), f"{kind} ended {status} {code}: {error}")
         for key in (f"{execution_id}:{name}:0" for name in ("send", "one", "two", "three", "even", "odd", "then")):
-            if key in bodies and json.loads(bodies[key]) != {"n": number}:
+            if key in bodies and bodies[key] != f'{{"n": {number}}}':
                 yield Finding(9, str(execution_id), f"{key} delivered {bodies[key]}, not n={number}")
     for execution_id, node_id in NodeRun.objects.filter(status=states.COMPLETED, attempt=0).values_list(
         "execution_id", "node_id"

@@ -150,7 +150,12 @@ class _Handler(SimpleHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Take an effect."""
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode(errors="replace")
+        length = int(self.headers.get("Content-Length") or 0)
+        content = self.rfile.read(length)
+        if len(content) < length:  # its sender was killed; nobody takes half a request
+            self.close_connection = True
+            return
+        body = content.decode(errors="replace")
         wish = {name: values[-1] for name, values in parse_qs(urlsplit(self.path).query).items()}
         key = self.headers.get("Idempotency-Key") or "(no key)"
         status = self._book.enter(key, body, int(wish.get("refuse", 0)), int(wish.get("status", 200)))

@@ -18,6 +18,18 @@ from tests.environment import HOME, ROOT, redis_server
 
 WORKER = ("worker", "--pool=threads", "-c", "8", "-Q", "control,default,browser", "-l", "INFO",
           "--without-gossip", "--without-mingle")  # fmt: skip
+ISOLATED = (
+    "worker",
+    "--pool=prefork",
+    "-c",
+    "2",
+    "-Q",
+    "isolated",
+    "-l",
+    "INFO",
+    "--without-gossip",
+    "--without-mingle",
+)
 BEAT = ("beat", "-l", "INFO", "--pidfile=")
 REDIS_OPTIONS = ("--appendonly", "yes", "--appendfsync", "everysec")
 STOP_SECONDS = 60.0
@@ -30,6 +42,7 @@ class Process:
         self.name, self._arguments = name, tuple(arguments)
         self._log = log_dir / f"{name}.log"
         self.is_worker = "worker" in self._arguments
+        self.is_prefork = "--pool=prefork" in self._arguments
         self.boot = ""
         self.frozen_until = 0.0
         self.start_at = 0.0
@@ -68,8 +81,13 @@ class Process:
         if not self.alive or self.frozen:
             return False
         if self.is_worker and not self.boot:
-            self.boot = again(WorkerLease.objects.filter(pid=self.pid).values_list("boot", flat=True).first) or ""
+            pids = self.children() if self.is_prefork else [self.pid]
+            self.boot = again(WorkerLease.objects.filter(pid__in=pids).values_list("boot", flat=True).first) or ""
         return bool(self.boot) or not self.is_worker
+
+    def children(self) -> list[int]:
+        """Return the pids of its child processes: of a prefork worker, its pool."""
+        return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
 
     def kill(self, restart_after: float) -> None:
         """Kill it as a crash would; ``keep`` starts it again after so many seconds."""
@@ -151,14 +169,15 @@ class Stack:
     def __init__(self, workers: int, log_dir: Path) -> None:
         self.redis = Redis()
         self.workers = [Process(f"worker{n}", WORKER, log_dir) for n in range(1, workers + 1)]
+        self.isolated = Process("isolated", (*ISOLATED, "-n", "isolated@%h"), log_dir)
         self.beats = [
             Process(f"beat{n}", (*BEAT, "-s", str(HOME / f"beat{n}-schedule")), log_dir) for n in (1, 2)
         ]  # fmt: skip
 
     @property
     def processes(self) -> list[Process]:
-        """Return workers and beats."""
-        return [*self.workers, *self.beats]
+        """Return workers (the last one is prefork) and beats."""
+        return [*self.workers, self.isolated, *self.beats]
 
     def keep(self, *, now: bool = False) -> list[str]:
         """Do what a supervisor does; return which processes ended by themselves."""
@@ -167,7 +186,7 @@ class Stack:
 
     def stop(self) -> list[str]:
         """Stop workers, then beats, then say what did not stop."""
-        for process in self.workers:
+        for process in (*self.workers, self.isolated):
             if process.alive:
                 os.kill(process.pid, signal.SIGTERM)
         return [complaint for process in self.processes if (complaint := process.stop())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -151,6 +152,15 @@ def test_the_sink_accepts_a_key_once_and_refuses_as_often_as_it_is_told(sink):
 
     assert sink.ledger.accepted() == {"a": 1, "b": 1}
     assert sink.ledger.repeats() == 2
+
+
+def test_half_a_request_is_no_arrival(sink):
+    with socket.create_connection(("127.0.0.1", int(sink.url.rpartition(":")[2]))) as client:
+        client.sendall(b"POST /effect HTTP/1.1\r\nIdempotency-Key: a\r\nContent-Length: 10\r\n\r\nhalf")
+        client.shutdown(socket.SHUT_WR)
+        assert client.recv(10) == b""
+
+    assert sink.ledger.arrivals() == []
 
 
 def test_the_ledger_survives_a_kill_in_the_middle_of_a_line(sink):
