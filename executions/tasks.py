@@ -10,7 +10,6 @@ from functools import partial
 from uuid import UUID
 
 from celery import chord, shared_task, signals
-from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import WorkController
 from django.conf import settings
 from django.db import close_old_connections
@@ -114,7 +113,7 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
     """Make this process a worker with a lease and a queue of its own for the pages that it holds."""
     store.committer.patience_s = PATIENCE_SECONDS
     names = list(instance.app.amqp.queues.consume_from)
-    if issubclass(getattr(instance, "pool_cls", object), PreforkPool):
+    if getattr(instance, "pool_cls", object).__module__ == "celery.concurrency.prefork":
         if BROWSER_QUEUE in names:
             raise SystemExit("the queue browser needs --pool=threads: one process keeps the pages")
         _prefork_queues[:] = names

@@ -20,6 +20,8 @@ LIVE_SECONDS: Final = 20
 """A process whose last sign of life is older does not count."""
 BEAT_QUEUES: Final = "beat"
 """What ``WorkerLease.queues`` says for the scheduler process."""
+ISOLATED_QUEUES: Final = "isolated"
+"""The same for a process that starts nothing and runs isolated nodes only."""
 
 
 class NotReady(Exception):
@@ -70,12 +72,12 @@ def check_redis() -> str:
 
 
 def check_worker() -> str:
-    """Return how many workers live.
+    """Return how many workers live that can start an execution.
 
     Raises:
         NotReady: none does.
     """
-    count = _alive().exclude(queues=BEAT_QUEUES).count()
+    count = _alive().exclude(queues__in=(BEAT_QUEUES, ISOLATED_QUEUES)).count()
     if not count:
         raise NotReady(f"no worker gave a sign of life for {LIVE_SECONDS} s")
     return f"{count} alive"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from executions.models import DeadLetter, NodeRun, WorkerLease
-from executions.triggers import start_execution
+from executions.triggers import cancel_execution, start_execution
 from flowbuilder.stack import kernel_start_time
 from recordings.models import Event
 from tests.conftest import graph, node, outputs, wait_for, wait_until_ended, wire
@@ -104,9 +104,20 @@ def test_isolated_nodes_run_in_children_of_their_own_and_nothing_else_does(
     assert resource.prlimit(child, resource.RLIMIT_CORE) == (0, 0)
     assert resource.prlimit(child, resource.RLIMIT_NOFILE) == (256, 256)
     assert 256 * 2**20 <= resource.prlimit(child, resource.RLIMIT_DATA)[0] < 1024 * 2**20
+
+    endless = start_execution(make_workflow(around(node("spin", "test_spins")), name="endless"), owner=alice)
+    wait_for(lambda: runs(ledger, "spin"), 15, "the running node", processes.logs)
+    assert cancel_execution(endless, by="alice")
+    wait_until_ended(endless, 10, processes.logs)
+    assert endless.status == "cancelled"
+    [spinning] = runs(ledger, "spin")
+    wait_for(lambda: not kernel_start_time(spinning), 10, "the end of the process that still counts", processes.logs)
+    assert wait_until_ended(start_execution(workflow, owner=alice), 15, processes.logs).status == "completed"
+
     main.terminate()
     main.wait(20)
-    assert not WorkerLease.objects.filter(queues="isolated").exists()
+    left = WorkerLease.objects.filter(queues="isolated").values_list("pid", flat=True)
+    assert set(left) <= {spinning}  # killed, so the scheduler is to remove it
 
 
 @pytest.mark.postgres

@@ -52,6 +52,7 @@ def test_ready_when_everything_serves(live_redis):
 @pytest.mark.django_db
 def test_not_ready_without_a_worker(live_redis):
     lease("beat")
+    lease("isolated")  # it starts nothing
     lease(age_seconds=21)
 
     assert ready() == (503, {"database": True, "redis": True, "worker": False, "beat": True})
