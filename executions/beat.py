@@ -22,7 +22,7 @@ from django_celery_beat.schedulers import DatabaseScheduler
 from executions.errors import ExecutionError
 from executions.failpoints import failpoint
 from executions.models import DeadLetter, WorkerLease
-from executions.reconcile import reconcile
+from executions.reconcile import admit_due, reconcile
 from executions.store import committer, now_us, to_column, to_json
 from executions.triggers import start_execution
 from workflows import schedules
@@ -71,7 +71,8 @@ class WorkflowScheduler(DatabaseScheduler):
             self._say_alive()
             start_due()
             remaining: float = super().tick(*args, **kwargs)
-            return min(remaining, TICK_SECONDS, _seconds_to_next())
+            held = admit_due()
+            return min(remaining, TICK_SECONDS, TICK_SECONDS if held is None else max(0.01, held), _seconds_to_next())
         except DatabaseError as error:
             logger.error("the database does not answer, due workflows wait: %s", error)
             close_old_connections()

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 _SECOND = 1_000_000
 LOST_MESSAGE_US = 2 * _SECOND
 """A message is taken for lost after this time when its queue is empty."""
-QUEUED_MESSAGE_US = 30 * _SECOND
+QUEUED_MESSAGE_US = 10 * _SECOND
 """The same while its queue still holds messages, which may be the one that we look for."""
 SENTINEL = "sentinel"
 """A queue with one message that nobody takes: when that is gone, so is everything that was sent before."""
@@ -36,7 +36,7 @@ class Broker:
             with current_app.connection_for_write() as connection:
                 channel: Any = connection.default_channel
                 self._look_for_sentinel(channel, now)
-                waiting = channel.queue_declare(queue, passive=True).message_count
+                waiting = _count(channel, queue)
         except Exception:  # it is away, or knows no such queue
             waiting = 0
         return max(self.emptied_at, now - (QUEUED_MESSAGE_US if waiting else LOST_MESSAGE_US))
@@ -48,6 +48,16 @@ class Broker:
         Producer(channel).publish({}, exchange=SENTINEL, routing_key=SENTINEL, serializer="json")
         self.emptied_at = now
         logger.info("the broker has lost what it held, or is new; what was sent before is sent again")
+
+
+def _count(channel: Any, queue: str) -> int:
+    """Return how many messages of any priority a queue holds.
+
+    On Redis a passive declaration finds no queue at all: it looks for one without our prefix.
+    """
+    if hasattr(channel, "_size"):
+        return int(channel._size(queue))
+    return int(channel.queue_declare(queue, passive=True).message_count)
 
 
 broker = Broker()

@@ -60,6 +60,7 @@ class Context:
     phase_index: int
     cancel_requested: bool
     queued_us: int
+    priority: int = 5
     set_by_nodes: dict[str, Any] = field(default_factory=dict)
     """Variables that nodes set which have completed, here and in the executions around."""
     parent: tuple[UUID, int] | None = None
@@ -144,7 +145,7 @@ def _no_plan(version_id: UUID) -> tuple[Plan, int]:
 _EXECUTION = store.Query(
     Execution, "workflow_id", "workflow__name", "workflow__settings", "version_id", "owner_id", "trigger", "depth",
     "input", "status", "phase_index", "cancel_requested", "queued_at", "parent_id", "parent_node", "scope", "item",
-    "variables",
+    "variables", "priority",
 )  # fmt: skip
 
 
@@ -164,6 +165,7 @@ def load(execution_id: UUID, *, planned: bool = True) -> Context | None:
         id=execution_id, workflow_id=row[0], workflow_name=row[1], settings=row[2] if isinstance(row[2], dict) else {}, version_id=row[3], version_number=number,
         owner_id=row[4], trigger=row[5], depth=row[6], payload=json.loads(row[7]), plan=the_plan, status=row[8],
         phase_index=row[9], cancel_requested=row[10], queued_us=int(row[11].timestamp() * 1_000_000),
+        priority=row[17],
     )  # fmt: skip
     if row[12] is not None:
         context.parent = (row[12], row[13])

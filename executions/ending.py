@@ -17,6 +17,9 @@ from workflows.errors import WorkflowError
 
 DEADLINE = "deadline"
 
+AFTER_END: list[Callable[[Context], None]] = []
+"""What else is to happen when an execution has ended and that is committed; upper modules append theirs."""
+
 
 def finish(
     tx: Transaction, context: Context, end: End, events_count: int, credits: int, now: int, source: int | None = None
@@ -61,6 +64,13 @@ def recording_of(context: Context, end: End, now: int) -> dict[str, Any]:
         "checksum": "",
         "sealed": "",
     }
+
+
+def ended(context: Context) -> None:
+    """Do what follows the end of an execution, once it is committed."""
+    release(context.id)
+    for act in AFTER_END:
+        act(context)
 
 
 def release(execution_id: UUID, *, wait: bool = True) -> None:
@@ -126,7 +136,7 @@ def _finish_now(context: Context, job: store.Job[int | None], drafts: list[Event
     if base is None:
         return False
     events.push(context.id, base, drafts, status, context.depth)
-    release(context.id)
+    ended(context)
     return True
 
 

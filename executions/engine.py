@@ -19,11 +19,11 @@ from executions.context import Context, load_failures, load_results, load_sessio
 from executions.drafts import end_events, phase_event, start_event, started_event
 from executions.ending import (
     cancel_children,
+    ended,
     finish,
     insert_recording,
     load_or_give_up,
     recording_of,
-    release,
     settle,
 )  # fmt: skip
 from executions.errors import StaleTransition
@@ -96,7 +96,7 @@ def to_resume(execution_id: UUID) -> list[Dispatch]:
     if not indexes:
         return []
     messages = dispatch_of(context, phase, indexes).headers
-    return [Dispatch(execution_id, phase, (message,)) for message in messages]
+    return [Dispatch(execution_id, phase, (message,), priority=context.priority) for message in messages]
 
 
 def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | None:
@@ -420,7 +420,7 @@ def _announce(context: Context, base: int, drafts: Sequence[EventDraft], opening
     status = opening.end.status if opening.end else states.RUNNING
     events.push(context.id, base, drafts, status, context.depth)
     if opening.end is not None:
-        release(context.id)
+        ended(context)
         opening.dispatch = wake_parent(context)
 
 
@@ -431,4 +431,6 @@ def wake_parent(context: Context) -> Dispatch | None:
     parent, index = context.parent
     row = NodeRun.objects.filter(execution_id=parent, node_index=index, status=states.QUEUED)
     phase = row.values_list("phase_index", flat=True).first()
-    return None if phase is None else Dispatch(parent, phase, (((index,), DEFAULT_QUEUE),), wakes=True)
+    if phase is None:
+        return None
+    return Dispatch(parent, phase, (((index,), DEFAULT_QUEUE),), priority=context.priority, wakes=True)

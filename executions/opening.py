@@ -32,6 +32,7 @@ class Dispatch:
     phase: int
     headers: tuple[tuple[tuple[int, ...], str], ...] = ()
     starts: tuple[UUID, ...] = ()
+    priority: int = 5
     wakes: bool = False
     """The one header is a node that waited; any process may go on with it."""
 
@@ -70,7 +71,8 @@ class Opening:
 def dispatch_of(context: Context, phase: int, indexes: Sequence[int]) -> Dispatch:
     """Return the messages for queued node runs of one phase."""
     groups = headers(context.plan, indexes)
-    return Dispatch(context.id, phase, tuple((group.indexes, queue_of(context, group)) for group in groups))
+    messages = tuple((group.indexes, queue_of(context, group)) for group in groups)
+    return Dispatch(context.id, phase, messages, priority=context.priority)
 
 
 def prepare(context: Context, phase: int, *, local_until: float) -> Opening:
@@ -129,7 +131,7 @@ def _open(
     rows.append(PhaseRow(phase, states.RUNNING, len(groups), (*skipped, *node_rows)))
     if not claimed:
         messages = tuple((group.indexes, queue_of(context, group)) for group in groups)
-        return Opening(phase, rows, drafts, dispatch=Dispatch(context.id, phase, messages))
+        return Opening(phase, rows, drafts, dispatch=Dispatch(context.id, phase, messages, priority=context.priority))
     ready = [make_ready(context, node) for node in runnable]
     drafts.extend(start_event(context, item) for item in ready)
     return Opening(phase, rows, drafts, work=Work(context, phase, claim, ready, whole=True))

@@ -102,7 +102,7 @@ def _set_aside(work: Work, item: Ready, wait: NodeWaits, rows: Sequence[ChildRow
     failpoint("set-aside")
     awake = status == states.QUEUED
     headers = (((node.index,), DEFAULT_QUEUE),) if awake else ()
-    return Dispatch(context.id, work.phase, headers, tuple(row.id for row in rows), wakes=awake)
+    return Dispatch(context.id, work.phase, headers, tuple(row.id for row in rows), context.priority, wakes=awake)
 
 
 def noted(context: Context, item: Noted) -> EventDraft:

@@ -23,7 +23,20 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import F, Q
 
-from executions import ending, engine, leases, opening, recovery, runtime, states, store, tasks, triggers, waits
+from executions import (
+    admission,
+    ending,
+    engine,
+    leases,
+    opening,
+    recovery,
+    runtime,
+    states,
+    store,
+    tasks,
+    triggers,
+    waits,
+)
 from executions.broker import LOST_MESSAGE_US, broker
 from executions.browser import kill_orphan
 from executions.context import load
@@ -58,6 +71,11 @@ def reconcile() -> dict[str, int]:
         return {name: _apply(name, rule) for name, rule in RULES.items() if name not in settings.RECONCILE_OFF}
 
 
+def admit_due() -> float | None:
+    """Let go the starts whose rate has room now; return seconds until the next one may go, None for nobody."""
+    return None if "admit_held" in settings.RECONCILE_OFF else admission.admit_due()
+
+
 def _apply(name: str, rule: Callable[[], int]) -> int:
     try:
         count = rule()
@@ -75,10 +93,9 @@ def _apply(name: str, rule: Callable[[], int]) -> int:
 def resend_starts() -> int:
     """Send the start message of queued executions whose message was not sent, or was lost."""
     now = store.database_now_us()
-    waiting = Execution.objects.filter(status=states.QUEUED, cancel_requested=False).filter(
-        published_at__isnull=True
-    ) | Execution.objects.filter(
-        status=states.QUEUED, cancel_requested=False, published_at__lt=broker.lost_before(opening.CONTROL_QUEUE)
+    unbegun = Execution.objects.filter(status=states.QUEUED, held_by="", cancel_requested=False)
+    waiting = unbegun.filter(published_at__isnull=True) | unbegun.filter(
+        published_at__lt=broker.lost_before(opening.CONTROL_QUEUE)
     )
     count = 0
     for execution in waiting.order_by(F("published_at").asc(nulls_first=True))[:BATCH]:
@@ -92,6 +109,11 @@ def resend_starts() -> int:
         if won and triggers.publish_start(execution):
             count += 1
     return count
+
+
+def admit_held() -> int:
+    """Let go the starts whose limit has room by now, where nobody did."""
+    return admission.admit_waiting()
 
 
 def advance_closed() -> int:
@@ -267,6 +289,7 @@ def forget_dead_workers() -> int:
 
 
 RULES: dict[str, Callable[[], int]] = {
+    "admit_held": admit_held,
     "resend_starts": resend_starts,
     "requeue_dead": requeue_dead,
     "fail_lost_sessions": fail_lost_sessions,

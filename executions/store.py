@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -310,6 +311,14 @@ def _transact(jobs: Sequence[Job[Any]]) -> list[Any]:
         finally:
             cursor.close()
     return results
+
+
+@contextmanager
+def statements() -> Iterator[Transaction]:
+    """Yield a way to run statements of this module's kind in whatever transaction the caller has opened, if any."""
+    postgres = connection.vendor == "postgresql"
+    with connection.wrap_database_errors:
+        yield Transaction(_cursor(postgres), postgres)
 
 
 def _cursor(postgres: bool) -> Any:

@@ -15,11 +15,12 @@ from django.conf import settings
 from django.db import close_old_connections
 from kombu import Exchange, Queue
 
-from executions import confinement, ending, engine, leases, runtime, store
+from executions import admission, confinement, ending, engine, leases, runtime, store
 from executions.failpoints import failpoint
 from executions.opening import BROWSER_QUEUE, CONTROL_QUEUE, ISOLATED_QUEUE, Dispatch
 
 logger = logging.getLogger(__name__)
+ending.AFTER_END.append(admission.ended)
 
 PATIENCE_SECONDS = 60.0
 """How long a worker waits for a row of its execution that somebody else holds, before it gives up the work."""
@@ -28,6 +29,7 @@ PATIENCE_SECONDS = 60.0
 @shared_task(name="executions.start")
 def start(execution_id: str, workflow_id: str, user_id: str, trigger: str, status: str, queued_at: str) -> None:
     """Begin a queued execution. The message carries what a consumer of the queue may want to know; we need the id."""
+    admission.began()
     _go_on(engine.advance(UUID(execution_id), 0))
 
 
@@ -70,22 +72,23 @@ def publish(dispatch: Dispatch | None) -> None:
     if dispatch is None:
         return
     failpoint("before-publish")
+    priority = settings.MESSAGE_PRIORITIES[dispatch.priority]
     for child in dispatch.starts:
-        advance.apply_async((str(child), 0), queue=CONTROL_QUEUE)
+        advance.apply_async((str(child), 0), queue=CONTROL_QUEUE, priority=priority)
     if not dispatch.headers:
         return
     if any(queue == ISOLATED_QUEUE for _indexes, queue in dispatch.headers):
         want_isolated_worker()
     execution_id = str(dispatch.execution_id)
     headers = [
-        run_nodes.si(execution_id, dispatch.phase, list(indexes)).set(queue=queue)
+        run_nodes.si(execution_id, dispatch.phase, list(indexes)).set(queue=queue, priority=priority)
         for indexes, queue in dispatch.headers
     ]
     if len(headers) == 1:
         headers[0].apply_async()
         return
     failpoint("before-publish-headers")
-    body = advance.si(execution_id, dispatch.phase + 1).set(queue=CONTROL_QUEUE)
+    body = advance.si(execution_id, dispatch.phase + 1).set(queue=CONTROL_QUEUE, priority=priority)
     chord(headers)(body)
 
 

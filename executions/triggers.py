@@ -13,17 +13,22 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from kombu.exceptions import OperationalError
 
-from executions import ending, engine, store, tasks, waits
+from executions import admission, ending, engine, store, tasks, waits
+from executions.admission import publish_start
 from executions.context import plan_of
 from executions.errors import StartRefused
 from executions.failpoints import failpoint
 from executions.models import Execution, NodeRun
-from executions.opening import CONTROL_QUEUE, DEFAULT_QUEUE, Dispatch
+from executions.opening import DEFAULT_QUEUE, Dispatch
 from workflows.models import Workflow, WorkflowVersion
+from workflows.policy import PRIORITIES
 
 logger = logging.getLogger(__name__)
 
-PUBLISH_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
+__all__ = [
+    "cancel_execution", "decide_approval", "pause_execution", "publish_start", "resume_execution", "start_execution",
+]  # fmt: skip
+
 MAXIMUM_INPUT_BYTES = 1024 * 1024
 LONGEST_KEY = 200
 LONGEST_COMMENT = 2_000
@@ -38,8 +43,12 @@ def start_execution(
     version: WorkflowVersion | None = None,
     scheduled_for: datetime | None = None,
     idempotency_key: str | None = None,
+    priority: str | None = None,
 ) -> Execution:
     """Queue an execution of ``version`` (default: the active one) and return it; its message goes out on commit.
+
+    A start that the limits of its workflow do not let go yet waits (``held_by``); their overlap rule may end it
+    at once as cancelled. ``priority`` is high, normal or low instead of the workflow's own.
 
     The same ``idempotency_key`` of one owner, and the same ``scheduled_for`` of one workflow, give the
     execution that exists already. When the broker is down the row stays queued and is sent later.
@@ -66,19 +75,22 @@ def start_execution(
         raise StartRefused(f"an idempotency key is a text of at most {LONGEST_KEY} characters, without NUL")
     if len(payload) > MAXIMUM_INPUT_BYTES:
         raise StartRefused(f"the input has {len(payload):,} bytes; the limit is {MAXIMUM_INPUT_BYTES:,}")
+    if priority is not None and priority not in PRIORITIES:
+        raise StartRefused(f'the priority is one of {", ".join(PRIORITIES)}, not "{priority}"')
     execution = Execution(
         id=uuid4(), workflow=workflow, version=chosen, owner_id=owner.pk, trigger=trigger, input=payload,
         phase_count=len(plan.phases), node_count=len(plan.nodes), queued_at=datetime.now(UTC),
         scheduled_for=scheduled_for, published_at=store.now_us(), touched_at=store.now_us(),
         idempotency_key=idempotency_key,
     )  # fmt: skip
+    admission.place(execution, workflow.settings, input, priority)
     try:
         with transaction.atomic():
             execution.save(force_insert=True)
     except IntegrityError:
         return _existing(execution)
     failpoint("start-committed")
-    transaction.on_commit(partial(publish_start, execution))
+    transaction.on_commit(partial(admission.send, execution))
     return execution
 
 
@@ -94,27 +106,6 @@ def _existing(wanted: Execution) -> Execution:
         if found is not None:
             return found
     raise StartRefused("the execution could not be stored; try again")
-
-
-def publish_start(execution: Execution) -> bool:
-    """Send the start message; return whether the broker took it. The reconciler sends what it did not."""
-    message = {
-        "execution_id": str(execution.id),
-        "workflow_id": str(execution.workflow_id),
-        "user_id": str(execution.owner_id),
-        "trigger": execution.trigger,
-        "status": "queued",
-        "queued_at": execution.queued_at.isoformat(),
-    }
-    try:
-        tasks.start.apply_async(
-            kwargs=message, queue=CONTROL_QUEUE, retry=True, retry_policy=PUBLISH_POLICY, expires=14 * 86400
-        )
-    except (OperationalError, OSError) as error:
-        logger.warning("execution %s is stored but was not sent (%s); it will be sent again", execution.id, error)
-        Execution.objects.filter(pk=execution.pk).update(published_at=None)
-        return False
-    return True
 
 
 def pause_execution(execution: Execution | UUID, by: str) -> bool:

@@ -106,7 +106,13 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "global_keyprefix": "flowbuilder:",
     "socket_timeout": 30,
     "socket_connect_timeout": 5,
+    "priority_steps": [0, 5, 9],
 }
+# Redis serves the smaller number first, RabbitMQ the greater one, and only in queues that were declared so.
+_amqp = CELERY_BROKER_URL.startswith(("amqp", "pyamqp"))
+MESSAGE_PRIORITIES = {0: 9, 5: 5, 9: 1} if _amqp else {0: 0, 5: 5, 9: 9}
+CELERY_TASK_QUEUE_MAX_PRIORITY = 9 if _amqp else None
+CELERY_TASK_DEFAULT_PRIORITY = 5
 CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = {"global_keyprefix": "flowbuilder:"}
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_ACKS_LATE = True
@@ -149,6 +155,9 @@ ISOLATED_MARK = DATA_DIR / _MARK
 MAX_NODES = env.int("FLOWBUILDER_MAX_NODES", default=500)
 RECORDING_DAYS = env.int("FLOWBUILDER_RECORDING_DAYS", default=30)
 EVENT_GRACE_SECONDS = env.int("FLOWBUILDER_EVENT_GRACE_SECONDS", default=3600)
+START_WINDOW = env.int("FLOWBUILDER_START_WINDOW", default=200)
+if START_WINDOW < 1:
+    raise ImproperlyConfigured("FLOWBUILDER_START_WINDOW must be at least 1")
 INLINE_OUTPUT_BYTES = 32 * 1024
 OUTPUT_LIMIT_BYTES = 16 * 1024 * 1024
 RECONCILE_OFF: list[str] = env.list("FLOWBUILDER_RECONCILE_OFF", default=[])

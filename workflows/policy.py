@@ -51,6 +51,11 @@ class StartPolicy:
         """Return whether a start may have to wait for others of its workflow."""
         return self.concurrency is not None or self.key_concurrency is not None or self.rate is not None
 
+    @property
+    def kinds(self) -> int:
+        """Return how many different limits there are."""
+        return sum(limit is not None for limit in (self.concurrency, self.key_concurrency, self.rate))
+
     def key_of(self, payload: Any) -> str:
         """Return the key of a start with this input; empty when it names nothing, and then no limit per key applies."""
         if not self.key:

@@ -10,7 +10,8 @@ import logging
 from datetime import datetime
 
 from django.conf import settings
-from django.db.models import Min
+from django.db.models import Min, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from workflows import cron as crons
@@ -58,11 +59,13 @@ def refresh(workflow: Workflow, now: datetime | None = None) -> Schedule | None:
 
 
 def due(now: datetime, limit: int = 100) -> list[Schedule]:
-    """Return up to ``limit`` schedules whose instant has come, longest waiting first."""
+    """Return up to ``limit`` schedules whose instant has come, in turns between owners, each longest waiting first."""
+    turn = Window(RowNumber(), partition_by="workflow__owner", order_by=("next_run_at", "pk"))
     return list(
         Schedule.objects.filter(next_run_at__lte=now, enabled=True, workflow__status=Workflow.Status.ACTIVE)
         .select_related("workflow", "workflow__owner")
-        .order_by("next_run_at", "pk")[:limit]
+        .annotate(turn=turn)
+        .order_by("turn", "next_run_at", "pk")[:limit]
     )
 
 

@@ -1,0 +1,539 @@
+"""Limits of starts: never more than allowed at once, in the right order, and never one lost."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.conf import settings
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+from executions import admission, reconcile
+from executions.broker import LOST_MESSAGE_US, QUEUED_MESSAGE_US, broker
+from executions.models import Execution, NodeRun, WorkerLease
+from executions.store import database_now_us, us_to_datetime
+from executions.triggers import cancel_execution, start_execution
+from recordings.models import Event
+from tests.conftest import WORKER, flush_redis, graph, node, test_environment, wait_for
+from tests.environment import ROOT
+from tests.executions.test_engine import assert_numbered, transform
+
+pytestmark = [pytest.mark.redis]
+
+QUICK = graph([transform("one", a=1)])
+
+
+def slow(seconds):
+    return graph([node("one", "delay", Duration=seconds)])
+
+
+@pytest.fixture(autouse=True)
+def periodic_reconcile(transactional_db):
+    """The row of the beat admin, which the emptied test database lacks; and no memory of other tests."""
+    interval, _ = IntervalSchedule.objects.get_or_create(every=2, period="seconds")
+    PeriodicTask.objects.get_or_create(name="Reconcile", task="executions.reconcile", interval=interval)
+    admission._window = admission._Window()
+    admission._due.clear()
+    flush_redis()
+    yield
+    flush_redis()
+
+
+@pytest.fixture
+def fail_at(tmp_path):
+    """Return environment variables that kill the first process which reaches a failpoint."""
+
+    def arm(name: str) -> dict[str, str]:
+        flag = tmp_path / f"failpoint-{name}"
+        flag.touch()
+        return {"FLOWBUILDER_FAILPOINT": f"{name}:{flag}"}
+
+    return arm
+
+
+def all_ended():
+    return not Execution.objects.exclude(status__in=("completed", "failed", "cancelled")).exists()
+
+
+def wait_for_all(processes, seconds=40):
+    wait_for(all_ended, seconds, "the end of all executions", lambda: f"{held()}\n{processes.logs()}")
+
+
+def held():
+    return Counter(Execution.objects.values_list("status", "held_by"))
+
+
+def most_at_once(**of):
+    """Return the largest number of executions that ran at the same time, from the times of their nodes."""
+    runs = NodeRun.objects.filter(**of, started_at__isnull=False).values_list("started_at", "finished_at")
+    changes = sorted([(start, 1) for start, _ in runs] + [(end, -1) for _, end in runs], key=lambda c: (c[0], c[1]))
+    now = most = 0
+    for _, change in changes:
+        now += change
+        most = max(most, now)
+    return most
+
+
+def begin(execution):
+    """Take a start from the broker as a worker would, without running it."""
+    Execution.objects.filter(pk=execution.pk, status="queued", held_by="").update(
+        status="running", started_at=datetime.now(UTC), phase_index=0
+    )
+
+
+def finish(execution, status="completed"):
+    Execution.objects.filter(pk=execution.pk).update(status=status, finished_at=datetime.now(UTC))
+
+
+# --------------------------------------------------------------------------- concurrency
+
+
+@pytest.mark.worker
+@pytest.mark.postgres
+def test_two_at_once_of_ten_and_all_ten_complete(processes, alice, make_workflow):
+    workflow = make_workflow(slow(0.2), settings={"concurrency": 2})
+    executions = [start_execution(workflow, owner=alice) for _ in range(10)]
+    assert Counter(e.held_by for e in executions) == {"": 2, "concurrency": 8}
+    processes.worker()
+
+    wait_for_all(processes)  # no beat: whoever ends lets the next one go
+
+    assert Counter(Execution.objects.values_list("status", flat=True)) == {"completed": 10}
+    assert most_at_once() == 2
+    order = Execution.objects.order_by("started_at").values_list("pk", flat=True)
+    assert [executions.index(Execution(pk=pk)) // 2 for pk in order] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    for execution in executions:
+        assert_numbered(execution)
+    waited = Event.objects.filter(execution_id=executions[-1].pk, type="log").earliest("seq")
+    assert json.loads(waited.data)["message"] == "Waited for concurrency limit 2 of workflow test"
+    assert not Event.objects.filter(execution_id=executions[0].pk, type="log", data__contains="Waited").exists()
+
+
+@pytest.mark.worker
+def test_the_limit_holds_and_nothing_is_lost_when_the_worker_is_killed(processes, alice, make_workflow):
+    workflow = make_workflow(slow(0.5), settings={"concurrency": 2})
+    doomed = processes.worker()
+    for _ in range(10):
+        start_execution(workflow, owner=alice)
+    wait_for(lambda: Execution.objects.filter(status="completed").count() >= 2, 20, "two ends", processes.logs)
+    doomed.kill()
+    doomed.wait()
+    processes.worker()
+    processes.beat()
+
+    wait_for_all(processes)
+
+    assert Counter(Execution.objects.values_list("status", flat=True)) == {"completed": 10}
+    assert most_at_once() <= 2
+
+
+@pytest.mark.worker
+@pytest.mark.postgres
+def test_starts_that_were_let_go_but_never_sent_are_sent(processes, alice, make_workflow, fail_at):
+    workflow = make_workflow(slow(0.2), settings={"concurrency": 2})
+    executions = [start_execution(workflow, owner=alice) for _ in range(6)]
+    doomed = processes.worker(**fail_at("admitted"))
+    wait_for(lambda: doomed.poll() is not None, 15, "the death of the worker", processes.logs)
+    assert doomed.returncode == -signal.SIGKILL
+    assert Execution.objects.filter(status="queued", held_by="", published_at__isnull=False).exists()
+    processes.worker()
+    processes.beat()
+
+    wait_for_all(processes)
+
+    assert Counter(Execution.objects.values_list("status", flat=True)) == {"completed": 6}
+    assert most_at_once() <= 2
+    for execution in executions:
+        assert_numbered(execution)
+
+
+@pytest.mark.worker
+def test_held_starts_outlive_their_starter_and_a_broker_that_forgot_everything(
+    processes, alice, make_workflow, fail_at
+):
+    workflow = make_workflow(QUICK, name="limited", settings={"concurrency": 1})
+    caller = in_shell("start_execution(w, owner=w.owner)", **fail_at("start-committed"))
+    assert caller.wait(timeout=30) == -signal.SIGKILL
+    flush_redis()
+    assert held() == {("queued", "concurrency"): 1}
+    processes.worker()
+    crippled = processes.beat(FLOWBUILDER_RECONCILE_OFF="admit_held")
+    wait_for(lambda: WorkerLease.objects.filter(queues="beat").exists(), 20, "beat", processes.logs)
+    time.sleep(2.5)
+    assert held() == {("queued", "concurrency"): 1}, "it was let go without admit_held"
+    crippled.terminate()
+    crippled.wait(timeout=10)
+    processes.beat()
+    for _ in range(4):
+        start_execution(workflow, owner=alice)
+
+    wait_for_all(processes)
+
+    assert Counter(Execution.objects.values_list("status", flat=True)) == {"completed": 5}
+
+
+def in_shell(code, **env):
+    head = (
+        "from workflows.models import Workflow; from executions.triggers import start_execution;"
+        "from executions import admission; w = Workflow.objects.get(name='limited');"
+    )
+    return subprocess.Popen(
+        [sys.executable, "manage.py", "shell", "-v", "0", "-c", head + code],
+        env={**test_environment(), **env}, cwd=ROOT,
+    )  # fmt: skip
+
+
+@pytest.mark.postgres
+def test_processes_that_admit_at_once_never_exceed_the_limit(processes, alice, make_workflow):
+    workflow = make_workflow(QUICK, name="limited", settings={"concurrency": 3})
+    code = "[start_execution(w, owner=w.owner) for _ in range(20)]; [admission.admit_waiting() for _ in range(20)]"
+    starters = [in_shell(code) for _ in range(2)]
+    most = ended = 0
+    while any(starter.poll() is None for starter in starters):
+        admitted = list(Execution.objects.filter(status="queued", held_by=""))
+        most = max(most, len(admitted))
+        if len(admitted) == 3 and ended < 20:
+            finish(admitted[0])  # whoever looks first takes the place
+            ended += 1
+    assert {starter.returncode for starter in starters} == {0}
+    assert most == 3
+    assert ended > 3
+    admission.admit_waiting()
+    assert held() == {("completed", ""): ended, ("queued", ""): 3, ("queued", "concurrency"): 40 - ended - 3}
+    assert workflow.executions.filter(admitted_at__isnull=False).count() == ended + 3
+
+
+def test_held_starts_are_never_resent(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"concurrency": 1})
+    first, second = (start_execution(workflow, owner=alice) for _ in range(2))
+    Execution.objects.update(published_at=None)
+
+    assert reconcile.resend_starts() == 1
+
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.publish_count, second.publish_count) == (1, 0)
+
+
+def test_children_neither_wait_nor_count(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"concurrency": 1})
+    first = start_execution(workflow, owner=alice)
+    child = Execution.objects.create(
+        workflow=workflow, version=workflow.version, owner=alice, trigger="workflow", queued_at=datetime.now(UTC),
+        parent=first, parent_node=0, child_index=0, status="running",
+    )  # fmt: skip
+    finish(first)
+
+    assert start_execution(workflow, owner=alice).held_by == ""
+    assert child.status == "running"
+
+
+def test_a_waiting_start_can_be_cancelled_and_frees_nothing(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"concurrency": 1})
+    first, second, third = (start_execution(workflow, owner=alice) for _ in range(3))
+    cancel_execution(second, by="alice")
+
+    second.refresh_from_db()
+    assert second.status == "cancelled"
+    finish(first)
+    assert admission.admit_waiting() == 1
+    third.refresh_from_db()
+    assert (third.status, third.held_by) == ("queued", "")
+
+
+def test_a_limit_that_is_taken_away_lets_everything_go(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"concurrency": 1})
+    for _ in range(5):
+        start_execution(workflow, owner=alice)
+    workflow.settings = {}
+    workflow.save()
+
+    assert admission.admit_waiting() == 4
+    assert held() == {("queued", ""): 5}
+
+
+@pytest.mark.parametrize(
+    "bad", [{"concurrency": "many"}, {"rate": 7}, {"concurrency_key": "{{ nonsense"}, [], "x", None]
+)
+def test_settings_that_cannot_be_read_never_stop_a_start(alice, make_workflow, bad):
+    workflow = make_workflow(QUICK, settings={})
+    workflow.settings = bad
+
+    assert start_execution(workflow, owner=alice).held_by == ""
+
+
+# --------------------------------------------------------------------------- overlap
+
+
+def test_skip_records_the_start_as_cancelled_with_the_reason(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"overlap": "skip"})
+    first = start_execution(workflow, owner=alice)
+    second = start_execution(workflow, owner=alice)
+
+    assert (first.status, second.status, second.error_code) == ("queued", "cancelled", "overlap")
+    assert second.error == "concurrency limit 1 of workflow test (overlap: skip)"
+    assert Event.objects.filter(execution_id=second.pk, type="workflow_error").exists()
+    assert_numbered(second)
+    finish(first)
+    assert start_execution(workflow, owner=alice).status == "queued"
+
+
+def test_buffer_one_keeps_only_the_newest_waiting_start(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"overlap": "buffer_one", "concurrency": 2})
+    executions = [start_execution(workflow, owner=alice) for _ in range(6)]
+    for execution in executions:
+        execution.refresh_from_db()
+
+    assert [e.status for e in executions] == ["queued"] * 2 + ["cancelled"] * 3 + ["queued"]
+    assert [e.held_by for e in executions if e.status == "queued"] == ["", "", "concurrency"]
+    assert {e.error_code for e in executions if e.status == "cancelled"} == {"overlap"}
+    finish(executions[0])
+    assert admission.admit_waiting() == 1
+    executions[-1].refresh_from_db()
+    assert executions[-1].held_by == ""
+
+
+@pytest.mark.worker
+def test_cancel_other_ends_the_running_one_and_starts_the_new_one(processes, alice, make_workflow):
+    workflow = make_workflow(slow(30), settings={"overlap": "cancel_other"})
+    processes.worker()
+    first = start_execution(workflow, owner=alice)
+    wait_for(lambda: first.node_runs.filter(status="running").exists(), 15, "the first one", processes.logs)
+    second, third = (start_execution(workflow, owner=alice) for _ in range(2))
+
+    wait_for(lambda: third.node_runs.filter(status="running").exists(), 15, "the newest one", processes.logs)
+
+    first.refresh_from_db()
+    second.refresh_from_db()
+    assert (first.status, first.error_code) == ("cancelled", "overlap")
+    assert (second.status, second.error_code, second.node_runs.count()) == ("cancelled", "overlap", 0)
+    assert most_at_once(status="cancelled") == 1
+    assert_numbered(first)
+    cancel_execution(third, by="alice")
+
+
+def test_allow_all_has_no_limit(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"overlap": "allow_all", "concurrency": 1})
+
+    assert {start_execution(workflow, owner=alice).held_by for _ in range(3)} == {""}
+
+
+def test_an_overlap_rule_of_a_key_leaves_other_keys_alone(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"overlap": "skip", "concurrency_key": "{{ input.c }}"})
+    made = [start_execution(workflow, owner=alice, input={"c": c}) for c in "aabab"]
+
+    assert [e.status for e in made] == ["queued", "cancelled", "queued", "cancelled", "cancelled"]
+
+
+# --------------------------------------------------------------------------- keys
+
+
+@pytest.mark.worker
+def test_each_key_has_its_own_limit_and_a_full_key_does_not_hold_up_the_others(processes, alice, make_workflow):
+    settings = {"concurrency_key": "{{ input.customer }}", "key_concurrency": 1, "concurrency": 3}
+    workflow = make_workflow(slow(0.15), settings=settings)
+    for customer in "aaaaaabcbc":
+        start_execution(workflow, owner=alice, input={"customer": customer})
+    assert Counter(Execution.objects.filter(held_by="").values_list("concurrency_key", flat=True)) == {
+        "a": 1, "b": 1, "c": 1,
+    }  # fmt: skip
+    processes.worker()
+
+    wait_for_all(processes)
+
+    assert Counter(Execution.objects.values_list("status", flat=True)) == {"completed": 10}
+    assert most_at_once() <= 3
+    assert {most_at_once(execution__concurrency_key=key) for key in "abc"} == {1}
+
+
+def test_starts_without_a_key_are_not_limited_by_it(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"concurrency_key": "{{ input.customer }}"})
+
+    assert {start_execution(workflow, owner=alice).held_by for _ in range(3)} == {""}
+
+
+# --------------------------------------------------------------------------- rate
+
+
+def assert_rate(moments, count, seconds):
+    """No window of ``seconds`` holds more than ``count`` moments."""
+    ordered = sorted(moments)
+    for first, beyond in zip(ordered, ordered[count:], strict=False):
+        assert (beyond - first).total_seconds() >= seconds, f"{count + 1} within {beyond - first}"
+
+
+def test_starts_that_pile_up_without_a_worker_do_not_begin_all_at_once(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"rate": {"count": 2, "per_s": 0.2}})
+    made = [start_execution(workflow, owner=alice) for _ in range(5)]
+    time.sleep(0.3)
+
+    assert admission.admit_waiting() == 0  # two unbegun ones are in the broker
+    begin(made[0])
+    begin(made[1])
+    assert admission.admit_waiting() == 0
+    assert 0 < (admission.admit_due() or 0) <= 0.21
+    wait_for(admission.admit_waiting, 2, "the next start")
+
+
+def test_of_several_limits_the_one_that_is_waited_for_is_named(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"concurrency": 2, "rate": {"count": 1, "per_s": 60}})
+    made = [start_execution(workflow, owner=alice) for _ in range(2)]
+    assert [e.held_by for e in made] == ["", "rate"]
+
+
+# --------------------------------------------------------------------------- priority
+
+
+@pytest.mark.worker
+def test_high_goes_before_normal_before_low_in_the_broker_and_while_held(processes, alice, make_workflow):
+    workflow = make_workflow(QUICK)
+    limited = make_workflow(slow(0.05), name="limited", settings={"concurrency": 1, "priority": "low"})
+    words = ["low", "normal", "high", None, "high", "low"]
+    free = [start_execution(workflow, owner=alice, priority=word) for word in words]
+    first = start_execution(limited, owner=alice)
+    waiting = [start_execution(limited, owner=alice, priority=word) for word in words]
+    assert [e.priority for e in free] == [9, 5, 0, 5, 0, 9]
+    assert [first.priority, *(e.priority for e in waiting)] == [9, 9, 5, 0, 9, 0, 9]
+    one_slot = [argument.replace("8", "1") for argument in WORKER]
+    processes.start("-m", "celery", "-A", "flowbuilder", *one_slot)
+
+    wait_for_all(processes)
+
+    begun = list(Execution.objects.filter(workflow=workflow).order_by("started_at").values_list("priority", flat=True))
+    assert begun == [0, 0, 5, 5, 9, 9]
+    rest = Execution.objects.filter(pk__in=[e.pk for e in waiting]).order_by("started_at")
+    assert list(rest.values_list("priority", flat=True)) == [0, 0, 5, 9, 9, 9]
+
+
+@pytest.mark.parametrize("word", ["high", "normal", "low"])
+def test_the_queue_is_seen_whatever_the_priority_of_its_messages(alice, make_workflow, word):
+    broker.lost_before("control")  # the emptied Redis is new to it
+    broker.emptied_at = 0
+    assert patience_us() < 2 * LOST_MESSAGE_US
+    start_execution(make_workflow(QUICK), owner=alice, priority=word)
+    assert patience_us() >= QUEUED_MESSAGE_US - 1_000_000
+
+
+def patience_us():
+    return database_now_us() - broker.lost_before("control")
+
+
+# --------------------------------------------------------------------------- fairness
+
+
+def test_starts_beyond_the_window_go_in_turns_between_owners(alice, bob, make_workflow, monkeypatch):
+    monkeypatch.setattr(settings, "START_WINDOW", 10)
+    of_alice, of_bob = make_workflow(QUICK), make_workflow(QUICK, name="bob's", owner=bob)
+    for _ in range(100):
+        start_execution(of_alice, owner=alice)
+    for _ in range(20):
+        start_execution(of_bob, owner=bob)
+    assert held() == {("queued", ""): 10, ("queued", "queue"): 110}
+
+    order = []
+    while Execution.objects.filter(status="queued").exists():
+        for execution in Execution.objects.filter(status="queued", held_by="").order_by("published_at")[:3]:
+            begin(execution)
+            order.append(execution.owner_id)
+        admission.drain()
+        assert Execution.objects.filter(status="queued", held_by="").count() <= 10
+
+    shares = Counter(order[10:50])
+    assert abs(shares[alice.pk] - shares[bob.pk]) <= 6, shares
+    assert len(order) == 120
+
+
+@pytest.mark.worker
+def test_a_flood_drains_completely_through_the_window(processes, alice, bob, make_workflow):
+    of_alice, of_bob = make_workflow(QUICK), make_workflow(QUICK, name="bob's", owner=bob)
+    for workflow, owner, count in ((of_alice, alice, 260), (of_bob, bob, 10)):
+        for _ in range(count):
+            start_execution(workflow, owner=owner)
+    assert Execution.objects.filter(held_by="").count() <= settings.START_WINDOW + settings.START_WINDOW // 8
+    assert Execution.objects.filter(held_by="queue", owner=bob).count() == 10
+    processes.worker()
+
+    wait_for_all(processes)  # without beat
+
+    assert set(Execution.objects.values_list("status", flat=True)) == {"completed"}
+    order = list(Execution.objects.order_by("started_at").values_list("owner", flat=True))
+    assert bob.pk not in order[:150]
+    assert order[:245].count(bob.pk) == 10
+
+
+def test_many_due_schedules_are_started_in_turns_between_owners(alice, django_user_model, make_workflow):
+    from executions.beat import start_due
+    from workflows import schedules
+    from workflows.models import Schedule
+
+    owners = [django_user_model.objects.create(username=f"user{n}") for n in range(3)]
+    for owner, count in zip(owners, (30, 5, 5), strict=True):
+        for n in range(count):
+            schedules.set_schedule(make_workflow(QUICK, name=f"w{n}", owner=owner), "0 0 * * *")
+    Schedule.objects.update(next_run_at=datetime.now(UTC) - timedelta(minutes=1))
+
+    assert start_due() == 40
+
+    order = list(Execution.objects.order_by("queued_at").values_list("owner", flat=True))
+    assert Counter(order[:15]) == {owner.pk: 5 for owner in owners}
+
+
+def test_an_ordinary_start_asks_at_most_one_small_question(alice, make_workflow):
+    workflow = make_workflow(QUICK)
+    start_execution(workflow, owner=alice)
+    execution = Execution(workflow=workflow, owner=alice)
+    begun = time.perf_counter()
+    with CaptureQueriesContext(connection) as queries:
+        for _ in range(20):
+            admission.place(execution, {}, {})
+    assert len(queries) == 0  # plain SQL is not captured; no ORM query is made
+    assert (time.perf_counter() - begun) / 20 < 0.001
+
+
+# --------------------------------------------------------------------------- retry storm
+
+
+@pytest.mark.worker
+def test_fault_44_a_retry_storm_reaches_the_sink_at_most_at_the_configured_rate(
+    processes, alice, make_workflow, httpserver
+):
+    """Scaled down: 40 executions, 10 per half second, each tried twice against a target that is down."""
+    hits = []
+
+    def down(request):
+        from werkzeug import Response
+
+        hits.append((time.time(), request.headers.get("Idempotency-Key", "")))
+        return Response("down", status=503)
+
+    httpserver.expect_request("/sink").respond_with_handler(down)
+    policy = {"retries": 1, "backoff_s": 0.5, "jitter": True}
+    call = node("call", "deliver_to_webhook", policy, Webhook_URL=httpserver.url_for("/sink"), Payload='{"a": 1}')
+    workflow = make_workflow(graph([call]), settings={"rate": {"count": 10, "per_s": 0.5}})
+    processes.worker()
+    processes.beat()
+    for _ in range(40):
+        start_execution(workflow, owner=alice)
+
+    wait_for_all(processes)
+
+    assert Counter(Execution.objects.values_list("status", flat=True)) == {"failed": 40}
+    keys = Counter(key for _, key in hits)
+    assert set(keys.values()) == {2}
+    assert len(keys) == 40
+    moments = [sorted(moment for moment, found in hits if found == key) for key in keys]
+    gaps = [second - first for first, second in moments]
+    assert max(gaps) - min(gaps) > 0.1, "no jitter"
+    admitted = [us_to_datetime(row.admitted_at or 0) for row in Execution.objects.all()]
+    assert_rate(admitted, 10, 0.5)
+    assert_rate(Execution.objects.values_list("started_at", flat=True), 10, 0.5)
+    busiest = max(sum(0 <= other - moment < 0.5 for other, _ in hits) for moment, _ in hits)
+    assert busiest <= 2 * 10 + 5  # each admission arrives twice, and on its way a little closer to the next
