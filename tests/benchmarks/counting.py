@@ -13,6 +13,7 @@ from executions import steps, store
 
 _lock = threading.Lock()
 _calls = 0
+_installed = False
 
 
 def calls() -> int:
@@ -45,7 +46,11 @@ def _watch(connection: Any, **kwargs: Any) -> None:
 
 
 def install() -> None:
-    """Begin to count: what ``store`` and ``steps`` send, and everything that goes through Django."""
+    """Begin to count: what ``store`` and ``steps`` send, and everything that goes through Django. Twice is once."""
+    global _installed
+    if _installed:
+        return
+    _installed = True
     store.Transaction.run = _counted(store.Transaction.run)  # type: ignore[method-assign]
     store.Transaction.many = _counted(store.Transaction.many)  # type: ignore[method-assign]
     store.read = _counted(store.read)

@@ -1,0 +1,297 @@
+"""The engine's speed, in numbers that do not depend on the machine: statements, Redis commands, waits for the disk."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pytest
+import redis
+from django.conf import settings
+from django.db import connection
+
+from executions import engine, leases, runtime, store
+from executions.models import Execution, NodeRun, Phase
+from executions.nodes.base import NodeExecutor
+from executions.triggers import cancel_execution, start_execution
+from recordings.models import Event, Recording
+from tests.benchmarks import counting
+from tests.benchmarks.engine import BLOCKING, IO, LIGHT, definition
+from tests.conftest import wait_for, wait_until_ended
+from workflows.registry import NodeDescription, register
+
+pytestmark = pytest.mark.postgres
+POSTGRES = not settings.SQLITE
+THREE_HEADERS = [IO] * 8 + [BLOCKING] * 2
+
+
+def _register(node_type, effect="pure", weight="light"):
+    class Gated(NodeExecutor):
+        description = NodeDescription(
+            type=node_type, label=node_type, group="Flow Control", credits=1, start=True, effect=effect, weight=weight
+        )
+
+        async def run(self, node, env):
+            return {}
+
+    register(Gated)
+
+
+_register("speed_write", effect="write")
+_register("speed_read", effect="read")
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    """This process may go on with the next phase itself, as a worker does, and sends no messages."""
+    from tests.benchmarks import app  # noqa: F401 - registers the no-op nodes
+
+    monkeypatch.setattr(leases, "current", None)
+    leases.start_worker(
+        queues="", slots=8, on_cancel=runtime.cancel, kept=runtime.kept, on_end=lambda execution_id: None
+    )
+    monkeypatch.setattr("executions.triggers.publish_start", lambda execution: True)
+
+
+@pytest.fixture
+def alone(caplog):
+    """Return how many times steps were written one by one instead of together."""
+    caplog.set_level(logging.DEBUG, "executions.store")
+    return lambda: [record.message for record in caplog.records if "one by one" in record.message]
+
+
+def drive(execution):
+    """Run an execution to its end in this process."""
+    messages = deque([engine.advance(execution.pk, 0)])
+    while messages:
+        message = messages.popleft()
+        if message is not None:
+            messages.extend(engine.take(execution.pk, message.phase, indexes) for indexes, _ in message.headers)
+    execution.refresh_from_db()
+    return execution
+
+
+def in_threads(*acts):
+    """Start every act in a thread and return the pool's futures."""
+
+    def closing(act):
+        try:
+            return act()
+        finally:
+            connection.close()
+
+    pool = ThreadPoolExecutor(len(acts))
+    futures = [pool.submit(closing, act) for act in acts]
+    pool.shutdown(wait=False)
+    return futures
+
+
+class Held:
+    """Holds the committer, so that what arrives meanwhile is one batch; ``last`` is run before it."""
+
+    def __init__(self, last=lambda tx: None):
+        self._last = last
+
+    def __enter__(self):
+        self._go, begun = threading.Event(), threading.Event()
+
+        def job(tx):
+            begun.set()
+            self._go.wait(20)
+            self._last(tx)
+
+        (self._future,) = in_threads(lambda: store.committer.run(job))
+        assert begun.wait(10)
+        return self
+
+    def wait_for(self, count):
+        wait_for(lambda: len(store.committer._waiting) == count, 20, f"{count} waiting steps")
+
+    def __exit__(self, *problem):
+        self._go.set()
+        self._future.result(20)
+
+
+def check_history(execution):
+    """Check that every row and every event is there, numbered without gaps, in the order of the database."""
+    execution.refresh_from_db()
+    assert execution.status == "completed"
+    events = list(Event.objects.filter(execution_id=execution.pk).order_by("seq").values_list("seq", "type"))
+    assert [seq for seq, _ in events] == list(range(1, execution.seq + 1))
+    kinds = [kind for _, kind in events]
+    assert (kinds[0], kinds[-1]) == ("workflow_start", "workflow_complete")
+    phases = execution.phase_count
+    assert kinds.count("phase_start") == kinds.count("phase_complete") == phases
+    assert kinds.count("node_start") == kinds.count("node_complete") == execution.node_count
+    assert (
+        Phase.objects.filter(execution=execution, status="completed", open=0, finished_at__isnull=False).count()
+        == phases
+    )
+    done = NodeRun.objects.filter(execution=execution, status="completed", attempt=1, deliveries=1, lease_until=0)
+    assert done.count() == execution.node_count
+    recording = Recording.objects.get(execution_id=execution.pk)
+    assert (recording.event_count, recording.node_count) == (execution.seq, execution.node_count)
+    assert (recording.credits, recording.success) == (execution.credits, True)
+
+
+def statements_per_node(execution):
+    counting.install()
+    before = counting.calls()
+    drive(execution)
+    return (counting.calls() - before) / execution.node_count
+
+
+@pytest.mark.parametrize(
+    ("phases", "sqlite", "postgres"),
+    [
+        pytest.param([[LIGHT] * 10] * 10, 0.7, 0.13, id="10 phases of 10 nodes"),
+        pytest.param([[LIGHT]] * 20, 6.4, 1.2, id="a chain of 20"),
+        pytest.param([THREE_HEADERS] * 5, 4, 1.5, id="three headers per phase"),
+    ],
+)
+def test_a_node_costs_few_statements(transactional_db, alice, make_workflow, worker, alone, phases, sqlite, postgres):
+    workflow = make_workflow(definition(phases))
+    drive(start_execution(workflow, owner=alice))
+    execution = start_execution(workflow, owner=alice)
+
+    assert statements_per_node(execution) <= (postgres if POSTGRES else sqlite)
+
+    check_history(execution)
+    assert alone() == []
+
+
+def test_steps_of_several_threads_are_written_together(transactional_db, alice, make_workflow, worker, alone):
+    workflow = make_workflow(definition([["speed_write"]] * 3))
+    executions = [start_execution(workflow, owner=alice) for _ in range(4)]
+
+    with Held() as held:
+        futures = in_threads(*(partial(engine.advance, execution.pk, 0) for execution in executions))
+        held.wait_for(4)
+    for future in futures:
+        future.result(20)
+
+    for execution in executions:
+        check_history(execution)
+        assert execution.credits == 3
+    assert alone() == []
+
+
+def test_headers_of_one_phase_are_claimed_and_ended_together(transactional_db, alice, make_workflow, worker, alone):
+    execution = start_execution(make_workflow(definition([THREE_HEADERS, [LIGHT]])), owner=alice)
+    message = engine.advance(execution.pk, 0)
+    assert len(message.headers) == 3
+
+    with Held() as held:
+        futures = in_threads(*(partial(engine.take, execution.pk, 0, indexes) for indexes, _ in message.headers))
+        held.wait_for(3)
+    for future in futures:
+        future.result(20)
+
+    check_history(execution)
+    assert alone() == []
+
+
+def test_an_unusual_step_hurts_none_that_is_written_with_it(transactional_db, alice, make_workflow, worker, alone):
+    workflow = make_workflow(definition([[LIGHT]] * 3))
+    executions = [start_execution(workflow, owner=alice) for _ in range(3)]
+
+    def cancel(tx):
+        tx.run(f"UPDATE {Execution._meta.db_table} SET cancel_requested=? WHERE id=?", (True, tx.id(executions[1].pk)))
+
+    with Held(last=cancel) as held:
+        futures = in_threads(*(partial(engine.advance, execution.pk, 0) for execution in executions))
+        held.wait_for(3)
+    for future in futures:
+        future.result(20)
+
+    check_history(executions[0])
+    check_history(executions[2])
+    executions[1].refresh_from_db()
+    assert executions[1].status == "cancelled"
+    assert not NodeRun.objects.filter(execution=executions[1]).exists()
+    assert bool(alone()) is POSTGRES
+
+
+def test_a_header_that_comes_twice_is_claimed_once(transactional_db, alice, make_workflow, worker):
+    execution = start_execution(make_workflow(definition([THREE_HEADERS, [LIGHT]])), owner=alice)
+    message = engine.advance(execution.pk, 0)
+
+    with Held() as held:
+        twice = [indexes for indexes, _ in message.headers for _ in range(2)]
+        futures = in_threads(*(partial(engine.take, execution.pk, 0, indexes) for indexes in twice))
+        held.wait_for(6)
+    for future in futures:
+        future.result(20)
+
+    check_history(execution)
+
+
+@pytest.mark.skipif(not POSTGRES, reason="SQLite has no such setting")
+def test_only_what_may_run_again_does_not_wait_for_the_disk(transactional_db, alice, make_workflow, worker, alone):
+    """A trigger that fires as a transaction commits notes whether that transaction waits for the disk."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"""
+            CREATE TABLE commits(n serial, type text, waits text);
+            CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+              INSERT INTO commits(type, waits) VALUES(NEW.type || coalesce(NEW.node_id, ''), current_setting('synchronous_commit'));
+              RETURN NULL; END $$;
+            CREATE CONSTRAINT TRIGGER note AFTER INSERT ON {Event._meta.db_table} DEFERRABLE INITIALLY DEFERRED
+              FOR EACH ROW EXECUTE FUNCTION note()""")
+    try:
+        drive(
+            start_execution(
+                make_workflow(definition([[LIGHT], ["speed_read"], ["speed_write"], [LIGHT], [LIGHT]])), owner=alice
+            )
+        )
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT type, waits FROM commits")
+            waits = dict(cursor.fetchall())
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute(f"DROP TRIGGER note ON {Event._meta.db_table}; DROP FUNCTION note; DROP TABLE commits")
+
+    assert {name: waits[name] for name in ("node_startp0n0", "node_completep0n0", "node_startp1n0")} == {
+        "node_startp0n0": "off", "node_completep0n0": "off", "node_startp1n0": "off",
+    }  # fmt: skip
+    assert waits["node_startp2n0"] == waits["node_completep2n0"] == "on", "a node that writes outside"
+    assert waits["node_completep3n0"] == "off"
+    assert waits["node_completep4n0"] == waits["workflow_complete"] == "on", "the end of the execution"
+    assert alone() == []
+
+
+def test_what_a_cancelled_execution_wrote_stays_in_order(transactional_db, alice, make_workflow, worker):
+    execution = start_execution(make_workflow(definition([[LIGHT]] * 3)), owner=alice)
+    with Held() as held:
+        futures = in_threads(partial(engine.advance, execution.pk, 0), partial(cancel_execution, execution.pk, "alice"))
+        held.wait_for(2)
+    for future in futures:
+        future.result(20)
+
+    execution.refresh_from_db()
+    assert execution.is_terminal
+    assert list(Event.objects.filter(execution_id=execution.pk).order_by("seq").values_list("seq", flat=True)) == list(
+        range(1, execution.seq + 1)
+    )
+
+
+def test_a_node_costs_few_redis_commands(processes, alice, make_workflow):
+    """Messages, acknowledgements, chords and pushes; a raw chord of such nodes takes about 30 per node."""
+    from tests.benchmarks import app  # noqa: F401 - registers the no-op nodes
+
+    wide = make_workflow(definition([[LIGHT] * 10] * 10), name="wide")
+    headers = make_workflow(definition([THREE_HEADERS] * 5), name="headers")
+    processes.worker("tests.benchmarks.app")
+    client = redis.Redis.from_url(settings.REDIS_URL)
+
+    def commands(workflow):
+        before = client.info("stats")["total_commands_processed"]
+        execution = wait_until_ended(start_execution(workflow, owner=alice), 20, processes.logs)
+        return (client.info("stats")["total_commands_processed"] - before) / execution.node_count
+
+    commands(wide), commands(headers)  # the first of each declares its queues
+
+    assert commands(wide) <= 1
+    assert commands(headers) <= 14
