@@ -1,4 +1,4 @@
-"""The engine beside raw Celery chords on the same worker, and beside plain asyncio in one process."""
+"""The engine beside raw Celery chords on the same worker, and beside the same plan in one process."""
 
 from __future__ import annotations
 
@@ -320,18 +320,16 @@ class Bench:
 
 
 def _limit(workload: Workload) -> float:
-    """Return the seconds that the same nodes take in this process without queue and database: the in-process limit."""
-    from executions.nodes.base import NodeCall
-    from workflows.registry import NODE_REGISTRY
+    """Return the seconds that the same plan takes in this process, without queue and database: the in-process limit."""
+    from executions.local import execute
 
-    async def once() -> None:
-        for types in workload.phases:
-            calls = [NodeCall(str(index), kind, kind, {}) for index, kind in enumerate(types)]
-            await asyncio.gather(*(NODE_REGISTRY[call.type]().run(call, None) for call in calls))
+    source = definition(workload.phases)
 
     async def all_of_them() -> float:
         started = time.perf_counter()
-        await asyncio.gather(*(once() for _ in range(workload.count)))
+        results = await asyncio.gather(*(execute(source) for _ in range(workload.count)))
+        if any(result.status != "completed" for result in results):
+            raise SystemExit("the in-process limit did not complete")
         return time.perf_counter() - started
 
     return statistics.median(asyncio.run(all_of_them()) for _ in range(5))
@@ -352,7 +350,7 @@ def _print_table(result: dict[str, Any]) -> None:
         )  # fmt: skip
         print(f"{name:4}{row['title']:34}" + "".join(f"{value:>8}" for value in values))
     print(
-        "limit: ms per node of plain asyncio in one process; calls: to the database, per node; redis: commands per node"
+        "limit: ms per node of the same rules in one process, without queue and database; calls: to the database, per node; redis: commands per node"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import deque
@@ -275,6 +276,30 @@ def test_what_a_cancelled_execution_wrote_stays_in_order(transactional_db, alice
     assert list(Event.objects.filter(execution_id=execution.pk).order_by("seq").values_list("seq", flat=True)) == list(
         range(1, execution.seq + 1)
     )
+
+
+def test_only_a_node_that_may_wait_is_handed_to_the_loop(transactional_db, alice, make_workflow, worker):
+    threads = {}
+
+    class Here(NodeExecutor):
+        description = NodeDescription(type="speed_here", label="Here", group="Flow Control", credits=0, start=True)
+
+        async def run(self, node, env):
+            threads["here"] = threading.get_ident()
+            return {}
+
+    class There(Here):
+        description = NodeDescription(type="speed_there", label="There", group="Flow Control", credits=0, start=True)
+
+        async def run(self, node, env):
+            threads["there"] = threading.get_ident()
+            await asyncio.sleep(0)
+            return {}
+
+    register(Here), register(There)
+    check_history(drive(start_execution(make_workflow(definition([["speed_here", "speed_there"]])), owner=alice)))
+
+    assert threads["here"] == threading.get_ident() != threads["there"]
 
 
 def test_a_node_costs_few_redis_commands(processes, alice, make_workflow):
