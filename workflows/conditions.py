@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-import cel
-
 from workflows.errors import TemplateError
 
 LONGEST = 2_000
@@ -48,6 +46,8 @@ def holds(text: str, values: Mapping[str, Any]) -> bool:
 
 @lru_cache(maxsize=512)
 def _program(text: str) -> Any:
+    import cel  # takes 0.2 s, because it brings a shell of its own
+
     if len(text) > LONGEST:
         raise TemplateError(f"the condition has {len(text):,} characters; the limit is {LONGEST:,}")
     if len(_WALKS.findall(text)) > 1:
