@@ -77,6 +77,8 @@ def cause(execution: Execution) -> SafeString | str:
     if waits := [wait_text(wait) for wait in getattr(execution, "waits", ())]:
         more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
         return format_html('<span class="adm-cause adm-waits" title="{0}">{0}</span>', waits[0] + more)
+    if held := report.held_reason(execution):
+        return format_html('<span class="adm-cause adm-waits" title="{0}">{0}</span>', held[0].upper() + held[1:])
     if not execution.error and not execution.error_node:
         return BLANK
     line = execution.error.strip().partition("\n")[0] or execution.error_code
@@ -277,7 +279,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
         """Return the visible executions without graphs and payloads."""
         rows = super().get_queryset(request).select_related("workflow", "version", "owner")
-        return rows.defer("version__definition", "input", "workflow__settings", "workflow__description")
+        return rows.defer("version__definition", "input", "workflow__description")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type:
         """Use the list that names failed nodes."""
@@ -468,7 +470,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
         if execution.scheduled_for:
             facts.insert(3, ("Scheduled for", moment(execution.scheduled_for)))
         if execution.held_by:
-            facts.insert(3, ("Held by", execution.held_by.replace("_", " ").capitalize()))
+            facts.insert(3, ("Held", report.held_reason(execution) or execution.held_by))
         if execution.parent_id is not None:
             facts.insert(3, ("Started by", self._parent(execution)))
         return facts

@@ -411,15 +411,7 @@ def _victims(tx: Transaction, workflow_id: UUID, key: str | None, count: int) ->
 
 
 def _reason(name: str, policy: StartPolicy) -> str:
-    """Return the limits of a workflow as people say them."""
-    parts = []
-    if policy.concurrency is not None:
-        parts.append(f"concurrency limit {policy.concurrency}")
-    if policy.key_concurrency is not None:
-        parts.append(f"limit {policy.key_concurrency} per {policy.key}")
-    if policy.rate is not None:
-        parts.append(f"rate limit {policy.rate[0]} per {policy.rate[1]:g} s")
-    return f"{' and '.join(parts) or 'a limit that is gone now'} of workflow {name}"
+    return f"{policy.describe()} of workflow {name}"
 
 
 # --------------------------------------------------------------------------- a fair share of the queue

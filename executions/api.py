@@ -49,12 +49,14 @@ class StartBody(Schema):
     """What to run. ``version`` is a number, ``"draft"`` for the newest saved one, or empty for the active one.
 
     ``trigger`` is what the execution is recorded as: pages that a person clicks say "manual", the builder "test".
+    ``priority`` is that of the workflow unless given.
     """
 
     workflow_id: UUID
     input: dict[str, Any] = Field(default_factory=dict)
     version: Annotated[int, Field(ge=1, le=2_147_483_647)] | Literal["draft"] | None = None
     trigger: Literal["api", "manual", "test"] = "api"
+    priority: Literal["high", "normal", "low"] | None = None
 
 
 class Started(Schema):
@@ -115,6 +117,7 @@ class Summary(Schema):
     progress: Progress
     last_seq: int
     held_by: str | None
+    held_reason: str | None
     parent_id: UUID | None
     waiting: list[Wait]
 
@@ -246,6 +249,7 @@ def start(
             input=body.input,
             version=_version(workflow, body.version),
             idempotency_key=idempotency_key,
+            priority=body.priority,
         )
     except StartRefused as error:
         return Status(409, {"detail": str(error)})

@@ -24,6 +24,7 @@ from recordings.models import Recording
 from workflows.definition import Definition
 from workflows.errors import DefinitionError, WorkflowError
 from workflows.models import WorkflowVersion
+from workflows.policy import start_policy
 from workflows.registry import NODE_REGISTRY
 
 ENDED = states.TERMINAL
@@ -123,6 +124,7 @@ def summary(
         "progress": {"done": done, "total": max(execution.node_count, done)},
         "last_seq": execution.seq,
         "held_by": execution.held_by or None,
+        "held_reason": held_reason(execution) or None,
         "parent_id": None if execution.parent_id is None else str(execution.parent_id),
         "waiting": [{**wait, "name": (names or {}).get(wait["node_id"], wait["node_id"])} for wait in found],
     }
@@ -259,6 +261,16 @@ def children(execution: Execution) -> list[dict[str, Any]]:
         }
         for child in rows.order_by("parent_node", "child_index")[:CHILDREN_SHOWN]
     ]
+
+
+def held_reason(execution: Execution) -> str:
+    """Return which limit keeps a pending execution from being sent, for people; empty when none does. No query."""
+    if execution.status != states.QUEUED or not execution.held_by:
+        return ""
+    if execution.held_by == "queue":
+        return "waits for its turn in the queue"
+    limit = start_policy(execution.workflow.settings).describe(execution.held_by)
+    return f"waits for {limit} of workflow {execution.workflow.name}"
 
 
 def detail(execution: Execution) -> dict[str, Any]:

@@ -56,6 +56,17 @@ class StartPolicy:
         """Return how many different limits there are."""
         return sum(limit is not None for limit in (self.concurrency, self.key_concurrency, self.rate))
 
+    def describe(self, kind: str = "") -> str:
+        """Return the limits as people say them; with ``kind`` (concurrency, key, rate) only that one."""
+        words = {}
+        if self.concurrency is not None:
+            words["concurrency"] = f"concurrency limit {self.concurrency}"
+        if self.key_concurrency is not None:
+            words["key"] = f"limit {self.key_concurrency} per {self.key}"
+        if self.rate is not None:
+            words["rate"] = f"rate limit {self.rate[0]} per {self.rate[1]:g} s"
+        return words.get(kind) or " and ".join(words.values()) or "a limit that is gone now"
+
     def key_of(self, payload: Any) -> str:
         """Return the key of a start with this input; empty when it names nothing, and then no limit per key applies."""
         if not self.key:

@@ -270,6 +270,26 @@ def test_settings_that_cannot_be_read_never_stop_a_start(alice, make_workflow, b
     assert start_execution(workflow, owner=alice).held_by == ""
 
 
+def test_people_and_programs_see_what_a_start_waits_for(client, alice, make_workflow):
+    workflow = make_workflow(QUICK, name="Shop A", settings={"concurrency": 1})
+    client.force_login(alice)
+    for _ in range(2):
+        answer = client.post(
+            "/api/v1/executions",
+            {"workflow_id": str(workflow.pk), "priority": "high"},
+            content_type="application/json",
+        )
+        assert answer.status_code == 202, answer.content
+    waiting = Execution.objects.get(held_by="concurrency")
+    reason = "waits for concurrency limit 1 of workflow Shop A"
+
+    shown = client.get(f"/api/v1/executions/{waiting.pk}").json()
+    assert (shown["status"], shown["held_by"], shown["held_reason"]) == ("queued", "concurrency", reason)
+    assert waiting.priority == 0
+    assert reason[1:] in client.get("/admin/executions/execution/").content.decode()
+    assert reason in client.get(f"/admin/executions/execution/{waiting.pk}/change/").content.decode()
+
+
 # --------------------------------------------------------------------------- overlap
 
 
