@@ -58,6 +58,6 @@ def started_event(context: Context, now: int) -> EventDraft:
     data = {
         "initial_context": context.redact(context.payload), "workflow": context.workflow_name,
         "version": context.version_number, "trigger": context.trigger, "phase_count": len(context.plan.phases),
-        "node_count": len(context.plan.nodes), "queued_seconds": max(0, now - context.queued_us) / 1_000_000,
+        "node_count": context.plan.node_count, "queued_seconds": max(0, now - context.queued_us) / 1_000_000,
     }  # fmt: skip
     return EventDraft(Kind.WORKFLOW_START.value, now, "", data)

@@ -79,7 +79,7 @@ def start_execution(
         raise StartRefused(f'the priority is one of {", ".join(PRIORITIES)}, not "{priority}"')
     execution = Execution(
         id=uuid4(), workflow=workflow, version=chosen, owner_id=owner.pk, trigger=trigger, input=payload,
-        phase_count=len(plan.phases), node_count=len(plan.nodes), queued_at=datetime.now(UTC),
+        phase_count=len(plan.phases), node_count=plan.node_count, queued_at=datetime.now(UTC),
         scheduled_for=scheduled_for, published_at=store.now_us(), touched_at=store.now_us(),
         idempotency_key=idempotency_key,
     )  # fmt: skip

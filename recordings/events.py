@@ -503,6 +503,13 @@ def describe(event: RecordingEvent) -> str:
             return f"{name} skipped: {data.get('reason', '')}"
         case "node_waiting":
             return f"{name} waits {data.get('waits_for', '')}".rstrip()
+        case "recursion_enter" if isinstance(data.get("index"), int):
+            return f"{name}: execution {data['index'] + 1} started"
+        case "recursion_exit" if isinstance(data.get("index"), int):
+            return f"{name}: execution {data['index'] + 1} {str(data.get('status', 'ended')).replace('_', ' ')}"
+        case "approval" if isinstance(data.get("approved"), bool):
+            comment = f": {data['comment']}" if data.get("comment") else ""
+            return f"{'Approved' if data['approved'] else 'Rejected'} by {data.get('by') or 'somebody'}{comment}"
         case "pause":
             return f"Paused by {data.get('by', 'a user')}"
         case "resume":

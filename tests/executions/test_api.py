@@ -426,7 +426,7 @@ def test_children_are_listed_by_their_parent_only(as_alice, alice, make_workflow
     detail = as_alice.get(f"{EXECUTIONS}/{parent.pk}").json()
     [wait] = detail["waiting"]
     assert (wait["node_id"], wait["kind"], wait["done"], wait["total"]) == ("loop", "children", 0, 3)
-    assert (detail["loops"], detail["scope"]) == ({"ask": "loop"}, None)
+    assert (detail["loops"], detail["scope"], detail["progress"]["total"]) == ({"ask": "loop"}, None, 1)
     child = as_alice.get(EXECUTIONS, {"parent_id": str(parent.pk)}).json()["items"][0]
     assert child["parent_id"] == str(parent.pk)
     assert as_alice.get(f"{EXECUTIONS}/{child['id']}").json()["scope"] == "loop"

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -429,3 +430,23 @@ def test_a_line_of_a_node_is_described_by_its_own_words() -> None:
     )  # fmt: skip
 
     assert describe(line) == "Opened http://example.com"
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "text"),
+    [
+        ("recursion_enter", {"name": "Loop", "index": 0}, "Loop: execution 1 started"),
+        ("recursion_exit", {"name": "Loop", "index": 9, "status": "completed_with_errors"},
+         "Loop: execution 10 completed with errors"),
+        ("recursion_enter", {"description": "by hand"}, "recursion enter"),
+        ("approval", {"approved": True, "comment": "fine", "by": "ada"}, "Approved by ada: fine"),
+        ("approval", {"approved": False, "comment": "", "by": "link"}, "Rejected by link"),
+    ],
+)  # fmt: skip
+def test_children_and_decisions_are_said_in_words(kind: str, data: dict[str, Any], text: str) -> None:
+    event = RecordingEvent(
+        event_id=event_id("0" * 32, 1), event_type=RecordingEventType(kind), timestamp=0.0, workflow_id="0" * 32,
+        data=data,
+    )  # fmt: skip
+
+    assert describe(event) == text
