@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 DUE_BATCH = 100
 RECONCILE_TASK = "executions.reconcile"
+OVERDUE_SECONDS = 4.0
 
 
 @shared_task(name=RECONCILE_TASK)
@@ -63,7 +65,8 @@ class WorkflowScheduler(DatabaseScheduler):
         committer.patience_s = 0.0  # the reconciler comes again in two seconds; nobody waits for one row
         self._boot = uuid.uuid4().hex
         self._started = datetime.now(UTC)
-        self._said_alive = 0
+        self._said_alive = float("-inf")
+        self._reconciled = time.monotonic()
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Start what is due and return seconds until the next look."""
@@ -71,6 +74,7 @@ class WorkflowScheduler(DatabaseScheduler):
             self._say_alive()
             start_due()
             remaining: float = super().tick(*args, **kwargs)
+            self._reconcile_overdue()
             held = admit_due()
             return min(remaining, TICK_SECONDS, TICK_SECONDS if held is None else max(0.01, held), _seconds_to_next())
         except DatabaseError as error:
@@ -83,15 +87,26 @@ class WorkflowScheduler(DatabaseScheduler):
         if entry.task != RECONCILE_TASK:
             super().apply_entry(entry, producer=producer)
             return
+        self._reconcile()
+
+    def _reconcile(self) -> None:
+        self._reconciled = time.monotonic()
         try:
             reconcile()
         except Exception:
             logger.exception("the reconciler failed; it runs again in two seconds")
 
-    def _say_alive(self) -> None:
-        if now_us() - self._said_alive < 2_000_000:
+    def _reconcile_overdue(self) -> None:
+        """Run the reconciler although its row is not due: a clock that is behind, or jumped back, would hold it up."""
+        if time.monotonic() - self._reconciled < OVERDUE_SECONDS:
             return
-        self._said_alive = now_us()
+        if any(entry.task == RECONCILE_TASK for entry in self.schedule.values()):
+            self._reconcile()
+
+    def _say_alive(self) -> None:
+        if time.monotonic() - self._said_alive < 2:
+            return
+        self._said_alive = time.monotonic()
         WorkerLease.objects.update_or_create(
             boot=self._boot,
             defaults={
@@ -99,7 +114,7 @@ class WorkflowScheduler(DatabaseScheduler):
                 "pid": os.getpid(),
                 "queues": "beat",
                 "started_at": self._started,
-                "beat_at": self._said_alive,
+                "beat_at": now_us(),
             },
         )
 

@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import socket
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ logger = logging.getLogger(__name__)
 MAXIMUM_DELIVERIES = 3
 BATCH = 200
 _SECOND = 1_000_000
+CLOCK_JUMP_US = 5 * _SECOND
+"""By how much two clocks must differ more than at the last look to be told that one of them jumped."""
 SILENT_US = 30 * _SECOND
 UNSERVED_US = 15 * _SECOND
 """How long a node is queued before its log says that there is no worker for it."""
@@ -88,6 +91,25 @@ def _apply(name: str, rule: Callable[[], int]) -> int:
 
 
 # --------------------------------------------------------------------------- rules
+
+
+_clock: tuple[int, int] | None = None
+"""The database's time and the time since this machine started, both in microseconds, at the last look."""
+
+
+def follow_clock() -> int:
+    """When the database's clock jumps (or the machine slept), give leases and deadlines the time that did not pass."""
+    global _clock
+    before, _clock = _clock, (store.database_now_us(), time.monotonic_ns() // 1000)
+    jump = 0 if before is None else (_clock[0] - before[0]) - (_clock[1] - before[1])
+    if abs(jump) < CLOCK_JUMP_US:
+        return 0
+    logger.warning("the database's clock jumped by %.0f s; leases and deadlines follow", jump / _SECOND)
+    held = NodeRun.objects.filter(status__in=(states.RUNNING, states.RETRYING)).exclude(claim="")
+    count = held.update(lease_until=_clock[0] + settings.LEASE_SECONDS * _SECOND)
+    if jump > 0:  # after a jump back they come later; two schedulers that both see it must not move them too far
+        count += Execution.objects.exclude(status__in=states.TERMINAL).update(deadline_at=F("deadline_at") + jump)
+    return count
 
 
 def resend_starts() -> int:
@@ -289,6 +311,7 @@ def forget_dead_workers() -> int:
 
 
 RULES: dict[str, Callable[[], int]] = {
+    "follow_clock": follow_clock,
     "admit_held": admit_held,
     "resend_starts": resend_starts,
     "requeue_dead": requeue_dead,
