@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from typing import Any
-from uuid import UUID
 
 import django
 import redis
@@ -14,7 +13,7 @@ from flowbuilder.celery import app
 
 django.setup()  # what follows needs the models, and Celery imports this module first
 
-from executions import ending, engine  # noqa: E402
+from executions import ending  # noqa: E402
 from executions.nodes.base import Environment, NodeCall, NodeExecutor  # noqa: E402
 from tests.benchmarks import counting  # noqa: E402
 from workflows.registry import NodeDescription, Weight, register  # noqa: E402
@@ -92,9 +91,4 @@ _redis: redis.Redis | None = None
 def _watch(**kwargs: object) -> None:
     """Count in the worker, and say when an execution's last transaction was committed, as the raw chords do."""
     counting.install()
-
-    def release(execution_id: UUID, *, wait: bool = True) -> None:
-        say_done()
-        ending.release(execution_id, wait=wait)
-
-    vars(engine)["release"] = release
+    ending.AFTER_END.append(lambda context: say_done())

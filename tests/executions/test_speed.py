@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 import redis
@@ -183,6 +184,7 @@ def test_steps_of_several_threads_are_written_together(transactional_db, alice, 
 def test_headers_of_one_phase_are_claimed_and_ended_together(transactional_db, alice, make_workflow, worker, alone):
     execution = start_execution(make_workflow(definition([THREE_HEADERS, [LIGHT]])), owner=alice)
     message = engine.advance(execution.pk, 0)
+    assert message is not None
     assert len(message.headers) == 3
 
     with Held() as held:
@@ -219,6 +221,7 @@ def test_an_unusual_step_hurts_none_that_is_written_with_it(transactional_db, al
 def test_a_header_that_comes_twice_is_claimed_once(transactional_db, alice, make_workflow, worker):
     execution = start_execution(make_workflow(definition([THREE_HEADERS, [LIGHT]])), owner=alice)
     message = engine.advance(execution.pk, 0)
+    assert message is not None
 
     with Held() as held:
         twice = [indexes for indexes, _ in message.headers for _ in range(2)]
@@ -309,7 +312,7 @@ def test_a_node_costs_few_redis_commands(processes, alice, make_workflow):
     wide = make_workflow(definition([[LIGHT] * 10] * 10), name="wide")
     headers = make_workflow(definition([THREE_HEADERS] * 5), name="headers")
     processes.worker("tests.benchmarks.app")
-    client = redis.Redis.from_url(settings.REDIS_URL)
+    client: Any = redis.Redis.from_url(settings.REDIS_URL)
 
     def commands(workflow):
         before = client.info("stats")["total_commands_processed"]
