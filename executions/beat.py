@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -71,12 +75,14 @@ class WorkflowScheduler(DatabaseScheduler):
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Start what is due and return seconds until the next look."""
         try:
-            self._say_alive()
-            start_due()
-            remaining: float = super().tick(*args, **kwargs)
-            self._reconcile_overdue()
-            held = admit_due()
-            return min(remaining, TICK_SECONDS, TICK_SECONDS if held is None else max(0.01, held), _seconds_to_next())
+            with _ends_later():
+                self._say_alive()
+                start_due()
+                remaining: float = super().tick(*args, **kwargs)
+                self._reconcile_overdue()
+                held = admit_due()
+                upcoming = _seconds_to_next()
+            return min(remaining, TICK_SECONDS, TICK_SECONDS if held is None else max(0.01, held), upcoming)
         except DatabaseError as error:
             logger.error("the database does not answer, due workflows wait: %s", error)
             close_old_connections()
@@ -117,6 +123,30 @@ class WorkflowScheduler(DatabaseScheduler):
                 "beat_at": now_us(),
             },
         )
+
+
+@contextmanager
+def _ends_later() -> Iterator[None]:
+    """Let SIGTERM and SIGINT wait for the end of the block.
+
+    Celery's handler writes to the database wherever it interrupts; in the middle of a statement, whose connection is
+    locked, it would wait for itself for ever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def start_due(now: datetime | None = None) -> int:

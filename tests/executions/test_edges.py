@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
+import signal
 import threading
 import time
 from functools import partial
@@ -17,6 +19,7 @@ from executions.broker import broker
 from executions.errors import StartRefused
 from executions.models import DeadLetter, Execution, NodeRun
 from executions.triggers import cancel_execution, start_execution
+from flowbuilder.celery import app
 from recordings.models import Event, Recording
 from tests.conftest import flush_redis, graph, node, outputs, statuses, wait_for, wait_until_ended, wire
 from tests.executions import edge_nodes
@@ -486,6 +489,25 @@ def test_what_a_broker_that_lost_its_memory_held_is_sent_again_at_once(alice, ma
 
 
 # --------------------------------------------------------------------------- beat
+
+
+def test_a_beat_that_is_told_to_end_in_the_middle_of_a_tick_finishes_the_tick_first(monkeypatch):
+    order = []
+
+    def interrupted():
+        os.kill(os.getpid(), signal.SIGTERM)
+        order.append("the tick goes on")
+
+    monkeypatch.setattr("executions.beat.start_due", interrupted)
+    monkeypatch.setattr("django_celery_beat.schedulers.DatabaseScheduler.tick", lambda self: 1.0)
+    scheduler = WorkflowScheduler(app=app, lazy=True)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: order.append("it ends"))
+    try:
+        scheduler.tick()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert order == ["the tick goes on", "it ends"]
 
 
 def test_a_row_that_breaks_in_an_unforeseen_way_does_not_hold_up_the_others(make_workflow, monkeypatch):
