@@ -61,7 +61,8 @@ class WorkerProcess:
     def stop(self) -> None:
         """Give up the lease; the process is about to end cleanly."""
         self._stop.set()
-        self._thread.join(timeout=5)
+        if self._thread.is_alive():
+            self._thread.join(timeout=5)
         try:
             WorkerLease.objects.filter(boot=self.boot).delete()
         finally:

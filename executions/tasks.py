@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from uuid import UUID
 
-from celery import chord, shared_task, signals
+from celery import chord, current_app, shared_task, signals
 from celery.worker import WorkController
 from django.conf import settings
 from django.db import close_old_connections
@@ -20,6 +20,8 @@ from executions.failpoints import failpoint
 from executions.opening import BROWSER_QUEUE, CONTROL_QUEUE, ISOLATED_QUEUE, Dispatch
 
 logger = logging.getLogger(__name__)
+
+PRIVATE_QUEUE_SECONDS = 3600
 ending.AFTER_END.append(admission.ended)
 
 PATIENCE_SECONDS = 60.0
@@ -79,6 +81,7 @@ def publish(dispatch: Dispatch | None) -> None:
         return
     if any(queue == ISOLATED_QUEUE for _indexes, queue in dispatch.headers):
         want_isolated_worker()
+    _introduce(queue for _indexes, queue in dispatch.headers)
     execution_id = str(dispatch.execution_id)
     headers = [
         run_nodes.si(execution_id, dispatch.phase, list(indexes)).set(queue=queue, priority=priority)
@@ -90,6 +93,22 @@ def publish(dispatch: Dispatch | None) -> None:
     failpoint("before-publish-headers")
     body = advance.si(execution_id, dispatch.phase + 1).set(queue=CONTROL_QUEUE, priority=priority)
     chord(headers)(body)
+
+
+def _private(name: str) -> Queue:
+    """Return the queue of one process, which goes when nobody has listened to it for an hour.
+
+    Without an exchange of its own it would also get a copy of every message to the default queue.
+    """
+    return Queue(name, Exchange(name, auto_delete=True), routing_key=name, expires=PRIVATE_QUEUE_SECONDS)
+
+
+def _introduce(names: Iterable[str]) -> None:
+    """Let this process declare the queues of others as they did; RabbitMQ refuses any other way."""
+    known = current_app.amqp.queues
+    for name in names:
+        if name.startswith(f"{BROWSER_QUEUE}.") and name not in known:
+            known.add(_private(name))
 
 
 def want_isolated_worker() -> None:
@@ -131,9 +150,7 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
         on_end=partial(ending.release, wait=False),
     )
     if BROWSER_QUEUE in names:
-        # Without an exchange of its own it would also get a copy of every message to the default queue.
-        own = Queue(worker.queue, Exchange(worker.queue), routing_key=worker.queue, expires=3600)
-        instance.app.amqp.queues.select_add(own)
+        instance.app.amqp.queues.select_add(_private(worker.queue))
 
 
 @signals.task_prerun.connect

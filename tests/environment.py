@@ -20,7 +20,9 @@ HOME.chmod(0o755)
 REDIS_SOCKET = HOME / "redis.sock"
 POSTGRES = os.environ.get("FLOWBUILDER_TEST_DATABASE", "") == "postgres"
 
-for name in [name for name in os.environ if name.startswith("FLOWBUILDER_") and name != "FLOWBUILDER_TEST_DATABASE"]:
+for name in [
+    name for name in os.environ if name.startswith("FLOWBUILDER_") and not name.startswith("FLOWBUILDER_TEST_")
+]:
     del os.environ[name]
 os.environ["FLOWBUILDER_DATA_DIR"] = str(HOME / "data")
 os.environ["REDIS_URL"] = f"unix://{REDIS_SOCKET}"
