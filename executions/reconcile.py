@@ -114,11 +114,10 @@ def follow_clock() -> int:
 
 def resend_starts() -> int:
     """Send the start message of queued executions whose message was not sent, or was lost."""
-    now = store.database_now_us()
+    lost_before = broker.lost_before(opening.CONTROL_QUEUE)
+    now = store.database_now_us()  # later than the moment at which the broker was found empty
     unbegun = Execution.objects.filter(status=states.QUEUED, held_by="", cancel_requested=False)
-    waiting = unbegun.filter(published_at__isnull=True) | unbegun.filter(
-        published_at__lt=broker.lost_before(opening.CONTROL_QUEUE)
-    )
+    waiting = unbegun.filter(published_at__isnull=True) | unbegun.filter(published_at__lt=lost_before)
     count = 0
     for execution in waiting.order_by(F("published_at").asc(nulls_first=True))[:BATCH]:
         back_off = min(2**execution.publish_count, 64) * _SECOND
