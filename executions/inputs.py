@@ -54,7 +54,7 @@ def skip_reason(node: PlannedNode, sources: Sources) -> str:
     if node.wires and not live:
         return _dead_reason(node, sources)
     if node.join:
-        dead = next((wire for wire in node.wires if wire not in live), None)
+        dead = next((wire for wire in node.wires if not _is_live(wire, sources)), None)
         return _wire_reason(dead, sources) if node.join == "all" and dead is not None else ""
     conditions = [wire for wire in node.wires if wire.input == EXECUTE_CONDITION]
     if conditions and not any(wire in live for wire in conditions):
@@ -194,7 +194,7 @@ class _Outputs(Mapping[str, Mapping[str, Any]]):
 
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
-        self._index = {node.node.id: node.index for node in sources.plan.nodes}
+        self._index = sources.plan.positions
 
     def __getitem__(self, node_id: str) -> Mapping[str, Any]:
         index = self._index[node_id]

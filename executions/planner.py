@@ -93,6 +93,8 @@ class Plan:
     results: Mapping[int, tuple[int, str]] = field(default_factory=dict)
     """Which output of which node of its body is the result of a loop's turn, where a wire says so."""
     scope: int | None = None
+    positions: Mapping[str, int] = field(default_factory=dict)
+    """The index of every node by its id."""
 
     @property
     def node_count(self) -> int:
@@ -161,7 +163,7 @@ def plan(definition: Definition) -> Plan:
     loops = {node.index: phases.get(node.index, ()) for node in nodes if node.description.inside}
     return Plan(
         definition, nodes, phases.get(None, ()), any(nodes[i].session for phase in phases.get(None, ()) for i in phase),
-        tuple(sorted(credentials)), loops, results,
+        tuple(sorted(credentials)), loops, results, positions=index_of,
     )  # fmt: skip
 
 
