@@ -125,7 +125,7 @@ class WorkerProcess:
     def _renew(self, claims: list[str]) -> None:
         if claims:
             store.committer.run(lambda tx: store.renew_leases(tx, claims, settings.LEASE_SECONDS * 1_000_000))
-        if not WorkerLease.objects.filter(boot=self.boot).update(beat_at=store.now_us(), busy=len(claims)):
+        if not WorkerLease.objects.filter(boot=self.boot).update(beat_at=store.database_now_us(), busy=len(claims)):
             self._write_lease(len(claims))  # somebody took this process for dead
 
     def _write_lease(self, busy: int) -> None:
@@ -137,7 +137,7 @@ class WorkerProcess:
             slots=self._slots,
             busy=busy,
             started_at=self._started,
-            beat_at=store.now_us(),
+            beat_at=store.database_now_us(),
         )
 
 

@@ -51,6 +51,8 @@ logger = logging.getLogger(__name__)
 
 MAXIMUM_DELIVERIES = 3
 BATCH = 200
+AHEAD_US = 5_000_000
+"""By how much the clock of another process may be ahead of the database's before its word is doubted."""
 _SECOND = 1_000_000
 CLOCK_JUMP_US = 5 * _SECOND
 """By how much two clocks must differ more than at the last look to be told that one of them jumped."""
@@ -118,11 +120,12 @@ def resend_starts() -> int:
     now = store.database_now_us()  # later than the moment at which the broker was found empty
     unbegun = Execution.objects.filter(status=states.QUEUED, held_by="", cancel_requested=False)
     waiting = unbegun.filter(published_at__isnull=True) | unbegun.filter(published_at__lt=lost_before)
+    waiting |= unbegun.filter(published_at__gt=now + AHEAD_US)  # by a process whose clock is ahead
     count = 0
     for execution in waiting.order_by(F("published_at").asc(nulls_first=True))[:BATCH]:
         back_off = min(2**execution.publish_count, 64) * _SECOND
         sent = execution.published_at
-        if sent is not None and sent >= broker.emptied_at and now - sent < back_off:
+        if sent is not None and sent >= broker.emptied_at and 0 <= now - sent < back_off:
             continue
         won = Execution.objects.filter(
             pk=execution.pk, status=states.QUEUED, publish_count=execution.publish_count

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from executions import context, engine, reconcile, recovery, runtime, states, store, tasks
+from executions import context, engine, reconcile, recovery, runtime, states, store, tasks, triggers
 from executions.beat import WorkflowScheduler, start_due
 from executions.broker import broker
 from executions.errors import StartRefused
@@ -277,6 +277,23 @@ def test_variables_reach_later_nodes_wherever_they_run_and_turns_of_loops(alice,
     assert outputs(execution, "again")["Value"] == {"before": 7, "now": 8}
     assert outputs(execution, "reads")["Value"] == 8
     assert outputs(execution, "loop")["Results"] == [{"Value": 8}]
+
+
+def test_a_start_that_a_process_with_a_fast_clock_sent_is_not_believed_for_an_hour(alice, make_workflow, monkeypatch):
+    execution = start(make_workflow, alice, node("one", "test_gives", Kind=1))
+    Execution.objects.filter(pk=execution.pk).update(published_at=store.database_now_us() + 3_600_000_000)
+    sent: list[Execution] = []
+
+    def publish(found: Execution) -> bool:
+        sent.append(found)
+        return True
+
+    monkeypatch.setattr(triggers, "publish_start", publish)
+
+    reconcile.resend_starts()
+    reconcile.resend_starts()
+
+    assert [found.pk for found in sent] == [execution.pk]
 
 
 @pytest.mark.parametrize(("kind", "why"), [("object", "is not JSON"), ("huge", "the limit is 262,144")])
