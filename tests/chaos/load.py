@@ -39,7 +39,10 @@ WEIGHTS = {
     "chain": 24, "wide": 12, "deliver": 20, "flaky": 10, "branch": 12, "wait": 12, "tolerant": 5, "failing": 3,
     "browser": 6, "loop": 6, "code": 6,
 }  # fmt: skip
-BROWSER_LOST = ("session_lost", "browser", "browser_closed", "browser_crashed", "browser_slots", "poison")
+BROWSER_LOST = (
+    "session_lost", "browser", "browser_closed", "browser_crashed", "browser_slots", "poison",
+    "navigation",  # an attempt that lost its claim still navigates the page when the next one begins
+)  # fmt: skip
 
 
 def again(act: Callable[[], Result], patience: float = PATIENCE_SECONDS) -> Result:
