@@ -691,18 +691,162 @@ class BrowserSessionAdmin(InsideAdmin):
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(InsideAdmin):
-    """What used up its deliveries and waits for a person."""
+    """What used up its deliveries and waits for a person: it is replayed or discarded."""
 
     empty_text = "Good: nothing has given up. What fails again and again and needs a person shows up here."
 
-    list_display = ("subject", "kind", "execution_link", "status_pill", "error_line", "deliveries", "last_failed")
+    list_display = ("subject", "workflow_link", "status_pill", "error_line", "deliveries", "last_failed", "outcome")
     list_filter = ("status", "kind", ("last_failed_at", DateFilter))
-    search_fields = ("node_id", "error", "execution__workflow__name")
+    search_fields = ("node_id", "error", "workflow__name")
+    actions = ("replay", "discard")
+    change_form_template = "admin/executions/deadletter/change_form.html"
+    fields = (
+        "kind", "workflow_link", "execution_link", "node_id", "error", "deliveries", "first_failed_at", "last_failed_at",
+        "handled_by", "handled_at", "replay_link", "content",
+    )  # fmt: skip
+    readonly_fields = fields
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
+        """Return the letters that the user may see, with what their columns need."""
+        visible = DeadLetter.objects.visible_to(request.user).order_by("-last_failed_at", "-pk")
+        rows = visible.select_related("workflow", "execution__workflow", "replayed_as__workflow", "handled_by")
+        return rows.defer("execution__input", "replayed_as__input", "workflow__settings", "workflow__description")
+
+    def _mine(self, request: HttpRequest, obj: Any) -> bool:
+        if obj is None or not super()._mine(request, None):
+            return super()._mine(request, None)
+        return DeadLetter.objects.visible_to(request.user).filter(pk=obj.pk).exists()
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Show what a person needs to decide."""
+        return self.fields
+
+    def has_handle_permission(self, request: HttpRequest) -> bool:
+        """Who sees a letter may handle it."""
+        return self.has_view_permission(request)
 
     @admin.display(description="Dead letter", ordering="node_id")
-    def subject(self, letter: DeadLetter) -> str:
-        """Name what was to be done."""
-        return letter.node_id or letter.get_kind_display()
+    def subject(self, letter: DeadLetter) -> SafeString:
+        """Name what was to be done, and of which kind it is."""
+        return format_html(
+            '{}<span class="adm-second">{}</span>', letter.node_id or f"no. {letter.pk}", letter.get_kind_display()
+        )
+
+    @admin.display(description="Workflow", ordering="workflow__name")
+    def workflow_link(self, letter: DeadLetter) -> SafeString | str:
+        """Lead to the execution, or to the workflow that has none."""
+        if letter.execution is not None:
+            return self.execution_link(letter)
+        if letter.workflow is None:
+            return EMPTY
+        url = reverse("admin:workflows_workflow_change", args=(letter.workflow_id,))
+        return format_html('<a href="{}">{}</a>', url, letter.workflow.name)
+
+    @admin.display(description="Outcome")
+    def outcome(self, letter: DeadLetter) -> SafeString | str:
+        """Show who handled it, and what it became."""
+        if letter.handled_at is None:
+            return EMPTY
+        who = letter.handled_by.get_username() if letter.handled_by else "somebody"
+        return format_html(
+            '{}<span class="adm-second">{} · {}</span>', self.replay_link(letter), who, moment(letter.handled_at)
+        )
+
+    @admin.display(description="Replayed as")
+    def replay_link(self, letter: DeadLetter) -> SafeString | str:
+        """Lead to what it became."""
+        if letter.replayed_as is None:
+            return EMPTY
+        name = f"execution {str(letter.replayed_as_id)[:8]}"
+        return format_html('<a href="{}">{}</a>', execution_url(letter.replayed_as), name)
+
+    @admin.display(description="Content")
+    def content(self, letter: DeadLetter) -> SafeString:
+        """Show what was to be done."""
+        return format_html('<pre class="adm-json">{}</pre>', _pretty(letter.payload))
+
+    # -------------------------------------------------------------- handling
+    @admin.action(description="Replay", permissions=("handle",))
+    def replay(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
+        """Do each letter again from where it failed."""
+        for letter in queryset:
+            self._replay(request, letter)
+
+    @admin.action(description="Discard", permissions=("handle",))
+    def discard(self, request: HttpRequest, queryset: QuerySet[DeadLetter]) -> None:
+        """Mark each letter as not worth doing."""
+        for letter in queryset:
+            self._discard(request, letter)
+
+    def _replay(self, request: HttpRequest, letter: DeadLetter, *, whole: bool = False) -> None:
+        from executions import mailroom
+
+        try:
+            execution = mailroom.replay(letter, request.user, whole=whole)
+        except (ExecutionError, WorkflowError) as error:
+            self.message_user(request, str(error), messages.ERROR)
+            return
+        text = 'Dead letter {} is replayed as <a href="{}">execution {}</a>.'
+        link = format_html(text, letter.pk, execution_url(execution), str(execution.pk)[:8])
+        self.message_user(request, link, messages.SUCCESS)
+
+    def _discard(self, request: HttpRequest, letter: DeadLetter) -> None:
+        from executions import mailroom
+
+        try:
+            mailroom.discard(letter, request.user)
+        except ExecutionError as error:
+            self.message_user(request, str(error), messages.ERROR)
+        else:
+            self.message_user(request, f"Dead letter {letter.pk} is discarded.", messages.SUCCESS)
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address that handles one letter."""
+        view = self.admin_site.admin_view
+        name = "executions_deadletter_handle"
+        return [path("<int:pk>/handle/<slug:verb>/", view(self.handle), name=name), *super().get_urls()]
+
+    def handle(self, request: HttpRequest, pk: int, verb: str) -> HttpResponse:
+        """Replay or discard one letter and show its page again."""
+        if verb not in ("replay", "replay-whole", "discard"):
+            raise Http404("there is no such page")
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        letter = self.get_queryset(request).filter(pk=pk).first()
+        if letter is None:
+            raise Http404("there is no such dead letter")
+        if verb == "discard":
+            self._discard(request, letter)
+        else:
+            self._replay(request, letter, whole=verb == "replay-whole")
+        return HttpResponseRedirect(reverse("admin:executions_deadletter_change", args=(letter.pk,)))
+
+    def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Add the status and what can be done with the letter."""
+        letter = kwargs.get("obj")
+        if letter is not None:
+            context |= {"status": self.status_pill(letter), "buttons": self._buttons(letter)}
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def _buttons(self, letter: DeadLetter) -> list[SafeString]:
+        if letter.status != DeadLetter.OPEN:
+            return []
+
+        def post(verb: str, text: str, icon: str, css: str = "") -> SafeString:
+            url = reverse("admin:executions_deadletter_handle", args=(letter.pk, verb))
+            return button(url, text, icon=icon, post=True, css=css)
+
+        discard = post("discard", "Discard", "s-cancelled")
+        match letter.kind:
+            case "message":
+                return [discard]
+            case "node":
+                return [
+                    discard,
+                    post("replay-whole", "Replay whole", "play"),
+                    post("replay", "Replay from here", "play", "default"),
+                ]
+        return [discard, post("replay", "Replay", "play", "default")]
 
     @admin.display(description="Cause")
     def error_line(self, letter: DeadLetter) -> SafeString | str:

@@ -49,6 +49,8 @@ BY_CONCURRENCY, BY_KEY, BY_RATE, BY_QUEUE = "concurrency", "key", "rate", "queue
 OVERLAP = "overlap"
 """The error code of a start that another one of its workflow made void."""
 
+RESEND_HEADER = "resend"
+"""The header of a start message that says how often it was sent again."""
 PUBLISH_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 LOOK_SECONDS, LOOK_SECONDS_UNDER_PRESSURE = 0.25, 0.05
 TRUST_SECONDS = 0.2
@@ -87,9 +89,9 @@ def send(execution: Execution) -> None:
         execution.refresh_from_db(fields=("status", "held_by", "published_at", "admitted_at", "error", "error_code"))
 
 
-def publish_start(execution: Execution) -> bool:
-    """Send the start message; return whether the broker took it. The reconciler sends what it did not."""
-    message = {
+def start_message(execution: Execution) -> dict[str, str]:
+    """Return what the start message of an execution says: these six keys."""
+    return {
         "execution_id": str(execution.id),
         "workflow_id": str(execution.workflow_id),
         "user_id": str(execution.owner_id),
@@ -97,10 +99,16 @@ def publish_start(execution: Execution) -> bool:
         "status": "queued",
         "queued_at": execution.queued_at.isoformat(),
     }
+
+
+def publish_start(execution: Execution) -> bool:
+    """Send the start message; return whether the broker took it. The reconciler sends what it did not."""
+    headers = {RESEND_HEADER: str(execution.publish_count)} if execution.publish_count else {}
     try:
         current_app.send_task(
             "executions.start",
-            kwargs=message,
+            kwargs=start_message(execution),
+            headers=headers,
             queue=CONTROL_QUEUE,
             priority=settings.MESSAGE_PRIORITIES[execution.priority],
             ignore_result=True,

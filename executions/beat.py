@@ -24,11 +24,12 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 from django_celery_beat.schedulers import DatabaseScheduler
 
+from executions import letters
 from executions.errors import ExecutionError
 from executions.failpoints import failpoint
-from executions.models import DeadLetter, WorkerLease
+from executions.models import WorkerLease
 from executions.reconcile import admit_due, reconcile
-from executions.store import committer, now_us, to_column, to_json
+from executions.store import committer, now_us
 from executions.triggers import start_execution
 from workflows import schedules
 from workflows.errors import WorkflowError
@@ -185,13 +186,11 @@ def _give_up(schedule: Schedule, moment: datetime, error: Exception) -> None:
     if instant is None:
         return
     logger.error('workflow "%s" was due at %s but could not be started: %s', schedule.workflow.name, instant, error)
-    DeadLetter.objects.create(
-        kind="schedule",
-        payload=to_json({"workflow_id": str(schedule.workflow_id), "scheduled_for": instant.isoformat()}),
-        error=to_column(str(error) or repr(error), 4_000),
-        deliveries=1,
-        first_failed_at=moment,
-        last_failed_at=moment,
+    letters.keep(
+        "schedule",
+        str(error) or repr(error),
+        {"workflow_id": str(schedule.workflow_id), "scheduled_for": instant.isoformat()},
+        workflow_id=schedule.workflow_id,
     )
 
 

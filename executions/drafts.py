@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from executions import states
@@ -42,6 +42,16 @@ def start_event(context: Context, item: Ready) -> EventDraft:
     if item.resume is not None:
         data["resumed"] = True
     return node_event(Kind.NODE_START, item.planned, data)
+
+
+def kept_event(context: Context, node: PlannedNode) -> EventDraft:
+    """Return the event of a node whose result a retry took over from its predecessor."""
+    data = {
+        "duration_seconds": 0, "error": None, "status": states.COMPLETED, "credits": 0, "kept": True,
+        "outputs": {"$outputs": True},
+    }  # fmt: skip
+    event = node_event(Kind.NODE_COMPLETE, node, data)
+    return replace(event, shown={**event.data, "outputs": context.results[node.index].outputs})
 
 
 def end_events(context: Context, end: End, now: int) -> list[EventDraft]:

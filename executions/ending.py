@@ -200,6 +200,16 @@ def give_up(execution_id: UUID, problem: WorkflowError) -> bool:
     return _finish_now(context, lambda tx: _end_all(tx, context, drafts, end), drafts, states.FAILED)
 
 
+def fail_unseen(execution_id: UUID, error: str, code: str) -> bool:
+    """Fail an execution without a look at its plan, which may be what kills processes; return whether it ended now."""
+    context = load(execution_id, planned=False)
+    if context is None or context.status in states.TERMINAL:
+        return False
+    drafts: list[EventDraft] = []
+    end = End(states.FAILED, context.error_text(error), code)
+    return _finish_now(context, lambda tx: _end_all(tx, context, drafts, end), drafts, states.FAILED)
+
+
 def _load_anyhow(execution_id: UUID) -> Context | None:
     try:
         return load(execution_id)

@@ -2,8 +2,8 @@
 
 ``FLOWBUILDER_FAILPOINT=name:file`` arms the point ``name``: the first process that reaches it while
 ``file`` exists renames the file to ``file.reached`` and ends itself by SIGKILL; if the file says
-``hold``, the thread waits until ``file.reached`` is gone instead. ``*:directory`` arms every point
-that has a file of its name in the directory. Unset (always, outside tests), a point costs one comparison.
+``hold``, the thread waits until ``file.reached`` is gone instead; if it says ``always``, it stays and
+ends the next process, too. ``*:directory`` arms every point that has a file of its name in the directory. Unset (always, outside tests), a point costs one comparison.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ def failpoint(name: str) -> None:
     except FileNotFoundError:
         return
     with open(reached) as file:
-        if file.read() != "hold":
-            os.kill(os.getpid(), signal.SIGKILL)
+        wanted = file.read()
+    if wanted == "always":
+        os.rename(reached, path)
+    if wanted != "hold":
+        os.kill(os.getpid(), signal.SIGKILL)
     while os.path.exists(reached):
         time.sleep(0.01)

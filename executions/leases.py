@@ -31,6 +31,8 @@ from executions.models import Execution, WorkerLease
 logger = logging.getLogger(__name__)
 
 CANCEL_POLL_SECONDS = 1.0
+PAGE_QUEUE = "browser."
+"""What the name of the queue of a process's own pages begins with; its boot id follows."""
 
 
 class WorkerProcess:
@@ -41,10 +43,12 @@ class WorkerProcess:
         kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], isolated: bool = False,
     ) -> None:  # fmt: skip
         self.boot = uuid.uuid4().hex
-        self.queue = f"browser.{self.boot}"
+        self.queue = f"{PAGE_QUEUE}{self.boot}"
         self.isolated = isolated
         self._queues, self._slots, self._on_cancel = queues, slots, on_cancel
         self._kept, self._on_end = kept, on_end
+        self.draining = False
+        """Whether this process is about to end and begins nothing that another one can do."""
         self._claims: dict[str, UUID] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -67,6 +71,12 @@ class WorkerProcess:
             WorkerLease.objects.filter(boot=self.boot).delete()
         finally:
             self._alive.release()
+
+    @property
+    def holds_work(self) -> bool:
+        """Return whether this process runs nodes."""
+        with self._lock:
+            return bool(self._claims)
 
     @contextmanager
     def holding(self, claim: str, execution_id: UUID) -> Iterator[None]:

@@ -282,6 +282,16 @@ class BrowserSession(models.Model):
         return f"{self.name} {self.status}"
 
 
+class LetterQuerySet(models.QuerySet[Any]):
+    """Dead letters that a user may see."""
+
+    def visible_to(self, user: Any) -> Self:
+        """Return the letters of ``user``'s executions and workflows, or all for a superuser."""
+        if user.is_superuser:
+            return self
+        return self.filter(models.Q(execution__owner=user) | models.Q(execution__isnull=True, workflow__owner=user))
+
+
 class DeadLetter(models.Model):
     """Something that used up its deliveries and waits for a person; ``replayed_as`` is what became of it."""
 
@@ -292,6 +302,9 @@ class DeadLetter(models.Model):
     )
     execution = models.ForeignKey(
         Execution, null=True, blank=True, on_delete=models.CASCADE, related_name="dead_letters"
+    )
+    workflow = models.ForeignKey(
+        "workflows.Workflow", null=True, blank=True, on_delete=models.CASCADE, related_name="dead_letters"
     )
     node_id = models.CharField(max_length=200, blank=True, default="")
     payload = models.TextField(default="{}", help_text="What was to be done, JSON text.")
@@ -307,6 +320,8 @@ class DeadLetter(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
     handled_at = models.DateTimeField(null=True, blank=True)
+
+    objects = LetterQuerySet.as_manager()
 
     class Meta:
         ordering = ("-last_failed_at",)

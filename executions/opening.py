@@ -13,7 +13,7 @@ from uuid import UUID
 
 from executions import inputs, leases, runtime, states
 from executions.context import Context, load_results
-from executions.drafts import End, node_event, phase_event, start_event
+from executions.drafts import End, kept_event, node_event, phase_event, start_event
 from executions.errors import NodeInputError
 from executions.inputs import NodeResult
 from executions.planner import Header, PlannedNode, headers
@@ -26,7 +26,11 @@ CONTROL_QUEUE, DEFAULT_QUEUE, BROWSER_QUEUE, ISOLATED_QUEUE = "control", "defaul
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """Messages to send: headers of one phase, each with its queue, and starts of child executions."""
+    """Messages to send: headers of one phase, each with its queue, and starts of child executions.
+
+    ``apart`` says that their nodes ran in a process that died: a worker runs such nodes one after another,
+    so that the one that kills processes does not take the others with it.
+    """
 
     execution_id: UUID
     phase: int
@@ -35,6 +39,7 @@ class Dispatch:
     priority: int = 5
     wakes: bool = False
     """The one header is a node that waited; any process may go on with it."""
+    apart: bool = False
 
     def and_also(self, other: Dispatch | None) -> Dispatch:
         """Return both as one; of two with headers this one's count, the reconciler sends the others."""
@@ -68,11 +73,12 @@ class Opening:
     end: End | None = None
 
 
-def dispatch_of(context: Context, phase: int, indexes: Sequence[int]) -> Dispatch:
-    """Return the messages for queued node runs of one phase."""
-    groups = headers(context.plan, indexes)
+def dispatch_of(context: Context, phase: int, indexes: Sequence[int], *, apart: bool = False) -> Dispatch:
+    """Return the messages for queued node runs of one phase; ``apart`` gives each node a message of its own."""
+    parts = [[index] for index in indexes] if apart else [indexes]
+    groups = [group for part in parts for group in headers(context.plan, part)]
     messages = tuple((group.indexes, queue_of(context, group)) for group in groups)
-    return Dispatch(context.id, phase, messages, priority=context.priority)
+    return Dispatch(context.id, phase, messages, priority=context.priority, apart=apart)
 
 
 def prepare(context: Context, phase: int, *, local_until: float) -> Opening:
@@ -90,19 +96,27 @@ def prepare(context: Context, phase: int, *, local_until: float) -> Opening:
         drafts.extend(skip_events)
         if runnable:
             return _open(context, phase, runnable, skipped, rows, drafts, local_until)
-        rows.append(PhaseRow(phase, states.COMPLETED, 0, tuple(skipped)))
+        rows.append(PhaseRow(phase, states.COMPLETED, 0, tuple(skipped), len(phases[phase]) - len(skipped)))
         drafts.append(phase_event(Kind.PHASE_COMPLETE, phase, len(skipped), status=states.COMPLETED))
         phase += 1
     return Opening(phase, rows, drafts, end=_outcome(context, failed))
 
 
 def _sift(context: Context, indexes: Sequence[int]) -> tuple[list[PlannedNode], list[NodeRow], list[EventDraft]]:
-    """Split a phase into nodes that run and rows (with events) of those that are skipped."""
+    """Split a phase into nodes that run and rows (with events) of those that are skipped.
+
+    A retry begins with the results of nodes that need not run again; their rows are there already.
+    """
     nodes = [context.plan.nodes[index] for index in indexes]
+    if context.trigger == "retry":
+        load_results(context, indexes)
     load_results(context, {source for node in nodes for source in node.needs})
     sources = context.sources()
     runnable, skipped, drafts = [], [], []
     for node in nodes:
+        if node.index in context.results:
+            drafts.append(kept_event(context, node))
+            continue
         reason = inputs.skip_reason(node, sources)
         if not reason:
             runnable.append(node)
@@ -128,7 +142,8 @@ def _open(
         )
         for node in runnable
     ]  # fmt: skip
-    rows.append(PhaseRow(phase, states.RUNNING, len(groups), (*skipped, *node_rows)))
+    kept = len(context.plan.phases[phase]) - len(skipped) - len(node_rows)
+    rows.append(PhaseRow(phase, states.RUNNING, len(groups), (*skipped, *node_rows), kept))
     if not claimed:
         messages = tuple((group.indexes, queue_of(context, group)) for group in groups)
         return Opening(phase, rows, drafts, dispatch=Dispatch(context.id, phase, messages, priority=context.priority))
@@ -140,7 +155,7 @@ def _open(
 def _runs_here(context: Context, group: Header) -> bool:
     if leases.current is None or leases.current.isolated or group.kind == "isolated":
         return False
-    return group.kind != "browser" or runtime.holds_session(context.page_of)
+    return runtime.holds_session(context.page_of) if group.kind == "browser" else not leases.current.draining
 
 
 def queue_of(context: Context, group: Header) -> str:

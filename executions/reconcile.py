@@ -22,13 +22,14 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 
 from executions import (
     admission,
     ending,
     engine,
     leases,
+    letters,
     opening,
     recovery,
     runtime,
@@ -42,7 +43,7 @@ from executions.broker import LOST_MESSAGE_US, broker
 from executions.browser import kill_orphan
 from executions.context import load
 from executions.drafts import node_event
-from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, WorkerLease
+from executions.models import BrowserSession, Execution, NodeRun, WorkerLease
 from recordings.events import RecordingEventType as Kind
 from recordings.models import Event
 from workflows.errors import WorkflowError
@@ -127,9 +128,13 @@ def resend_starts() -> int:
         sent = execution.published_at
         if sent is not None and sent >= broker.emptied_at and 0 <= now - sent < back_off:
             continue
+        if execution.deliveries >= MAXIMUM_DELIVERIES:
+            count += _safely(_bury_start, execution.pk)
+            continue
         won = Execution.objects.filter(
             pk=execution.pk, status=states.QUEUED, publish_count=execution.publish_count
         ).update(published_at=now, publish_count=F("publish_count") + 1)
+        execution.publish_count += 1
         if won and triggers.publish_start(execution):
             count += 1
     return count
@@ -159,17 +164,17 @@ def resend_queued() -> int:
             status=states.QUEUED, execution__status=states.RUNNING, execution__cancel_requested=False,
             dispatched_at__lt=max(store.database_now_us() - LOST_MESSAGE_US, broker.emptied_at),
         )
-        .values_list("execution_id", "phase_index", "node_index", "queue", "dispatched_at")
+        .values_list("execution_id", "phase_index", "node_index", "queue", "dispatched_at", "deliveries")
         .order_by("dispatched_at")[:BATCH]
     )  # fmt: skip
     lost_before: dict[str, int] = {}
-    lost: dict[tuple[UUID, int], list[int]] = defaultdict(list)
-    for execution_id, phase, index, queue, dispatched in rows:
+    lost: dict[tuple[UUID, int, bool], list[int]] = defaultdict(list)
+    for execution_id, phase, index, queue, dispatched, deliveries in rows:
         if queue not in lost_before:
             lost_before[queue] = broker.lost_before(queue)
         if dispatched < lost_before[queue]:
-            lost[execution_id, phase].append(index)
-    return sum(_safely(_send_again, execution_id, phase, indexes) for (execution_id, phase), indexes in lost.items())
+            lost[execution_id, phase, deliveries > 0].append(index)
+    return sum(_safely(_send_again, *where, indexes) for where, indexes in lost.items())
 
 
 def requeue_dead(execution_id: UUID | None = None) -> int:
@@ -193,8 +198,8 @@ def requeue_dead(execution_id: UUID | None = None) -> int:
         if not gone and lease_until > now:
             continue
         reason = "its worker process died" if gone else "its worker process stopped answering"
-        if session and _session_is_lost(execution_id, worker):
-            count += _safely(_lose_session, execution_id, phase, [index], reason)
+        if session and has_session(execution_id, worker):
+            count += _safely(fail_without_session, execution_id, phase, [index], reason)
         elif gone and queue == opening.ISOLATED_QUEUE and started and _safely(_end_late, execution_id, index, started):
             count += 1
         elif deliveries >= MAXIMUM_DELIVERIES:
@@ -241,21 +246,39 @@ def fail_lost_sessions() -> int:
         if not dead.setdefault(session.boot, leases.is_dead(session.boot)):
             continue
         count += 1
-        BrowserSession.objects.filter(pk=session.pk).update(status=BrowserSession.LOST, closed_at=datetime.now(UTC))
+        lose_session(session, "its worker process died")
         _kill_orphan(session)
-        turns = Q(execution__parent_id=session.execution_id) & ~Q(execution__scope="")
-        waiting = NodeRun.objects.filter(
-            Q(execution_id=session.execution_id) | turns,
-            status=states.QUEUED,
-            session=session.name,
-            queue=session.queue,
-        ).values_list("execution_id", "phase_index", "node_index")
-        lost: dict[tuple[UUID, int], list[int]] = defaultdict(list)
-        for execution_id, phase, index in waiting:
-            lost[execution_id, phase].append(index)
-        for (execution_id, phase), indexes in lost.items():
-            _safely(_lose_session, execution_id, phase, indexes, "its worker process died")
-    return count
+    return count + _fail_without_page()
+
+
+def lose_session(session: BrowserSession, reason: str) -> None:
+    """Note that the page of ``session`` is gone and fail the node runs that wait for it."""
+    BrowserSession.objects.filter(pk=session.pk).update(status=BrowserSession.LOST, closed_at=datetime.now(UTC))
+    turns = Q(execution__parent_id=session.execution_id) & ~Q(execution__scope="")
+    waiting = NodeRun.objects.filter(
+        Q(execution_id=session.execution_id) | turns, status=states.QUEUED, session=session.name, queue=session.queue
+    )
+    _fail_waiting(waiting, reason)
+
+
+def _fail_without_page() -> int:
+    """Fail node runs that were queued for a page after it was lost; nobody reads that queue any more."""
+    waiting = NodeRun.objects.filter(
+        status=states.QUEUED, execution__status=states.RUNNING, queue__startswith=leases.PAGE_QUEUE
+    )
+    queues = set(waiting.values_list("queue", flat=True))
+    unread = [queue for queue in queues if leases.is_dead(queue.removeprefix(leases.PAGE_QUEUE))]
+    return _fail_waiting(waiting.filter(queue__in=unread), "its worker process is gone") if unread else 0
+
+
+def _fail_waiting(waiting: QuerySet[NodeRun], reason: str) -> int:
+    by_phase: dict[tuple[UUID, int], list[int]] = defaultdict(list)
+    for execution_id, phase, index in waiting.values_list("execution_id", "phase_index", "node_index"):
+        by_phase[execution_id, phase].append(index)
+    return sum(
+        _safely(fail_without_session, execution_id, phase, indexes, reason)
+        for (execution_id, phase), indexes in by_phase.items()
+    )
 
 
 def enforce_deadlines() -> int:
@@ -275,12 +298,12 @@ def send_due_retries() -> int:
     """Send node runs whose time for another attempt has come."""
     due = NodeRun.objects.filter(
         status=states.RETRYING, claim="", retry_at__lte=store.database_now_us(), execution__cancel_requested=False
-    ).values_list("execution_id", "phase_index", "node_index", "dispatched_at")[:BATCH]
+    ).values_list("execution_id", "phase_index", "node_index", "dispatched_at", "deliveries")[:BATCH]
     count = 0
     now = store.database_now_us()
-    for execution_id, phase, index, dispatched in due:
+    for execution_id, phase, index, dispatched, deliveries in due:
         if now - dispatched > LOST_MESSAGE_US:
-            count += _safely(_send_again, execution_id, phase, [index])
+            count += _safely(_send_again, execution_id, phase, deliveries > 0, [index])
     return count
 
 
@@ -405,15 +428,15 @@ def _tell_missing(execution_id: UUID, index: int, queue: str) -> bool:
     return recovery.note(context, [node_event(Kind.LOG, context.plan.nodes[index], data)])
 
 
-def _send_again(execution_id: UUID, phase: int, indexes: list[int]) -> None:
+def _send_again(execution_id: UUID, phase: int, apart: bool, indexes: list[int]) -> None:
     context = load(execution_id)
     if context is None:
         return
     store.committer.run(lambda tx: store.touch_dispatched(tx, execution_id, indexes), execution_id.hex)
-    tasks.publish(opening.dispatch_of(context, phase, indexes))
+    tasks.publish(opening.dispatch_of(context, phase, indexes, apart=apart))
 
 
-def _session_is_lost(execution_id: UUID, worker: str) -> bool:
+def has_session(execution_id: UUID, worker: str) -> bool:
     """Return whether the page of an execution, or of what its turn of a loop works on, was held by ``worker``."""
     around = [execution_id]
     row = Execution.objects.filter(pk=execution_id).values_list("scope", "parent_id").first()
@@ -423,19 +446,31 @@ def _session_is_lost(execution_id: UUID, worker: str) -> bool:
     return BrowserSession.objects.filter(execution_id__in=around, boot=worker).exists()
 
 
-def _lose_session(execution_id: UUID, phase: int, indexes: list[int], reason: str) -> None:
+def fail_without_session(execution_id: UUID, phase: int, indexes: list[int], reason: str) -> None:
+    """Fail node runs whose page is gone for ``reason``, and go on with the execution."""
     error = f"the browser page of this execution is gone ({reason}); a page cannot move to another process"
     tasks.publish(recovery.fail_lost(execution_id, phase, indexes, error=error, code="session_lost"))
 
 
+def _bury_start(execution_id: UUID) -> bool:
+    execution = Execution.objects.get(pk=execution_id)
+    error = (
+        f"{execution.deliveries} workers took the start message of this execution and none got as far as its first"
+        " phase: each time the process died or broke off; it is not tried again"
+    )
+    letters.keep(
+        "start", error, admission.start_message(execution),
+        workflow_id=execution.workflow_id, execution_id=execution_id, deliveries=execution.deliveries,
+    )  # fmt: skip
+    return ending.fail_unseen(execution_id, error, "poison")
+
+
 def _bury(execution_id: UUID, phase: int, index: int, node_id: str, deliveries: int, reason: str) -> None:
     error = f"{deliveries} worker processes died while they ran this node ({reason}); it is not tried again"
-    now = datetime.now(UTC)
-    payload = store.to_json({"execution_id": str(execution_id), "phase": phase, "node_indexes": [index]})
-    DeadLetter.objects.get_or_create(
-        kind="node", execution_id=execution_id, node_id=node_id, status=DeadLetter.OPEN,
-        defaults={"error": error, "deliveries": deliveries, "payload": payload,
-                  "first_failed_at": now, "last_failed_at": now},
+    letters.keep(
+        "node", error, {"execution_id": str(execution_id), "phase": phase, "node_indexes": [index]},
+        workflow_id=Execution.objects.values_list("workflow_id", flat=True).get(pk=execution_id),
+        execution_id=execution_id, node_id=node_id, deliveries=deliveries,
     )  # fmt: skip
     tasks.publish(recovery.fail_lost(execution_id, phase, [index], error=error, code="poison"))
 

@@ -65,19 +65,22 @@ def note(context: Context, drafts: Sequence[EventDraft]) -> bool:
 
 
 def requeue(
-    execution_id: UUID, phase: int, indexes: Sequence[int], claims: Sequence[str], reason: str
+    execution_id: UUID, phase: int, indexes: Sequence[int], claims: Sequence[str], reason: str, *, counts: bool = True
 ) -> Dispatch | None:
-    """Give node runs of a dead process to another one. Returns the messages to send, or None."""
+    """Give node runs of a process that ended to another one. Returns the messages to send, or None.
+
+    ``counts`` says that the process was lost while it ran them, so that this delivery counts.
+    """
     context = load(execution_id)
     if context is None:
         return None
     drafts: list[EventDraft] = []
 
-    def job(tx: Transaction) -> tuple[list[int], int | None]:
+    def job(tx: Transaction) -> tuple[dict[int, bool], int | None]:
         drafts.clear()
-        freed = store.requeue_nodes(tx, execution_id, indexes, claims=claims)
+        freed = store.requeue_nodes(tx, execution_id, indexes, claims=claims, counts=counts)
         if not freed:
-            return [], None
+            return {}, None
         for index in freed:
             drafts.append(node_event(Kind.RECOVERED, context.plan.nodes[index], {"reason": reason}))
         base = store.bump(tx, execution_id, events=len(drafts))
@@ -89,4 +92,5 @@ def requeue(
     if base is None:
         return None
     events.push(execution_id, base, drafts, states.RUNNING, context.depth)
-    return dispatch_of(context, phase, freed)
+    now = [index for index, at_once in freed.items() if at_once]
+    return dispatch_of(context, phase, now, apart=counts) if now else None

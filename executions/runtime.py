@@ -115,7 +115,14 @@ class Waiting:
     wait: NodeWaits
 
 
-Item = Finished | Noted | Retrying | Resumed | SessionOpened | Waiting
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A node was stopped because this process ends; another one is to run it."""
+
+    index: int
+
+
+Item = Finished | Noted | Retrying | Resumed | SessionOpened | Waiting | Released
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +195,7 @@ _tasks: dict[UUID, set[asyncio.Task[None]]] = {}
 _works: set[asyncio.Future[dict[str, Any]]] = set()
 _verdicts: dict[asyncio.Future[dict[str, Any]], NodeFailed] = {}
 _host: BrowserHost | None = None
+_releasing = False
 
 
 def loop() -> asyncio.AbstractEventLoop:
@@ -214,6 +222,19 @@ def stop_all(failure: NodeFailed) -> None:
             work.cancel()
 
     confinement.spoil(str(failure))
+    loop().call_soon_threadsafe(on_loop)
+
+
+def release_all() -> None:
+    """Stop every node of this process, and every one that begins from now on; each ends as ``Released``."""
+    global _releasing
+    _releasing = True
+
+    def on_loop() -> None:
+        for tasks in list(_tasks.values()):
+            for task in tasks:
+                task.cancel()
+
     loop().call_soon_threadsafe(on_loop)
 
 
@@ -288,7 +309,7 @@ def _run_at_once(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> R
 
 
 def _ends(item: Item) -> bool:
-    return isinstance(item, Finished | Waiting) or (isinstance(item, Retrying) and not item.in_place)
+    return isinstance(item, Finished | Waiting | Released) or (isinstance(item, Retrying) and not item.in_place)
 
 
 async def _run_all(facts: Facts, nodes: Sequence[Ready], inbox: queue.SimpleQueue[Item]) -> None:
@@ -300,6 +321,10 @@ async def _run_all(facts: Facts, nodes: Sequence[Ready], inbox: queue.SimpleQueu
         else:
             chains.append([node])
     chains.extend(sessions.values())
+    if _releasing:
+        for node in nodes:
+            inbox.put(Released(node.planned.index))
+        return
     tasks = {asyncio.create_task(_run_chain(facts, chain, inbox)) for chain in chains}
     known = _tasks.setdefault(facts.execution_id, set())
     known.update(tasks)
@@ -527,7 +552,9 @@ def _retry_delay(planned: PlannedNode, attempt: int, failure: NodeFailed) -> flo
     return max(spread, min(asked, MAXIMUM_BACKOFF_SECONDS))
 
 
-def _cancelled(node: Ready, attempt: int, started: int) -> Finished:
+def _cancelled(node: Ready, attempt: int, started: int) -> Finished | Released:
+    if _releasing:
+        return Released(node.planned.index)
     return Finished(
         node.planned.index, states.CANCELLED, attempt, started, now_us(), error="cancelled", error_code="cancelled"
     )
@@ -680,9 +707,14 @@ def holds_session(execution_id: UUID) -> bool:
     return _host is not None and _host.get(session_id(execution_id)) is not None
 
 
-def kept() -> set[UUID]:
+def sessions() -> set[UUID]:
     """Return the executions whose page this process holds."""
     return set() if _host is None else {UUID(name.partition(":")[0]) for name in _host.sessions()}
+
+
+def kept() -> set[UUID]:
+    """Return the executions whose page this process holds."""
+    return sessions()
 
 
 def close_session(execution_id: UUID, *, wait: bool = True) -> None:

@@ -95,7 +95,7 @@ class Move(Step[Moved | None]):
             })  # fmt: skip
             for phase in step.phases:
                 phases.append({
-                    "x": x, "k": phase.index, "st": phase.status, "n": len(phase.rows), "h": phase.header_count,
+                    "x": x, "k": phase.index, "st": phase.status, "n": phase.node_count, "h": phase.header_count,
                     "o": phase.open, "at": at,
                 })  # fmt: skip
                 for row in phase.rows:

@@ -45,6 +45,7 @@ _RECORDING = Recording._meta.db_table
 _LOCKED_RETRIES = 3
 _ROW_SECONDS = 1
 """How long one statement of the engine waits for a row that another session holds."""
+_SUSPECT_US = 5_000_000
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -516,6 +517,13 @@ class PhaseRow:
     status: str
     header_count: int
     rows: tuple[NodeRow, ...]
+    kept: int = 0
+    """How many more nodes it has, whose rows are there already."""
+
+    @property
+    def node_count(self) -> int:
+        """Return how many nodes it has in all."""
+        return len(self.rows) + self.kept
 
     @property
     def open(self) -> int:
@@ -684,7 +692,7 @@ def insert_phase(tx: Transaction, execution_id: UUID, phase: PhaseRow, now: int,
     tx.run(
         f'INSERT INTO {_PHASE}(execution_id, "index", status, node_count, header_count, open, failed, started_at, finished_at)'
         " VALUES(?,?,?,?,?,?,0,?,?)",
-        (key, phase.index, phase.status, len(phase.rows), phase.header_count, phase.open, started,
+        (key, phase.index, phase.status, phase.node_count, phase.header_count, phase.open, started,
          started if ended else None),
     )  # fmt: skip
     rows = []
@@ -745,17 +753,25 @@ def resume_node(tx: Transaction, execution_id: UUID, index: int, claim: str, att
     return bool(cursor.rowcount == 1)
 
 
-def requeue_nodes(tx: Transaction, execution_id: UUID, indexes: Iterable[int], *, claims: Sequence[str]) -> list[int]:
-    """Free node runs that a lost process held under one of ``claims`` and return their indexes."""
+def requeue_nodes(
+    tx: Transaction, execution_id: UUID, indexes: Iterable[int], *, claims: Sequence[str], counts: bool = True
+) -> dict[int, bool]:
+    """Free node runs that a process held under one of ``claims``; return which, and whether they may run at once.
+
+    ``counts`` says that the process was lost; else this delivery is forgotten. What lost two processes waits for
+    a few seconds, so that it does not meet the last worker while the others still start.
+    """
     wanted = list(indexes)
+    again = "deliveries>=2" if counts else "deliveries<0"
     cursor = tx.run(
-        f"UPDATE {_NODE_RUN} SET status='queued', claim='', worker='', lease_until=0,"
-        " attempt=attempt-CASE WHEN status='running' THEN 1 ELSE 0 END, dispatched_at={now}"
+        f"UPDATE {_NODE_RUN} SET status=CASE WHEN {again} THEN 'retrying' ELSE 'queued' END, claim='', worker='',"
+        f" retry_at=CASE WHEN {again} THEN {{now}}+{_SUSPECT_US} ELSE NULL END, lease_until=0,"
+        " attempt=attempt-CASE WHEN status='running' THEN 1 ELSE 0 END, dispatched_at={now}, deliveries=deliveries-?"
         f" WHERE execution_id=? AND node_index IN ({marks(wanted)}) AND claim IN ({marks(claims)})"
-        " AND status IN ('running','retrying') RETURNING node_index",
-        (tx.id(execution_id), *wanted, *claims),
+        " AND status IN ('running','retrying') RETURNING node_index, status",
+        (0 if counts else 1, tx.id(execution_id), *wanted, *claims),
     )
-    return [row[0] for row in cursor.fetchall()]
+    return {index: status == states.QUEUED for index, status in cursor.fetchall()}
 
 
 def end_open_nodes(

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 from uuid import UUID
 
-from celery import chord, current_app, shared_task, signals
+from celery import Task, chord, current_app, shared_task, signals
+from celery.exceptions import Reject
 from celery.worker import WorkController
 from django.conf import settings
 from django.db import close_old_connections
+from django.db.models import F
+from django.db.models.functions import Greatest
 from kombu import Exchange, Queue
 
-from executions import admission, confinement, ending, engine, leases, runtime, store
+from executions import admission, confinement, ending, engine, leases, letters, runtime, states, store
 from executions.failpoints import failpoint
+from executions.models import Execution
 from executions.opening import BROWSER_QUEUE, CONTROL_QUEUE, ISOLATED_QUEUE, Dispatch
 
 logger = logging.getLogger(__name__)
@@ -28,11 +35,34 @@ PATIENCE_SECONDS = 60.0
 """How long a worker waits for a row of its execution that somebody else holds, before it gives up the work."""
 
 
-@shared_task(name="executions.start")
-def start(execution_id: str, workflow_id: str, user_id: str, trigger: str, status: str, queued_at: str) -> None:
-    """Begin a queued execution. The message carries what a consumer of the queue may want to know; we need the id."""
+@shared_task(name="executions.start", bind=True)
+def start(
+    self: Task[..., Any], execution_id: str, workflow_id: str, user_id: str, trigger: str, status: str, queued_at: str
+) -> None:
+    """Begin a queued execution. The message carries what a consumer of the queue may want to know; we need the id.
+
+    A message that was sent again says so in its headers, and only then is its delivery counted: that costs a
+    statement, and the first delivery is known to have been lost.
+    """
+    resend = (self.request.headers or {}).get(admission.RESEND_HEADER)
+    counted = resend is not None and _count_delivery(execution_id, int(resend))
+    failpoint("start-taken")
     admission.began()
     _go_on(engine.advance(UUID(execution_id), 0))
+    if counted:
+        Execution.objects.filter(pk=execution_id).update(deliveries=0)  # the worker lives
+
+
+def _count_delivery(execution_id: str, resend: int) -> bool:
+    """Note that a worker took the newest message of a queued start; an older one may still be under way, too."""
+    newest = Execution.objects.filter(pk=execution_id, status=states.QUEUED, publish_count=resend)
+    return bool(newest.update(deliveries=Greatest(F("deliveries"), 1) + 1))
+
+
+@shared_task(name="executions.purge_dead_letters")
+def purge_dead_letters() -> int:
+    """Remove old dead letters; return how many."""
+    return letters.purge()
 
 
 @shared_task(name="executions.advance")
@@ -41,11 +71,28 @@ def advance(execution_id: str, phase: int) -> None:
     _go_on(engine.advance(UUID(execution_id), phase))
 
 
-@shared_task(name="executions.run_nodes")
-def run_nodes(execution_id: str, phase: int, node_indexes: Sequence[int]) -> None:
-    """Run nodes of one phase: a header of its chord. Never raises for a node that fails."""
+@shared_task(name="executions.run_nodes", bind=True)
+def run_nodes(
+    self: Task[..., Any], execution_id: str, phase: int, node_indexes: Sequence[int], apart: bool = False
+) -> None:
+    """Run nodes of one phase: a header of its chord. Never raises for a node that fails.
+
+    ``apart``: the nodes ran in a process that died, see ``Dispatch``.
+    """
+    worker = leases.current
+    queue = (self.request.delivery_info or {}).get("routing_key")
+    if worker is not None and worker.draining and queue != worker.queue:
+        raise Reject("this worker is about to end; another one takes the nodes", requeue=True)
+    work = partial(_take, UUID(execution_id), phase, list(node_indexes))
+    if apart:
+        _one_by_one.run(work)
+    else:
+        work()
+
+
+def _take(execution_id: UUID, phase: int, indexes: list[int]) -> None:
     try:
-        _go_on(engine.take(UUID(execution_id), phase, list(node_indexes)))
+        _go_on(engine.take(execution_id, phase, indexes))
     except MemoryError:
         if confinement.limits() is None:
             raise
@@ -57,7 +104,7 @@ def _go_on(dispatch: Dispatch | None) -> None:
     """Go on here, for a while, with the one child that a node waits for or the node that a child woke; send the rest."""
     stays = leases.current is None or not leases.current.isolated
     until = time.monotonic() + engine.LOCAL_SECONDS if stays else 0.0
-    while dispatch is not None and time.monotonic() < until:
+    while dispatch is not None and time.monotonic() < until and not _is_draining():
         if dispatch.starts and not dispatch.headers:
             publish(replace(dispatch, starts=dispatch.starts[1:]))
             dispatch = engine.advance(dispatch.starts[0], 0)
@@ -67,6 +114,43 @@ def _go_on(dispatch: Dispatch | None) -> None:
         else:
             break
     publish(dispatch)
+
+
+def _is_draining() -> bool:
+    return leases.current is not None and leases.current.draining
+
+
+class _OneByOne:
+    """Runs what may kill this process one after another; it never makes a thread wait."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._busy = False
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Do ``work`` now, or leave it to the thread that is at it; what this loses, the reconciler sends again."""
+        with self._lock:
+            self._waiting.append(work)
+            if self._busy:
+                return
+            self._busy = True
+        while (following := self._next()) is not None:
+            try:
+                following()
+            except Exception:
+                logger.exception("nodes that were to run apart could not be run; they are sent again")
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._lock:
+            if self._waiting and not _is_draining():
+                return self._waiting.popleft()
+            self._waiting.clear()
+            self._busy = False
+        return None
+
+
+_one_by_one = _OneByOne()
 
 
 def publish(dispatch: Dispatch | None) -> None:
@@ -83,10 +167,15 @@ def publish(dispatch: Dispatch | None) -> None:
         want_isolated_worker()
     _introduce(queue for _indexes, queue in dispatch.headers)
     execution_id = str(dispatch.execution_id)
+    more = {"apart": True} if dispatch.apart else {}
     headers = [
-        run_nodes.si(execution_id, dispatch.phase, list(indexes)).set(queue=queue, priority=priority)
+        run_nodes.si(execution_id, dispatch.phase, list(indexes), **more).set(queue=queue, priority=priority)
         for indexes, queue in dispatch.headers
     ]
+    if dispatch.apart:
+        for header in headers:
+            header.apply_async()
+        return
     if len(headers) == 1:
         headers[0].apply_async()
         return
@@ -163,11 +252,6 @@ def _check_connection(**kwargs: object) -> None:
 def _start_worker(**kwargs: object) -> None:
     if leases.current is not None:
         leases.current.start()
-
-
-@signals.worker_shutting_down.connect
-def _announce_shutdown(**kwargs: object) -> None:
-    logger.info("this worker finishes what it runs and takes nothing new")
 
 
 @signals.worker_shutdown.connect

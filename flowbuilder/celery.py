@@ -33,3 +33,4 @@ app.conf.CELERY_DB_REUSE_MAX = 1000  # Celery's Django fixup closes the connecti
 app.autodiscover_tasks()
 app.autodiscover_tasks(related_name="beat")
 app.autodiscover_tasks(related_name="prefork")
+app.autodiscover_tasks(related_name="drain")

@@ -44,7 +44,7 @@ from flowbuilder.stack import (
 
 READY_SECONDS = 90
 QUICK_STOP_SECONDS = 10
-WARM_STOP_SECONDS = 25
+HAND_OVER_SECONDS = 10
 STEADY_SECONDS = 60
 ISOLATED_IDLE_SECONDS = 900
 """No node runs longer, so a worker that heard nothing for this time runs none."""
@@ -55,6 +55,14 @@ COLOURS = {"isolated": 31, "redis": 35, "setup": 37, "demo": 36, "web": 32, "wor
 
 class Stopping(Exception):
     """Somebody asked us to end before everything was ready."""
+
+
+def drain_seconds() -> float:
+    """Return how long workers let their nodes run when they are told to end; settings name a text that is no number."""
+    try:
+        return float(os.environ.get("FLOWBUILDER_DRAIN_SECONDS") or 20)
+    except ValueError:
+        return 20.0
 
 
 def say(message: str) -> None:
@@ -205,7 +213,7 @@ class Supervisor:
                 f"worker{number}" if self.options.workers > 1 else "worker",
                 [*celery, "worker", "--pool=threads", "-Q", "control,default,browser",
                  "-l", "WARNING", "--without-gossip", "--without-mingle", "-n", f"worker{number}-{os.getpid()}@%h"],
-                env, stop_seconds=WARM_STOP_SECONDS, orphan_signal=signal.SIGKILL,  # a warm end may take minutes
+                env, stop_seconds=drain_seconds() + HAND_OVER_SECONDS, orphan_signal=signal.SIGKILL,  # a warm end may take minutes
             )
             for number in range(1, self.options.workers + 1)
         ]  # fmt: skip
@@ -371,7 +379,7 @@ class Supervisor:
             [sys.executable, "-m", "celery", "-A", "flowbuilder", "--quiet", "worker", "--pool=prefork",
              "-c", str(ISOLATED_SLOTS), "-Q", "isolated", "-l", "WARNING", "--without-gossip", "--without-mingle",
              "-n", f"isolated-{os.getpid()}@%h"],
-            self._env, stop_seconds=WARM_STOP_SECONDS, orphan_signal=signal.SIGKILL,
+            self._env, stop_seconds=drain_seconds() + HAND_OVER_SECONDS, orphan_signal=signal.SIGKILL,
         )  # fmt: skip
         self._write_run_file()
 

@@ -224,7 +224,7 @@ def _node_history(run: NodeRun, history: Sequence[tuple[int, str, dict[str, Any]
             yield f"node {run.node_id}: {kind} (seq {seq}) after its end"
         if kind == "node_start":
             starts += 1
-        elif kind in ("node_complete", "node_retry") and not starts:
+        elif kind in ("node_complete", "node_retry") and not starts and not data.get("kept"):
             yield f"node {run.node_id}: {kind} (seq {seq}) before its start"
         if kind in ENDS:
             ended = True

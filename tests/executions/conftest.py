@@ -15,6 +15,7 @@ import httpx
 import pytest
 import pytest_asyncio
 import uvicorn
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions.browser import BrowserHost, BrowserOptions, BrowserPage, find_chromium
 from executions.egress import EgressPolicy, guarded_client
@@ -23,6 +24,13 @@ from executions.nodes.base import NodeCall
 from workflows.registry import NODE_REGISTRY
 
 SITE = Path(__file__).parent.parent / "site"
+
+
+@pytest.fixture
+def periodic_reconcile(transactional_db: None) -> None:
+    """The row of the beat admin, which the emptied test database lacks."""
+    interval, _ = IntervalSchedule.objects.get_or_create(every=2, period="seconds")
+    PeriodicTask.objects.get_or_create(name="Reconcile", task="executions.reconcile", interval=interval)
 
 
 class Site:

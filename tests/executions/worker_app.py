@@ -43,3 +43,18 @@ class Flaky(NodeExecutor):
         if node.attempt < node.inputs["Succeeds On"]:
             raise NodeFailed(f"not yet, attempt {node.attempt}")
         return {"Attempt": node.attempt}
+
+
+@register
+class Nap(NodeExecutor):
+    """Sleep so many seconds; light, so that 32 share a header."""
+
+    description = NodeDescription(
+        type="test_nap", label="Nap", group="Flow Control", credits=1, start=True,
+        inputs=(Port("Seconds", "NUMBER", required=True),),
+    )  # fmt: skip
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Sleep."""
+        await asyncio.sleep(node.inputs["Seconds"])
+        return {}

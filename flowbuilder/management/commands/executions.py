@@ -12,14 +12,15 @@ from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import Error as DatabaseError
+from django.db.models import QuerySet
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from executions import report, states
+from executions import mailroom, report, states
 from executions.errors import StartRefused
 from executions.events import load_events
-from executions.models import Execution
+from executions.models import DeadLetter, Execution
 from executions.triggers import (
     cancel_execution,
     decide_approval,
@@ -55,9 +56,10 @@ EXAMPLE_ID = "0192c7e4-5f0a-7c3e-9b1d-2f6c8a4e1b70"
 
 
 class Command(ProductCommand):
-    """Run a workflow and see what it does; list, show, pause, resume and cancel executions; decide approvals."""
+    """Run a workflow and see what it does; list, show, pause, resume and cancel executions; decide approvals; handle what was given up."""
 
-    help = "Run a workflow and see what it does; list, show, pause, resume, cancel executions; decide approvals."
+    help = "Run a workflow and see what it does; list, show, pause, resume, cancel executions; decide approvals;"
+    help += " handle what was given up."
     examples: Sequence[str] = (
         "./flow executions run demo-shop --follow",
         "./flow executions run demo-shop --input '{\"limit\": 3}' --json",
@@ -109,6 +111,23 @@ class Command(ProductCommand):
         self._move("cancel", self.cancel, "Stop one execution.")
         self._decide("approve", self.approve, "Approve what a node asks; the execution goes on.")
         self._decide("reject", self.reject, "Reject what a node asks; the execution goes on along Rejected.")
+
+        letters = self.verb(
+            "dead-letters",
+            self.dead_letters,
+            "List what was given up; replay it, or discard it.",
+            user=True,
+            examples=(
+                "./flow executions dead-letters",
+                "./flow executions dead-letters replay 7",
+                "./flow executions dead-letters replay 7 --whole",
+                "./flow executions dead-letters discard 7",
+            ),
+        )
+        letters.add_argument("action", nargs="?", choices=("list", "replay", "discard"), default="list")
+        letters.add_argument("letter", nargs="?", metavar="ID", help="the letter to replay or discard")
+        letters.add_argument("--all", action="store_true", help="list those that were handled, too")
+        letters.add_argument("--whole", action="store_true", help="replay every node, not only what failed and follows")
 
     def _move(self, name: str, action: Callable[[dict[str, Any]], int], text: str) -> None:
         verb = self.verb(name, action, text, user=True, examples=(f"./flow executions {name} {EXAMPLE_ID}",))
@@ -292,6 +311,43 @@ class Command(ProductCommand):
         self.emit(data, lambda console: console.print(f"execution {execution.pk} is being cancelled"))
         return OK
 
+    # ------------------------------------------------------------------ dead letters
+
+    def dead_letters(self, options: dict[str, Any]) -> int:
+        """List dead letters, or handle one."""
+        action, user = options["action"], self.user(options)
+        if (options["letter"] is None) != (action == "list"):
+            self.fail(
+                "list takes no ID" if action == "list" else f"{action} needs the ID of a letter; see dead-letters",
+                USAGE,
+            )
+        if options["whole"] and action != "replay":
+            self.fail("--whole belongs to replay", USAGE)
+        if action == "list":
+            return self._list_letters(DeadLetter.objects.visible_to(user), everything=options["all"])
+        letter = self._letter(options["letter"], user)
+        if action == "discard":
+            mailroom.discard(letter, user)
+            text = f"dead letter {letter.pk} is discarded"
+        else:
+            execution = mailroom.replay(letter, user, whole=options["whole"])
+            text = f"dead letter {letter.pk} is replayed as execution {execution.pk}"
+        self.emit(mailroom.describe(letter), lambda console: console.print(text))
+        return OK
+
+    def _list_letters(self, letters: QuerySet[DeadLetter], *, everything: bool) -> int:
+        rows = letters.select_related("workflow", "handled_by")
+        found = [mailroom.describe(letter) for letter in (rows if everything else rows.filter(status=DeadLetter.OPEN))]
+        self.emit(found, lambda console: self._show_letters(console, found))
+        return OK
+
+    def _letter(self, text: str, user: Any) -> DeadLetter:
+        try:
+            letter: DeadLetter = DeadLetter.objects.visible_to(user).select_related("workflow").get(pk=text)
+        except (DeadLetter.DoesNotExist, ValueError, OverflowError):
+            self.fail(f'there is no dead letter "{text}"; see ./flow executions dead-letters')
+        return letter
+
     # ------------------------------------------------------------------ what the words on the command line mean
 
     def _payload(self, text: str | None) -> dict[str, Any]:
@@ -375,6 +431,27 @@ class Command(ProductCommand):
             )
         console.print(table)
 
+    def _show_letters(self, console: Console, letters: list[dict[str, Any]]) -> None:
+        if not letters:
+            console.print("no dead letters: nothing was given up")
+            return
+        table = Table(box=None, pad_edge=False)
+        for name in ("id", "kind", "workflow", "node", "status", "deliveries", "age", "execution", "error"):
+            table.add_column(name, no_wrap=name in ("id", "kind", "status", "execution"))
+        for item in letters:
+            table.add_row(
+                str(item["id"]),
+                item["kind"],
+                item["workflow"] or "-",
+                item["node_id"] or "-",
+                item["status"],
+                str(item["deliveries"]),
+                _age(item["age_seconds"]),
+                item["execution_id"] or "-",
+                item["error"].partition("\n")[0],
+            )
+        console.print(table)
+
     def _show(self, console: Console, outcome: dict[str, Any]) -> None:
         head = Text(f"{outcome['workflow']} v{outcome['version']}  ")
         head.append(_status(outcome["status"]))
@@ -433,6 +510,13 @@ def _wait_text(wait: dict[str, Any]) -> str:
 
 def _status(status: str) -> Text:
     return Text(status.replace("_", " "), style=STYLES.get(status, ""))
+
+
+def _age(seconds: int) -> str:
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
 
 
 def _duration(milliseconds: int | None) -> str:

@@ -1,0 +1,120 @@
+"""Run an ended execution again: the whole of it, or only what failed and what follows.
+
+A retry from the failure is a new execution that begins with the results of its predecessor: the rows of
+nodes that need not run again are copied (no worker ran them here, so their ``deliveries`` is 0 and they
+cost nothing), and the engine passes over them.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from django.db import transaction
+
+from executions import states, triggers
+from executions.context import plan_of
+from executions.errors import StartRefused
+from executions.models import Execution, NodeRun
+from executions.planner import Plan
+from recordings.models import BlobRef
+
+logger = logging.getLogger(__name__)
+
+
+def retry_execution(execution: Execution, by: str, from_failed: bool = True) -> Execution:
+    """Queue a new execution with the version and the input of ``execution`` and return it.
+
+    ``from_failed`` keeps what completed and does not depend on what failed. Nodes of one browser page are
+    kept or run again together, because the page itself is gone. ``by`` is who wants it, for the log.
+
+    Raises:
+        StartRefused: it has not ended, is part of another one, nothing in it failed, or a node that wrote
+            to the outside would do so twice.
+    """
+    _refuse_unfit(execution)
+    with transaction.atomic():
+        kept = _kept(execution) if from_failed else []
+        new = triggers.start_execution(
+            execution.workflow, owner=execution.owner, trigger="retry", input=json.loads(execution.input),
+            version=execution.version,
+        )  # fmt: skip
+        Execution.objects.filter(pk=new.pk).update(retry_of=execution)
+        new.retry_of = execution
+        _copy(new, kept)
+    logger.info("%s runs execution %s again as %s, %d nodes kept", by, execution.pk, new.pk, len(kept))
+    return new
+
+
+def _refuse_unfit(execution: Execution) -> None:
+    if execution.parent_id is not None:
+        raise StartRefused(f"execution {execution.pk} is part of execution {execution.parent_id}; run that one again")
+    if not execution.is_terminal:
+        raise StartRefused(f"execution {execution.pk} is still {execution.status}; cancel it, or wait for its end")
+
+
+def _kept(execution: Execution) -> list[NodeRun]:
+    """Return the node runs that a retry from the failure begins with.
+
+    Raises:
+        StartRefused: see ``retry_execution``.
+    """
+    plan, _ = plan_of(execution.version_id)
+    runs = {run.node_index: run for run in NodeRun.objects.filter(execution=execution, iteration=0)}
+    completed = {index for index, run in runs.items() if run.status == states.COMPLETED}
+    ended_well = completed | {index for index, run in runs.items() if run.status == states.SKIPPED}
+    again = _again(plan, ended_well)
+    if not again:
+        raise StartRefused(f"nothing failed in execution {execution.pk}; run the whole of it again")
+    doubled = [plan.nodes[i].name for i in sorted(again & completed) if plan.nodes[i].description.effect == "write"]
+    if doubled:
+        names = ", ".join(f'"{name}"' for name in doubled)
+        raise StartRefused(
+            f"{names} completed, but would have to run again and write to the outside a second time, because what"
+            " leads to it runs again; if that is what you want, run the whole execution again (--whole)"
+        )
+    return [run for index, run in runs.items() if index in completed - again]
+
+
+def _again(plan: Plan, ended_well: set[int]) -> set[int]:
+    """Return the nodes that run again: what did not end well, what depends on it, and all of a page together."""
+    members = [index for phase in plan.phases for index in phase]
+    again = _with_followers(plan, members, set(members) - ended_well)
+    pages = {index for index in members if plan.nodes[index].session}
+    return _with_followers(plan, members, again | pages) if again & pages else again
+
+
+def _with_followers(plan: Plan, members: list[int], start: set[int]) -> set[int]:
+    needs: dict[int, set[int]] = {index: set() for index in members}
+    for node in plan.nodes:
+        inside = _in_scope(plan, node.index)
+        if inside in needs:
+            needs[inside] |= {_in_scope(plan, source) for source in node.needs}
+    found = set(start)
+    for index in members:  # in the order in which they run
+        if needs[index] & found:
+            found.add(index)
+    return found
+
+
+def _in_scope(plan: Plan, index: int) -> int:
+    """Return the node itself, or the loop of this scope that it turns in."""
+    while plan.nodes[index].scope != plan.scope:
+        outer = plan.nodes[index].scope
+        if outer is None:
+            return index
+        index = outer
+    return index
+
+
+def _copy(new: Execution, runs: list[NodeRun]) -> None:
+    NodeRun.objects.bulk_create(
+        NodeRun(
+            execution=new, phase_index=run.phase_index, node_index=run.node_index, node_id=run.node_id,
+            node_type=run.node_type, status=run.status, attempt=run.attempt, outputs=run.outputs,
+            outputs_blob=run.outputs_blob, started_at=run.started_at, finished_at=run.finished_at,
+        )
+        for run in runs
+    )  # fmt: skip
+    blobs = {run.outputs_blob for run in runs if run.outputs_blob}
+    BlobRef.objects.bulk_create(BlobRef(blob_id=sha256, execution_id=new.pk) for sha256 in blobs)
