@@ -111,7 +111,7 @@ def hand_over(worker: WorkerProcess) -> int:
 
 def _give_away(worker: WorkerProcess, execution_id: UUID, phase: int, index: int, claim: str, session: str) -> None:
     if session and reconcile.has_session(execution_id, worker.boot):
-        reconcile.fail_without_session(execution_id, phase, [index], REASON)
+        reconcile.fail_without_session(execution_id, phase, [index], claim, REASON)
     else:
         tasks.publish(recovery.requeue(execution_id, phase, [index], [claim], REASON, counts=False))
 

@@ -172,7 +172,7 @@ def _run(work: Work, local_until: float) -> tuple[Work | None, Dispatch | None]:
     ready = {item.planned.index: item for item in work.nodes}
     follow: Dispatch | None = None
     failpoint("mid-node")
-    for items in runtime.run_header(context.facts(), work.nodes):
+    for items in runtime.run_header(context.facts(), work.nodes, work.claim):
         items, more = lay_aside(work, items, ready)
         follow = more.and_also(follow) if more else follow
         remaining -= sum(isinstance(item, Finished) for item in items)

@@ -31,6 +31,8 @@ from executions.models import Execution, WorkerLease
 logger = logging.getLogger(__name__)
 
 CANCEL_POLL_SECONDS = 1.0
+SURE_SECONDS = 10.0
+"""For how long a lock that was found free twice is not looked at twice again."""
 PAGE_QUEUE = "browser."
 """What the name of the queue of a process's own pages begins with; its boot id follows."""
 
@@ -40,13 +42,14 @@ class WorkerProcess:
 
     def __init__(
         self, *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
-        kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], isolated: bool = False,
+        kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], on_lost: Callable[[str], None],
+        isolated: bool = False,
     ) -> None:  # fmt: skip
         self.boot = uuid.uuid4().hex
         self.queue = f"{PAGE_QUEUE}{self.boot}"
         self.isolated = isolated
         self._queues, self._slots, self._on_cancel = queues, slots, on_cancel
-        self._kept, self._on_end = kept, on_end
+        self._kept, self._on_end, self._on_lost = kept, on_end, on_lost
         self.draining = False
         """Whether this process is about to end and begins nothing that another one can do."""
         self._claims: dict[str, UUID] = {}
@@ -135,6 +138,8 @@ class WorkerProcess:
     def _renew(self, claims: list[str]) -> None:
         if claims:
             store.committer.run(lambda tx: store.renew_leases(tx, claims, settings.LEASE_SECONDS * 1_000_000))
+            for lost in set(claims) - store.committer.run(lambda tx: store.held_claims(tx, claims)):
+                self._on_lost(lost)  # or all of its nodes ended just now, and there is nothing to stop
         if not WorkerLease.objects.filter(boot=self.boot).update(beat_at=store.database_now_us(), busy=len(claims)):
             self._write_lease(len(claims))  # somebody took this process for dead
 
@@ -185,9 +190,11 @@ class LivenessLock:
                     cursor.execute("SELECT pg_try_advisory_lock(%s)", (_lock_number(self._boot),))
                 self._held = bool(cursor.fetchone()[0])
         except DatabaseError:
-            self._held = False
+            was_held, self._held = self._held, False
             self._connection.close()
-            raise
+            if not was_held:
+                raise
+            self.keep()  # at once: until it is held again, others take this process for dead
 
     def release(self) -> None:
         """Let the lock go."""
@@ -203,8 +210,27 @@ class LivenessLock:
 def is_dead(boot: str) -> bool:
     """Return whether the process with this boot id certainly ended: its lock is free.
 
-    A PostgreSQL server that just started knows no locks yet, so for ten seconds it says nothing about anybody.
+    On PostgreSQL a lock is also free for a moment when the connection of a living process was cut, so the first
+    answer takes somewhat longer than a process needs to take its lock again. A server that just started knows no
+    locks yet, so for ten seconds it says nothing about anybody.
     """
+    if connection.vendor != "postgresql":
+        return _is_free(boot)
+    if not _is_free(boot):
+        return False
+    if time.monotonic() - _found_free.get(boot, -SURE_SECONDS) >= SURE_SECONDS:
+        time.sleep(CANCEL_POLL_SECONDS + 0.2)
+        if not _is_free(boot):
+            return False
+        _found_free[boot] = time.monotonic()
+    return True
+
+
+_found_free: dict[str, float] = {}
+"""When (monotonic) the lock of a process was found free twice in a row."""
+
+
+def _is_free(boot: str) -> bool:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute(
@@ -240,17 +266,25 @@ current: WorkerProcess | None = None
 
 def start_worker(
     *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
-    kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], isolated: bool = False,
+    kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], on_lost: Callable[[str], None],
+    isolated: bool = False,
 ) -> WorkerProcess:  # fmt: skip
     """Make this process a worker and return it.
 
-    ``on_cancel`` stops the nodes of an execution here; ``kept`` names the executions whose browser page or
-    page this process holds, ``on_end`` gives back those of one that has ended, without waiting.
+    ``on_cancel`` stops the nodes of an execution here, ``on_lost`` those under a claim that somebody took over;
+    ``kept`` names the executions whose page this process holds, ``on_end`` gives back that of one that has ended,
+    without waiting.
     ``isolated`` means that it runs isolated nodes and nothing else.
     """
     global current
     current = WorkerProcess(
-        queues=queues, slots=slots, on_cancel=on_cancel, kept=kept, on_end=on_end, isolated=isolated
+        queues=queues,
+        slots=slots,
+        on_cancel=on_cancel,
+        kept=kept,
+        on_end=on_end,
+        on_lost=on_lost,
+        isolated=isolated,
     )
     return current
 

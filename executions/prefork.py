@@ -41,7 +41,8 @@ def _begin_child(**kwargs: object) -> None:
     isolated = ISOLATED_QUEUE in names
     worker = leases.start_worker(
         queues=",".join(names), slots=1, isolated=isolated,
-        on_cancel=runtime.cancel, kept=runtime.kept, on_end=partial(ending.release, wait=False),
+        on_cancel=runtime.cancel, kept=runtime.kept,
+        on_lost=runtime.abandon, on_end=partial(ending.release, wait=False),
     )  # fmt: skip
     if isolated:
         confinement.confine(

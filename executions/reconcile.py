@@ -43,6 +43,7 @@ from executions.broker import LOST_MESSAGE_US, broker
 from executions.browser import kill_orphan
 from executions.context import load
 from executions.drafts import node_event
+from executions.failpoints import failpoint
 from executions.models import BrowserSession, Execution, NodeRun, WorkerLease
 from recordings.events import RecordingEventType as Kind
 from recordings.models import Event
@@ -74,6 +75,7 @@ def reconcile() -> dict[str, int]:
     with _only_one() as ours:
         if not ours:
             return {}
+        failpoint("reconciling")
         return {name: _apply(name, rule) for name, rule in RULES.items() if name not in settings.RECONCILE_OFF}
 
 
@@ -199,11 +201,16 @@ def requeue_dead(execution_id: UUID | None = None) -> int:
             continue
         reason = "its worker process died" if gone else "its worker process stopped answering"
         if session and has_session(execution_id, worker):
-            count += _safely(fail_without_session, execution_id, phase, [index], reason)
-        elif gone and queue == opening.ISOLATED_QUEUE and started and _safely(_end_late, execution_id, index, started):
+            count += _safely(fail_without_session, execution_id, phase, [index], claim, reason)
+        elif (
+            gone
+            and queue == opening.ISOLATED_QUEUE
+            and started
+            and _safely(_end_late, execution_id, index, claim, started)
+        ):
             count += 1
         elif deliveries >= MAXIMUM_DELIVERIES:
-            count += _safely(_bury, execution_id, phase, index, node_id, deliveries, reason)
+            count += _safely(_bury, execution_id, phase, index, node_id, claim, deliveries, reason)
         else:
             count += _safely(_requeue, execution_id, phase, index, claim, reason)
     return count
@@ -276,7 +283,7 @@ def _fail_waiting(waiting: QuerySet[NodeRun], reason: str) -> int:
     for execution_id, phase, index in waiting.values_list("execution_id", "phase_index", "node_index"):
         by_phase[execution_id, phase].append(index)
     return sum(
-        _safely(fail_without_session, execution_id, phase, indexes, reason)
+        _safely(fail_without_session, execution_id, phase, indexes, "", reason)
         for (execution_id, phase), indexes in by_phase.items()
     )
 
@@ -404,7 +411,7 @@ def _wake(execution_id: UUID, phase: int, index: int, kind: str) -> bool:
     return woken
 
 
-def _end_late(execution_id: UUID, index: int, started: datetime) -> bool:
+def _end_late(execution_id: UUID, index: int, claim: str, started: datetime) -> bool:
     """Fail an isolated node whose process was ended because the time of the attempt was over."""
     context = load(execution_id)
     if context is None:
@@ -415,7 +422,7 @@ def _end_late(execution_id: UUID, index: int, started: datetime) -> bool:
         return False
     phase = next(number for number, members in enumerate(context.plan.phases) if index in members)
     error = f"did not finish within {node.timeout_s:g} s, its time limit; its process was ended"
-    tasks.publish(recovery.fail_lost(execution_id, phase, [index], error=error, code="timeout"))
+    tasks.publish(recovery.fail_lost(execution_id, phase, [index], [claim], error=error, code="timeout"))
     return True
 
 
@@ -446,10 +453,10 @@ def has_session(execution_id: UUID, worker: str) -> bool:
     return BrowserSession.objects.filter(execution_id__in=around, boot=worker).exists()
 
 
-def fail_without_session(execution_id: UUID, phase: int, indexes: list[int], reason: str) -> None:
-    """Fail node runs whose page is gone for ``reason``, and go on with the execution."""
+def fail_without_session(execution_id: UUID, phase: int, indexes: list[int], claim: str, reason: str) -> None:
+    """Fail node runs, held under ``claim`` or by nobody, whose page is gone for ``reason``; go on with the execution."""
     error = f"the browser page of this execution is gone ({reason}); a page cannot move to another process"
-    tasks.publish(recovery.fail_lost(execution_id, phase, indexes, error=error, code="session_lost"))
+    tasks.publish(recovery.fail_lost(execution_id, phase, indexes, [claim], error=error, code="session_lost"))
 
 
 def _bury_start(execution_id: UUID) -> bool:
@@ -465,14 +472,14 @@ def _bury_start(execution_id: UUID) -> bool:
     return ending.fail_unseen(execution_id, error, "poison")
 
 
-def _bury(execution_id: UUID, phase: int, index: int, node_id: str, deliveries: int, reason: str) -> None:
+def _bury(execution_id: UUID, phase: int, index: int, node_id: str, claim: str, deliveries: int, reason: str) -> None:
     error = f"{deliveries} worker processes died while they ran this node ({reason}); it is not tried again"
     letters.keep(
         "node", error, {"execution_id": str(execution_id), "phase": phase, "node_indexes": [index]},
         workflow_id=Execution.objects.values_list("workflow_id", flat=True).get(pk=execution_id),
         execution_id=execution_id, node_id=node_id, deliveries=deliveries,
     )  # fmt: skip
-    tasks.publish(recovery.fail_lost(execution_id, phase, [index], error=error, code="poison"))
+    tasks.publish(recovery.fail_lost(execution_id, phase, [index], [claim], error=error, code="poison"))
 
 
 def _kill_orphan(session: BrowserSession) -> None:
@@ -484,7 +491,32 @@ def _kill_orphan(session: BrowserSession) -> None:
 
 @contextmanager
 def _only_one() -> Iterator[bool]:
-    """Hold the lock of the reconciler; yields False when another process has it."""
+    """Hold the lock of the reconciler; yields False when another process has it.
+
+    One that keeps it longer than a lease is frozen. Then we go on without it: every move is a compare-and-set, so
+    that two reconcilers at once do no more harm than one that is late.
+    """
+    global _refused_since
+    with _lock() as ours:
+        if ours:
+            _refused_since = None
+            yield True
+            return
+        now = time.monotonic()
+        _refused_since = _refused_since or now
+        frozen = now - _refused_since > settings.LEASE_SECONDS
+        if frozen:
+            logger.warning(
+                "another process has kept the lock of the reconciler for %d s; going on without", now - _refused_since
+            )
+        yield frozen
+
+
+_refused_since: float | None = None
+
+
+@contextmanager
+def _lock() -> Iterator[bool]:
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_NUMBER,))

@@ -14,8 +14,13 @@ from executions.store import EventDraft, Transaction, now_us
 from recordings.events import RecordingEventType as Kind
 
 
-def fail_lost(execution_id: UUID, phase: int, indexes: Sequence[int], *, error: str, code: str) -> Dispatch | None:
-    """Fail node runs that no live process holds, and go on. Returns messages to send, or None."""
+def fail_lost(
+    execution_id: UUID, phase: int, indexes: Sequence[int], claims: Sequence[str], *, error: str, code: str
+) -> Dispatch | None:
+    """Fail node runs that are held under the ``claims`` of a lost process (empty: by nobody), and go on.
+
+    Returns messages to send, or None.
+    """
     context = load(execution_id)
     if context is None:
         return None
@@ -24,7 +29,7 @@ def fail_lost(execution_id: UUID, phase: int, indexes: Sequence[int], *, error: 
     def job(tx: Transaction) -> tuple[int | None, int | None]:
         drafts.clear()
         now = now_us()
-        failed = store.fail_nodes(tx, execution_id, phase, indexes, error=error, error_code=code, now=now)
+        failed = store.fail_nodes(tx, execution_id, phase, indexes, claims, error=error, error_code=code, now=now)
         if not failed:
             return None, None
         nodes = [context.plan.nodes[index] for index in failed]

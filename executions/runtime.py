@@ -192,6 +192,7 @@ class _Loop:
 
 _loop = _Loop()
 _tasks: dict[UUID, set[asyncio.Task[None]]] = {}
+_claimed: dict[str, set[asyncio.Task[None]]] = {}
 _works: set[asyncio.Future[dict[str, Any]]] = set()
 _verdicts: dict[asyncio.Future[dict[str, Any]], NodeFailed] = {}
 _host: BrowserHost | None = None
@@ -208,6 +209,16 @@ def cancel(execution_id: UUID) -> None:
 
     def on_loop() -> None:
         for task in _tasks.get(execution_id, ()):
+            task.cancel()
+
+    loop().call_soon_threadsafe(on_loop)
+
+
+def abandon(claim: str) -> None:
+    """Stop the nodes that run under a claim which this process lost; what they do would count for nothing."""
+
+    def on_loop() -> None:
+        for task in _claimed.get(claim, ()):
             task.cancel()
 
     loop().call_soon_threadsafe(on_loop)
@@ -238,8 +249,8 @@ def release_all() -> None:
     loop().call_soon_threadsafe(on_loop)
 
 
-def run_header(facts: Facts, nodes: Sequence[Ready]) -> Iterator[list[Item]]:
-    """Run ``nodes`` and yield what happens in batches, at most 20 ms after the first of a batch.
+def run_header(facts: Facts, nodes: Sequence[Ready], claim: str = "") -> Iterator[list[Item]]:
+    """Run ``nodes``, held under ``claim``, and yield what happens in batches, at most 20 ms after the first of a batch.
 
     Nodes of one browser session run one after another, all others at the same time. Ends when every node
     has ended or was let go for a later retry. Nodes that cannot wait run in this thread, first.
@@ -247,7 +258,7 @@ def run_header(facts: Facts, nodes: Sequence[Ready]) -> Iterator[list[Item]]:
     inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
     tried = [_run_at_once(facts, node, inbox) if _never_waits(node.planned.node.type) else node for node in nodes]
     left = [node for node in tried if node is not None]
-    running = asyncio.run_coroutine_threadsafe(_run_all(facts, left, inbox), loop()) if left else None
+    running = asyncio.run_coroutine_threadsafe(_run_all(facts, left, inbox, claim), loop()) if left else None
     open_nodes = len(nodes)
     try:
         while open_nodes:
@@ -312,7 +323,7 @@ def _ends(item: Item) -> bool:
     return isinstance(item, Finished | Waiting | Released) or (isinstance(item, Retrying) and not item.in_place)
 
 
-async def _run_all(facts: Facts, nodes: Sequence[Ready], inbox: queue.SimpleQueue[Item]) -> None:
+async def _run_all(facts: Facts, nodes: Sequence[Ready], inbox: queue.SimpleQueue[Item], claim: str) -> None:
     sessions: dict[str, list[Ready]] = {}
     chains: list[list[Ready]] = []
     for node in nodes:
@@ -328,9 +339,11 @@ async def _run_all(facts: Facts, nodes: Sequence[Ready], inbox: queue.SimpleQueu
     tasks = {asyncio.create_task(_run_chain(facts, chain, inbox)) for chain in chains}
     known = _tasks.setdefault(facts.execution_id, set())
     known.update(tasks)
+    _claimed[claim] = tasks
     try:
         await asyncio.gather(*tasks, return_exceptions=True)
     finally:
+        _claimed.pop(claim, None)
         known.difference_update(tasks)
         if not known:
             _tasks.pop(facts.execution_id, None)

@@ -793,14 +793,15 @@ def end_open_nodes(
 
 
 def fail_nodes(
-    tx: Transaction, execution_id: UUID, phase: int, indexes: Sequence[int], *, error: str, error_code: str, now: int
-) -> list[int]:
-    """Fail node runs that are not held by a live claim and return the indexes that counted."""
+    tx: Transaction, execution_id: UUID, phase: int, indexes: Sequence[int], claims: Sequence[str], *,
+    error: str, error_code: str, now: int,
+) -> list[int]:  # fmt: skip
+    """Fail node runs that are held under one of ``claims`` (empty: by nobody) and return the indexes that counted."""
     cursor = tx.run(
         f"UPDATE {_NODE_RUN} SET status='failed', error=?, error_code=?, finished_at=?, lease_until=0, claim=''"
-        f" WHERE execution_id=? AND phase_index=? AND node_index IN ({marks(indexes)})"
+        f" WHERE execution_id=? AND phase_index=? AND node_index IN ({marks(indexes)}) AND claim IN ({marks(claims)})"
         " AND status IN ('queued','running','retrying') RETURNING node_index",
-        (error, error_code, tx.time(now), tx.id(execution_id), phase, *indexes),
+        (error, error_code, tx.time(now), tx.id(execution_id), phase, *indexes, *claims),
     )
     return [row[0] for row in cursor.fetchall()]
 
@@ -831,6 +832,15 @@ def insert_recording(tx: Transaction, recording_id: UUID, values: dict[str, Any]
         f"INSERT INTO {_RECORDING}({','.join(columns)}) VALUES({marks(columns)}) ON CONFLICT(execution_id) DO NOTHING",
         row,
     )
+
+
+def held_claims(tx: Transaction, claims: Sequence[str]) -> set[str]:
+    """Return those of ``claims`` that still hold a node run."""
+    cursor = tx.run(
+        f"SELECT DISTINCT claim FROM {_NODE_RUN} WHERE claim IN ({marks(claims)}) AND status IN ('running','retrying')",
+        claims,
+    )
+    return {row[0] for row in cursor.fetchall()}
 
 
 def renew_leases(tx: Transaction, claims: Sequence[str], lease_us: int) -> int:

@@ -236,6 +236,7 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
         slots=getattr(instance, "concurrency", None) or 0,
         on_cancel=runtime.cancel,
         kept=runtime.kept,
+        on_lost=runtime.abandon,
         on_end=partial(ending.release, wait=False),
     )
     if BROWSER_QUEUE in names:

@@ -407,7 +407,7 @@ def test_tolerated_failures_of_a_lost_process_close_their_phase_as_completed(ali
     execution = start(make_workflow, alice, transform("one", {"on_error": "continue"}, a=1))
     engine.advance(execution.pk, 0)
 
-    recovery.fail_lost(execution.pk, 0, [0], error="gone", code="session_lost")
+    recovery.fail_lost(execution.pk, 0, [0], [""], error="gone", code="session_lost")
 
     execution.refresh_from_db()
     closed = next(event for event in events_of(execution) if event.type == "phase_complete")
@@ -463,7 +463,7 @@ def test_a_node_given_up_twice_leaves_one_letter(alice, make_workflow, monkeypat
     execution = start(make_workflow, alice, transform("one", a=1))
     engine.advance(execution.pk, 0)
     for _ in range(2):
-        reconcile._bury(execution.pk, 0, 0, "one", 3, "its worker process died")
+        reconcile._bury(execution.pk, 0, 0, "one", "", 3, "its worker process died")
 
     assert DeadLetter.objects.count() == 1
 
@@ -581,7 +581,9 @@ def test_the_thread_that_keeps_a_worker_alive_survives_what_it_calls(alice, make
 
     execution = start(make_workflow, alice, transform("one", a=1))
     run_here(execution.pk)
-    worker = leases.WorkerProcess(queues="default", slots=1, on_cancel=hung, kept=lambda: {execution.pk}, on_end=hung)
+    worker = leases.WorkerProcess(
+        queues="default", slots=1, on_cancel=hung, kept=lambda: {execution.pk}, on_end=hung, on_lost=hung
+    )
     worker.start()
     try:
         time.sleep(leases.CANCEL_POLL_SECONDS * 1.5)
@@ -598,7 +600,7 @@ def test_a_reconciler_whose_clock_is_fast_leaves_living_workers_alone(alice, mak
 
     execution = start(make_workflow, alice, transform("one", a=1))
     engine.advance(execution.pk, 0)
-    worker = leases.WorkerProcess(queues="default", slots=1, on_cancel=print, kept=set, on_end=print)
+    worker = leases.WorkerProcess(queues="default", slots=1, on_cancel=print, kept=set, on_end=print, on_lost=print)
     worker.start()
     try:
         now = store.now_us()
@@ -622,7 +624,12 @@ def test_what_is_kept_for_an_execution_that_was_deleted_is_given_back(alice, mak
     gone = uuid4()
     ended: list[UUID] = []
     worker = leases.WorkerProcess(
-        queues="default", slots=1, on_cancel=print, kept=lambda: {execution.pk, gone}, on_end=ended.append
+        queues="default",
+        slots=1,
+        on_cancel=print,
+        kept=lambda: {execution.pk, gone},
+        on_end=ended.append,
+        on_lost=print,
     )
     worker._release_ended()
 

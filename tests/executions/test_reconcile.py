@@ -262,27 +262,42 @@ def test_a_node_that_kills_every_worker_is_given_up_after_three(processes, alice
 
 
 @pytest.mark.row("S2-18")
-def test_a_frozen_worker_loses_its_node_and_its_late_result_is_refused(processes, alice, make_workflow):
-    nodes, edges = two_headers()
-    workflow = make_workflow(graph(nodes, *edges))
-    frozen = processes.worker()
-    execution = start_execution(workflow, owner=alice)
-    wait_for(
-        lambda: execution.node_runs.filter(status="running", phase_index=1).count() == 9,
-        10,
-        "the nodes",
-        processes.logs,
-    )
+def test_a_frozen_worker_loses_its_node_and_stops_what_it_still_does_when_it_wakes(processes, alice, make_workflow):
+    quick = {"FLOWBUILDER_LEASE_SECONDS": "3"}
+    nodes = [node("slow", "delay", Duration=20), node("quick", "delay", Duration=1)]
+    execution = start_execution(make_workflow(graph(nodes)), owner=alice)
+    frozen = processes.worker(**quick)
+    wait_for(lambda: execution.node_runs.filter(status="running").count() == 2, 10, "the nodes", processes.logs)
+    wait_for(lambda: WorkerLease.objects.get(pid=frozen.pid).busy == 1, 10, "its sign of life", processes.logs)
     frozen.send_signal(signal.SIGSTOP)
-    processes.worker()
-    processes.beat()
+    processes.worker(**quick)
+    processes.beat(**quick)
+    wait_for(lambda: execution.node_runs.get(node_id="slow").deliveries == 2, 15, "the second delivery", processes.logs)
 
-    wait_until_ended(execution, 40, processes.logs)
     frozen.send_signal(signal.SIGCONT)
-    time.sleep(3)
 
-    execution.refresh_from_db()
-    assert execution.status == "completed"
-    completes = Event.objects.filter(execution_id=execution.pk, type="node_complete")
-    assert completes.count() == len(nodes)
+    wait_for(lambda: WorkerLease.objects.get(pid=frozen.pid).busy == 0, 8, "the first one to let go", processes.logs)
+    assert execution.node_runs.get(node_id="slow").status == "running"
+    assert cancel_execution(execution, "alice")
+    wait_until_ended(execution, 10, processes.logs)
+    ends = Event.objects.filter(execution_id=execution.pk, type__in=("node_complete", "node_skipped"))
+    assert sorted(ends.values_list("node_id", flat=True)) == ["quick", "slow"]
     assert_numbered(execution)
+
+
+def test_a_beat_that_froze_in_the_middle_of_its_work_does_not_stop_the_other(processes, alice, make_workflow, tmp_path):
+    quick = {"FLOWBUILDER_LEASE_SECONDS": "3"}
+    (tmp_path / "point").write_text("hold")
+    processes.beat(**quick, FLOWBUILDER_FAILPOINT=f"reconciling:{tmp_path / 'point'}")
+    wait_for((tmp_path / "point.reached").exists, 20, "the beat that holds the lock", processes.logs)
+    doomed = processes.worker(**quick)
+    execution = start_execution(make_workflow(graph([node("slow", "delay", Duration=1)])), owner=alice)
+    wait_for(lambda: execution.node_runs.filter(status="running").exists(), 10, "the node", processes.logs)
+    doomed.kill()
+    doomed.wait()
+    processes.worker(**quick)
+    processes.beat(**quick)
+
+    wait_until_ended(execution, 20, processes.logs)
+
+    assert execution.status == "completed"

@@ -53,7 +53,12 @@ def worker(monkeypatch):
 
     monkeypatch.setattr(leases, "current", None)
     leases.start_worker(
-        queues="", slots=8, on_cancel=runtime.cancel, kept=runtime.kept, on_end=lambda execution_id: None
+        queues="",
+        slots=8,
+        on_cancel=runtime.cancel,
+        kept=runtime.kept,
+        on_end=lambda execution_id: None,
+        on_lost=runtime.abandon,
     )
     monkeypatch.setattr("executions.triggers.publish_start", lambda execution: True)
 
