@@ -15,11 +15,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from celery import current_app
 from django.conf import settings
 from django.db import transaction
@@ -31,6 +32,7 @@ from executions.failpoints import failpoint
 from executions.models import Execution
 from executions.opening import CONTROL_QUEUE
 from executions.store import EventDraft, Transaction, marks, now_us
+from executions.waits import ChildRow
 from recordings.events import RecordingEventType as Kind
 from workflows.models import Workflow
 from workflows.policy import (
@@ -72,12 +74,23 @@ def place(execution: Execution, workflow_settings: Any, payload: Any, priority: 
     policy = start_policy(workflow_settings)
     execution.priority = policy.priority if priority is None else PRIORITIES[priority]
     execution.concurrency_key = policy.key_of(payload)
-    if policy.limited:
-        execution.held_by = BY_CONCURRENCY if policy.concurrency else BY_KEY if policy.key else BY_RATE
-    elif not _window.open():
-        execution.held_by = BY_QUEUE
+    execution.held_by = _hold(policy)
     if execution.held_by:
         execution.published_at = None
+
+
+def place_child(row: ChildRow) -> ChildRow:
+    """Return a detached child that is about to be stored with its place: it starts as its workflow's limits say."""
+    policy = start_policy(Workflow.objects.values_list("settings", flat=True).get(pk=row.workflow_id))
+    key = policy.key_of(msgspec.json.decode(row.input)) if policy.key else ""
+    return replace(row, priority=policy.priority, concurrency_key=key, held_by=_hold(policy))
+
+
+def _hold(policy: StartPolicy) -> str:
+    """Return what a new start waits for, or an empty text if it may be sent at once."""
+    if policy.limited:
+        return BY_CONCURRENCY if policy.concurrency else BY_KEY if policy.key else BY_RATE
+    return "" if _window.open() else BY_QUEUE
 
 
 def send(execution: Execution) -> None:

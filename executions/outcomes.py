@@ -8,12 +8,12 @@ from typing import Any
 import msgspec
 from django.conf import settings
 
-from executions import events, leases, states, store, waits
+from executions import admission, events, leases, states, store, waits
 from executions.context import Context, note_result
 from executions.drafts import node_event, start_event
 from executions.errors import NodeFailed, NodeWaits
 from executions.failpoints import failpoint
-from executions.models import BrowserSession
+from executions.models import BrowserSession, Execution
 from executions.opening import DEFAULT_QUEUE, Dispatch, Work
 from executions.planner import PlannedNode
 from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened, Waiting
@@ -66,6 +66,7 @@ def lay_aside(work: Work, items: Sequence[Item], ready: dict[int, Ready]) -> tup
             continue
         try:
             rows = waits.child_rows(work.context, ready[item.index].planned, item.wait.children)
+            rows = [admission.place_child(row) if row.detached else row for row in rows]
             more = _set_aside(work, ready[item.index], item.wait, rows)
         except (NodeFailed, TypeError, ValueError, RecursionError) as error:
             code = error.code if isinstance(error, NodeFailed) else "output"
@@ -102,7 +103,11 @@ def _set_aside(work: Work, item: Ready, wait: NodeWaits, rows: Sequence[ChildRow
     failpoint("set-aside")
     awake = status == states.QUEUED
     headers = (((node.index,), DEFAULT_QUEUE),) if awake else ()
-    return Dispatch(context.id, work.phase, headers, tuple(row.id for row in rows), context.priority, wakes=awake)
+    for row in rows:
+        if row.detached:
+            admission.send(Execution.objects.get(pk=row.id))
+    starts = tuple(row.id for row in rows if not row.detached)
+    return Dispatch(context.id, work.phase, headers, starts, context.priority, wakes=awake)
 
 
 def noted(context: Context, item: Noted) -> EventDraft:

@@ -319,7 +319,7 @@ def wake_due() -> int:
     due = NodeRun.objects.filter(
         status=states.WAITING, wake_at__lte=store.database_now_us(), execution__cancel_requested=False,
         execution__status__in=(states.RUNNING, states.WAITING),
-    ).values_list("execution_id", "phase_index", "node_index", "wait_kind").order_by("wake_at")[:BATCH]  # fmt: skip
+    ).values_list("execution_id", "phase_index", "node_index", "wait_kind", "execution__priority").order_by("wake_at")[:BATCH]  # fmt: skip
     return sum(_safely(_wake, *row) for row in due)
 
 
@@ -402,12 +402,12 @@ def _requeue(execution_id: UUID, phase: int, index: int, claim: str, reason: str
     tasks.publish(recovery.requeue(execution_id, phase, [index], [claim], reason))
 
 
-def _wake(execution_id: UUID, phase: int, index: int, kind: str) -> bool:
+def _wake(execution_id: UUID, phase: int, index: int, kind: str, priority: int) -> bool:
     woken = store.committer.run(
         lambda tx: waits.wake(tx, execution_id, index, kind, {"reason": "timer"}, due=True), execution_id.hex
     )
     if woken:
-        tasks.publish(opening.Dispatch(execution_id, phase, (((index,), opening.DEFAULT_QUEUE),)))
+        tasks.publish(opening.Dispatch(execution_id, phase, (((index,), opening.DEFAULT_QUEUE),), priority=priority))
     return woken
 
 

@@ -135,17 +135,18 @@ def resume_execution(execution: Execution | UUID, by: str) -> bool:
 
 def decide_approval(execution_id: UUID, node_index: int, approved: bool, comment: str, by: str) -> bool:
     """Answer an approval that an execution waits for; return False when nothing waits for it (any more)."""
-    phase = (
+    found = (
         NodeRun.objects.filter(execution_id=execution_id, node_index=node_index)
-        .values_list("phase_index", flat=True)
+        .values_list("phase_index", "execution__priority")
         .first()
     )
     answer = {
         "reason": "approval", "approved": approved, "comment": store.to_column(comment, LONGEST_COMMENT), "by": by,
     }  # fmt: skip
-    if phase is None or not ending.answer(execution_id, node_index, answer):
+    if found is None or not ending.answer(execution_id, node_index, answer):
         return False
-    _publish(Dispatch(execution_id, phase, (((node_index,), DEFAULT_QUEUE),)))
+    phase, priority = found
+    _publish(Dispatch(execution_id, phase, (((node_index,), DEFAULT_QUEUE),), priority=priority))
     return True
 
 

@@ -43,7 +43,10 @@ _NODE_RUN = NodeRun._meta.db_table
 
 @dataclass(frozen=True, slots=True)
 class ChildRow:
-    """An execution to insert for a node; ``detached`` means that the node does not wait for its end."""
+    """An execution to insert for a node; ``detached`` means that the node does not wait for its end.
+
+    Such a one is a start like any other: it may have to wait (``held_by``), and has its workflow's own ``priority``.
+    """
 
     id: UUID
     index: int
@@ -54,6 +57,9 @@ class ChildRow:
     item: str = ""
     input: str = "{}"
     detached: bool = False
+    priority: int | None = None
+    held_by: str = ""
+    concurrency_key: str = ""
 
 
 Find = Callable[[Context, PlannedNode, str], tuple[UUID, UUID, Plan]]
@@ -120,16 +126,17 @@ def _insert_children(tx: Transaction, context: Context, index: int, rows: Sequen
     parent, moment = tx.id(context.id), tx.time(now)
     for row in rows:
         of = (None, None, None) if row.detached else (parent, index, row.index)
+        priority = context.priority if row.priority is None else row.priority
         tx.run(
             f"INSERT INTO {_EXECUTION}(id, workflow_id, version_id, owner_id, trigger, status, input, phase_index,"
             " phase_count, node_count, seq, depth, cancel_requested, credits, error, error_code, error_node, queued_at,"
             " published_at, publish_count, touched_at, deliveries, priority, held_by, concurrency_key, parent_id,"
             " parent_node, child_index, scope, item)"
-            " VALUES(?,?,?,?,'workflow','queued',?,-1,?,?,0,?,?,0,'','','',?,{now},0,{now},0,"
-            f"(SELECT priority FROM {_EXECUTION} WHERE id=?),'','',?,?,?,?,?) ON CONFLICT DO NOTHING",
+            " VALUES(?,?,?,?,'workflow','queued',?,-1,?,?,0,?,?,0,'','','',?,CASE WHEN ? THEN NULL ELSE {now} END,0,"
+            "{now},0,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
             (tx.id(row.id), tx.id(row.workflow_id), tx.id(row.version_id), context.owner_id, row.input,
-             len(row.plan.phases), row.plan.node_count, context.depth + 1, False, moment, parent, *of, row.scope,
-             row.item),
+             len(row.plan.phases), row.plan.node_count, context.depth + 1, False, moment, bool(row.held_by), priority,
+             row.held_by, row.concurrency_key, *of, row.scope, row.item),
         )  # fmt: skip
 
 

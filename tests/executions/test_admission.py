@@ -9,8 +9,10 @@ import sys
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+import redis
 from django.conf import settings
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -20,10 +22,11 @@ from executions import admission, reconcile
 from executions.broker import LOST_MESSAGE_US, QUEUED_MESSAGE_US, broker
 from executions.models import Execution, NodeRun, WorkerLease
 from executions.store import database_now_us, us_to_datetime
-from executions.triggers import cancel_execution, start_execution
+from executions.triggers import cancel_execution, decide_approval, start_execution
 from recordings.models import Event
 from tests.conftest import WORKER, flush_redis, graph, node, test_environment, wait_for
 from tests.environment import ROOT
+from tests.executions.edge_nodes import run_here
 from tests.executions.test_engine import assert_numbered, transform
 
 pytestmark = [pytest.mark.redis]
@@ -234,6 +237,102 @@ def test_children_neither_wait_nor_count(alice, make_workflow):
 
     assert start_execution(workflow, owner=alice).held_by == ""
     assert child.status == "running"
+
+
+def calls(name, **inputs):
+    return graph([node("call", "subflow", Workflow=name, Inputs={"customer": "ann"}, **inputs)])
+
+
+@pytest.mark.postgres
+def test_a_workflow_that_is_started_with_wait_off_is_held_by_its_own_limits(alice, make_workflow):
+    limited = make_workflow(QUICK, name="limited", settings={"concurrency": 1, "priority": "high"})
+    by_key = make_workflow(QUICK, name="by key", settings={"concurrency_key": "{{ input.customer }}"})
+    skips = make_workflow(QUICK, name="skips", settings={"overlap": "skip"})
+    first = [start_execution(workflow, owner=alice, input={"customer": "ann"}) for workflow in (limited, by_key, skips)]
+
+    for workflow in (limited, by_key, skips):
+        caller = make_workflow(calls(workflow.name, Wait=False), name=f"calls {workflow.name}")
+        assert run_here(start_execution(caller, owner=alice, priority="low").pk).status == "completed"
+
+    ids = [execution.pk for execution in first]
+    started = {e.workflow.name: e for e in Execution.objects.filter(trigger="workflow")}
+    assert {name: (e.status, e.held_by, e.parent_id) for name, e in started.items()} == {
+        "limited": ("queued", "concurrency", None), "by key": ("queued", "key", None),
+        "skips": ("cancelled", "concurrency", None),
+    }  # fmt: skip
+    assert (started["limited"].priority, started["by key"].concurrency_key) == (0, "ann")
+    assert started["limited"].published_at is None
+    for execution in Execution.objects.filter(pk__in=ids):
+        finish(execution)
+    assert reconcile.admit_held() == 2
+    assert [Execution.objects.get(pk=started[name].pk).held_by for name in ("limited", "by key")] == ["", ""]
+
+
+def test_a_workflow_that_a_node_waits_for_is_not_held(alice, make_workflow):
+    limited = make_workflow(QUICK, name="limited", settings={"concurrency": 1})
+    start_execution(limited, owner=alice)
+
+    execution = run_here(start_execution(make_workflow(calls("limited"), name="caller"), owner=alice).pk)
+
+    assert (execution.status, execution.children.get().status) == ("completed", "completed")
+
+
+def test_a_workflow_that_is_started_with_wait_off_waits_its_turn_for_the_queue(alice, make_workflow, monkeypatch):
+    monkeypatch.setattr(settings, "START_WINDOW", 1)
+    make_workflow(QUICK, name="called")
+    start_execution(make_workflow(QUICK, name="fills the window"), owner=alice)
+    caller = start_execution(make_workflow(calls("called", Wait=False), name="caller"), owner=alice)
+    assert caller.held_by == "queue"
+
+    assert run_here(caller.pk).status == "completed"
+
+    assert Execution.objects.get(trigger="workflow").held_by == "queue"
+
+
+@pytest.mark.worker
+@pytest.mark.postgres
+def test_workflows_started_with_wait_off_keep_to_their_limit_and_none_is_lost(processes, alice, make_workflow, fail_at):
+    make_workflow(slow(0.2), name="limited", settings={"concurrency": 1})
+    caller = make_workflow(calls("limited", Wait=False), name="caller")
+    doomed = processes.worker(**fail_at("set-aside"))
+    executions = [start_execution(caller, owner=alice) for _ in range(5)]
+    assert doomed.wait(20) == -signal.SIGKILL, processes.logs()
+    processes.worker()
+    processes.beat()
+
+    def all_called():
+        return Execution.objects.filter(trigger="workflow").count() == len(executions) and all_ended()
+
+    wait_for(all_called, 40, "the end of all executions", lambda: f"{held()}\n{processes.logs()}")
+
+    assert Counter(Execution.objects.values_list("status", flat=True)) == {"completed": 10}
+    assert most_at_once(execution__workflow__name="limited") == 1
+
+
+def woken_priority():
+    """Return the priority of the one message about a node that the broker holds."""
+    client: Any = redis.Redis.from_url(settings.REDIS_URL)
+    keys = [key for key in client.keys("*") if client.type(key) == b"list" and b"default" in key]
+    (text,) = [text for key in keys for text in client.lrange(key, 0, -1)]
+    return json.loads(text)["properties"]["priority"]
+
+
+@pytest.mark.parametrize(("word", "number"), [("high", 0), ("low", 9)])
+def test_nodes_that_wake_are_sent_with_the_priority_of_their_execution(alice, make_workflow, word, number):
+    waits = [node("one", "delay", Duration=3600)]
+    sleeper = run_here(start_execution(make_workflow(graph(waits), name="sleeps"), owner=alice, priority=word).pk)
+    asks = graph([node("ask", "approval", Title="May we?")])
+    asker = run_here(start_execution(make_workflow(asks, name="asks"), owner=alice, priority=word).pk)
+    assert (sleeper.status, asker.status) == ("waiting", "waiting")
+    flush_redis()
+
+    NodeRun.objects.filter(execution=sleeper).update(wake_at=1)
+    assert reconcile.wake_due() == 1
+    assert woken_priority() == number
+
+    flush_redis()
+    assert decide_approval(asker.pk, 0, True, "", "alice")
+    assert woken_priority() == number
 
 
 def test_a_waiting_start_can_be_cancelled_and_frees_nothing(alice, make_workflow):

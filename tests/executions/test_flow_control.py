@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from uuid import UUID
 
 import pytest
 
@@ -239,7 +240,7 @@ def test_a_subflow_that_is_not_waited_for_goes_on_at_once(run, make_workflow):
     )
 
     assert execution.status == "completed", execution.error
-    child = Execution.objects.get(pk=outputs(execution, "sub")["Execution Id"])
+    child = run_here(UUID(outputs(execution, "sub")["Execution Id"]))
     assert (child.status, child.parent_id) == ("waiting", None)
 
 
