@@ -40,6 +40,42 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="runs with --slow"))
 
 
+P50_SECONDS, P99_SECONDS = 5.0, 20.0
+"""How long half of all recoveries, and nearly all of them, may take."""
+_recoveries: list[tuple[str, float]] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collect how long recoveries took, from wherever the test ran."""
+    if report.when == "call":
+        _recoveries.extend(value for name, value in report.user_properties if name == "recovery")  # type: ignore[misc]
+
+
+def _percentile(share: float) -> float:
+    ordered = sorted(seconds for _, seconds in _recoveries)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hold the recoveries of the whole run against the targets, where there are enough of them."""
+    late = len(_recoveries) >= 10 and (_percentile(0.5) > P50_SECONDS or _percentile(0.99) > P99_SECONDS)
+    if late and not hasattr(session.config, "workerinput"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print how long recoveries took."""
+    if not _recoveries:
+        return
+    terminalreporter.section("recovery after faults")
+    for what, seconds in _recoveries:
+        terminalreporter.line(f"{seconds:6.1f} s  {what}")
+    terminalreporter.line(
+        f"{len(_recoveries)} recoveries: p50 {_percentile(0.5):.1f} s (at most {P50_SECONDS:g}), "
+        f"p99 {_percentile(0.99):.1f} s (at most {P99_SECONDS:g})"
+    )
+
+
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings() -> None:
     """Keep the test database in a file, so that worker processes see it."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,53 +14,34 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings
-from django.db import connection
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions import states
 from executions.models import Execution, NodeRun
 from executions.triggers import start_execution
 from tests.chaos.invariants import check_all, nothing_held_by_the_dead
-from tests.conftest import Processes, flush_redis, graph, node, wait_for, wire
+from tests.conftest import P99_SECONDS, Processes, flush_redis, graph, node, wait_for, wire
 from tests.environment import redis_server
 from tests.faults import worker_app
 
 APP = "tests.faults.worker_app"
-P50_SECONDS, P99_SECONDS = 5.0, 20.0
 LEASE = {"FLOWBUILDER_LEASE_SECONDS": "3"}
-recoveries: list[tuple[str, float]] = []
+
+
+_note: Callable[[str, object], None]
+
+
+@pytest.fixture(autouse=True)
+def note_recoveries(record_property: Callable[[str, object], None]) -> None:
+    """Let ``recovered`` write into the report of the test that runs."""
+    global _note
+    _note = record_property
 
 
 def recovered(what: str, seconds: float, limit: float = P99_SECONDS) -> None:
     """Note that an execution went on ``seconds`` after a fault, and see that it was within ``limit``."""
-    recoveries.append((what, seconds))
+    _note("recovery", (what, seconds))
     assert seconds <= limit, f"{what}: took {seconds:.1f} s, the limit is {limit} s"
-
-
-def percentile(share: float) -> float:
-    """Return the time within which ``share`` of the recoveries so far came."""
-    ordered = sorted(seconds for _, seconds in recoveries)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-@pytest.fixture(scope="session", autouse=True)
-def recovery_targets() -> Iterator[None]:
-    """Hold the recoveries of the whole run against the targets, where there are enough of them."""
-    yield
-    if len(recoveries) >= 10:
-        assert percentile(0.5) <= P50_SECONDS, recoveries
-        assert percentile(0.99) <= P99_SECONDS, recoveries
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print how long recoveries took."""
-    if not recoveries:
-        return
-    terminalreporter.section(f"recovery after faults ({connection.vendor})")
-    for what, seconds in recoveries:
-        terminalreporter.line(f"{seconds:6.1f} s  {what}")
-    median = statistics.median(seconds for _, seconds in recoveries)
-    terminalreporter.line(f"{len(recoveries)} recoveries: p50 {median:.1f} s, p99 {percentile(0.99):.1f} s")
 
 
 @dataclass(frozen=True, slots=True)
