@@ -864,9 +864,9 @@ class DeadLetterAdmin(InsideAdmin):
 class WorkerLeaseAdmin(ReadOnlyAdmin):
     """Worker processes; they belong to nobody, so only superusers see them."""
 
-    list_display = ("process", "life", "slots_text", "queues", "started", "boot")
-    fields = ("hostname", "pid", "boot", "life", "queues", "slots", "busy", "started_at")
-    readonly_fields = ("life",)
+    list_display = ("process", "life", "slots_text", "stale_text", "queues", "started", "boot")
+    fields = ("hostname", "pid", "boot", "life", "queues", "slots", "busy", "stale_text", "started_at")
+    readonly_fields = ("life", "stale_text")
     ordering = ("-beat_at",)
 
     def _mine(self, request: HttpRequest, obj: Any) -> bool:
@@ -896,6 +896,11 @@ class WorkerLeaseAdmin(ReadOnlyAdmin):
     def slots_text(self, lease: WorkerLease) -> str:
         """Show how many slots are taken."""
         return f"{lease.busy} of {lease.slots}"
+
+    @admin.display(description="Stale messages", ordering="stale")
+    def stale_text(self, lease: WorkerLease) -> str:
+        """Show how many messages found nothing to do since the process started."""
+        return f"{lease.stale:,}"
 
     @admin.display(description="Started", ordering="started_at")
     def started(self, lease: WorkerLease) -> SafeString | str:

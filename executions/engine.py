@@ -55,11 +55,14 @@ def advance(execution_id: UUID, phase: int) -> Dispatch | None:
     context = load_or_give_up(execution_id)
     if context is None:
         logger.warning("advance: there is no execution %s in this database", execution_id)
+        leases.note_stale()
         return None
-    if context.cancel_requested:
+    if context.cancel_requested and context.status not in states.TERMINAL:
         settle(execution_id)
         return None
     if context.status not in (states.QUEUED, states.RUNNING) or context.phase_index != phase - 1:
+        if phase == 0:  # the body of a chord comes late as a rule: who ended the last header went on already
+            leases.note_stale()
         return None
     if phase > 0:
         if not Phase.objects.filter(execution_id=execution_id, index=phase - 1, open=0).exists():
@@ -75,6 +78,8 @@ def _advance(context: Context, phase: int, local_until: float) -> Dispatch | Non
         _step(context, phase, opening, [], lambda tx: _move(tx, context, phase, opening, [], 0)), context.id.hex
     )
     if moved is None:
+        if phase == 0:
+            leases.note_stale()
         settle(context.id)
         return None
     _announce(context, *moved, opening)
@@ -104,11 +109,13 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
     context = load_or_give_up(execution_id)
     if context is None:
         logger.warning("run_nodes: there is no execution %s in this database", execution_id)
+        leases.note_stale()
         return None
-    if context.cancel_requested:
+    if context.cancel_requested and context.status not in states.TERMINAL:
         settle(execution_id)
         return None
     if context.status != states.RUNNING:
+        leases.note_stale()
         return None
     local_until = time.monotonic() + LOCAL_SECONDS
     nodes = [context.plan.nodes[index] for index in indexes]
@@ -132,6 +139,7 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
 
     won = store.committer.run(_claiming(context, phase, claim, list(ready.values()), job), execution_id.hex)
     if won is None:
+        leases.note_stale()
         return None
     failpoint("after-claim")
     events.push(execution_id, won.base, won.drafts, states.RUNNING, context.depth)

@@ -52,6 +52,7 @@ class WorkerProcess:
         self._kept, self._on_end, self._on_lost = kept, on_end, on_lost
         self.draining = False
         """Whether this process is about to end and begins nothing that another one can do."""
+        self._stale = 0
         self._claims: dict[str, UUID] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -80,6 +81,11 @@ class WorkerProcess:
         """Return whether this process runs nodes."""
         with self._lock:
             return bool(self._claims)
+
+    def note_stale(self) -> None:
+        """Count a message that found nothing to do; the next heartbeat writes the number."""
+        with self._lock:
+            self._stale += 1
 
     @contextmanager
     def holding(self, claim: str, execution_id: UUID) -> Iterator[None]:
@@ -140,7 +146,8 @@ class WorkerProcess:
             store.committer.run(lambda tx: store.renew_leases(tx, claims, settings.LEASE_SECONDS * 1_000_000))
             for lost in set(claims) - store.committer.run(lambda tx: store.held_claims(tx, claims)):
                 self._on_lost(lost)  # or all of its nodes ended just now, and there is nothing to stop
-        if not WorkerLease.objects.filter(boot=self.boot).update(beat_at=store.database_now_us(), busy=len(claims)):
+        alive = WorkerLease.objects.filter(boot=self.boot)
+        if not alive.update(beat_at=store.database_now_us(), busy=len(claims), stale=self._stale):
             self._write_lease(len(claims))  # somebody took this process for dead
 
     def _write_lease(self, busy: int) -> None:
@@ -151,6 +158,7 @@ class WorkerProcess:
             queues=self._queues,
             slots=self._slots,
             busy=busy,
+            stale=self._stale,
             started_at=self._started,
             beat_at=store.database_now_us(),
         )
@@ -292,6 +300,12 @@ def start_worker(
 def this_boot() -> str:
     """Return the boot id of this worker process, or an empty text elsewhere."""
     return current.boot if current else ""
+
+
+def note_stale() -> None:
+    """Count a message that found nothing to do, in a worker process."""
+    if current is not None:
+        current.note_stale()
 
 
 @contextmanager

@@ -234,7 +234,10 @@ class NodeRun(models.Model):
 
 
 class WorkerLease(models.Model):
-    """One worker process. ``boot`` is new at every start; ``beat_at`` is its last sign of life (microseconds)."""
+    """One worker process. ``boot`` is new at every start; ``beat_at`` is its last sign of life (microseconds).
+
+    ``stale`` counts the messages that it took and that found nothing to do, as of its last sign of life.
+    """
 
     boot = models.CharField(primary_key=True, max_length=32)
     hostname = models.CharField(max_length=200)
@@ -242,6 +245,7 @@ class WorkerLease(models.Model):
     queues = models.CharField(max_length=500, blank=True)
     slots = models.IntegerField(default=0)
     busy = models.IntegerField(default=0)
+    stale = models.BigIntegerField(default=0, db_default=0)
     started_at = models.DateTimeField()
     beat_at = models.BigIntegerField()
 

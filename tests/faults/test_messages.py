@@ -11,10 +11,10 @@ from uuid import uuid4
 import pytest
 
 from executions import tasks
-from executions.models import Execution, NodeRun
+from executions.models import Execution, NodeRun, WorkerLease
 from executions.triggers import cancel_execution, publish_start
-from recordings.models import Event
-from tests.conftest import test_environment, wait_for
+from recordings.models import Event, Recording
+from tests.conftest import graph, node, test_environment, wait_for
 from tests.environment import ROOT
 from tests.faults.conftest import check_invariants, recovered, since
 
@@ -100,6 +100,53 @@ def test_fault_28_and_29_and_30_doubled_early_and_stale_messages_change_nothing(
     assert str(ghost) in stack.logs()
     assert "Traceback" not in stack.logs()
     check_invariants(stack, without=[cancelled])
+
+
+def test_fault_30_stale_messages_run_nothing_and_are_counted_where_operators_see_them(stack, admin_client):
+    """Of executions that ended, were cancelled, were deleted, never were, or belong to a version before the active one."""
+    versions = stack.single("versions")
+    old = stack.start(versions)
+    versions.save_version(graph([node("newer", "test_effect"), node("newest", "test_effect")]), author=stack.alice)
+    versions.version = versions.draft
+    versions.save()
+    ended, new, deleted = stack.start(stack.workflow()), stack.start(versions), stack.start(stack.single("deleted"))
+    cancelled = stack.start(stack.single("cancelled", seconds=20))
+    stack.worker()
+    stack.wait_ended([old, ended, new, deleted])
+    assert {run.node_id for run in old.node_runs.all()} == {"only"}, "it ran another version than its own"
+    assert {run.node_id for run in new.node_runs.all()} == {"newer", "newest"}
+    wait_for(lambda: stack.traces("begin", cancelled), 20, "the node", stack.logs)
+    assert cancel_execution(cancelled, by="alice")
+    stack.wait_ended([cancelled])
+    key = deleted.pk
+    Recording.objects.filter(execution_id=key).delete()
+    Event.objects.filter(execution_id=key).delete()
+    Execution.objects.get(pk=key).delete()
+    before, begun = snapshot(), len(stack.traces("begin"))
+
+    never = Execution(
+        pk=uuid4(), workflow=versions, version=versions.version, owner=stack.alice, queued_at=old.queued_at
+    )
+    deleted.pk = key
+    stale = [old, ended, cancelled, deleted, never]
+    for execution in stale:
+        publish_start(execution)
+        for phase in range(3):
+            tasks.run_nodes.si(str(execution.pk), phase, [0, 1]).set(queue="default").apply_async()
+        tasks.advance.si(str(execution.pk), 1).set(queue="control").apply_async()  # a late body, of no importance
+    counted = 4 * len(stale) + 2  # but not when nobody knows the execution
+
+    wait_for(lambda: stale_messages() >= counted, 20, f"{counted} stale messages", stack.logs)
+
+    assert (snapshot(), len(stack.traces("begin"))) == (before, begun)
+    assert stale_messages() == counted
+    assert f'stale_text">{counted}</td>' in admin_client.get("/admin/executions/workerlease/").content.decode()
+    assert "Traceback" not in stack.logs()
+    check_invariants(stack, without=[cancelled])
+
+
+def stale_messages():
+    return sum(WorkerLease.objects.values_list("stale", flat=True))
 
 
 def snapshot(without=None):
