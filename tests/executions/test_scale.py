@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db.models import Count, Max, Min
 
-from executions import states
-from executions.models import Execution, NodeRun, WorkerLease
-from executions.triggers import start_execution
+from executions import engine, states, tasks
+from executions.models import BrowserSession, Execution, NodeRun, WorkerLease
+from executions.triggers import decide_approval, start_execution
+from recordings.database import read_blob
 from recordings.models import Event, Recording
-from tests.conftest import Processes, graph, node, wait_for, wait_until_ended, wire
+from tests.conftest import WORKER, Processes, graph, node, outputs, wait_for, wait_until_ended, wire
+from tests.environment import POSTGRES
+from tests.executions import worker_app
+from workflows import credentials
 
 pytestmark = [pytest.mark.worker, pytest.mark.redis]
 
@@ -130,3 +136,101 @@ def test_fault_34_a_thousand_phases_complete(processes, alice, make_workflow):
     assert execution.phases.filter(status="completed").count() == 1000
     print(f"1,000 phases: {execution.duration_ms / 1000:.1f} s; at most {memory_mb(pid):.0f} MB")
     assert memory_mb(pid) < 400
+
+
+# --------------------------------------------------------------------------- two hosts
+
+
+on_postgres = pytest.mark.skipif(not POSTGRES, reason="SQLite is for one host")
+
+
+class Hosts:
+    """Workers that have nothing in common but database, Redis and the keys; each has a data directory of its own."""
+
+    def __init__(self, processes: Processes, folder: Path) -> None:
+        self._processes, self._folder = processes, folder
+        self.boots: list[str] = []
+
+    def add(self, queues: str = "control,default,browser", slots: int = 1) -> str:
+        """Start a host with one worker and return the boot id of that."""
+        env = {
+            "FLOWBUILDER_DATA_DIR": str(self.folder(len(self.boots))),
+            "FLOWBUILDER_SECRET_KEY": settings.SECRET_KEY,
+            "FLOWBUILDER_CREDENTIAL_KEYS": ",".join(settings.CREDENTIAL_KEYS),
+        }
+        command = ["-m", "celery", "-A", "tests.executions.worker_app", *WORKER, "-c", str(slots), "-Q", queues]
+        child = self._processes.start(*command, **env)
+        lease = WorkerLease.objects.filter(pid=child.pid)
+        self.boots.append(str(wait_for(lease.first, 40, "the worker", self._processes.logs).boot))
+        return self.boots[-1]
+
+    def folder(self, number: int) -> Path:
+        return self._folder / f"host{number}"
+
+
+@pytest.fixture
+def hosts(processes, tmp_path):
+    """Return hosts to add workers on."""
+    return Hosts(processes, tmp_path)
+
+
+def heavy(name: str, read: Any = "", size: int = 0) -> dict[str, Any]:
+    return node(name, worker_app.Heavy.description.type, Read=read, Size=size)
+
+
+@on_postgres
+@pytest.mark.postgres
+def test_two_hosts_share_an_execution_with_nothing_in_common_but_database_redis_and_keys(
+    hosts, processes, alice, make_workflow
+):
+    credentials.store(alice, "shop", {"password": "open-sesame"})
+    size = settings.INLINE_OUTPUT_BYTES + 8_000
+    makers = [heavy(f"maker{n}", {"$credential": "shop", "field": "password"}, size) for n in range(2)]
+    readers = [heavy(f"reader{n}", "{{ nodes.maker0.Text }}{{ nodes.maker1.Text }}") for n in range(2)]
+    wires = [wire(maker["id"], "Done", reader["id"], "Execute Condition") for maker in makers for reader in readers]
+    hosts.add()
+    hosts.add()
+
+    execution = start_execution(make_workflow(graph([*makers, *readers], *wires)), owner=alice)
+    wait_until_ended(execution, 30, processes.logs)
+
+    assert execution.status == "completed", f"{execution.error}\n{processes.logs()}"
+    for phase in (0, 1):
+        runs = execution.node_runs.filter(phase_index=phase)
+        assert set(runs.values_list("worker", flat=True)) == set(hosts.boots), "one host did it all"
+    for run in execution.node_runs.filter(phase_index=0):
+        given = json.loads(read_blob(run.outputs_blob))
+        assert (len(given["Text"]), given["Length"]) == (size, len("open-sesame"))
+    for name in ("reader0", "reader1"):
+        assert outputs(execution, name)["Length"] == 2 * size
+
+
+@on_postgres
+@pytest.mark.postgres
+@pytest.mark.browser
+def test_later_browser_nodes_go_to_the_host_that_holds_the_page_while_another_is_idle(
+    hosts, processes, alice, make_workflow, site_url
+):
+    nodes = [
+        node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html"),
+        node("ask", "approval", Title="Go on?"), heavy("between"), node("read", "get_html", Selector="form"),
+    ]  # fmt: skip
+    wires = [
+        wire("open", "Done", "ask", "Execute Condition"), wire("ask", "Approved", "between", "Execute Condition"),
+        wire("between", "Done", "read", "Execute Condition"), wire("open", "Web Page", "read", "Web Page"),
+    ]  # fmt: skip
+    execution = start_execution(make_workflow(graph(nodes, *wires)), owner=alice)
+    holder = hosts.add("browser", slots=2)
+    tasks.publish(engine.advance(execution.pk, 0))
+    waiting = Execution.objects.filter(pk=execution.pk, status="waiting")
+    wait_for(waiting.exists, 30, "the question", processes.logs)
+    idle = hosts.add(slots=4)
+
+    assert decide_approval(execution.pk, execution.node_runs.get(node_id="ask").node_index, True, "", "alice")
+    wait_until_ended(execution, 30, processes.logs)
+
+    assert execution.status == "completed", f"{execution.error}\n{processes.logs()}"
+    ran = dict(execution.node_runs.values_list("node_id", "worker"))
+    assert (ran["open"], ran["between"], ran["read"]) == (holder, idle, holder)
+    assert BrowserSession.objects.get(execution_id=execution.pk).boot == holder
+    assert "<form" in outputs(execution, "read")["Html Content"]

@@ -58,3 +58,19 @@ class Nap(NodeExecutor):
         """Sleep."""
         await asyncio.sleep(node.inputs["Seconds"])
         return {}
+
+
+@register
+class Heavy(NodeExecutor):
+    """Block, so that it is alone in its header; give much, and say what arrived of what others gave."""
+
+    description = NodeDescription(
+        type="test_heavy", label="Heavy", group="Flow Control", credits=1, start=True, weight="blocking",
+        inputs=(Port("Read", "STRING"), Port("Size", "NUMBER", default=0)),
+        outputs=(Port("Text", "STRING"), Port("Length", "NUMBER")),
+    )  # fmt: skip
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Take half a second; return as many letters as asked for, and how many came in."""
+        await asyncio.sleep(0.5)
+        return {"Text": "x" * int(node.inputs.get("Size") or 0), "Length": len(node.inputs.get("Read") or "")}
