@@ -57,6 +57,16 @@ def test_every_default_in_the_settings_table_is_the_one_in_the_code() -> None:
         assert table[name].replace(",", "") == default, name
 
 
+def test_the_table_of_recovery_lists_exactly_the_rules_of_the_reconciler() -> None:
+    from executions.reconcile import RULES
+
+    text = (ROOT / "docs" / "operations.md").read_text()
+    section = text.partition("\n## Recovery\n")[2].partition("\n## ")[0]
+    named = re.findall(r"^\|[^|]+\|[^|]+\| `(\w+)` \|$", section, re.MULTILINE)
+
+    assert set(named) == set(RULES)
+
+
 def commands() -> list[tuple[str, str]]:
     """Return document and line of every ``./flow …`` in a shell block or in a line of code."""
     found = []
