@@ -73,6 +73,8 @@ class Context:
     session_boot: str = ""
     session_queue: str = ""
     secrets: set[str] = field(default_factory=set)
+    kept: set[int] = field(default_factory=set)
+    """Nodes of a retry whose results were there before it began."""
     knows_failures: bool = False
     """Whether ``errors`` holds every failure of the phases before the open one."""
 

@@ -22,12 +22,13 @@ AFTER_END: list[Callable[[Context], None]] = []
 
 
 def finish(
-    tx: Transaction, context: Context, end: End, events_count: int, credits: int, now: int, source: int | None = None
-) -> int | None:
+    tx: Transaction, context: Context, end: End, events_count: int, credits: int, now: int, source: int | None = None,
+    at: int | None = None,
+) -> int | None:  # fmt: skip
     """End an execution, and tell the one that waits for it; return the number before its last events, or None."""
     base = store.finish_execution(
         tx, context.id, status=end.status, error=end.error, error_code=end.code, error_node=end.node_id,
-        events=events_count, credits=credits, now=now, source=source,
+        events=events_count, credits=credits, now=now, source=source, at=at,
     )  # fmt: skip
     if base is not None:
         waits.count_child(tx, context)

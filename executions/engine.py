@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from executions import events, leases, runtime, states, steps, store, waits
+from executions import bursts, events, leases, runtime, states, steps, store, waits
 from executions.context import Context, load_failures, load_results, load_session
 from executions.drafts import end_events, phase_event, start_event, started_event
 from executions.ending import (
@@ -73,7 +73,7 @@ def advance(execution_id: UUID, phase: int) -> Dispatch | None:
 
 
 def _advance(context: Context, phase: int, local_until: float) -> Dispatch | None:
-    opening = prepare(context, phase, local_until=local_until)
+    opening = prepare(context, phase, local_until=local_until, at_once=bursts.run)
     moved = store.committer.run(
         _step(context, phase, opening, [], lambda tx: _move(tx, context, phase, opening, [], 0)), context.id.hex
     )
@@ -313,7 +313,7 @@ def _close(
     credits = sum(end.credits for end in ends)
     failed = any(_is_critical(context, end) for end in ends)
     before = [*drafts, _closing(work, states.FAILED if failed else states.COMPLETED)]
-    opening = prepare(context, work.phase + 1, local_until=local_until)
+    opening = prepare(context, work.phase + 1, local_until=local_until, at_once=bursts.run)
 
     def job(tx: Transaction) -> Moved | None:
         now = now_us()
@@ -365,7 +365,7 @@ def _step(
 ) -> Job[Moved | None]:  # fmt: skip
     """Return the move from ``phase - 1`` along ``opening`` in the form that suits the database."""
     end = opening.end
-    unusual = end is not None and (phase == 0 or not end.success or context.parent is not None)
+    unusual = end is not None and (not end.success or context.parent is not None)
     if unusual or not store.on_postgres() or not _is_usual(ends):
         return careful
     now = now_us()
@@ -373,9 +373,9 @@ def _step(
     return steps.Move(
         careful, context.id, phase - 1, _events_of_move(context, phase, opening, before, now), context.depth,
         end is None and _may_repeat(running),
-        opening.target if end is None else phase - 1, states.RUNNING if end is None else end.status, now,
-        work.claim if work else "", ends, sum(item.credits for item in ends), context.deadline_us, _LEASE_US,
-        opening.phases, None if end is None else recording_of(context, end, now),
+        opening.reached(phase - 1), states.RUNNING if end is None else end.status, now,
+        work.claim if work else "", ends, sum(item.credits for item in ends) + opening.credits, context.deadline_us,
+        _LEASE_US, opening.phases, opening.completed, None if end is None else recording_of(context, end, now),
     )  # fmt: skip
 
 
@@ -389,19 +389,22 @@ def _move(
     """
     now = now_us()
     drafts = _events_of_move(context, phase, opening, before, now)
+    credits += opening.credits
     base: int | None
     if phase == 0:
         base = store.open_execution(
-            tx, context.id, phase=opening.target, events=len(drafts), now=now, deadline_us=context.deadline_us
-        )
+            tx, context.id, phase=opening.reached(0), events=len(drafts), credits=opening.credits, now=now,
+            deadline_us=context.deadline_us,
+        )  # fmt: skip
         if base is not None and opening.end is not None:
-            finish(tx, context, opening.end, 0, 0, now, source=opening.target)
+            finish(tx, context, opening.end, 0, 0, now, source=opening.reached(0))
     elif opening.end is None:
         base = store.move_execution(
             tx, context.id, source=phase - 1, target=opening.target, events=len(drafts), credits=credits
         )
     else:
-        base = finish(tx, context, opening.end, len(drafts), credits, now, source=phase - 1)
+        at = opening.reached(phase - 1)
+        base = finish(tx, context, opening.end, len(drafts), credits, now, source=phase - 1, at=at)
     if base is None:
         return None
     for row in opening.phases:

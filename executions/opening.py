@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from uuid import UUID
 
@@ -22,6 +22,9 @@ from executions.store import EventDraft, NodeRow, PhaseRow
 from recordings.events import RecordingEventType as Kind
 
 CONTROL_QUEUE, DEFAULT_QUEUE, BROWSER_QUEUE, ISOLATED_QUEUE = "control", "default", "browser", "isolated"
+
+BURST_SECONDS = 0.02
+"""How long phases of nodes that cannot wait run before what they did is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +64,21 @@ class Work:
     whole: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """The nodes of a phase that ran and completed before anything of it was written."""
+
+    rows: tuple[NodeRow, ...]
+    events: tuple[EventDraft, ...]
+    credits: int
+
+
 @dataclass(slots=True)
 class Opening:
-    """What follows a phase: further phases (all skipped but the last), or the end."""
+    """What follows a phase: further phases (all but the last have ended), or the end.
+
+    ``completed`` counts the nodes among them that have run already, ``credits`` is what these cost.
+    """
 
     target: int
     phases: list[PhaseRow]
@@ -71,6 +86,12 @@ class Opening:
     work: Work | None = None
     dispatch: Dispatch | None = None
     end: End | None = None
+    completed: int = 0
+    credits: int = 0
+
+    def reached(self, before: int) -> int:
+        """Return the last phase that is opened, or ``before`` when none is."""
+        return self.phases[-1].index if self.phases else before
 
 
 def dispatch_of(context: Context, phase: int, indexes: Sequence[int], *, apart: bool = False) -> Dispatch:
@@ -81,25 +102,39 @@ def dispatch_of(context: Context, phase: int, indexes: Sequence[int], *, apart: 
     return Dispatch(context.id, phase, messages, priority=context.priority, apart=apart)
 
 
-def prepare(context: Context, phase: int, *, local_until: float) -> Opening:
+def prepare(
+    context: Context, phase: int, *, local_until: float,
+    at_once: Callable[[Context, Sequence[PlannedNode]], Burst | None] = lambda context, nodes: None,
+) -> Opening:  # fmt: skip
     """Decide what to open from ``phase`` on. Reads outputs of sources, writes nothing.
 
-    Phases whose nodes are all skipped are passed over. The nodes of the phase to run are claimed at
-    once when they fit one header that this process may run before ``local_until`` (monotonic seconds).
+    Phases whose nodes are all skipped are passed over, and those that ``at_once`` runs here, for 20 ms. The nodes
+    of the phase to run are claimed at once when they fit one header that this process may run before
+    ``local_until`` (monotonic seconds).
     """
     phases, drafts = context.plan.phases, []
     rows: list[PhaseRow] = []
+    completed, credits = 0, 0
+    burst_until = time.monotonic() + BURST_SECONDS
     failed = _critical_failure(context)
     while failed is None and phase < len(phases):
         runnable, skipped, skip_events = _sift(context, phases[phase])
         drafts.append(phase_event(Kind.PHASE_START, phase, len(phases[phase])))
         drafts.extend(skip_events)
-        if runnable:
-            return _open(context, phase, runnable, skipped, rows, drafts, local_until)
-        rows.append(PhaseRow(phase, states.COMPLETED, 0, tuple(skipped), len(phases[phase]) - len(skipped)))
-        drafts.append(phase_event(Kind.PHASE_COMPLETE, phase, len(skipped), status=states.COMPLETED))
+        burst = at_once(context, runnable) if runnable and time.monotonic() < burst_until else None
+        if runnable and burst is None:
+            opening = _open(context, phase, runnable, skipped, rows, drafts, local_until)
+            opening.completed, opening.credits = completed, credits
+            return opening
+        ran = burst.rows if burst else ()
+        if burst:
+            drafts.extend(burst.events)
+            completed, credits = completed + len(ran), credits + burst.credits
+        kept = len(phases[phase]) - len(skipped) - len(ran)
+        rows.append(PhaseRow(phase, states.COMPLETED, len(ran[:1]), (*skipped, *ran), kept))
+        drafts.append(phase_event(Kind.PHASE_COMPLETE, phase, len(phases[phase]), status=states.COMPLETED))
         phase += 1
-    return Opening(phase, rows, drafts, end=_outcome(context, failed))
+    return Opening(phase, rows, drafts, end=_outcome(context, failed), completed=completed, credits=credits)
 
 
 def _sift(context: Context, indexes: Sequence[int]) -> tuple[list[PlannedNode], list[NodeRow], list[EventDraft]]:
@@ -108,13 +143,15 @@ def _sift(context: Context, indexes: Sequence[int]) -> tuple[list[PlannedNode], 
     A retry begins with the results of nodes that need not run again; their rows are there already.
     """
     nodes = [context.plan.nodes[index] for index in indexes]
-    if context.trigger == "retry":
+    if context.trigger == "retry" and not context.kept.intersection(indexes):
+        known = set(context.results)
         load_results(context, indexes)
+        context.kept |= (set(context.results) - known).intersection(indexes)
     load_results(context, {source for node in nodes for source in node.needs})
     sources = context.sources()
     runnable, skipped, drafts = [], [], []
     for node in nodes:
-        if node.index in context.results:
+        if node.index in context.kept:
             drafts.append(kept_event(context, node))
             continue
         reason = inputs.skip_reason(node, sources)

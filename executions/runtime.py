@@ -256,7 +256,7 @@ def run_header(facts: Facts, nodes: Sequence[Ready], claim: str = "") -> Iterato
     has ended or was let go for a later retry. Nodes that cannot wait run in this thread, first.
     """
     inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
-    tried = [_run_at_once(facts, node, inbox) if _never_waits(node.planned.node.type) else node for node in nodes]
+    tried = [_run_at_once(facts, node, inbox) if never_waits(node.planned.node.type) else node for node in nodes]
     left = [node for node in tried if node is not None]
     running = asyncio.run_coroutine_threadsafe(_run_all(facts, left, inbox, claim), loop()) if left else None
     open_nodes = len(nodes)
@@ -279,8 +279,16 @@ def run_header(facts: Facts, nodes: Sequence[Ready], claim: str = "") -> Iterato
         raise
 
 
+def run_at_once(facts: Facts, node: Ready) -> list[Item] | None:
+    """Run a node that never waits and return what happened, or None when it did not complete."""
+    inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+    if _run_at_once(facts, node, inbox) is not None:
+        return None
+    return [inbox.get() for _ in range(inbox.qsize())]
+
+
 @cache
-def _never_waits(node_type: str) -> bool:
+def never_waits(node_type: str) -> bool:
     """Return whether a node type is light and its ``run`` holds no ``await``, so that the loop could not help it."""
     executor = NODE_REGISTRY[node_type]
     description, run = executor.description, executor.run

@@ -79,6 +79,7 @@ class Move(Step[Moved | None]):
     deadline_us: int
     lease_us: int
     phases: Sequence[PhaseRow]
+    completed: int
     recording: dict[str, Any] | None
 
     @staticmethod
@@ -99,16 +100,20 @@ class Move(Step[Moved | None]):
                     "o": phase.open, "at": at,
                 })  # fmt: skip
                 for row in phase.rows:
-                    running = row.status == states.RUNNING
+                    began, ended = row.began_us(step.now), row.finished_us(step.now)
                     rows.append({
                         "x": x, "k": phase.index, "i": row.node_index, "id": row.node_id, "ty": row.node_type,
-                        "st": row.status, "r": int(running), "c": row.claim, "w": row.worker,
-                        "l": step.lease_us if running else 0, "se": row.session, "q": row.queue,
-                        "sa": at if running else None, "fa": at if row.status == states.SKIPPED else None,
+                        "st": row.status, "r": int(row.ran), "c": row.claim, "w": row.worker,
+                        "l": step.lease_us if row.status == states.RUNNING else 0, "se": row.session, "q": row.queue,
+                        "o": row.outputs, "b": row.outputs_blob, "cr": row.credits,
+                        "sa": None if began is None else began / 1_000_000,
+                        "fa": None if ended is None else ended / 1_000_000,
                     })  # fmt: skip
             if step.recording is not None:
                 columns = tuple(step.recording)
-                recordings.append({**_plain(step.recording), "id": uuid.uuid4().hex, "ends": len(step.ends)})
+                recordings.append({
+                    **_plain(step.recording), "id": uuid.uuid4().hex, "ends": len(step.ends) + step.completed,
+                })  # fmt: skip
         ends = _ends((step.execution_id, step.claim, step.ends) for step in steps)
         written = _run(
             cursor, _move_sql(columns), steps,
@@ -296,9 +301,9 @@ def _move_sql(recording: tuple[str, ...]) -> str:
  FROM json_to_recordset(%s::json) AS p(x uuid, k int, st text, n int, h int, o int, at float8)),
  nr AS (INSERT INTO {_NODE_RUN}(execution_id, phase_index, node_index, iteration, node_id, node_type, status, attempt,
  deliveries, claim, worker, lease_until, session, queue, dispatched_at, outputs, outputs_blob, error, error_code,
- credits, started_at, finished_at) SELECT x, k, i, 0, id, ty, st, r, r, c, w, {_NOW}+l, se, q, {_NOW}, '', '', '', '', 0,
+ credits, started_at, finished_at) SELECT x, k, i, 0, id, ty, st, r, r, c, w, CASE WHEN l>0 THEN {_NOW}+l ELSE 0 END, se, q, {_NOW}, o, b, '', '', cr,
  to_timestamp(sa), to_timestamp(fa) FROM json_to_recordset(%s::json) AS n(x uuid, k int, i int, id text, ty text,
- st text, r int, c text, w text, l bigint, se text, q text, sa float8, fa float8)),
+ st text, r int, c text, w text, l bigint, se text, q text, o text, b text, cr int, sa float8, fa float8)),
  {_EVENTS}{insert if recording else ""}
  SELECT c.ok, ex.x, ex.base, 0, {_RELAX} FROM {_check("ends", "ph", "ex")} LEFT JOIN ex ON true"""
 

@@ -497,7 +497,7 @@ class NodeEnd:
 
 @dataclass(frozen=True, slots=True)
 class NodeRow:
-    """A node run to insert: queued for ``queue``, already claimed, or skipped."""
+    """A node run to insert: queued for ``queue``, already claimed, skipped, or completed with its outputs."""
 
     node_index: int
     node_id: str
@@ -507,6 +507,24 @@ class NodeRow:
     worker: str = ""
     session: str = ""
     queue: str = ""
+    outputs: str = ""
+    outputs_blob: str = ""
+    credits: int = 0
+    started_us: int = 0
+    ended_us: int = 0
+
+    @property
+    def ran(self) -> bool:
+        """Return whether it is at its first attempt, or has ended with it."""
+        return self.status in (states.RUNNING, states.COMPLETED)
+
+    def began_us(self, now: int) -> int | None:
+        """Return when it began, or None when it has not."""
+        return (self.started_us or now) if self.ran else None
+
+    def finished_us(self, now: int) -> int | None:
+        """Return when it ended, or None when it has not."""
+        return (self.ended_us or now) if self.status in states.TERMINAL else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -619,15 +637,15 @@ def count_ends(
 
 
 def open_execution(
-    tx: Transaction, execution_id: UUID, *, phase: int, events: int, now: int, deadline_us: int
+    tx: Transaction, execution_id: UUID, *, phase: int, events: int, credits: int, now: int, deadline_us: int
 ) -> int | None:
     """Start a queued execution and return the number before its first event, or None if we may not."""
     return _number(
         tx.run(
             f"UPDATE {_EXECUTION} SET status='running', phase_index=?, started_at=?, touched_at={{now}},"
-            " deadline_at={now}+?, seq=seq+?"
+            " deadline_at={now}+?, seq=seq+?, credits=credits+?"
             " WHERE id=? AND phase_index=-1 AND status='queued' AND NOT cancel_requested RETURNING seq",
-            (phase, tx.time(now), deadline_us, events, tx.id(execution_id)),
+            (phase, tx.time(now), deadline_us, events, credits, tx.id(execution_id)),
         ),
         events,
     )
@@ -661,19 +679,20 @@ def bump(tx: Transaction, execution_id: UUID, *, events: int, credits: int = 0) 
 
 def finish_execution(
     tx: Transaction, execution_id: UUID, *, status: str, error: str, error_code: str, error_node: str,
-    events: int, credits: int, now: int, source: int | None = None,
+    events: int, credits: int, now: int, source: int | None = None, at: int | None = None,
 ) -> int | None:  # fmt: skip
     """End an execution; return the number before its last events, or None when it has ended before.
 
-    With ``source`` it must be in that phase, and a requested cancellation wins over the given status.
+    With ``source`` it must be in that phase, and a requested cancellation wins over the given status. ``at`` is the
+    last phase that was opened, when this move opened more.
     """
     guard, extra = ("", ()) if source is None else (" AND phase_index=? AND NOT cancel_requested", (source,))
     return _number(
         tx.run(
             f"UPDATE {_EXECUTION} SET status=?, error=?, error_code=?, error_node=?, finished_at=?,"
-            " touched_at={now}, seq=seq+?, credits=credits+?"
+            " touched_at={now}, seq=seq+?, credits=credits+?, phase_index=COALESCE(?, phase_index)"
             f" WHERE id=? AND status IN ('queued','running','paused','waiting'){guard} RETURNING seq",
-            (status, error, error_code, error_node, tx.time(now), events, credits, tx.id(execution_id), *extra),
+            (status, error, error_code, error_node, tx.time(now), events, credits, at, tx.id(execution_id), *extra),
         ),
         events,
     )
@@ -697,16 +716,15 @@ def insert_phase(tx: Transaction, execution_id: UUID, phase: PhaseRow, now: int,
     )  # fmt: skip
     rows = []
     for row in phase.rows:
-        running, skipped = row.status == states.RUNNING, row.status == states.SKIPPED
         rows.append(
-            (key, phase.index, row.node_index, row.node_id, row.node_type, row.status, int(running), int(running),
-             row.claim, row.worker, lease_us if running else 0, row.session, row.queue,
-             started if running else None, started if skipped else None)
+            (key, phase.index, row.node_index, row.node_id, row.node_type, row.status, int(row.ran), int(row.ran),
+             row.claim, row.worker, *(2 * [lease_us if row.status == states.RUNNING else 0]), row.session, row.queue,
+             row.outputs, row.outputs_blob, row.credits, tx.time(row.began_us(now)), tx.time(row.finished_us(now)))
         )  # fmt: skip
     tx.many(
         f"INSERT INTO {_NODE_RUN}(execution_id, phase_index, node_index, iteration, node_id, node_type, status, attempt,"
         " deliveries, claim, worker, lease_until, session, queue, dispatched_at, outputs, outputs_blob, error, error_code,"
-        " credits, started_at, finished_at) VALUES(?,?,?,0,?,?,?,?,?,?,?,{now}+?,?,?,{now},'','','','',0,?,?)",
+        " credits, started_at, finished_at) VALUES(?,?,?,0,?,?,?,?,?,?,?,CASE WHEN ?>0 THEN {now}+? ELSE 0 END,?,?,{now},?,?,'','',?,?,?)",
         rows,
     )
 

@@ -19,14 +19,17 @@ from executions import engine, leases, runtime, store
 from executions.models import Execution, NodeRun, Phase
 from executions.nodes.base import NodeExecutor
 from executions.triggers import cancel_execution, start_execution
+from recordings.database import iter_events
 from recordings.models import Event, Recording
 from tests.benchmarks import counting
 from tests.benchmarks.engine import BLOCKING, IO, LIGHT, definition
-from tests.conftest import wait_for, wait_until_ended
+from tests.conftest import graph, node, statuses, wait_for, wait_until_ended, wire
+from tests.executions import edge_nodes
 from workflows.registry import NodeDescription, register
 
 pytestmark = pytest.mark.postgres
 POSTGRES = not settings.SQLITE
+NODE_TYPES = edge_nodes  # importing it registers them
 THREE_HEADERS = [IO] * 8 + [BLOCKING] * 2
 
 
@@ -154,8 +157,8 @@ def statements_per_node(execution):
 @pytest.mark.parametrize(
     ("phases", "sqlite", "postgres"),
     [
-        pytest.param([[LIGHT] * 10] * 10, 0.7, 0.13, id="10 phases of 10 nodes"),
-        pytest.param([[LIGHT]] * 20, 6.4, 1.2, id="a chain of 20"),
+        pytest.param([[LIGHT] * 10] * 10, 0.4, 0.04, id="10 phases of 10 nodes"),
+        pytest.param([[LIGHT]] * 20, 2.5, 0.25, id="a chain of 20"),
         pytest.param([THREE_HEADERS] * 5, 4, 1.5, id="three headers per phase"),
     ],
 )
@@ -266,7 +269,7 @@ def test_only_what_may_run_again_does_not_wait_for_the_disk(transactional_db, al
         "node_startp0n0": "off", "node_completep0n0": "off", "node_startp1n0": "off",
     }  # fmt: skip
     assert waits["node_startp2n0"] == waits["node_completep2n0"] == "on", "a node that writes outside"
-    assert waits["node_completep3n0"] == "off"
+    assert waits["node_completep3n0"] == "on", "what is written together with it"
     assert waits["node_completep4n0"] == waits["workflow_complete"] == "on", "the end of the execution"
     assert alone() == []
 
@@ -328,3 +331,40 @@ def test_a_node_costs_few_redis_commands(processes, alice, make_workflow):
 
     assert commands(wide) <= 1
     assert commands(headers) <= 14
+
+
+def test_nodes_that_cannot_wait_run_before_anything_is_written(transactional_db, alice, make_workflow, worker, alone):
+    execution = start_execution(make_workflow(definition([[LIGHT] * 3] * 4)), owner=alice)
+    before = store.committer.run
+    steps = []
+
+    def counted(job, key=""):
+        steps.append(job)
+        return before(job, key)
+
+    store.committer.run = counted  # type: ignore[method-assign]
+    try:
+        drive(execution)
+    finally:
+        store.committer.run = before  # type: ignore[method-assign]
+
+    check_history(execution)
+    assert len(steps) == 1
+    assert execution.phase_index == 3
+    assert alone() == []
+
+
+def test_a_node_that_fails_in_memory_fails_as_any_other(transactional_db, alice, make_workflow, worker):
+    """Its phase is opened in the ordinary way, so that attempts, error output and traceback are those of every node."""
+    bad = node("bad", "test_fails", {"retries": 1, "backoff_s": 0.01}, Kind="long code")
+    nodes = [node("first", LIGHT), node("good", "test_gives", Kind=1), bad, node("after", LIGHT)]
+    edges = [wire("first", "Done", "good", "Execute Condition"), wire("first", "Done", "bad", "Execute Condition")]
+    edges.append(wire("bad", "Done", "after", "Execute Condition"))
+
+    execution = drive(start_execution(make_workflow(graph(nodes, *edges)), owner=alice))
+
+    assert (execution.status, execution.error_node, execution.phase_index) == ("failed", "bad", 1)
+    assert statuses(execution) == {"first": "completed", "good": "completed", "bad": "failed"}
+    starts = Event.objects.filter(execution_id=execution.pk, type="node_start").values_list("node_id", flat=True)
+    assert sorted(starts) == ["bad", "first", "good"]
+    assert [event.seq for event in iter_events(execution.pk)] == list(range(1, execution.seq + 1))
