@@ -17,6 +17,7 @@ AMQP_URL = os.environ.get("FLOWBUILDER_TEST_AMQP_URL", "")
 pytestmark = [
     pytest.mark.worker,
     pytest.mark.redis,
+    pytest.mark.usefixtures("periodic_reconcile"),
     pytest.mark.skipif(not AMQP_URL, reason="FLOWBUILDER_TEST_AMQP_URL names no RabbitMQ"),
 ]
 
