@@ -93,7 +93,7 @@ def test_phases_of_many_headers_and_queues_of_one_process_work(processes, alice,
 
 
 def test_the_work_of_a_killed_worker_is_done_by_another(processes, alice, make_workflow):
-    make_workflow(wide(2), name="wide")
+    make_workflow(wide(1), name="wide")
     stack = Stack(processes)
     victim = stack.worker()
     processes.beat(**stack.env)
