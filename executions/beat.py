@@ -22,6 +22,7 @@ from uuid import UUID
 from celery import shared_task
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, close_old_connections, transaction
+from django_celery_beat.models import PeriodicTask
 from django_celery_beat.schedulers import DatabaseScheduler
 
 from executions import letters
@@ -104,10 +105,14 @@ class WorkflowScheduler(DatabaseScheduler):
             logger.exception("the reconciler failed; it runs again in two seconds")
 
     def _reconcile_overdue(self) -> None:
-        """Run the reconciler although its row is not due: a clock that is behind, or jumped back, would hold it up."""
+        """Run the reconciler although no row makes it due, unless somebody switched its row off.
+
+        A clock that is behind, or jumped back, would hold the row up; and the row may have been deleted.
+        """
         if time.monotonic() - self._reconciled < OVERDUE_SECONDS:
             return
-        if any(entry.task == RECONCILE_TASK for entry in self.schedule.values()):
+        rows = list(PeriodicTask.objects.filter(task=RECONCILE_TASK).values_list("enabled", flat=True))
+        if not rows or any(rows):
             self._reconcile()
 
     def _say_alive(self) -> None:

@@ -118,6 +118,10 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
         leases.note_stale()
         return None
     local_until = time.monotonic() + LOCAL_SECONDS
+    indexes = [index for index in indexes if 0 <= index < len(context.plan.nodes)]
+    if not indexes:
+        leases.note_stale()
+        return None
     nodes = [context.plan.nodes[index] for index in indexes]
     load_results(context, {source for node in nodes for source in node.feeds})
     claim = uuid.uuid4().hex

@@ -12,8 +12,9 @@ from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from executions import context, engine, reconcile, recovery, runtime, states, store, tasks, triggers
+from executions import beat, context, engine, reconcile, recovery, runtime, states, store, tasks, triggers
 from executions.beat import WorkflowScheduler, start_due
 from executions.broker import broker
 from executions.errors import StartRefused
@@ -314,6 +315,30 @@ async def _set_variable(self, node, env):
 
 
 # --------------------------------------------------------------------------- late, early and double messages
+
+
+def test_a_message_for_nodes_that_the_plan_does_not_have_finds_nothing_to_do(alice, make_workflow):
+    execution = start(make_workflow, alice, node("one", "test_gives", Kind=1))
+    dispatch = engine.advance(execution.pk, 0)
+
+    assert engine.take(execution.pk, 0, [7, -1]) is None
+    assert run_here(execution.pk, dispatch).status == "completed"
+
+
+@pytest.mark.parametrize(("row", "runs"), [("missing", True), ("enabled", True), ("disabled", False)])
+def test_the_reconciler_runs_unless_somebody_switched_it_off(monkeypatch, row, runs):
+    PeriodicTask.objects.filter(task="executions.reconcile").delete()
+    if row != "missing":
+        interval, _ = IntervalSchedule.objects.get_or_create(every=1, period="days")
+        PeriodicTask.objects.create(name="r", task="executions.reconcile", interval=interval, enabled=row == "enabled")
+    ran: list[bool] = []
+    monkeypatch.setattr(beat, "reconcile", lambda: ran.append(True))
+
+    scheduler = WorkflowScheduler(app=app)
+    scheduler._reconciled -= 60
+    scheduler._reconcile_overdue()
+
+    assert bool(ran) is runs
 
 
 def test_the_body_of_a_chord_does_not_pass_a_node_that_waits_for_its_next_attempt(alice, make_workflow):
