@@ -7,17 +7,20 @@ due schedules reads nothing but the front of one index, however many schedules t
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from datetime import datetime
 
 from django.conf import settings
-from django.db.models import Min, Window
-from django.db.models.functions import RowNumber
+from django.db.models import Min
 from django.utils import timezone
 
 from workflows import cron as crons
 from workflows.models import Schedule, Workflow
 
 logger = logging.getLogger(__name__)
+
+TURNS = 10
+"""How many schedules are looked at for each that may start, so that an owner with many does not go first with all."""
 
 
 def set_schedule(workflow: Workflow, cron: str, timezone: str = "UTC", enabled: bool = True) -> Schedule:
@@ -59,14 +62,22 @@ def refresh(workflow: Workflow, now: datetime | None = None) -> Schedule | None:
 
 
 def due(now: datetime, limit: int = 100) -> list[Schedule]:
-    """Return up to ``limit`` schedules whose instant has come, in turns between owners, each longest waiting first."""
-    turn = Window(RowNumber(), partition_by="workflow__owner", order_by=("next_run_at", "pk"))
-    return list(
+    """Return up to ``limit`` schedules whose instant has come, in turns between owners, each longest waiting first.
+
+    One query on the index of instants; the turns are taken among the ``TURNS`` that wait longest for each asked for.
+    """
+    found = (
         Schedule.objects.filter(next_run_at__lte=now, enabled=True, workflow__status=Workflow.Status.ACTIVE)
         .select_related("workflow", "workflow__owner")
-        .annotate(turn=turn)
-        .order_by("turn", "next_run_at", "pk")[:limit]
+        .order_by("next_run_at", "pk")[: limit * TURNS]
     )
+    turns: Counter[int] = Counter()
+    ordered: list[tuple[int, int, Schedule]] = []
+    for position, schedule in enumerate(found):
+        owner = schedule.workflow.owner_id
+        ordered.append((turns[owner], position, schedule))
+        turns[owner] += 1
+    return [schedule for _, _, schedule in sorted(ordered)[:limit]]
 
 
 def claim(schedule: Schedule, now: datetime) -> datetime | None:

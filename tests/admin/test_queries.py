@@ -61,6 +61,7 @@ def test_the_page_of_a_workflow_takes_as_many_queries_for_200_versions(bob: Any,
     client = logged_in(bob)
     workflow = make_world(bob, "first").workflow
     url = reverse("admin:workflows_workflow_change", args=(workflow.pk,))
+    client.get(url)  # what a process asks only once is asked here
     few = _queries(client, url)
     for index in range(ROWS):
         workflow.save_version({**DEFINITION, "vars": {"index": index}}, author=bob)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import sqlite3
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +18,7 @@ from executions.beat import start_due
 from executions.models import DeadLetter, Execution
 from executions.store import now_us
 from tests.conftest import graph, node, wait_for
+from tests.environment import ROOT
 from workflows import schedules
 from workflows.models import Schedule, Workflow
 
@@ -96,8 +102,14 @@ def test_paused_workflows_are_not_started(transactional_db, make_workflow):
 
 
 @pytest.mark.row("S0-34")
-def test_the_system_jobs_are_periodic_tasks_after_migrate(db):
-    tasks = set(PeriodicTask.objects.filter(enabled=True).values_list("task", flat=True))
+def test_the_system_jobs_are_periodic_tasks_after_migrate(tmp_path):
+    path = tmp_path / "fresh.sqlite3"
+    env = {**os.environ, "DATABASE_URL": f"sqlite:///{path}", "FLOWBUILDER_DATA_DIR": str(tmp_path)}
+
+    subprocess.run([sys.executable, "manage.py", "migrate", "-v", "0"], cwd=ROOT, env=env, check=True)
+
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        tasks = {row[0] for row in database.execute("SELECT task FROM django_celery_beat_periodictask WHERE enabled")}
     assert {"executions.reconcile", "recordings.seal", "recordings.purge_events", "recordings.retention"} <= tasks
 
 

@@ -156,7 +156,8 @@ def node_tables() -> str:
     from workflows.registry import NODE_REGISTRY, PALETTE_GROUPS
 
     lines = []
-    descriptions = [executor.description for name, executor in NODE_REGISTRY.items() if not name.startswith("test_")]
+    executors = [executor for executor in NODE_REGISTRY.values() if not executor.__module__.startswith("tests.")]
+    descriptions = [executor.description for executor in executors]
     for group in PALETTE_GROUPS:
         rows = sorted((item for item in descriptions if item.group == group), key=lambda item: item.label)
         if not rows:
