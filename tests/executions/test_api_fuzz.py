@@ -10,9 +10,10 @@ import pytest
 import schemathesis
 from django.core.wsgi import get_wsgi_application
 from django.test import Client
-from hypothesis import HealthCheck
+from hypothesis import HealthCheck, given
 from hypothesis import settings as effort
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     response_schema_conformance,
@@ -48,19 +49,28 @@ def session(alice: Any, make_workflow: Any, settings: Any) -> dict[str, Any]:
     return {"cookies": cookies, "workflow": str(workflow.pk), "execution": started.json()["execution_id"]}
 
 
-@schema.include(path_regex="/executions").parametrize()
-@effort(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
-def test_every_answer_is_a_documented_one(case: Any, session: dict[str, Any]) -> None:
-    if len(str(case.path_parameters.get("execution_id", ""))) == 36 and sum(seen.values()) % 2:
-        case.path_parameters["execution_id"] = session["execution"]
-    if isinstance(case.body, dict) and len(str(case.body.get("workflow_id", ""))) == 36:
-        case.body["workflow_id"] = session["workflow"]
+OPERATIONS = [
+    found.ok() for found in schema.include(path_regex="/executions").get_all_operations() if isinstance(found, Ok)
+]
 
-    headers = {"X-CSRFToken": "a" * 32}
-    answer = case.call(base_url="http://localhost", headers=headers, cookies=session["cookies"])
-    case.validate_response(answer, checks=CHECKS)
 
-    seen[answer.status_code] += 1
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
+def test_every_answer_is_a_documented_one(operation: Any, session: dict[str, Any]) -> None:
+    @given(case=operation.as_strategy())
+    @effort(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+    def check(case: Any) -> None:
+        if len(str(case.path_parameters.get("execution_id", ""))) == 36 and sum(seen.values()) % 2:
+            case.path_parameters["execution_id"] = session["execution"]
+        if isinstance(case.body, dict) and len(str(case.body.get("workflow_id", ""))) == 36:
+            case.body["workflow_id"] = session["workflow"]
+
+        headers = {"X-CSRFToken": "a" * 32}
+        answer = case.call(base_url="http://localhost", headers=headers, cookies=session["cookies"])
+        case.validate_response(answer, checks=CHECKS)
+
+        seen[answer.status_code] += 1
+
+    check()
 
 
 def test_the_requests_before_were_let_in_and_some_were_right() -> None:
