@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from uuid import UUID
 
@@ -323,6 +323,23 @@ def wake_due() -> int:
     return sum(_safely(_wake, *row) for row in due)
 
 
+def rest_idle() -> int:
+    """Let executions wait, and their clocks stand still, whose open nodes all do.
+
+    Whoever sets the last node aside says so; two processes that do it in the same moment do not see each other.
+    """
+    idle = (
+        NodeRun.objects.filter(status=states.WAITING, execution__status=states.RUNNING)
+        .exclude(execution__node_runs__status__in=(states.QUEUED, states.RUNNING, states.RETRYING))
+        .order_by()
+        .values_list("execution_id", flat=True)
+        .distinct()[:BATCH]
+    )
+    for execution_id in idle:
+        store.committer.run(partial(waits.rest, execution_id=execution_id), execution_id.hex)
+    return len(idle)
+
+
 def settle_cancelled() -> int:
     """End cancelled executions that no process works on any more."""
     open_ones = Execution.objects.filter(cancel_requested=True).exclude(status__in=states.TERMINAL)
@@ -353,6 +370,7 @@ RULES: dict[str, Callable[[], int]] = {
     "resend_queued": resend_queued,
     "send_due_retries": send_due_retries,
     "wake_due": wake_due,
+    "rest_idle": rest_idle,
     "enforce_deadlines": enforce_deadlines,
     "settle_cancelled": settle_cancelled,
     "tell_missing_workers": tell_missing_workers,

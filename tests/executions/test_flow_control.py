@@ -376,6 +376,19 @@ def test_a_long_delay_holds_no_worker_and_stops_the_clock(run, monkeypatch):
     ]  # fmt: skip
 
 
+def test_an_execution_whose_last_nodes_were_set_aside_in_the_same_moment_waits_all_the_same(run):
+    """Two transactions that do not see each other leave it running, with nothing to run and its time going on."""
+    execution = run([node("one", "delay", Duration=3600), node("two", "delay", Duration=3600)])
+    Execution.objects.filter(pk=execution.pk).update(status="running", held_since=None)
+
+    assert reconcile.rest_idle() == 1
+    assert reconcile.rest_idle() == 0
+
+    execution.refresh_from_db()
+    assert execution.status == "waiting"
+    assert execution.held_since is not None
+
+
 def approval(**inputs):
     nodes = [
         node("ask", "approval", Title="Ship it?", **inputs),
