@@ -151,6 +151,12 @@ def ended(context: Context) -> None:
     _look()
 
 
+def look_again() -> None:
+    """Look once more if nobody has looked since the last start or end, which may have made room."""
+    if _missed:
+        _look()
+
+
 def admit_waiting() -> int:
     """Let go everything that may go; return how many starts were let go."""
     return sum(_safely(admit, workflow_id) for workflow_id in _workflows_that_wait()) + drain()
@@ -171,14 +177,17 @@ def admit_due() -> float | None:
 _due: dict[UUID, float] = {}
 """When the rate of a workflow lets another start go (monotonic seconds)."""
 _next_look = 0.0
+_missed = False
 
 
 def _look() -> None:
     """Admit and drain now and then: four times a second, more often while starts wait for the queue."""
-    global _next_look
+    global _next_look, _missed
     begun = time.monotonic()
     if begun < _next_look:
+        _missed = True
         return
+    _missed = False
     _next_look = begun + LOOK_SECONDS
     try:
         admit_due()

@@ -43,13 +43,14 @@ class WorkerProcess:
     def __init__(
         self, *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
         kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], on_lost: Callable[[str], None],
-        isolated: bool = False,
+        isolated: bool = False, each_second: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self.boot = uuid.uuid4().hex
         self.queue = f"{PAGE_QUEUE}{self.boot}"
         self.isolated = isolated
         self._queues, self._slots, self._on_cancel = queues, slots, on_cancel
         self._kept, self._on_end, self._on_lost = kept, on_end, on_lost
+        self._each_second = each_second
         self.draining = False
         """Whether this process is about to end and begins nothing that another one can do."""
         self._stale = 0
@@ -108,6 +109,7 @@ class WorkerProcess:
                 renewed = time.monotonic()
             self._try(self._look_for_cancellations, set(claims.values()))
             self._try(self._release_ended)
+            self._try(self._each_second)
         connection.close()
 
     def _try(self, act: Callable[..., None], *arguments: object) -> bool:
@@ -275,14 +277,15 @@ current: WorkerProcess | None = None
 def start_worker(
     *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
     kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], on_lost: Callable[[str], None],
-    isolated: bool = False,
+    isolated: bool = False, each_second: Callable[[], None] = lambda: None,
 ) -> WorkerProcess:  # fmt: skip
     """Make this process a worker and return it.
 
     ``on_cancel`` stops the nodes of an execution here, ``on_lost`` those under a claim that somebody took over;
     ``kept`` names the executions whose page this process holds, ``on_end`` gives back that of one that has ended,
     without waiting.
-    ``isolated`` means that it runs isolated nodes and nothing else.
+    ``isolated`` means that it runs isolated nodes and nothing else. ``each_second`` is called by the thread that keeps
+    the process alive.
     """
     global current
     current = WorkerProcess(
@@ -292,8 +295,8 @@ def start_worker(
         kept=kept,
         on_end=on_end,
         on_lost=on_lost,
-        isolated=isolated,
-    )
+        isolated=isolated, each_second=each_second,
+    )  # fmt: skip
     return current
 
 

@@ -237,6 +237,7 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
         on_cancel=runtime.cancel,
         kept=runtime.kept,
         on_lost=runtime.abandon,
+        each_second=admission.look_again,
         on_end=partial(ending.release, wait=False),
     )
     if BROWSER_QUEUE in names:
