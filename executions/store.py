@@ -683,10 +683,10 @@ def finish_execution(
 ) -> int | None:  # fmt: skip
     """End an execution; return the number before its last events, or None when it has ended before.
 
-    With ``source`` it must be in that phase, and a requested cancellation wins over the given status. ``at`` is the
+    With ``source`` it must be running in that phase: a pause holds it, and a requested cancellation wins. ``at`` is the
     last phase that was opened, when this move opened more.
     """
-    guard, extra = ("", ()) if source is None else (" AND phase_index=? AND NOT cancel_requested", (source,))
+    guard, extra = ("", ()) if source is None else (" AND phase_index=? AND status='running' AND NOT cancel_requested", (source,))
     return _number(
         tx.run(
             f"UPDATE {_EXECUTION} SET status=?, error=?, error_code=?, error_node=?, finished_at=?,"

@@ -45,8 +45,13 @@ def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "manage.py", "executions", *arguments],
         cwd=ROOT, env=test_environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL, **options,
+        stdin=subprocess.DEVNULL, preexec_fn=_hear_interrupts, **options,
     )  # fmt: skip
+
+
+def _hear_interrupts() -> None:
+    """Undo what a shell does to whatever it runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(*arguments: str) -> tuple[str, str, int]:
