@@ -391,7 +391,7 @@ def mend(execution_id: UUID) -> None:
     queued = NodeRun.objects.filter(execution_id=execution_id, phase_index=execution.phase_index, status=states.QUEUED)
     indexes = list(queued.values_list("node_index", flat=True))
     if indexes:
-        _safely(_send_again, execution_id, execution.phase_index, indexes)
+        _safely(_send_again, execution_id, execution.phase_index, False, indexes)
 
 
 # --------------------------------------------------------------------------- parts of rules

@@ -686,7 +686,9 @@ def finish_execution(
     With ``source`` it must be running in that phase: a pause holds it, and a requested cancellation wins. ``at`` is the
     last phase that was opened, when this move opened more.
     """
-    guard, extra = ("", ()) if source is None else (" AND phase_index=? AND status='running' AND NOT cancel_requested", (source,))
+    guard, extra = (
+        ("", ()) if source is None else (" AND phase_index=? AND status='running' AND NOT cancel_requested", (source,))
+    )
     return _number(
         tx.run(
             f"UPDATE {_EXECUTION} SET status=?, error=?, error_code=?, error_node=?, finished_at=?,"
