@@ -161,7 +161,7 @@ def check_progress(seen: list[list[str]], rows: list[dict[str, Any]]) -> None:
         percents.append(percent)
     assert percents == sorted(percents)
     assert percents[-1] == 100
-    assert len(set(percents)) > 5, "progress moves in steps"
+    assert len(set(percents)) > 3, "progress moves in steps"
 
 
 @pytest.mark.row("S1-08")
