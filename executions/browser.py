@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from urllib.parse import urlsplit
 
+from executions import locks
 from executions.egress import EgressPolicy, EgressProxy
 from executions.errors import BrowserError, NotAllowed, SessionLost
 
@@ -823,16 +824,9 @@ def remove_orphans(directory: Path) -> int:
 def _is_orphan(root: Path) -> bool:
     """Return whether nobody holds the lock of a profile; one without a lock is judged by its age."""
     try:
-        handle = os.open(root / OWNER_FILE, os.O_RDWR)
+        return locks.is_free(root / OWNER_FILE)
     except FileNotFoundError:
         return time.time() - root.stat().st_mtime > STALE_SECONDS and not _processes_naming(root)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(handle)
-    return True
 
 
 def _base_of(directory: Path) -> Path:

@@ -25,7 +25,7 @@ from django.db import Error as DatabaseError
 from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from executions import states, store
+from executions import locks, states, store
 from executions.models import Execution, WorkerLease
 
 logger = logging.getLogger(__name__)
@@ -250,16 +250,9 @@ def _is_free(boot: str) -> bool:
             )
             return bool(cursor.fetchone()[0])
     try:
-        handle = os.open(_lock_file(boot), os.O_RDWR)
+        return locks.is_free(_lock_file(boot))
     except FileNotFoundError:
         return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(handle)
-    return True
 
 
 def _lock_file(boot: str) -> Path:
