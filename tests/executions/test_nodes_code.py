@@ -63,7 +63,7 @@ ATTACKS = [
     # files, processes, network, environment
     ("python", "open('/etc/passwd').read()", "code", "PermissionError"),
     ("python", "from pathlib import Path\nPath('/etc/passwd').read_text()", "code", "PermissionError"),
-    ("python", "open('/tmp/written', 'w').write('x')", "code", "PermissionError"),
+    ("python", "open('FOLDER/written', 'w').write('x')", "code", "PermissionError"),
     ("python", "import os\nos.listdir('/')", "code", "PermissionError"),
     ("python", "import os\nos.environ['HOME']", "code", "not supported"),
     ("python", "import os\nos.system('id')", "code", "has no attribute"),
@@ -179,9 +179,10 @@ def heart() -> Iterator[Heart]:
 
 @pytest.mark.parametrize(("language", "source", "code", "said"), ATTACKS)
 def test_fault_52_an_attack_is_a_clear_failure_and_stops_no_heartbeat(
-    heart: Heart, language: str, source: str, code: str, said: str
+    heart: Heart, tmp_path: Path, language: str, source: str, code: str, said: str
 ) -> None:
     heart.gap = 0.0
+    source = source.replace("FOLDER", str(tmp_path))
 
     with pytest.raises(NodeFailed) as failed:
         interpreters.run(language, interpreters.Code(source, {"a": 1}, 0.3 if code == "timeout" else 2.0, MEMORY))
@@ -189,7 +190,7 @@ def test_fault_52_an_attack_is_a_clear_failure_and_stops_no_heartbeat(
     assert (failed.value.code, failed.value.retryable) == (code, False), str(failed.value)
     assert said in str(failed.value)
     assert heart.gap < HEARTBEAT_GAP_SECONDS
-    assert not Path("/tmp/written").exists()
+    assert not (tmp_path / "written").exists()
 
 
 def test_programs_share_nothing() -> None:
