@@ -12,6 +12,8 @@ from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
+from django.conf import settings
+from django.db import connection
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions import beat, context, engine, reconcile, recovery, runtime, states, store, tasks, triggers
@@ -223,8 +225,6 @@ def test_a_node_that_ignores_cancellation_is_left_behind(alice, make_workflow, m
 
 
 def _run_and_close(execution_id):
-    from django.db import connection
-
     try:
         run_here(execution_id)
     finally:
@@ -663,8 +663,6 @@ def test_what_is_kept_for_an_execution_that_was_deleted_is_given_back(alice, mak
 
 @pytest.mark.worker
 def test_a_worker_whose_database_connections_were_cut_goes_on_alive(processes, alice, make_workflow):
-    from django.db import connection
-
     from executions import leases
     from executions.models import WorkerLease
 
@@ -718,3 +716,26 @@ def test_only_the_holder_of_the_claim_ends_a_node_run_that_is_running_again(alic
     assert end("successor") == 1
 
     assert outputs(execution, "one") == {"by": "successor"}
+
+
+def test_a_cut_connection_does_not_make_a_living_worker_look_dead(processes, alice, make_workflow):
+    """Its lock is free until it connects again; whoever looks in that moment looks once more."""
+    if settings.SQLITE:
+        return  # a file has no connections that could be lost
+    processes.worker()
+    processes.beat()
+    execution = start(make_workflow, alice, node("slow", "delay", Duration=9))
+    wait_for(lambda: statuses(execution) == {"slow": "running"}, 15, "the node", processes.logs)
+
+    for _ in range(3):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+                " WHERE pid<>pg_backend_pid() AND datname=current_database()"
+            )
+        reconcile.requeue_dead()
+        time.sleep(0.3)
+
+    wait_until_ended(execution, 30, processes.logs)
+    assert execution.node_runs.get().deliveries == 1
+    assert not Event.objects.filter(execution_id=execution.pk, type="recovered").exists()

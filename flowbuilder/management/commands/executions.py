@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import Error as DatabaseError
 from django.db.models import QuerySet
@@ -502,7 +503,7 @@ def _wait_text(wait: dict[str, Any]) -> str:
     until = f" until {wait['until'][:19].replace('T', ' ')} UTC" if wait["until"] else ""
     if wait["kind"] == "approval":
         title = f': "{wait["title"]}"' if wait["title"] else ""
-        return f"waits for approval{until}{title}  {wait['link']}"
+        return f"waits for approval{until}{title}  {settings.PUBLIC_URL}{wait['link']}"
     if wait["kind"] == "timer":
         return f"waits{until}"
     return f"waits for {(wait['total'] or 0) - (wait['done'] or 0)} of {wait['total'] or 0} child executions"
