@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from executions.models import Execution, NodeRun
@@ -261,7 +262,7 @@ def test_show_tells_what_is_waited_for_and_lists_the_children(asking):
         ("loop", 1, "waiting"),
     ]
     assert "ask waits for approval until 20" in text
-    assert f': "Ship it?" {data["waiting"][0]["link"]}' in text
+    assert f': "Ship it?" {settings.PUBLIC_URL}{data["waiting"][0]["link"]}' in text
     assert "loop waits for 2 of 2 child executions" in text
     assert f"{data['children'][1]['id']} loop turn 2 waiting" in text
 
