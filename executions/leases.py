@@ -229,7 +229,7 @@ def is_dead(boot: str) -> bool:
     if not _is_free(boot):
         return False
     if time.monotonic() - _found_free.get(boot, -SURE_SECONDS) >= SURE_SECONDS:
-        time.sleep(CANCEL_POLL_SECONDS + 0.5)
+        time.sleep(CANCEL_POLL_SECONDS + 0.2)
         if not _is_free(boot):
             return False
         _found_free[boot] = time.monotonic()
