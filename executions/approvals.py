@@ -11,14 +11,14 @@ _SALT = "executions.approval"
 
 
 def link_token(execution_id: UUID, node_index: int) -> str:
-    """Return the signed text that names a node run which waits for an approval."""
-    return signing.dumps([execution_id.hex, node_index], salt=_SALT)
+    """Return the signed text that names a node run which waits for an approval; the same one every time."""
+    return signing.Signer(salt=_SALT).sign_object([execution_id.hex, node_index])
 
 
 def read_token(token: str) -> tuple[UUID, int] | None:
     """Return the execution and the node (an index) that ``token`` names, or None when we did not sign it."""
     try:
-        execution_id, node_index = signing.loads(token, salt=_SALT)
+        execution_id, node_index = signing.Signer(salt=_SALT).unsign_object(token)
         return UUID(execution_id), int(node_index)
     except (signing.BadSignature, ValueError, TypeError):
         return None

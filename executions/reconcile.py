@@ -107,6 +107,7 @@ def follow_clock() -> int:
     global _clock
     before, _clock = _clock, (store.database_now_us(), time.monotonic_ns() // 1000)
     jump = 0 if before is None else (_clock[0] - before[0]) - (_clock[1] - before[1])
+    failpoint("clock_followed")
     if abs(jump) < CLOCK_JUMP_US:
         return 0
     logger.warning("the database's clock jumped by %.0f s; leases and deadlines follow", jump / _SECOND)
@@ -115,6 +116,11 @@ def follow_clock() -> int:
     if jump > 0:  # after a jump back they come later; two schedulers that both see it must not move them too far
         count += Execution.objects.exclude(status__in=states.TERMINAL).update(deadline_at=F("deadline_at") + jump)
     return count
+
+
+def _now_us() -> int:
+    """Return the database's time as it went on since the last look: leases and deadlines do not know of a later jump."""
+    return store.database_now_us() if _clock is None else _clock[0] + time.monotonic_ns() // 1000 - _clock[1]
 
 
 def resend_starts() -> int:
@@ -185,7 +191,7 @@ def requeue_dead(execution_id: UUID | None = None) -> int:
     With ``execution_id`` only those of one execution.
     """
     only = {} if execution_id is None else {"execution_id": execution_id}
-    now = store.database_now_us()
+    now = _now_us()
     held = (
         NodeRun.objects.filter(status__in=(states.RUNNING, states.RETRYING), **only)
         .exclude(claim="")
@@ -291,7 +297,7 @@ def _fail_waiting(waiting: QuerySet[NodeRun], reason: str) -> int:
 def enforce_deadlines() -> int:
     """Stop executions that run longer than they may."""
     late = Execution.objects.filter(
-        status=states.RUNNING, cancel_requested=False, deadline_at__lt=store.database_now_us()
+        status=states.RUNNING, cancel_requested=False, deadline_at__lt=_now_us()
     ).values_list("pk", "deadline_at", "started_at")[:BATCH]
     count = 0
     for execution_id, deadline, started in late:

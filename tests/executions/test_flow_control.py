@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -435,6 +435,13 @@ def test_an_approval_that_nobody_gives_ends_as_it_says(run, monkeypatch, choice,
         assert outputs(execution, "ask")["Timed Out"] is True
     else:
         assert "nobody decided" in execution.error
+
+
+def test_the_link_to_an_approval_stays_the_same(monkeypatch):
+    execution_id = uuid4()
+    first = link_token(execution_id, 3)
+    monkeypatch.setattr("time.time", lambda: 4_000_000_000.0)
+    assert link_token(execution_id, 3) == first
 
 
 @pytest.mark.parametrize("token", ["", "abc", link_token.__name__, "WyJhIiwxXQ:1tabc:xyz"])

@@ -64,20 +64,25 @@ def test_fault_31_workers_whose_clocks_differ_neither_lose_nor_keep_work_too_lon
 
 
 def test_fault_31_a_clock_that_jumps_takes_no_work_from_the_living(stack, tmp_path):
-    """The clock of the whole machine jumps forth and back while nodes run: each is started once."""
+    """The clock of the whole machine jumps forth and back while nodes run: each is started once.
+
+    It jumps at the worst moment: when the rules have just looked at it and go on to judge by it.
+    """
     file = tmp_path / "clock"
     file.write_text("+0")
     beat = stack.beat(**clock(file=file))
     worker = stack.worker(**clock(file=file))
     workflow = stack.single("slow", seconds=6)
-    for jump in ("+3600s", "-3600s"):
+    for jump in ("+3600s", "-3600s", "+0"):
         execution = stack.start(workflow)
         wait_for(lambda: stack.traces("begin", execution), 20, "the node", stack.logs)  # noqa: B023
-        file.write_text(jump)
+        with stack.held_at("clock_followed") as reached:
+            reached()
+            (tmp_path / "next").write_text(jump)
+            (tmp_path / "next").rename(file)
         stack.wait_ended([execution], 40)
         assert len(stack.traces("begin", execution)) == 1, f"started again after a jump of {jump}"
     assert [beat.poll(), worker.poll()] == [None, None], stack.logs()
-    file.write_text("+0")
     following = stack.start(stack.workflow())
     stack.wait_ended([following], 40)
     check_invariants(stack)

@@ -5,6 +5,7 @@ import type { ExecutionLog, LogLevel } from "../contract";
 import { clock, count, dateTime, duration } from "../format";
 import { Icon, type IconName } from "../icons";
 import { ConnectionDot } from "./ConnectionDot";
+import { keepLoading } from "./loading";
 import { asText, filterLogs, type LevelFilter } from "./logs";
 import type { ConnectionStatus } from "./useWebSocketLogs";
 
@@ -57,7 +58,10 @@ export function ExecutionLogViewer({
   const large = shown.length > ALL_IN_DOM;
   useEffect(() => {
     if (!large || Virtual) return;
-    void import("react-virtuoso").then((module) => setVirtual(() => module.Virtuoso));
+    return keepLoading(
+      () => import("react-virtuoso"),
+      (module) => setVirtual(() => module.Virtuoso),
+    );
   }, [large, Virtual]);
 
   const toBottom = useCallback(() => {
