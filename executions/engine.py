@@ -84,7 +84,7 @@ def _advance(context: Context, phase: int, local_until: float) -> Dispatch | Non
         return None
     _announce(context, *moved, opening)
     failpoint("opened")
-    return _drive(opening.work, local_until) if opening.work is not None else opening.dispatch
+    return drive(opening.work) if opening.work is not None else opening.dispatch
 
 
 def to_resume(execution_id: UUID) -> list[Dispatch]:
@@ -149,7 +149,7 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
     events.push(execution_id, won.base, won.drafts, states.RUNNING, context.depth)
     mine = [ready[index].with_attempt(won.attempts[index]) for index in indexes if index in won.attempts]
     whole = len(mine) == won.open
-    return _drive(Work(context, phase, claim, waits.resumed(context, mine), whole), local_until)
+    return drive(Work(context, phase, claim, waits.resumed(context, mine), whole, local_until))
 
 
 def _claiming(
@@ -168,16 +168,17 @@ def _claiming(
 # --------------------------------------------------------------------------- running a header
 
 
-def _drive(work: Work | None, local_until: float) -> Dispatch | None:
+def drive(work: Work) -> Dispatch | None:
     """Run claimed nodes and the phases after them as long as they fit here; return messages to send."""
+    following: Work | None = work
     dispatch: Dispatch | None = None
-    while work is not None:
-        with leases.holding(work.claim, work.context.id):
-            work, dispatch = _run(work, local_until)
+    while following is not None:
+        with leases.holding(following.claim, following.context.id):
+            following, dispatch = _run(following)
     return dispatch
 
 
-def _run(work: Work, local_until: float) -> tuple[Work | None, Dispatch | None]:
+def _run(work: Work) -> tuple[Work | None, Dispatch | None]:
     """Run one header to its end; return the next work of this task or messages to send."""
     context = work.context
     remaining = len(work.nodes)
@@ -194,13 +195,13 @@ def _run(work: Work, local_until: float) -> tuple[Work | None, Dispatch | None]:
             continue
         failpoint("before-commit")
         if last:
-            following = _close(work, ends, drafts, local_until)
+            following = _close(work, ends, drafts)
             _stop_children(context, ends)
             return following
         left = _write_part(work, ends, drafts)
         _stop_children(context, ends)
         if left == 0:
-            last_dispatch = advance_after(context, work.phase, local_until)
+            last_dispatch = advance_after(context, work.phase, work.local_until)
             return None, last_dispatch.and_also(follow) if last_dispatch else follow
     return None, follow
 
@@ -303,9 +304,7 @@ def _is_critical(context: Context, end: NodeEnd) -> bool:
     return end.status == states.FAILED and context.plan.nodes[end.node_index].node.policy.on_error == "fail"
 
 
-def _close(
-    work: Work, ends: list[NodeEnd], drafts: list[EventDraft], local_until: float
-) -> tuple[Work | None, Dispatch | None]:
+def _close(work: Work, ends: list[NodeEnd], drafts: list[EventDraft]) -> tuple[Work | None, Dispatch | None]:
     """Write the last ends of a phase and open what follows, in one transaction."""
     context = work.context
     if any(end.status == states.CANCELLED for end in ends):
@@ -317,7 +316,7 @@ def _close(
     credits = sum(end.credits for end in ends)
     failed = any(_is_critical(context, end) for end in ends)
     before = [*drafts, _closing(work, states.FAILED if failed else states.COMPLETED)]
-    opening = prepare(context, work.phase + 1, local_until=local_until, at_once=bursts.run)
+    opening = prepare(context, work.phase + 1, local_until=work.local_until, at_once=bursts.run)
 
     def job(tx: Transaction) -> Moved | None:
         now = now_us()
@@ -342,7 +341,7 @@ def _close(
     if moved is None:
         left = _write_part(work, ends, drafts)
         settle(context.id)
-        return None, (advance_after(context, work.phase, local_until) if left == 0 else None)
+        return None, (advance_after(context, work.phase, work.local_until) if left == 0 else None)
     failpoint("after-commit")
     _announce(context, *moved, opening)
     failpoint("opened")
@@ -373,7 +372,7 @@ def _step(
     if unusual or not store.on_postgres() or not _is_usual(ends):
         return careful
     now = now_us()
-    running = [*(work.nodes if work else ()), *(opening.work.nodes if opening.work else ())]
+    running = [*(work.nodes if work else ()), *opening.begun]
     return steps.Move(
         careful, context.id, phase - 1, _events_of_move(context, phase, opening, before, now), context.depth,
         end is None and _may_repeat(running),

@@ -43,6 +43,8 @@ class Dispatch:
     wakes: bool = False
     """The one header is a node that waited; any process may go on with it."""
     apart: bool = False
+    here: Work | None = None
+    """One more header of the phase: the process that opened it runs that itself, once the messages are sent."""
 
     def and_also(self, other: Dispatch | None) -> Dispatch:
         """Return both as one; of two with headers this one's count, the reconciler sends the others."""
@@ -55,13 +57,17 @@ class Dispatch:
 
 @dataclass(slots=True)
 class Work:
-    """Claimed nodes to run in this task. ``whole`` means that they are all open nodes of the phase."""
+    """Claimed nodes to run in this task. ``whole`` means that they are all open nodes of the phase.
+
+    The task goes on with the phases after it until ``local_until`` (monotonic seconds).
+    """
 
     context: Context
     phase: int
     claim: str
     nodes: list[Ready]
     whole: bool
+    local_until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,12 @@ class Opening:
     completed: int = 0
     credits: int = 0
 
+    @property
+    def begun(self) -> list[Ready]:
+        """Return the nodes that begin with this move, in this process."""
+        work = self.dispatch.here if self.dispatch else self.work
+        return work.nodes if work else []
+
     def reached(self, before: int) -> int:
         """Return the last phase that is opened, or ``before`` when none is."""
         return self.phases[-1].index if self.phases else before
@@ -108,9 +120,9 @@ def prepare(
 ) -> Opening:  # fmt: skip
     """Decide what to open from ``phase`` on. Reads outputs of sources, writes nothing.
 
-    Phases whose nodes are all skipped are passed over, and those that ``at_once`` runs here, for 20 ms. The nodes
-    of the phase to run are claimed at once when they fit one header that this process may run before
-    ``local_until`` (monotonic seconds).
+    Phases whose nodes are all skipped are passed over, and those that ``at_once`` runs here, for 20 ms. Of the
+    phase to run, the first header that this process may run is claimed at once, before ``local_until``
+    (monotonic seconds).
     """
     phases, drafts = context.plan.phases, []
     rows: list[PhaseRow] = []
@@ -169,24 +181,32 @@ def _open(
     rows: list[PhaseRow], drafts: list[EventDraft], local_until: float,
 ) -> Opening:  # fmt: skip
     groups = headers(context.plan, [node.index for node in runnable])
-    claimed = len(groups) == 1 and _runs_here(context, groups[0]) and time.monotonic() < local_until
-    claim = uuid.uuid4().hex if claimed else ""
+    in_time = time.monotonic() < local_until
+    mine = next((group for group in groups if in_time and _runs_here(context, group)), None)
+    here = mine.indexes if mine else ()
+    claim = uuid.uuid4().hex
     queues = {index: queue_of(context, group) for group in groups for index in group.indexes}
-    node_rows = [
-        NodeRow(
-            node.index, node.node.id, node.node.type, states.RUNNING if claimed else states.QUEUED,
-            claim=claim, worker=leases.this_boot() if claimed else "", session=node.session, queue=queues[node.index],
-        )
-        for node in runnable
-    ]  # fmt: skip
+
+    def row(node: PlannedNode) -> NodeRow:
+        stays = node.index in here
+        return NodeRow(
+            node.index, node.node.id, node.node.type, states.RUNNING if stays else states.QUEUED,
+            claim=claim if stays else "", worker=leases.this_boot() if stays else "",
+            session=node.session, queue=queues[node.index],
+        )  # fmt: skip
+
+    node_rows = [row(node) for node in runnable]
     kept = len(context.plan.phases[phase]) - len(skipped) - len(node_rows)
     rows.append(PhaseRow(phase, states.RUNNING, len(groups), (*skipped, *node_rows), kept))
-    if not claimed:
-        messages = tuple((group.indexes, queue_of(context, group)) for group in groups)
-        return Opening(phase, rows, drafts, dispatch=Dispatch(context.id, phase, messages, priority=context.priority))
-    ready = [make_ready(context, node) for node in runnable]
+    ready = [make_ready(context, node) for node in runnable if node.index in here]
     drafts.extend(start_event(context, item) for item in ready)
-    return Opening(phase, rows, drafts, work=Work(context, phase, claim, ready, whole=True))
+    messages = tuple((group.indexes, queue_of(context, group)) for group in groups if group is not mine)
+    work = Work(context, phase, claim, ready, not messages, local_until) if mine else None
+    if not messages:
+        return Opening(phase, rows, drafts, work=work)
+    return Opening(
+        phase, rows, drafts, dispatch=Dispatch(context.id, phase, messages, priority=context.priority, here=work)
+    )
 
 
 def _runs_here(context: Context, group: Header) -> bool:

@@ -111,6 +111,8 @@ def _go_on(dispatch: Dispatch | None) -> None:
         elif dispatch.wakes and not dispatch.starts:
             ((indexes, _),) = dispatch.headers
             dispatch = engine.take(dispatch.execution_id, dispatch.phase, list(indexes))
+        elif dispatch.here is not None:
+            dispatch = _send_and_stay(dispatch)
         else:
             break
     publish(dispatch)
@@ -154,9 +156,24 @@ _one_by_one = _OneByOne()
 
 
 def publish(dispatch: Dispatch | None) -> None:
+    """Send messages, and run what the process that opened a phase keeps of it for itself."""
+    while dispatch is not None:
+        dispatch = _send_and_stay(dispatch)
+
+
+def _send_and_stay(dispatch: Dispatch) -> Dispatch | None:
+    """Send messages, then run the header that stays here; return what follows. What was claimed runs in any case."""
+    following: Dispatch | None = None
+    try:
+        _send(dispatch)
+    finally:
+        if dispatch.here is not None:
+            following = engine.drive(dispatch.here)
+    return following
+
+
+def _send(dispatch: Dispatch) -> None:
     """Send the headers of a phase (one message, or a chord whose body opens the next phase) and starts of children."""
-    if dispatch is None:
-        return
     failpoint("before-publish")
     priority = settings.MESSAGE_PRIORITIES[dispatch.priority]
     for child in dispatch.starts:

@@ -113,5 +113,6 @@ def run_here(execution_id: UUID, dispatch: opening.Dispatch | None = None) -> Ex
         if message is not None:
             messages.extend(engine.advance(child, 0) for child in message.starts)
             messages.extend(engine.take(message.execution_id, message.phase, indexes) for indexes, _ in message.headers)
+            messages.append(engine.drive(message.here) if message.here else None)
     found: Execution = Execution.objects.get(pk=execution_id)
     return found

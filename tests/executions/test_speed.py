@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -15,7 +14,7 @@ import redis
 from django.conf import settings
 from django.db import connection
 
-from executions import engine, leases, runtime, store
+from executions import engine, leases, runtime, store, tasks
 from executions.models import Execution, NodeRun, Phase
 from executions.nodes.base import NodeExecutor
 from executions.triggers import cancel_execution, start_execution
@@ -25,6 +24,7 @@ from tests.benchmarks import counting
 from tests.benchmarks.engine import BLOCKING, IO, LIGHT, definition
 from tests.conftest import graph, node, statuses, wait_for, wait_until_ended, wire
 from tests.executions import edge_nodes
+from tests.executions.edge_nodes import run_here
 from workflows.registry import NodeDescription, register
 
 pytestmark = pytest.mark.postgres
@@ -75,11 +75,7 @@ def alone(caplog):
 
 def drive(execution):
     """Run an execution to its end in this process."""
-    messages = deque([engine.advance(execution.pk, 0)])
-    while messages:
-        message = messages.popleft()
-        if message is not None:
-            messages.extend(engine.take(execution.pk, message.phase, indexes) for indexes, _ in message.headers)
+    run_here(execution.pk)
     execution.refresh_from_db()
     return execution
 
@@ -173,6 +169,28 @@ def test_a_node_costs_few_statements(transactional_db, alice, make_workflow, wor
     assert alone() == []
 
 
+def test_of_several_headers_the_process_that_opens_the_phase_runs_one_itself(
+    transactional_db, alice, make_workflow, worker, monkeypatch
+):
+    """It costs no message and no claim; the messages of the others are sent before it begins."""
+    execution = start_execution(make_workflow(definition([THREE_HEADERS])), owner=alice)
+    message = engine.advance(execution.pk, 0)
+    assert message is not None
+    assert message.here is not None
+    kept = {item.planned.index for item in message.here.nodes}
+    sent = {index for indexes, _ in message.headers for index in indexes}
+
+    rows = dict(NodeRun.objects.filter(execution=execution).values_list("node_index", "status"))
+    assert rows == {index: "running" if index in kept else "queued" for index in kept | sent}
+    assert kept.isdisjoint(sent)
+
+    order: list[str] = []
+    monkeypatch.setattr(tasks, "_send", lambda dispatch: order.append("sent"))
+    monkeypatch.setattr(engine, "drive", lambda work: order.append("ran"))
+    tasks.publish(message)
+    assert order == ["sent", "ran"]
+
+
 def test_steps_of_several_threads_are_written_together(transactional_db, alice, make_workflow, worker, alone):
     workflow = make_workflow(definition([["speed_write"]] * 3))
     executions = [start_execution(workflow, owner=alice) for _ in range(4)]
@@ -193,10 +211,12 @@ def test_headers_of_one_phase_are_claimed_and_ended_together(transactional_db, a
     execution = start_execution(make_workflow(definition([THREE_HEADERS, [LIGHT]])), owner=alice)
     message = engine.advance(execution.pk, 0)
     assert message is not None
-    assert len(message.headers) == 3
+    assert len(message.headers) == 2
+    assert message.here is not None
 
     with Held() as held:
-        futures = in_threads(*(partial(engine.take, execution.pk, 0, indexes) for indexes, _ in message.headers))
+        takes = [partial(engine.take, execution.pk, 0, indexes) for indexes, _ in message.headers]
+        futures = in_threads(partial(engine.drive, message.here), *takes)
         held.wait_for(3)
     for future in futures:
         future.result(20)
@@ -233,8 +253,9 @@ def test_a_header_that_comes_twice_is_claimed_once(transactional_db, alice, make
 
     with Held() as held:
         twice = [indexes for indexes, _ in message.headers for _ in range(2)]
-        futures = in_threads(*(partial(engine.take, execution.pk, 0, indexes) for indexes in twice))
-        held.wait_for(6)
+        takes = [partial(engine.take, execution.pk, 0, indexes) for indexes in twice]
+        futures = in_threads(partial(engine.drive, message.here), *takes)
+        held.wait_for(5)
     for future in futures:
         future.result(20)
 
