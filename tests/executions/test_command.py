@@ -22,6 +22,7 @@ from executions.triggers import start_execution
 from tests.conftest import graph, node, test_environment, wait_for, wire
 from tests.environment import ROOT
 from tests.executions.edge_nodes import run_here
+from workflows.policy import PRIORITIES
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -222,16 +223,18 @@ def test_ctrl_c_leaves_the_execution_running_and_exits_with_130(make_workflow, p
 
 @pytest.mark.redis
 @pytest.mark.worker
-def test_input_may_come_from_a_file_and_version_may_be_the_draft(sums, processes, tmp_path: Path):
+def test_input_may_come_from_a_file_and_version_and_priority_may_be_chosen(sums, processes, tmp_path: Path):
     sums.save_version(graph([node("only", "delay", Duration=0)]), author=sums.owner)
     (tmp_path / "input.json").write_text('{"from": "file"}')
     processes.worker()
 
-    out, error, code = run("run", str(sums.pk), "--version", "draft", "--input", f"@{tmp_path}/input.json", "--json")
+    file = f"@{tmp_path}/input.json"
+    out, error, code = run("run", str(sums.pk), "--version", "draft", "--input", file, "--priority", "high", "--json")
 
     assert code == 0, error
     assert [item["node_id"] for item in json.loads(out)["nodes"]] == ["only"]
-    assert Execution.objects.get().input == '{"from":"file"}'
+    execution = Execution.objects.get()
+    assert (execution.input, execution.priority) == ('{"from":"file"}', PRIORITIES["high"])
 
 
 # ------------------------------------------------------------------ pausing, resuming, deciding

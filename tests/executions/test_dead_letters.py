@@ -282,6 +282,32 @@ def test_messages_that_are_none_of_ours_become_dead_letters_at_once_and_the_work
 
 @pytest.mark.worker
 @pytest.mark.redis
+def test_what_is_no_message_at_all_becomes_a_dead_letter_and_the_worker_lives(processes, alice, make_workflow):
+    """Somebody else wrote into the list of a queue; Celery itself would end the worker for each of these."""
+    foreign = [
+        b"\xff\x00garbage", b"half {", b"[]", b"5", b"{}", b'{"properties": 5}', b"[" * 100_000,
+        b'{"body": 1, "properties": {"delivery_tag": "1", "delivery_info": {"exchange": "", "routing_key": ""}}}',
+        b'{"body": "no base64!", "headers": 7, "properties": {"delivery_tag": "2", "delivery_info": {}}}',
+        b'{"body": "A", "properties": {"body_encoding": "base64", "delivery_tag": "3",'
+        b' "delivery_info": {"exchange": "", "routing_key": ""}}}',
+    ]  # fmt: skip
+    one = processes.worker()
+    broker = Redis.from_url(settings.REDIS_URL)
+    for raw in foreign:
+        broker.lpush("flowbuilder:default", raw)
+
+    wait_for(lambda: DeadLetter.objects.count() == len(foreign), 10, "the letters", processes.logs)
+    execution = start_execution(make_workflow(graph([transform("one", a=1)])), owner=alice)
+    wait_until_ended(execution, 10, processes.logs)
+
+    assert execution.status == "completed"
+    assert one.poll() is None
+    assert any("half {" in letter.payload for letter in DeadLetter.objects.all())
+    wait_for(lambda: broker.hlen("flowbuilder:unacked") == 0, 5, "acknowledgements of all messages", processes.logs)
+
+
+@pytest.mark.worker
+@pytest.mark.redis
 def test_a_huge_message_is_kept_in_part(processes):
     processes.worker()
     send([["x" * 100_000], {}, {}], HEADERS, "application/json")

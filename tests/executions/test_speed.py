@@ -250,6 +250,7 @@ def test_a_header_that_comes_twice_is_claimed_once(transactional_db, alice, make
     execution = start_execution(make_workflow(definition([THREE_HEADERS, [LIGHT]])), owner=alice)
     message = engine.advance(execution.pk, 0)
     assert message is not None
+    assert message.here is not None
 
     with Held() as held:
         twice = [indexes for indexes, _ in message.headers for _ in range(2)]

@@ -35,6 +35,7 @@ from monitoring.feed import Feed, read
 from recordings.events import RecordingEvent, execution_log
 from workflows.lifecycle import find_workflow
 from workflows.models import Workflow, WorkflowVersion
+from workflows.policy import PRIORITIES
 
 INTERRUPTED = 130
 PAGE_EVENTS = 500
@@ -84,6 +85,7 @@ class Command(ProductCommand):
         run.add_argument("workflow", metavar="NAME|ID", help="the workflow to run")
         run.add_argument("--input", metavar="JSON|@FILE", help="trigger payload, a JSON object; @FILE reads a file")
         run.add_argument("--version", metavar="N|draft", help="this version instead of the active one")
+        run.add_argument("--priority", choices=PRIORITIES, help="instead of the workflow's own")
         run.add_argument(
             "--follow", action="store_true", help="print every event as it happens (with --json: on stderr)"
         )
@@ -167,7 +169,7 @@ class Command(ProductCommand):
         user = self.user(options)
         workflow = find_workflow(user, options["workflow"])
         version = self._version(workflow, wanted)
-        execution = start_execution(workflow, owner=user, input=payload, version=version)
+        execution = start_execution(workflow, owner=user, input=payload, version=version, priority=options["priority"])
         if options["follow"]:
             self.note(f"execution {execution.pk}")
         try:

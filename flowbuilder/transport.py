@@ -1,0 +1,120 @@
+"""kombu's Redis transport, mended where one bad moment of Redis, or one bad message, ends a worker and all that it runs.
+
+``install`` puts it in the place of kombu's own.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from kombu.transport import redis as kombu_redis
+from kombu.transport.virtual import base as virtual
+from kombu.utils import json
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError
+
+
+class Message(virtual.Message):
+    """kombu's message, except that what is none arrives as one without headers, for the consumer to refuse."""
+
+    def __init__(self, payload: Any, channel: Any = None, **kwargs: Any) -> None:
+        super().__init__(payload if _is_envelope(payload, channel) else _wrapped(payload), channel=channel, **kwargs)
+
+
+def _is_envelope(payload: Any, channel: Any) -> bool:
+    """Return whether kombu can read ``payload``: keys and types of what it sends itself."""
+    properties = payload.get("properties") if isinstance(payload, dict) else None
+    if not isinstance(properties, dict) or not isinstance(properties.get("delivery_tag"), str):
+        return False
+    where = properties.get("delivery_info")
+    body = payload.get("body")
+    if not isinstance(where, dict) or not {"exchange", "routing_key"} <= where.keys():
+        return False
+    if not isinstance(payload.get("headers") or {}, dict) or not isinstance(body, str | None):
+        return False
+    try:
+        channel.decode_body(body or "", properties.get("body_encoding"))
+    except (ValueError, KeyError, TypeError):
+        return False
+    return True
+
+
+def _wrapped(payload: Any) -> dict[str, Any]:
+    text = payload if isinstance(payload, str) else json.dumps(payload)
+    return {
+        "body": base64.b64encode(text.encode("utf-8", "replace")).decode(),
+        "headers": {},
+        "content-type": "application/octet-stream",
+        "content-encoding": "binary",
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid.uuid4()),
+            "delivery_info": {"exchange": "", "routing_key": ""},
+        },
+    }
+
+
+def _loads(text: str | bytes) -> Any:
+    """Return what JSON says, or ``text`` itself when it is none; kombu would end the worker."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text if isinstance(text, str) else text.decode("utf-8", "replace")
+
+
+class QoS(kombu_redis.QoS):
+    """kombu's book of unacknowledged messages, except that a Redis that is full is like one that is away.
+
+    Celery logs a ConnectionError and tries again later; any other error it takes for a bug and ends the worker.
+    """
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Note a message that was delivered."""
+        with _full_is_away():
+            super().append(message, delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """Forget a message that is done."""
+        with _full_is_away():
+            super().ack(delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Forget a message, or give it back to its queue."""
+        with _full_is_away():
+            super().reject(delivery_tag, requeue=requeue)
+
+
+@contextmanager
+def _full_is_away() -> Iterator[None]:
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise RedisConnectionError(f"Redis is full: {error}") from error
+
+
+class Channel(kombu_redis.Channel):
+    """kombu's channel, except that one whose connection is gone says so.
+
+    When Redis goes away with messages to acknowledge or to give back, kombu 5.7 stumbles over the closed connection
+    with an AttributeError, which Celery takes for a bug and ends the worker and all that it runs. A ConnectionError is
+    logged, and the worker connects again.
+    """
+
+    QoS = QoS
+    Message = Message
+
+    def _connparams(self, asynchronous: bool = False) -> Any:
+        transport: Any = self.connection
+        if transport is None or transport.client is None:
+            raise RedisConnectionError("the connection of this channel was closed")
+        return super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]
+
+
+def install() -> None:
+    """Let every connection to Redis by kombu use what is above."""
+    kombu_redis.Transport.Channel = Channel
+    kombu_redis.loads = _loads  # type: ignore[attr-defined]
