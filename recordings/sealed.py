@@ -138,7 +138,7 @@ class SealedWriter:
         self._snapshots: list[int] = []
         self._last_seq = 0
         self.event_count = 0
-        self._whole = State()
+        self._whole = self._state = State()
         self._pieces: list[State] = []
         self._pending: tuple[bytes, bytes, list[int]] | None = None
         self._begin_frame()
@@ -218,7 +218,7 @@ class SealedWriter:
         self._extras: list[int] = []
         self._extra_lines: list[bytes] = []
         self._size = 0
-        self._state = State()
+        self._state = State(self._state.stack)
 
     def _name(self, name: str) -> int:
         return self._names.setdefault(name, len(self._names))
@@ -308,12 +308,17 @@ def _pack_state(state: State, *, reset: bool) -> dict[str, Any]:
             packed[name + "p"] = pointers
     if state.errors:
         packed["e"] = state.errors
+    if state.scopes:
+        packed["s"] = {name: _pack_state(scope, reset=scope.reset) for name, scope in state.scopes.items()}
+    if state.stack:
+        packed["k"] = state.stack
     return packed
 
 
 def _unpack_state(packed: dict[str, Any]) -> State:
-    state = State()
+    state = State(tuple((level, name) for level, name in packed.get("k", ())))
     state.reset = bool(packed.get("r"))
+    state.scopes = {name: _unpack_state(inner) for name, inner in packed.get("s", {}).items()}
     state.values = {**packed.get("v", {}), **{key: _Pointer(seq) for key, seq in packed.get("vp", {}).items()}}
     state.nodes = {**packed.get("n", {}), **{key: _Pointer(seq) for key, seq in packed.get("np", {}).items()}}
     state.errors = packed.get("e", {})
@@ -602,7 +607,7 @@ class SealedRecording(Sequence[RecordingEvent]):
         completes = names.index(_COMPLETE) if _COMPLETE in names else -1
         for place in range(position - self._starts[number] + 1):
             kind = types if isinstance(types, int) else types[place]
-            if kind == completes:
+            if kind == completes and not state.stack:
                 node = _at(nodes, place)
                 if node >= 0:
                     state.complete(names[node], _decode_outputs(lines[place]).outputs)
@@ -642,6 +647,8 @@ class SealedRecording(Sequence[RecordingEvent]):
             for key, item in items.items():
                 if type(item) is _Pointer:
                     items[key] = self._value(item.seq, key, name)
+        for scope in state.scopes.values():
+            self._resolve(scope)
 
     def _value(self, seq: int, key: str, section: str | None) -> Any:
         position = self.position_of_seq(seq)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from recordings import ExecutionRecorder, ExecutionReplayer, RecordingEventType
 from recordings.export import human_bytes, human_duration, to_json, to_summary
+from recordings.sealed import SealedRecording, write_sealed
 from tests.recordings.conftest import record_run
 
 
@@ -136,6 +138,80 @@ def test_state_without_snapshots_has_outputs_and_errors() -> None:
         {"x": 1, "$nodes": {"a": {"x": 1}}, "$errors": {"b": "no such selector"}},
         {"x": 2, "y": 3, "$nodes": {"a": {"x": 2, "y": 3}}, "$errors": {"b": "no such selector"}},
     ]
+
+
+def nested() -> ExecutionRecorder:
+    """A loop of two rounds around a subflow, whose nodes have the ids of outer ones."""
+    recorder = ExecutionRecorder("shop")
+    recorder.record_workflow_start({"region": "eu"})
+    recorder.record_node_complete("sum", {"total": 1})
+    for number in (1, 2):
+        recorder.record_recursion_enter("loop", "pages")
+        recorder.record_node_complete("sum", {"total": 10 * number, f"round{number}": True})
+        recorder.record_recursion_enter("workflow", "prices")
+        recorder.record_node_complete("sum", {"total": 100 * number})
+        recorder.record_node_complete("tax", error="no rate")
+        recorder.record_recursion_exit("workflow", "prices")
+        recorder.record_node_complete("last", {"n": number})
+        recorder.record_recursion_exit("loop", "pages")
+    recorder.record_node_complete("tax", {"rate": 0.2})
+    recorder.record_workflow_complete({}, True)
+    return recorder
+
+
+@pytest.mark.row("S0-29")
+@pytest.mark.parametrize("frame_events", [0, 1, 2, 3, 5, 100])
+def test_a_nested_node_does_not_overwrite_the_outer_one_of_the_same_id(frame_events: int) -> None:
+    recorder = nested()
+    replayer = ExecutionReplayer(None, recorder.finalize(), recorder.events, [])
+    if frame_events:
+        file = io.BytesIO()
+        write_sealed(file, replayer.metadata, replayer.events, frame_events=frame_events)
+        replayer = ExecutionReplayer.from_sealed(SealedRecording.open(file.getvalue()))
+
+    states = [replayer.get_state_at_position(position) for position in range(len(replayer.events))]
+
+    outer = {"region": "eu", "total": 1, "$nodes": {"sum": {"total": 1}}}
+    assert states[2] == {**outer, "$scopes": {"loop:pages": {}}}
+    first = {"total": 10, "round1": True, "$nodes": {"sum": {"total": 10, "round1": True}}}
+    assert states[3] == {**outer, "$scopes": {"loop:pages": first}}
+    prices = {"total": 100, "$nodes": {"sum": {"total": 100}}, "$errors": {"tax": "no rate"}}
+    assert states[7] == {**outer, "$scopes": {"loop:pages": {**first, "$scopes": {"workflow:prices": prices}}}}
+    assert states[8]["$scopes"]["loop:pages"]["$nodes"]["last"] == {"n": 1}
+    assert states[10] == {**outer, "$scopes": {"loop:pages": {}}}, "the second round begins anew"
+    assert "round1" not in states[-1]["$scopes"]["loop:pages"]
+    assert {key: value for key, value in states[-1].items() if key != "$scopes"} == {
+        "region": "eu", "total": 1, "rate": 0.2, "$nodes": {"sum": {"total": 1}, "tax": {"rate": 0.2}},
+    }  # fmt: skip
+
+
+def test_a_snapshot_replaces_scopes_and_brings_its_own() -> None:
+    recorder = nested()
+    whole = ExecutionReplayer(None, recorder.finalize(), recorder.events, []).get_state_at_position(7)
+    again = ExecutionRecorder("shop", record_state_snapshots=True)
+    again.record_recursion_enter("loop", "gone")
+    again.record_state_snapshot(whole)
+    again.record_node_complete("x", {"y": 1})
+    file = io.BytesIO()
+    write_sealed(file, again.finalize(), again.events, again.snapshots, frame_events=1)
+    for replayer in (
+        ExecutionReplayer(None, again.metadata, again.events, again.snapshots),
+        ExecutionReplayer.from_sealed(SealedRecording.open(file.getvalue())),
+    ):
+        assert replayer.get_state_at_position(1) == whole
+        scopes = {**whole["$scopes"], "loop:gone": {"y": 1, "$nodes": {"x": {"y": 1}}}}
+        assert replayer.get_state_at_position(2) == {**whole, "$scopes": scopes}
+
+
+def test_subflows_of_the_engine_are_recordings_of_their_own() -> None:
+    """Its ``recursion_enter`` names an execution; many may be open, and nodes after it are not inside."""
+    recorder = ExecutionRecorder("shop")
+    recorder.record_event("recursion_enter", "each", execution_id="e1", index=0, depth=1)
+    recorder.record_event("recursion_enter", "each", execution_id="e2", index=1, depth=1)
+    recorder.record_node_complete("each", {"Results": 2})
+    replayer = ExecutionReplayer(None, recorder.finalize(), recorder.events, [])
+
+    assert replayer.get_state_at_position(2) == {"Results": 2, "$nodes": {"each": {"Results": 2}}}
 
 
 def test_a_state_is_a_copy(replayer: ExecutionReplayer) -> None:
@@ -279,8 +355,6 @@ def test_a_recording_of_the_reference_implementation_is_read(tmp_path: Path) -> 
         ' "execution_stack": []}]}'
     )
     old = ExecutionReplayer.load(path)
-
-    from recordings.sealed import SealedRecording, write_sealed
 
     with (tmp_path / "new.fbrec").open("wb") as file:
         write_sealed(file, old.metadata, old.events, old.snapshots)
