@@ -10,7 +10,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flowbuilder.settings")
 
 transport.install()
 
-app = Celery("flowbuilder")
+app = Celery("flowbuilder", amqp="flowbuilder.transport:AMQP")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.conf.CELERY_DB_REUSE_MAX = 1000  # Celery's Django fixup closes the connection around every task otherwise
 app.autodiscover_tasks()

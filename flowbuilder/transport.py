@@ -11,11 +11,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import kombu
+from celery.app import amqp
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import base as virtual
 from kombu.utils import json
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError
+
+RECONNECT_SECONDS = 3
+"""How long a worker waits at most before it looks again for a broker that is away."""
+
+
+class Connection(kombu.Connection):
+    """kombu's connection, except that it is back soon however long the broker was away; kombu's pauses grow to 30 s."""
+
+    def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
+        """Return this connection once it is established."""
+        pauses = {"interval_start": 1, "interval_step": 1, "interval_max": RECONNECT_SECONDS}
+        return super().ensure_connection(*args, **{**pauses, **kwargs})
+
+
+class AMQP(amqp.AMQP):
+    """What Celery makes its connections with."""
+
+    Connection = Connection
+    BrokerConnection = Connection
 
 
 class Message(virtual.Message):
