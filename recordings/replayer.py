@@ -166,22 +166,24 @@ class ExecutionReplayer:
         wanted = self.DEFAULT_STEPS if steps is None else steps
         end = len(self.events) if wanted is None else min(self.current_position + wanted, len(self.events))
         start = self.current_position
-        events = self.events
-        found = (
-            events.iter_range(start, end)
-            if isinstance(events, SealedRecording)
-            else map(events.__getitem__, range(start, end))
-        )
-        for position, event in enumerate(found, start + 1):
+        for position, event in enumerate(self._range(start, end), start + 1):
             self.current_position = position
             yield event
 
+    def _range(self, start: int, end: int) -> Iterator[RecordingEvent]:
+        if isinstance(self.events, SealedRecording):
+            return self.events.iter_range(start, end)
+        return map(self.events.__getitem__, range(start, end))
+
     def step_backward(self, steps: int = 1) -> Iterator[RecordingEvent]:
         """Yield the ``steps`` events before the position, the nearest first."""
-        for position in range(self.current_position - 1, max(self.current_position - steps, 0) - 1, -1):
-            event = self.events[position]
-            self.current_position = position
-            yield event
+        position, end = self.current_position, max(self.current_position - steps, 0)
+        while position > end:
+            start = max(end, position - KEYFRAME_EVENTS)
+            for event in reversed(list(self._range(start, position))):
+                position -= 1
+                self.current_position = position
+                yield event
 
     def reset(self) -> None:
         """Go to the beginning."""

@@ -22,7 +22,7 @@ import threading
 import zlib
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Protocol, overload
@@ -393,15 +393,16 @@ class _BytesSource:
 
 
 class _Loaded:
-    """A frame in memory: its columns, and its lines once they were asked for."""
+    """A frame in memory: its columns, its lines once they were asked for, and the events made of them."""
 
-    __slots__ = ("columns", "lines", "seqs", "times")
+    __slots__ = ("columns", "events", "lines", "seqs", "times")
 
     def __init__(self, columns: _Columns, seqs: Sequence[int], times: list[int]) -> None:
         self.columns = columns
         self.seqs = seqs
         self.times = times
         self.lines: list[bytes] | None = None
+        self.events: dict[int, RecordingEvent] = {}
 
 
 class SealedRecording(Sequence[RecordingEvent]):
@@ -528,8 +529,12 @@ class SealedRecording(Sequence[RecordingEvent]):
         while start < stop and number < len(self._frames):
             first, end = self._starts[number], min(self._starts[number + 1], stop)
             frame = self._load(number, lines=True)
-            for place in range(start - first, end - first):
-                yield self._event(frame, place)
+            made, places = frame.events, range(start - first, end - first)
+            if len(made) == len(frame.seqs):
+                yield from map(made.__getitem__, places)
+            else:
+                for place in places:
+                    yield made.get(place) or self._event(frame, place)
             start, number = end, number + 1
 
     def iter_path(self) -> Iterator[tuple[str, str | None]]:
@@ -539,6 +544,32 @@ class SealedRecording(Sequence[RecordingEvent]):
             names: list[str | None] = [*columns.names, None]
             for place in range(self._frames[number].count):
                 yield names[_at(columns.types, place)] or "", names[_at(columns.nodes, place)]
+
+    def iter_lines(self, start: int, stop: int) -> Iterator[tuple[str, str | None, bytes, dict[str, Any]]]:
+        """Iterate over ``(event type, node id, data, metadata)`` without decoding ``data``, which is JSON.
+
+        ``metadata`` is empty where it is only a depth.
+        """
+        number = bisect_right(self._starts, start) - 1
+        while start < stop and number < len(self._frames):
+            first, end = self._starts[number], min(self._starts[number + 1], stop)
+            frame = self._load(number, lines=True)
+            columns, lines = frame.columns, frame.lines or ()
+            names: list[str | None] = [*columns.names, None]
+            for place in range(start - first, end - first):
+                extra = self._extra(frame, place) if columns.extras else _NOTHING
+                kind, node = names[_at(columns.types, place)], names[_at(columns.nodes, place)]
+                yield kind or "", node, lines[place], extra.get("m", _NOTHING)
+            start, number = end, number + 1
+
+    def iter_of(self, kinds: Collection[str]) -> Iterator[RecordingEvent]:
+        """Iterate over the events of the types ``kinds``; frames that have none are not decoded."""
+        for number, start in enumerate(self._starts[:-1]):
+            columns = self._load(number).columns
+            wanted = {place for place, name in enumerate(columns.names) if name in kinds}
+            for place in range(self._frames[number].count) if wanted else ():
+                if _at(columns.types, place) in wanted:
+                    yield self._event_at(start + place)
 
     def position_of(self, identifier: str) -> int | None:
         """Return the position of an event id, or None. O(log n) unless the ids are foreign."""
@@ -696,6 +727,12 @@ class SealedRecording(Sequence[RecordingEvent]):
         return self._event(*self._locate(position))
 
     def _event(self, frame: _Loaded, place: int) -> RecordingEvent:
+        found = frame.events.get(place)
+        if found is None:
+            found = frame.events[place] = self._make_event(frame, place)
+        return found
+
+    def _make_event(self, frame: _Loaded, place: int) -> RecordingEvent:
         columns, seq = frame.columns, frame.seqs[place]
         node, depth = _at(columns.nodes, place), _at(columns.depths, place)
         extra = self._extra(frame, place) if columns.extras else _NOTHING

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from recordings import ExecutionRecorder, ExecutionReplayer, RecordingEventType
 from recordings.export import human_bytes, human_duration, to_json, to_summary
 from recordings.sealed import SealedRecording, write_sealed
-from tests.recordings.conftest import record_run
+from tests.recordings.conftest import record_long, record_run
 
 
 def example() -> ExecutionRecorder:
@@ -363,3 +364,33 @@ def test_a_recording_of_the_reference_implementation_is_read(tmp_path: Path) -> 
     assert list(new.events) == list(old.events)
     assert new.position_of("e2") == 1
     assert [r.get_state_at_event("e2") for r in (old, new)] == [{"b": 2}, {"b": 2}]
+
+
+@pytest.mark.row("S0-30")
+@pytest.mark.parametrize("name", ["x.json", "x.fbrec"])
+def test_a_thousand_steps_take_less_than_a_millisecond_once_warm(tmp_path: Path, name: str) -> None:
+    """Process time, the best of a few rounds; both directions cross a frame of the sealed form."""
+    record_long(4000).save_sync(tmp_path / name)
+    replayer = ExecutionReplayer.load(tmp_path / name)
+    seconds: dict[str, list[float]] = {"forward": [], "backward": []}
+    for _ in range(8):
+        replayer.jump_to_position(1500)
+        for direction, step in (("forward", replayer.step_forward), ("backward", replayer.step_backward)):
+            began = time.process_time()
+            assert sum(1 for _ in step(1000)) == 1000
+            seconds[direction].append(time.process_time() - began)
+
+    assert {direction: min(found) < 0.001 for direction, found in seconds.items()} == {
+        "forward": True, "backward": True,
+    }, seconds  # fmt: skip
+    assert replayer.current_position == 1500
+
+
+def test_stepping_builds_an_event_once(tmp_path: Path) -> None:
+    record_long(100).save_sync(tmp_path / "x.fbrec")
+    replayer = ExecutionReplayer.load(tmp_path / "x.fbrec")
+
+    forward = list(replayer.step_forward())
+    backward = list(replayer.step_backward(100))
+
+    assert [id(event) for event in reversed(backward)] == [id(event) for event in forward]
