@@ -423,6 +423,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
         execution.version.definition = definition or {}
         execution.error_node_name = names.get(execution.error_node, execution.error_node)
         recording = Recording.objects.filter(execution_id=execution.pk).first()
+        note = report.recording_note(execution, None if recording is None else recording.kept_because)
         runs = execution.node_runs.defer("outputs").order_by("phase_index", "node_index", "iteration")
         shown = list(runs[: NODE_RUNS_SHOWN + 1])
         context = {
@@ -433,7 +434,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
             "execution": execution,
             "short_id": str(execution.pk)[:8],
             "status": status_pill(execution.status, states_word(execution.status)),
-            "facts": self._facts(execution),
+            "facts": [*self._facts(execution), *([("Recording", note[0].upper() + note[1:])] if note else [])],
             "children": [_child(child, names) for child in report.children(execution)],
             "child_count": execution.children.count(),
             "phases": [self._phase(phase) for phase in execution.phases.order_by("index")],

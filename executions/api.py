@@ -157,6 +157,8 @@ class NodeOut(Schema):
 class Detail(Summary):
     """One execution with its phases, node runs and the definition that it ran. ``node_names`` are by node id.
 
+    ``recording_note`` says why the recording was kept, or why there is none.
+
     ``loops`` names the loop around each node that is inside of one; ``scope`` is the loop whose body this
     execution is one turn of.
     """
@@ -166,6 +168,7 @@ class Detail(Summary):
     node_names: dict[str, str]
     definition: dict[str, Any]
     recording_id: UUID | None
+    recording_note: str | None
     scope: str | None
     loops: dict[str, str]
 

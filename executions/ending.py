@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
+
+from django.conf import settings
 
 from executions import events, leases, runtime, states, store, waits
 from executions.context import Context, load
 from executions.drafts import End, end_events, node_event
 from executions.models import BrowserSession, Execution, NodeRun
 from executions.store import EventDraft, Transaction, now_us
+from recordings.context import FAILED, RecordingConfig
 from recordings.events import RecordingEventType as Kind
 from workflows.errors import WorkflowError
+from workflows.keeping import recording_problem, recording_rules
 
 DEADLINE = "deadline"
+FAILURE_TAG = "auto-failure"
+"""Tag of recordings that were kept because their execution failed."""
 
 AFTER_END: list[Callable[[Context], None]] = []
 """What else is to happen when an execution has ended and that is committed; upper modules append theirs."""
@@ -36,11 +43,45 @@ def finish(
 
 
 def insert_recording(tx: Transaction, context: Context, end: End, now: int) -> None:
-    """Insert the recording of an execution that ends in this transaction; its counts come from its rows."""
+    """Insert the recording of an execution that ends in this transaction, or why there is none.
+
+    Its counts come from its rows.
+    """
     nodes, credits, count = store.totals(tx, context.id)
     counts = {"node_count": nodes, "event_count": count, "credits": credits}
-    values = recording_of(context, end, now)
+    values, dropped = keep_or_drop(context, end, now)
+    if dropped:
+        store.insert_not_recorded(tx, context.id, dropped, store.to_json(store.as_json(values)), counts, now)
+        return
     store.insert_recording(tx, uuid.uuid4(), {**values, "tags": store.to_json(values["tags"]), **counts})
+
+
+def keep_or_drop(context: Context, end: End, now: int) -> tuple[dict[str, Any], str]:
+    """Return the columns of the recording of an execution that ends, and why it is not kept; empty when it is."""
+    values = recording_of(context, end, now)
+    config, source = recording_config(context.settings)
+    success = end.status != states.FAILED  # whoever cancels a run does not want to hear that it failed
+    because = config.reason(success, str(context.id), values["duration_seconds"])
+    if because == FAILED and FAILURE_TAG not in values["tags"]:
+        values["tags"] = [*values["tags"], FAILURE_TAG]
+    values["kept_because"] = because
+    return values, "" if because else f"{source}, and this execution is not one of them"
+
+
+def recording_config(own: dict[str, Any]) -> tuple[RecordingConfig, str]:
+    """Return which recordings are kept under the settings ``own`` of a workflow, and who says so.
+
+    What cannot be read there is left out, so that a slip in the settings never loses a recording.
+    """
+    text = own.get("recording")
+    if isinstance(text, str) and not recording_problem(text):
+        return _config(text), f"the workflow keeps the recordings {text!r}"[:140]
+    return _config(settings.RECORDING), f"this installation keeps the recordings {settings.RECORDING!r}"[:140]
+
+
+@lru_cache(maxsize=256)
+def _config(text: str) -> RecordingConfig:
+    return RecordingConfig(**recording_rules(text))
 
 
 def recording_of(context: Context, end: End, now: int) -> dict[str, Any]:

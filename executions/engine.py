@@ -22,8 +22,8 @@ from executions.ending import (
     ended,
     finish,
     insert_recording,
+    keep_or_drop,
     load_or_give_up,
-    recording_of,
     settle,
 )  # fmt: skip
 from executions.errors import StaleTransition
@@ -373,12 +373,13 @@ def _step(
         return careful
     now = now_us()
     running = [*(work.nodes if work else ()), *opening.begun]
+    recording, dropped = (None, "") if end is None else keep_or_drop(context, end, now)
     return steps.Move(
         careful, context.id, phase - 1, _events_of_move(context, phase, opening, before, now), context.depth,
         end is None and _may_repeat(running),
         opening.reached(phase - 1), states.RUNNING if end is None else end.status, now,
         work.claim if work else "", ends, sum(item.credits for item in ends) + opening.credits, context.deadline_us,
-        _LEASE_US, opening.phases, opening.completed, None if end is None else recording_of(context, end, now),
+        _LEASE_US, opening.phases, opening.completed, recording, dropped,
     )  # fmt: skip
 
 

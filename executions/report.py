@@ -20,7 +20,7 @@ from executions.approvals import link_token
 from executions.events import outputs_of
 from executions.models import Execution, NodeRun
 from executions.store import us_to_datetime
-from recordings.models import Recording
+from recordings.models import NotRecorded, Recording
 from workflows.definition import Definition
 from workflows.errors import DefinitionError, WorkflowError
 from workflows.models import WorkflowVersion
@@ -274,7 +274,7 @@ def held_reason(execution: Execution) -> str:
 
 
 def detail(execution: Execution) -> dict[str, Any]:
-    """Return the long form of ``execution``: summary, phases, node runs, definition, recording. At most six queries."""
+    """Return the long form of ``execution``: summary, phases, node runs, definition, recording. At most seven queries."""
     definition = execution.version.definition
     names = _names(definition)
     runs = execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs")
@@ -284,7 +284,7 @@ def detail(execution: Execution) -> dict[str, Any]:
         "nodes": [_node(run, names) for run in runs],
         "node_names": names,
         "definition": definition,
-        "recording_id": recording_id(execution),
+        **recording_facts(execution),
         "scope": execution.scope or None,
         "loops": loops(execution),
     }
@@ -321,7 +321,7 @@ def result(execution: Execution) -> dict[str, Any]:
         "phases": len(phases(execution)),
         "nodes": [_node(run, names) for run in runs],
         "outputs": outputs_of(execution.pk, {run.node_id for run in runs}),
-        "recording_id": recording_id(execution),
+        **recording_facts(execution),
         "parent_id": None if execution.parent_id is None else str(execution.parent_id),
         "waiting": waiting(execution),
         "children": children(execution),
@@ -341,10 +341,24 @@ def phases(execution: Execution) -> list[dict[str, Any]]:
     ]
 
 
-def recording_id(execution: Execution) -> str | None:
-    """Return the id of the recording of ``execution``, or None while it has none. One query."""
-    found = Recording.objects.filter(execution_id=execution.pk).values_list("pk", flat=True).first()
-    return None if found is None else str(found)
+def recording_facts(execution: Execution) -> dict[str, str | None]:
+    """Return ``recording_id`` of ``execution`` (None while it has none) and ``recording_note``. At most two queries.
+
+    The note says why the recording was kept, or why there is none; None while the execution runs.
+    """
+    found = Recording.objects.filter(execution_id=execution.pk).values_list("pk", "kept_because").first()
+    note = recording_note(execution, None if found is None else found[1])
+    return {"recording_id": None if found is None else str(found[0]), "recording_note": note}
+
+
+def recording_note(execution: Execution, kept_because: str | None) -> str | None:
+    """Return why the recording was kept, or why there is none (``kept_because`` None), if that is known."""
+    if kept_because is not None:
+        return f"kept: {kept_because}" if kept_because else None
+    if not execution.is_terminal:
+        return None
+    reason = NotRecorded.objects.filter(pk=execution.pk).values_list("reason", flat=True).first()
+    return None if reason is None else f"none: {reason}"
 
 
 def _node(run: NodeRun, names: dict[str, str]) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from uuid import UUID
 
 from executions import states
 from executions.models import Execution, NodeRun, Phase
-from executions.store import EventDraft, Job, NodeEnd, PhaseRow, Transaction, prepared, to_json, us_to_datetime
-from recordings.models import Event, Recording
+from executions.store import EventDraft, Job, NodeEnd, PhaseRow, Transaction, as_json, prepared, to_json
+from recordings.models import Event, NotRecorded, Recording
 
 Result = TypeVar("Result")
 
@@ -30,6 +30,7 @@ _PHASE = Phase._meta.db_table
 _NODE_RUN = NodeRun._meta.db_table
 _EVENT = Event._meta.db_table
 _RECORDING = Recording._meta.db_table
+_NOT_RECORDED = NotRecorded._meta.db_table
 _NOW = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
 
 
@@ -68,7 +69,10 @@ class Step(Generic[Result]):
 
 @dataclass(frozen=True, slots=True)
 class Move(Step[Moved | None]):
-    """End the last nodes of ``phase`` (-1: the execution is queued), and open ``target`` or finish."""
+    """End the last nodes of ``phase`` (-1: the execution is queued), and open ``target`` or finish.
+
+    ``recording`` is there when it finishes; ``dropped`` says why it is not kept.
+    """
 
     target: int
     status: str
@@ -81,11 +85,12 @@ class Move(Step[Moved | None]):
     phases: Sequence[PhaseRow]
     completed: int
     recording: dict[str, Any] | None
+    dropped: str = ""
 
     @staticmethod
     def together(cursor: Any, steps: Sequence[Move]) -> list[Moved | None]:
         """Write all of ``steps``, each of another execution, and return what became of each."""
-        moves, phases, rows, recordings = [], [], [], []
+        moves, phases, rows, recordings, dropped = [], [], [], [], []
         columns: tuple[str, ...] = ()
         for step in steps:
             x, at = step.execution_id.hex, step.now / 1_000_000
@@ -110,15 +115,17 @@ class Move(Step[Moved | None]):
                         "fa": None if ended is None else ended / 1_000_000,
                     })  # fmt: skip
             if step.recording is not None:
-                columns = tuple(step.recording)
-                recordings.append({
-                    **_plain(step.recording), "id": uuid.uuid4().hex, "ends": len(step.ends) + step.completed,
-                })  # fmt: skip
+                values, ends_now = as_json(step.recording), len(step.ends) + step.completed
+                if step.dropped:
+                    dropped.append({"x": x, "re": step.dropped, "at": at, "rec": to_json(values), "ends": ends_now})
+                else:
+                    columns = tuple(step.recording)
+                    recordings.append({**values, "id": uuid.uuid4().hex, "ends": ends_now})
         ends = _ends((step.execution_id, step.claim, step.ends) for step in steps)
         written = _run(
-            cursor, _move_sql(columns), steps,
+            cursor, _move_sql(columns, bool(dropped)), steps,
             (to_json(moves), to_json(ends), to_json(phases), to_json(rows), _events(steps, _no_offsets(steps)),
-             *((to_json(recordings),) if columns else ())),
+             *((to_json(recordings),) if columns else ()), *((to_json(dropped),) if dropped else ())),
             (len(ends), sum(bool(step.ends) for step in steps), len(steps)),
         )  # fmt: skip
         return [(written[step.execution_id.hex][0], step.drafts) for step in steps]
@@ -229,18 +236,6 @@ def _ends(groups: Iterable[tuple[UUID, str, Sequence[NodeEnd]]]) -> list[dict[st
     ]  # fmt: skip
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the columns of a recording as JSON that PostgreSQL reads back into them."""
-    return {
-        key: str(value)
-        if isinstance(value, UUID)
-        else us_to_datetime(value).isoformat()
-        if key.endswith("_at")
-        else value
-        for key, value in values.items()
-    }
-
-
 def _run(
     cursor: Any, sql: str, steps: Sequence[Step[Any]], documents: Sequence[str], counts: Sequence[int]
 ) -> dict[str, tuple[int, int]]:
@@ -275,8 +270,11 @@ def _check(*counts: str) -> str:
 
 
 @lru_cache(maxsize=8)
-def _move_sql(recording: tuple[str, ...]) -> str:
-    """Return the statement of moves; with ``recording``, the columns of the recordings of those that finish."""
+def _move_sql(recording: tuple[str, ...], dropped: bool) -> str:
+    """Return the statement of moves; with ``recording``, the columns of the recordings of those that finish.
+
+    With ``dropped`` some of them finish without one.
+    """
     names = ", ".join(recording)
     insert = f""",
  rec AS (INSERT INTO {_RECORDING}(id, {names}, node_count, event_count, credits)
@@ -284,6 +282,12 @@ def _move_sql(recording: tuple[str, ...]) -> str:
  SELECT json_populate_record(null::{_RECORDING}, j.value) AS p, ex.seq, ex.credits, (j.value->>'ends')::int + (SELECT
  count(*) FROM {_NODE_RUN} r WHERE r.execution_id=ex.x AND r.status IN ('completed','failed')) AS n
  FROM json_array_elements(%s::json) j JOIN ex ON ex.x=(j.value->>'execution_id')::uuid) t
+ ON CONFLICT(execution_id) DO NOTHING)"""
+    drop = f""",
+ dr AS (INSERT INTO {_NOT_RECORDED}(execution_id, reason, ended_at, recording, node_count, event_count, credits)
+ SELECT ex.x, d.re, to_timestamp(d.at), d.rec, d.ends + (SELECT
+ count(*) FROM {_NODE_RUN} r WHERE r.execution_id=ex.x AND r.status IN ('completed','failed')), ex.seq, ex.credits
+ FROM json_to_recordset(%s::json) AS d(x uuid, re text, at float8, rec text, ends int) JOIN ex ON ex.x=d.x
  ON CONFLICT(execution_id) DO NOTHING)"""
     return f"""WITH s AS (SELECT * FROM json_to_recordset(%s::json)
  AS t(x uuid, k int, f text, n int, tk int, t text, ne int, cr int, dl bigint, at float8) {_FEW}),
@@ -304,7 +308,7 @@ def _move_sql(recording: tuple[str, ...]) -> str:
  credits, started_at, finished_at) SELECT x, k, i, 0, id, ty, st, r, r, c, w, CASE WHEN l>0 THEN {_NOW}+l ELSE 0 END, se, q, {_NOW}, o, b, '', '', cr,
  to_timestamp(sa), to_timestamp(fa) FROM json_to_recordset(%s::json) AS n(x uuid, k int, i int, id text, ty text,
  st text, r int, c text, w text, l bigint, se text, q text, o text, b text, cr int, sa float8, fa float8)),
- {_EVENTS}{insert if recording else ""}
+ {_EVENTS}{insert if recording else ""}{drop if dropped else ""}
  SELECT c.ok, ex.x, ex.base, 0, {_RELAX} FROM {_check("ends", "ph", "ex")} LEFT JOIN ex ON true"""
 
 

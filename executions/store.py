@@ -30,7 +30,7 @@ from django.db.utils import DatabaseError
 from executions import states
 from executions.models import Execution, NodeRun, Phase
 from recordings.events import encode_json as surrogate_safe
-from recordings.models import Event, Recording
+from recordings.models import Event, NotRecorded, Recording
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ _PHASE = Phase._meta.db_table
 _NODE_RUN = NodeRun._meta.db_table
 _EVENT = Event._meta.db_table
 _RECORDING = Recording._meta.db_table
+_NOT_RECORDED = NotRecorded._meta.db_table
 _LOCKED_RETRIES = 3
 _ROW_SECONDS = 1
 """How long one statement of the engine waits for a row that another session holds."""
@@ -851,6 +852,29 @@ def insert_recording(tx: Transaction, recording_id: UUID, values: dict[str, Any]
     tx.run(
         f"INSERT INTO {_RECORDING}({','.join(columns)}) VALUES({marks(columns)}) ON CONFLICT(execution_id) DO NOTHING",
         row,
+    )
+
+
+def as_json(values: dict[str, Any]) -> dict[str, Any]:
+    """Return columns of ``Recording`` as JSON that a database reads back into them."""
+    return {
+        key: str(value)
+        if isinstance(value, UUID)
+        else us_to_datetime(value).isoformat()
+        if key.endswith("_at")
+        else value
+        for key, value in values.items()
+    }
+
+
+def insert_not_recorded(
+    tx: Transaction, execution_id: UUID, reason: str, recording: str, counts: Mapping[str, int], now: int
+) -> None:
+    """Insert why an execution has no recording; ``recording`` is JSON text of what it would have been."""
+    columns = ["execution_id", "reason", "ended_at", "recording", *counts]
+    tx.run(
+        f"INSERT INTO {_NOT_RECORDED}({','.join(columns)}) VALUES({marks(columns)}) ON CONFLICT(execution_id) DO NOTHING",
+        [tx.id(execution_id), reason, tx.time(now), recording, *counts.values()],
     )
 
 

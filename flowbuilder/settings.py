@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from flowbuilder.secrets import load_secrets
 from flowbuilder.stack import ISOLATED_MARK as _MARK
 from flowbuilder.stack import running_stack
+from workflows.keeping import recording_problem, retention_problem
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
@@ -154,6 +155,15 @@ ISOLATED_CPU_SECONDS = env.int("FLOWBUILDER_ISOLATED_CPU_SECONDS", default=120)
 ISOLATED_FILE_MB = 1024
 ISOLATED_MARK = DATA_DIR / _MARK
 MAX_NODES = env.int("FLOWBUILDER_MAX_NODES", default=500)
+RECORDING = env.str("FLOWBUILDER_RECORDING", default="all")
+if _problem := recording_problem(RECORDING):
+    raise ImproperlyConfigured(f"FLOWBUILDER_RECORDING {_problem}")
+try:
+    RETENTION: dict[str, object] = json.loads(env.str("FLOWBUILDER_RETENTION", default="{}"))
+except ValueError as error:
+    raise ImproperlyConfigured(f"FLOWBUILDER_RETENTION must be a JSON object: {error}") from error
+if _problem := retention_problem(RETENTION):
+    raise ImproperlyConfigured(f"FLOWBUILDER_RETENTION {_problem}")
 RECORDING_DAYS = env.int("FLOWBUILDER_RECORDING_DAYS", default=30)
 EVENT_GRACE_SECONDS = env.int("FLOWBUILDER_EVENT_GRACE_SECONDS", default=3600)
 START_WINDOW = env.int("FLOWBUILDER_START_WINDOW", default=200)

@@ -208,6 +208,10 @@ def record_state_snapshot(
 # --------------------------------------------------------------------------- what is kept
 
 
+FAILED = "it failed"
+EVERY = "every execution is kept"
+
+
 @dataclass(slots=True)
 class RecordingConfig:
     """Which recordings are kept once their run has ended. Capture itself is always on.
@@ -222,6 +226,8 @@ class RecordingConfig:
     storage_path: str = "./recordings"
     compress: bool = True
     retention_policy: dict[str, Any] | None = field(default=None)
+    record_longer_than: float | None = None
+    """Seconds; a run that took longer is kept, however it ended."""
 
     def __post_init__(self) -> None:
         """Bring the values into their range."""
@@ -229,13 +235,23 @@ class RecordingConfig:
         if self.retention_policy is None:
             self.retention_policy = {}
 
-    def keeps(self, success: bool | None, execution_id: str) -> bool:
+    def keeps(self, success: bool | None, execution_id: str, duration_seconds: float = 0.0) -> bool:
         """Return whether the recording of a run that ended this way is kept."""
+        return bool(self.reason(success, execution_id, duration_seconds))
+
+    def reason(self, success: bool | None, execution_id: str, duration_seconds: float = 0.0) -> str:
+        """Return why the recording of a run that ended this way is kept; empty when it is not."""
         if not self.enabled:
-            return False
-        if not success:
-            return self.record_on_failure
-        return self.record_on_success or sample(execution_id) < self.sampling_rate
+            return ""
+        if not success and self.record_on_failure:
+            return FAILED if not self.record_on_success else EVERY
+        if success and self.record_on_success:
+            return EVERY
+        if self.record_longer_than is not None and duration_seconds > self.record_longer_than:
+            return f"it took longer than {self.record_longer_than:g} s"
+        if sample(execution_id) < self.sampling_rate:
+            return f"it is in the sample of {self.sampling_rate * 100:g} %"
+        return ""
 
 
 def sample(execution_id: str) -> float:

@@ -75,6 +75,7 @@ class Recording(models.Model):
     sealed = models.CharField(max_length=64, blank=True, default="")
     sealed_at = models.DateTimeField(null=True, blank=True)
     events_removed_at = models.DateTimeField(null=True, blank=True)
+    kept_because = models.CharField(max_length=120, blank=True, default="", db_default="")
 
     objects = RecordingQuerySet.as_manager()
 
@@ -87,6 +88,32 @@ class Recording(models.Model):
 
     def __str__(self) -> str:
         return f"{self.workflow_name} {str(self.id)[:8]}"
+
+
+class NotRecorded(models.Model):
+    """Why an ended execution has no recording, and what still has to be removed of it.
+
+    ``recording`` is JSON text with the columns that its recording would have; while it is there, the
+    execution may still be kept. ``events_removed_at`` is when its events and blobs were gone.
+    """
+
+    execution_id = models.UUIDField(primary_key=True)
+    reason = models.CharField(max_length=200)
+    ended_at = models.DateTimeField()
+    recording = models.TextField(blank=True, default="")
+    node_count = models.IntegerField(default=0)
+    event_count = models.IntegerField(default=0)
+    credits = models.IntegerField(default=0)
+    events_removed_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name_plural = "executions without recording"
+        indexes = (
+            models.Index(fields=("ended_at",), name="not_recorded_events", condition=models.Q(events_removed_at=None)),
+        )
+
+    def __str__(self) -> str:
+        return f"{str(self.execution_id)[:8]} {self.reason}"
 
 
 class Blob(models.Model):

@@ -1,4 +1,4 @@
-"""How the starts of one workflow are let go: what its settings say about limits and priority.
+"""What the settings of one workflow say about its starts, limits and priority, and about its recordings.
 
     {"concurrency": 2, "overlap": "queue",
      "concurrency_key": "{{ input.customer }}", "key_concurrency": 1,
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from workflows.errors import TemplateError
+from workflows.keeping import recording_problem, retention_problem
 from workflows.templates import Expression, Scope, as_text, parse, render_text
 
 QUEUE: Final = "queue"
@@ -117,7 +118,7 @@ def problems(settings: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(settings, Mapping):
         yield "", 'the settings are an object, for example {"concurrency": 2}'
         return
-    for key, check in _CHECKS.items():
+    for key, check in (_CHECKS | _KEEPING).items():
         problem = check(settings[key]) if key in settings else ""
         if problem:
             yield key, f"{key} {problem}"
@@ -174,3 +175,4 @@ _CHECKS: Final[dict[str, Callable[[Any], str]]] = {
     "rate": _rate_problem,
     "priority": _priority_problem,
 }
+_KEEPING: Final[dict[str, Callable[[Any], str]]] = {"recording": recording_problem, "retention": retention_problem}

@@ -23,6 +23,8 @@ GOOD = {
     "key_concurrency": 3,
     "rate": {"count": 10, "per_s": 0.5},
     "priority": "high",
+    "recording": "failed, sample:0.1, long:60",
+    "retention": {"max_age_days": 7, "max_count": None, "tags_to_keep": ["a"], "keep_failed": False},
 }
 BAD = [
     ("concurrency", 0),
@@ -44,6 +46,16 @@ BAD = [
     ("rate", {"count": 1, "per_s": 1, "burst": 2}),
     ("priority", "urgent"),
     ("priority", 5),
+    ("recording", "sometimes"),
+    ("recording", 0.5),
+    ("recording", "sample"),
+    ("recording", "all,failed"),
+    ("recording", "long:-1"),
+    ("retention", 7),
+    ("retention", {"max_age_days": -1}),
+    ("retention", {"max_age": 1}),
+    ("retention", {"tags_to_keep": "a"}),
+    ("retention", {"keep_failed": 1}),
 ]
 
 

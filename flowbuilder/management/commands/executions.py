@@ -488,6 +488,8 @@ class Command(ProductCommand):
         console.print(f"execution {outcome['execution_id']}")
         if outcome["recording_id"]:
             console.print(f"recording {outcome['recording_id']}")
+        elif outcome["recording_note"]:
+            console.print(f"recording {outcome['recording_note']}", soft_wrap=True)
 
     def _children(self, children: list[dict[str, Any]]) -> Table:
         table = Table(box=None, pad_edge=False)

@@ -1,0 +1,168 @@
+"""Which executions keep a recording, why, and what is said of the others. One worker serves all strategies."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from django.core.management import call_command
+
+from executions import ending, report
+from executions.triggers import cancel_execution, start_execution
+from recordings import keeping
+from recordings.context import RecordingConfig, sample
+from recordings.errors import RecordingError, RecordingNotFound
+from recordings.models import Event, NotRecorded, Recording
+from tests.conftest import graph, node, wait_until_ended, wire
+from tests.environment import ROOT
+from tests.executions.test_engine import transform
+from workflows.keeping import recording_rules
+
+pytestmark = [pytest.mark.postgres]
+
+GOOD = graph([transform("one"), transform("two")], wire("one", "Done", "two", "Execute Condition"))
+BAD = graph([node("one", "http_request", URL="http://127.0.0.1:1/")])
+SLOW = graph([node("wait", "delay", Duration=0.3)])
+
+
+def facts(execution):
+    recording = Recording.objects.filter(execution_id=execution.pk).first()
+    reason = NotRecorded.objects.filter(pk=execution.pk).values_list("reason", flat=True).first()
+    return None if recording is None else (recording.kept_because, recording.tags), reason
+
+
+@pytest.mark.worker
+@pytest.mark.redis
+@pytest.mark.row("S0-18", "S0-19", "S0-20", "S0-21", "S0-37")
+def test_each_strategy_keeps_what_it_says_and_the_reason_is_shown(
+    processes, alice, make_workflow, settings, client, capsys
+):
+    processes.worker(FLOWBUILDER_RECORDING="failed")
+
+    def run(definition, name, **own):
+        workflow = make_workflow(definition, name=name, settings=own)
+        return start_execution(workflow, owner=alice)
+
+    good, bad = run(GOOD, "good"), run(BAD, "bad", tags=["shop"])
+    slow, quick = run(SLOW, "slow", recording="long:0.2"), run(GOOD, "quick", recording="long:60")
+    everything, nothing = run(GOOD, "all", recording="all"), run(BAD, "off", recording="off")
+    workflow = make_workflow(GOOD, name="sampled", settings={"recording": "sample:0.5"})
+    sampled = [start_execution(workflow, owner=alice) for _ in range(12)]
+    for execution in (good, bad, slow, quick, everything, nothing, *sampled):
+        wait_until_ended(execution, detail=processes.logs)
+
+    installation = "this installation keeps the recordings 'failed', and this execution is not one of them"
+    assert facts(good) == (None, installation)
+    assert facts(bad) == (("it failed", ["shop", "auto-failure"]), None)
+    assert facts(slow) == (("it took longer than 0.2 s", []), None)
+    assert facts(quick)[0] is None
+    assert facts(everything) == (("every execution is kept", []), None)
+    assert facts(nothing) == (
+        None, "the workflow keeps the recordings 'off', and this execution is not one of them",
+    )  # fmt: skip
+    for execution in sampled:
+        assert (facts(execution)[0] is not None) == (sample(str(execution.pk)) < 0.5)
+
+    shown = report.detail(good)
+    assert (shown["recording_id"], shown["recording_note"]) == (None, f"none: {installation}")
+    assert report.detail(bad)["recording_note"] == "kept: it failed"
+    client.force_login(alice)
+    assert (
+        "keeps the recordings &#x27;failed&#x27;"
+        in client.get(f"/admin/executions/execution/{good.pk}/change/").content.decode()
+    )
+    assert client.get(f"/api/v1/executions/{good.pk}").json()["recording_note"] == f"none: {installation}"
+    call_command("executions", "show", str(good.pk))
+    assert f"recording none: {installation}" in " ".join(capsys.readouterr().out.split())
+
+    row = NotRecorded.objects.get(pk=good.pk)
+    assert (row.node_count, row.event_count) == (2, Event.objects.filter(execution_id=good.pk).count())
+    kept = keeping.keep(good.pk)
+    assert keeping.keep(str(good.pk)) == kept
+    assert facts(good) == (("it was kept by hand", []), None)
+    same = Recording.objects.get(execution_id=everything.pk)
+    assert (kept.node_count, kept.event_count, kept.status, kept.workflow_id, kept.trigger, kept.version_number) == (
+        2, same.event_count, "completed", good.workflow_id, same.trigger, 1,
+    )  # fmt: skip
+    assert kept.completed_at is not None
+    assert (kept.completed_at - kept.started_at).total_seconds() == pytest.approx(kept.duration_seconds, abs=0.001)
+    assert abs(kept.started_at - good.queued_at) < timedelta(milliseconds=1)
+
+
+def test_a_cancelled_run_did_not_fail(transactional_db, alice, make_workflow, settings):
+    settings.RECORDING = "failed"
+    execution = start_execution(make_workflow(GOOD), owner=alice)
+
+    cancel_execution(execution, by="alice")
+
+    assert facts(execution)[0] is None
+    assert (
+        NotRecorded.objects.get(pk=execution.pk).event_count == Event.objects.filter(execution_id=execution.pk).count()
+    )
+    assert keeping.keep(execution.pk).status == "cancelled"
+
+
+def test_what_has_not_ended_or_is_gone_cannot_be_kept(transactional_db, alice, make_workflow, settings):
+    settings.RECORDING = "off"
+    execution = start_execution(make_workflow(GOOD), owner=alice)
+    with pytest.raises(RecordingNotFound, match="has not ended"):
+        keeping.keep(execution.pk)
+    with pytest.raises(RecordingNotFound, match="not the id of an execution"):
+        keeping.keep("what")
+
+    cancel_execution(execution, by="alice")
+    NotRecorded.objects.update(recording="")
+
+    with pytest.raises(RecordingError, match="FLOWBUILDER_EVENT_GRACE_SECONDS"):
+        keeping.keep(execution.pk)
+
+
+@pytest.mark.row("S0-20")
+def test_a_rate_of_a_tenth_keeps_about_a_tenth_of_a_thousand_whether_they_fail_or_not():
+    config = RecordingConfig(**recording_rules("sample:0.1"))
+
+    for success in (True, False):
+        kept = [config.keeps(success, f"execution-{number}") for number in range(1000)]
+        assert 60 <= sum(kept) <= 140
+        assert kept == [config.keeps(success, f"execution-{number}") for number in range(1000)]
+
+
+@pytest.mark.row("S0-21")
+def test_strategies_combine():
+    config = RecordingConfig(**recording_rules("failed, long:60"))
+
+    assert [config.reason(*run) for run in ((False, "a", 1), (True, "a", 1), (True, "a", 60), (True, "a", 60.5))] == [
+        "it failed", "", "", "it took longer than 60 s",
+    ]  # fmt: skip
+
+
+def test_a_setting_of_a_workflow_that_cannot_be_read_does_not_lose_recordings(settings):
+    settings.RECORDING = "all"
+
+    for text in ("sometimes", 7, None, "sample:2"):
+        config, source = ending.recording_config({"recording": text})
+        assert config.keeps(True, "x")
+        assert source.startswith("this installation")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("FLOWBUILDER_RECORDING", "some", 'FLOWBUILDER_RECORDING has "some", which is none of all, off, manual'),
+        ("FLOWBUILDER_RECORDING", "sample:2", 'FLOWBUILDER_RECORDING has "sample:2"; its number goes from 0 to 1'),
+        ("FLOWBUILDER_RETENTION", "[]", "FLOWBUILDER_RETENTION must be an object like"),
+        ("FLOWBUILDER_RETENTION", '{"max_count": 1.5}', "max_count must be a number from 0"),
+        ("FLOWBUILDER_RETENTION", "{", "FLOWBUILDER_RETENTION must be a JSON object"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_and_names_what_is_wrong(name, value, complaint):
+    done = subprocess.run(
+        [sys.executable, "-c", "import flowbuilder.settings"], env={**os.environ, name: value}, cwd=ROOT,
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 1
+    assert complaint in done.stderr
