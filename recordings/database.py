@@ -16,10 +16,12 @@ import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar, cast
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -36,17 +38,28 @@ from recordings.events import (
     RecordingEvent,
     RecordingEventType,
     RecordingMetadata,
+    StateSnapshot,
     decode_json,
+    encode_json,
     event_id,
     event_seq,
 )
 from recordings.export import atomic_write
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
-from recordings.recorder import ExecutionRecorder
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import RetentionPolicy
 from recordings.sealed import SealedRecording, SealedWriter, write_sealed
-from recordings.storage import SHORTEST_PREFIX, RecordingQuery, RecordingStorage, Rows, as_query
+from recordings.storage import (
+    BATCH_EVENTS,
+    SHORTEST_PREFIX,
+    Events,
+    RecordingQuery,
+    RecordingStorage,
+    Rows,
+    Tags,
+    as_query,
+    with_tags,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +82,7 @@ SEALED_TYPE = "application/x-flowbuilder-recording"
 PAGE_EVENTS = 250
 PURGE_ROWS = 5_000
 CACHE_BYTES = 1 << 30
+LARGEST_INTEGER = 2**31 - 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _LOCK_TRIES = 5
 
@@ -279,14 +293,14 @@ def _fill_outputs(execution_id: UUID, events: Iterable[RecordingEvent]) -> None:
             event.data["outputs_missing"] = True
 
 
-def iter_events(execution_id: UUID | str, after_seq: int = 0) -> Iterator[RecordingEvent]:
+def iter_events(execution_id: UUID | str, after_seq: int = 0, batch: int = PAGE_EVENTS) -> Iterator[RecordingEvent]:
     """Iterate over the events of an execution in order, from rows or from its sealed recording.
 
-    Reads a page at a time; rows that are removed meanwhile are continued from the sealed file.
+    Reads ``batch`` rows at a time; rows that are removed meanwhile are continued from the sealed file.
     """
     key = UUID(str(execution_id))
     while True:
-        events = load_rows(key, after_seq, PAGE_EVENTS)
+        events = load_rows(key, after_seq, batch)
         if not events or events[0].seq != after_seq + 1:
             sealed = _sealed_of(key)
             if sealed is not None:
@@ -294,7 +308,7 @@ def iter_events(execution_id: UUID | str, after_seq: int = 0) -> Iterator[Record
                     yield from sealed.iter_events(after_seq)
                 return
         yield from events
-        if len(events) < PAGE_EVENTS:
+        if len(events) < batch:
             return
         after_seq = events[-1].seq
 
@@ -394,6 +408,13 @@ class RowEvents(Sequence[RecordingEvent]):
 
 def metadata_of(recording: Recording) -> RecordingMetadata:
     """Return the row of a recording in the form of the recording format."""
+    metadata = _of_columns(recording)
+    if not recording.details:
+        return metadata
+    return RecordingMetadata.from_dict({**metadata.to_dict(), **decode_json(recording.details)})
+
+
+def _of_columns(recording: Recording) -> RecordingMetadata:
     by_engine = recording.execution_id is not None
     return RecordingMetadata(
         recording_id=str(recording.pk) if by_engine else recording.pk.hex,
@@ -596,11 +617,74 @@ _COLUMNS = {
     "trigger": "trigger",
     "credits_consumed": "credits",
     "workflow_version": "version_number",
+    "workflow_uuid": "workflow_id",
+    "user_id": "user_id",
+    "checksum": "checksum",
 }
+_OF_THE_ROW = frozenset({"checksum", "file_size_bytes", "tags"})
+"""What the row alone knows: it changes after a recording was saved."""
+
+
+def _key_of(recording_id: str) -> UUID:
+    try:
+        return UUID(recording_id)
+    except ValueError:
+        return uuid5(NAMESPACE_OID, f"recording:{recording_id}")
+
+
+def _columns_of(metadata: RecordingMetadata) -> dict[str, Any]:
+    """Return the columns of a recording that no execution of this installation made."""
+    ended = metadata.completed_at
+    return {
+        "workflow_name": _storable(metadata.workflow_name)[:200],
+        "workflow_id": _uuid(metadata.workflow_uuid),
+        "version_number": _small(metadata.workflow_version),
+        "user_id": metadata.user_id,
+        "trigger": _storable(metadata.trigger or "")[:16],
+        "status": _storable(metadata.status or {True: "completed", False: "failed", None: ""}[metadata.success])[:24],
+        "success": metadata.success,
+        "error": _storable(metadata.error or ""),
+        "tags": [_storable(tag) for tag in metadata.tags],
+        "started_at": datetime.fromtimestamp(metadata.started_at, UTC),
+        "completed_at": None if ended is None else datetime.fromtimestamp(ended, UTC),
+        "duration_seconds": metadata.duration_seconds,
+        "node_count": _small(metadata.node_count),
+        "team_count": _small(metadata.team_count),
+        "recursion_max_depth": _small(metadata.recursion_max_depth),
+        "event_count": _small(metadata.event_count),
+        "credits": _small(metadata.credits_consumed or 0),
+    }
+
+
+def _details_of(recording: Recording, metadata: RecordingMetadata) -> str:
+    """Return what the columns do not give back: further keys, unknown ones, long names, exact times."""
+    shown, wanted = _of_columns(recording).to_dict(), metadata.to_dict()
+    keys = (shown.keys() | wanted.keys()) - _OF_THE_ROW
+    owner = {"user_id"} if recording.user_id is not None else set()
+    details = {key: wanted.get(key) for key in sorted(keys - owner) if shown.get(key) != wanted.get(key)}
+    return encode_json(details).decode() if details else ""
+
+
+def _storable(text: str) -> str:
+    """Return text that every database takes: without NUL and half surrogates."""
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+
+
+def _small(number: int | None) -> int | None:
+    return None if number is None else max(0, min(number, LARGEST_INTEGER))
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None
 
 
 class DatabaseRecordingStorage(RecordingStorage):
     """The recordings of this installation; with ``user`` only those that the user may see."""
+
+    takes_owners = False
 
     def __init__(self, user: Any = None) -> None:
         self.user = user
@@ -610,37 +694,52 @@ class DatabaseRecordingStorage(RecordingStorage):
     ) -> Result:
         return await sync_to_async(function)(*args, **kwargs)
 
-    def save_sync(self, recorder: ExecutionRecorder, filepath: str | os.PathLike[str] | None = None) -> str:
-        """Keep the recording, sealed, and return its id; with ``filepath`` also write that file."""
-        if filepath is not None:
-            recorder.save_sync(filepath)
-        metadata = recorder.finalize()
-        key = UUID(metadata.recording_id)
-        values = {
-            "workflow_name": metadata.workflow_name[:200],
-            "user_id": getattr(self.user, "pk", None),
-            "status": {True: "completed", False: "failed", None: ""}[metadata.success],
-            "success": metadata.success,
-            "error": metadata.error or "",
-            "tags": metadata.tags,
-            "started_at": datetime.fromtimestamp(metadata.started_at, UTC),
-            "completed_at": datetime.fromtimestamp(cast(float, metadata.completed_at), UTC),
-            "duration_seconds": metadata.duration_seconds,
-            "node_count": metadata.node_count,
-            "team_count": metadata.team_count,
-            "recursion_max_depth": metadata.recursion_max_depth,
-            "event_count": metadata.event_count,
-        }
+    def keep_sync(
+        self,
+        metadata: RecordingMetadata,
+        events: Iterable[RecordingEvent],
+        snapshots: Sequence[StateSnapshot],
+        workflow_id: str,
+    ) -> str:
+        """Keep a recording, sealed, that is given in its parts and return its id; one with this id is replaced.
+
+        An id that is no UUID becomes one, the same for the same id.
+
+        Raises:
+            RecordingError: the recording with this id is somebody else's, or that of an execution here.
+        """
+        recording = Recording(pk=_key_of(metadata.recording_id), **_columns_of(metadata))
+        if self.user is not None:
+            recording.user_id = self.user.pk
+        recording.details = _details_of(recording, metadata)
         with tempfile.TemporaryFile() as file:
-            checksum = write_sealed(
-                file, metadata, list(recorder.events), list(recorder.snapshots), workflow_id=recorder.workflow_id
-            )
+            checksum = write_sealed(file, metadata, events, snapshots, workflow_id=workflow_id)
             size = file.tell()
             with transaction.atomic():
-                recording, _ = Recording.objects.update_or_create(pk=key, defaults={**values, "sealed": ""})
+                before = Recording.objects.select_for_update().filter(pk=recording.pk).first()
+                if before is not None and (before.execution_id or not self._rows().filter(pk=before.pk).exists()):
+                    raise RecordingError(f"there is another recording {recording.pk} already; it was left as it is")
+                recording.save(force_insert=before is None, force_update=before is not None)
                 _keep_sealed(recording, file, size, checksum, {})
         metadata.checksum, metadata.file_size_bytes = checksum, size
-        return metadata.recording_id
+        return metadata_of(recording).recording_id
+
+    def tag_sync(self, recording_id: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Tags:
+        """Add and remove tags and return those that it has now."""
+        with transaction.atomic():
+            recording = self._find(recording_id, lock=True)
+            if recording is None:
+                raise RecordingNotFound(f'no recording "{recording_id}" in the database')
+            recording.tags = with_tags(recording.tags or [], add, remove)
+            recording.save(update_fields=["tags"])
+        return list(recording.tags)
+
+    def iter_events_sync(self, recording_id: str, after_seq: int = 0, batch: int = BATCH_EVENTS) -> Events:
+        """Iterate over the events after number ``after_seq``, reading about ``batch`` of them at a time."""
+        recording = self._find(recording_id)
+        if recording is None or recording.sealed or recording.execution_id is None or batch < 1:
+            return super().iter_events_sync(recording_id, after_seq, batch)
+        return iter_events(recording.execution_id, after_seq, batch)
 
     def load_sync(self, recording_id: str) -> ExecutionReplayer:
         """Return a replayer."""
@@ -659,31 +758,28 @@ class DatabaseRecordingStorage(RecordingStorage):
         recording = self._find(recording_id)
         return None if recording is None else metadata_of(recording).to_dict()
 
-    def _find(self, recording_id: str) -> Recording | None:
+    def _find(self, recording_id: str, *, lock: bool = False) -> Recording | None:
         """Return the recording with this whole id, or of this execution."""
-        try:
-            key = UUID(recording_id)
-        except ValueError:
-            return None
-        return self._rows().filter(Q(pk=key) | Q(execution_id=key)).first()
+        key = _key_of(recording_id)
+        rows = self._rows().select_for_update() if lock else self._rows()
+        return rows.filter(Q(pk=key) | Q(execution_id=key)).first()
 
     def list_sync(self, query: RecordingQuery | None = None, **filters: Any) -> Rows:
         """Return metadata dicts, newest first unless the query says otherwise.
 
-        Raises:
-            ValueError: ``sort_by`` is not a key that the database can sort by.
+        Tags, and keys without a column, are looked at in every row that fits otherwise.
         """
         wanted = as_query(query, filters)
         column = _COLUMNS.get(wanted.sort_by)
         if column is None:
-            raise ValueError(f'cannot sort by "{wanted.sort_by}"; choose one of {", ".join(sorted(_COLUMNS))}')
+            found = [metadata_of(row).to_dict() for row in self._filtered(wanted).iterator(500)]
+            return replace(wanted, recording_id=None).select(found)
         direction = F(column).desc if wanted.sort_order == "desc" else F(column).asc
         rows = self._filtered(wanted).order_by(direction(nulls_last=True), "pk")
         stop = None if wanted.limit is None else wanted.offset + wanted.limit
-        if wanted.tags:
-            tags = set(wanted.tags)
-            found = [metadata_of(row).to_dict() for row in rows.iterator() if tags <= set(row.tags or [])]
-            return found[wanted.offset : stop]
+        if wanted.tags or wanted.any_tags:
+            fitting = (row for row in rows.iterator(500) if wanted.fits_tags(row.tags or ()))
+            return [metadata_of(row).to_dict() for row in islice(fitting, wanted.offset, stop)]
         return [metadata_of(row).to_dict() for row in rows[wanted.offset : stop]]
 
     def get_storage_stats_sync(self) -> dict[str, Any]:
@@ -741,10 +837,11 @@ class DatabaseRecordingStorage(RecordingStorage):
         if query.workflow_name is not None:
             rows = rows.filter(workflow_name=query.workflow_name)
         if query.recording_id is not None:
-            try:
-                rows = rows.filter(pk=find_recording(query.recording_id, self.user).pk)
-            except RecordingError:
+            text = query.recording_id.replace("-", "").lower()
+            if len(text) < SHORTEST_PREFIX or not re.fullmatch(r"[0-9a-f]{1,32}", text):
                 return rows.none()
+            span = (UUID(text.ljust(32, "0")), UUID(text.ljust(32, "f")))
+            rows = rows.filter(Q(pk__range=span) | Q(execution_id__range=span))
         for lookup, moment in (("started_at__gte", query.start_date), ("started_at__lte", query.end_date)):
             if moment is not None:
                 rows = rows.filter(**{lookup: timezone.make_aware(moment) if timezone.is_naive(moment) else moment})
@@ -756,7 +853,8 @@ class DatabaseRecordingStorage(RecordingStorage):
             rows = rows.filter(duration_seconds__lte=query.max_duration)
         return rows
 
-    def _all(self) -> Rows:
+    def all_sync(self) -> Rows:
+        """Return the metadata of all recordings, in any order."""
         return [metadata_of(row).to_dict() for row in self._rows().iterator(500)]
 
 

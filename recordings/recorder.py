@@ -8,9 +8,9 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from uuid import uuid4
 
 from recordings.events import (
@@ -327,19 +327,33 @@ class ExecutionRecorder:
         with self._lock:
             metadata = self.finalize()
             events, snapshots = list(self.events), list(self.snapshots)
-        if path.suffix == SUFFIX:
-            write: Callable[[Any], None] = lambda file: self._write_sealed(file, events, snapshots)  # noqa: E731
-            atomic_write(path, write)
-        else:
-            if self._append_gz and path.suffix != ".gz":
-                path = path.with_name(f"{path.name}.gz")
-            write_json(path, metadata, events, snapshots, compress=path.suffix == ".gz")
+        if path.suffix not in (SUFFIX, ".gz") and self._append_gz:
+            path = path.with_name(f"{path.name}.gz")
+        write_recording(path, metadata, events, snapshots, self.workflow_id)
         self.path = path
         return metadata
 
-    def _write_sealed(self, file: Any, events: list[RecordingEvent], snapshots: list[StateSnapshot]) -> None:
-        self.metadata.checksum = write_sealed(file, self.metadata, events, snapshots, workflow_id=self.workflow_id)
-        self.metadata.file_size_bytes = file.tell()
+
+def write_recording(
+    path: Path,
+    metadata: RecordingMetadata,
+    events: Iterable[RecordingEvent],
+    snapshots: Sequence[StateSnapshot],
+    workflow_id: str,
+) -> None:
+    """Write a recording file, complete or not at all, and set checksum and size of ``metadata``.
+
+    The name chooses the format: ``.fbrec`` sealed, ``.gz`` gzip JSON, otherwise plain JSON.
+    """
+    if path.suffix != SUFFIX:
+        write_json(path, metadata, events, snapshots, compress=path.suffix == ".gz")
+        return
+
+    def write(file: IO[bytes]) -> None:
+        metadata.checksum = write_sealed(file, metadata, events, snapshots, workflow_id=workflow_id)
+        metadata.file_size_bytes = file.tell()
+
+    atomic_write(path, write)
 
 
 def _now() -> float:

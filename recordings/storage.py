@@ -6,23 +6,25 @@ import asyncio
 import fcntl
 import io
 import os
+import re
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, date, datetime, time
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
 from recordings.errors import InvalidRecording, RecordingError, RecordingNotFound
-from recordings.events import decode_json, encode_json
+from recordings.events import RecordingEvent, RecordingMetadata, StateSnapshot, copy_json, decode_json, encode_json
 from recordings.export import atomic_write
-from recordings.recorder import ExecutionRecorder
+from recordings.recorder import ExecutionRecorder, write_recording
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import RetentionPolicy
 from recordings.sealed import SUFFIX, SealedRecording, write_sealed
@@ -31,8 +33,14 @@ Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 Rows = list[dict[str, Any]]
+Events = Iterator[RecordingEvent]
+Tags = list[str]
+Target = str | os.PathLike[str]
 
 SHORTEST_PREFIX = 8
+BATCH_EVENTS = 1000
+SORT_KEYS = frozenset(item.name for item in fields(RecordingMetadata) if item.name not in ("extra", "tags"))
+_SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 SORT_ALIASES = {
     "duration": "duration_seconds",
     "size": "file_size_bytes",
@@ -72,9 +80,11 @@ class StorageBackend(Enum):
 class RecordingQuery:
     """Which recordings to list, and in which order. Everything is optional.
 
-    Dates and durations are inclusive; a naive date is in the local zone (in Django: ``TIME_ZONE``).
-    ``recording_id`` may be a prefix of 8 characters or more. A recording must have all ``tags``. Values
-    that are not known sort last in both directions and match no minimum or maximum.
+    Dates and durations are inclusive; a naive moment is in the local zone (in Django: ``TIME_ZONE``), and a
+    ``date`` is its whole day. ``recording_id`` is the id of a recording or its execution, or the first 8
+    characters or more, which may fit several. A recording must have all ``tags``, and one of ``any_tags``.
+    ``sort_by`` is a key of the metadata, or ``duration``, ``size``, ``events``, ``nodes``, ``workflow``,
+    ``date``. Values that are not known sort last in both directions and match no minimum or maximum.
     """
 
     workflow_name: str | None = None
@@ -89,36 +99,51 @@ class RecordingQuery:
     offset: int = 0
     sort_by: str = "started_at"
     sort_order: str = "desc"
+    any_tags: list[str] | None = None
 
     def __post_init__(self) -> None:
-        """Check the values that have a fixed choice.
+        """Check the values that have a fixed choice, and make moments of dates.
 
         Raises:
-            ValueError: ``sort_order``, ``limit`` or ``offset`` is out of range.
+            ValueError: ``sort_by``, ``sort_order``, ``limit`` or ``offset`` is out of range.
         """
         if self.sort_order not in ("asc", "desc"):
             raise ValueError(f'sort_order is "{self.sort_order}"; it must be "asc" or "desc"')
         if self.offset < 0 or (self.limit is not None and self.limit < 0):
             raise ValueError("limit and offset must not be negative")
         self.sort_by = SORT_ALIASES.get(self.sort_by, self.sort_by)
+        if self.sort_by not in SORT_KEYS:
+            raise ValueError(f'cannot sort by "{self.sort_by}"; choose one of {", ".join(sorted(SORT_KEYS))}')
+        self.start_date = _moment(self.start_date, time.min)
+        self.end_date = _moment(self.end_date, time.max)
 
     def matches(self, metadata: Mapping[str, Any]) -> bool:
         """Return whether one metadata dict fits all rules but sorting and paging."""
         duration = metadata.get("duration_seconds")
         return (
             (self.workflow_name is None or metadata.get("workflow_name") == self.workflow_name)
-            and (self.recording_id is None or matches_id(str(metadata.get("recording_id")), self.recording_id))
+            and (self.recording_id is None or self._names(metadata))
             and (self.start_date is None or metadata["started_at"] >= self.start_date.timestamp())
             and (self.end_date is None or metadata["started_at"] <= self.end_date.timestamp())
             and (self.success is None or metadata.get("success") is self.success)
             and (self.min_duration is None or (duration is not None and duration >= self.min_duration))
             and (self.max_duration is None or (duration is not None and duration <= self.max_duration))
-            and (not self.tags or set(self.tags) <= set(metadata.get("tags") or ()))
+            and self.fits_tags(metadata.get("tags") or ())
         )
+
+    def fits_tags(self, tags: Iterable[str]) -> bool:
+        """Return whether ``tags`` hold all that are wanted, and one of those of which one is wanted."""
+        found = set(tags)
+        return set(self.tags or ()) <= found and (not self.any_tags or not found.isdisjoint(self.any_tags))
+
+    def _names(self, metadata: Mapping[str, Any]) -> bool:
+        known = (metadata.get("recording_id"), metadata.get("execution_id"))
+        return any(name is not None and matches_id(str(name), str(self.recording_id)) for name in known)
 
     def select(self, recordings: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return those that match, sorted and cut to the page."""
         found = [dict(metadata) for metadata in recordings if self.matches(metadata)]
+        found.sort(key=lambda item: str(item.get("recording_id")))
         known = [item for item in found if item.get(self.sort_by) is not None]
         unknown = [item for item in found if item.get(self.sort_by) is None]
         try:
@@ -127,6 +152,13 @@ class RecordingQuery:
             known.sort(key=lambda item: str(item[self.sort_by]), reverse=self.sort_order == "desc")
         stop = None if self.limit is None else self.offset + self.limit
         return [*known, *unknown][self.offset : stop]
+
+
+def _moment(value: date | None, edge: time) -> datetime | None:
+    """Return the moment that a date means; a day begins or ends at ``edge``."""
+    if value is None or isinstance(value, datetime):
+        return value
+    return datetime.combine(value, edge)
 
 
 def matches_id(identifier: str, wanted: str) -> bool:
@@ -170,16 +202,32 @@ def statistics(recordings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 class RecordingStorage(ABC):
-    """A place for recordings. Every method exists twice: ``async``, and with ``_sync`` at its end."""
+    """A place for recordings. Every method exists twice: ``async``, and with ``_sync`` at its end.
+
+    A storage of your own needs the five abstract methods.
+    """
+
+    takes_owners = True
+    """Whether ``import_file`` keeps the ``user_id`` that a file names."""
 
     async def _call(
         self, function: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Result:
         return await asyncio.to_thread(function, *args, **kwargs)
 
-    async def save(self, recorder: ExecutionRecorder, filepath: str | os.PathLike[str] | None = None) -> str:
-        """Keep the recording and return its id."""
+    async def save(self, recorder: ExecutionRecorder, filepath: Target | None = None) -> str:
+        """Keep the recording and return its id; with ``filepath`` also write that file."""
         return await self._call(self.save_sync, recorder, filepath)
+
+    async def keep(
+        self,
+        metadata: RecordingMetadata,
+        events: Iterable[RecordingEvent],
+        snapshots: Sequence[StateSnapshot],
+        workflow_id: str,
+    ) -> str:
+        """Keep a recording that is given in its parts and return its id; one with this id is replaced."""
+        return await self._call(self.keep_sync, metadata, events, snapshots, workflow_id)
 
     async def load(self, recording_id: str) -> ExecutionReplayer:
         """Return a replayer.
@@ -192,6 +240,10 @@ class RecordingStorage(ABC):
     async def delete(self, recording_id: str) -> bool:
         """Remove a recording; return whether there was one."""
         return await self._call(self.delete_sync, recording_id)
+
+    async def all(self) -> Rows:
+        """Return the metadata of all recordings, in any order."""
+        return await self._call(self.all_sync)
 
     async def list(self, query: RecordingQuery | None = None, **filters: Any) -> Rows:
         """Return metadata dicts, newest first unless the query says otherwise."""
@@ -209,9 +261,39 @@ class RecordingStorage(ABC):
         """Remove what the policy does not keep; in a dry run only say what."""
         return await self._call(self.apply_retention_policy_sync, policy, dry_run)
 
+    async def tag(self, recording_id: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Tags:
+        """Add and remove tags and return those that it has now; see ``tag_sync``."""
+        return await self._call(self.tag_sync, recording_id, add, remove)
+
+    async def export(self, recording_id: str, path: Target) -> Path:
+        """Write a recording to a file; see ``export_sync``."""
+        return await self._call(self.export_sync, recording_id, path)
+
+    async def import_file(self, path: Target) -> str:
+        """Keep the recording of a file and return its id; see ``import_file_sync``."""
+        return await self._call(self.import_file_sync, path)
+
+    async def iter_events(
+        self, recording_id: str, after_seq: int = 0, batch: int = BATCH_EVENTS
+    ) -> AsyncIterator[RecordingEvent]:
+        """Iterate over the events after number ``after_seq``, reading ``batch`` of them at a time."""
+        events = await self._call(self.iter_events_sync, recording_id, after_seq, batch)
+        while found := await self._call(_take, events, batch):
+            for event in found:
+                yield event
+
     @abstractmethod
-    def save_sync(self, recorder: ExecutionRecorder, filepath: str | os.PathLike[str] | None = None) -> str:
-        """Keep the recording and return its id."""
+    def keep_sync(
+        self,
+        metadata: RecordingMetadata,
+        events: Iterable[RecordingEvent],
+        snapshots: Sequence[StateSnapshot],
+        workflow_id: str,
+    ) -> str:
+        """Keep a recording that is given in its parts and return its id; one with this id is replaced.
+
+        Sets ``checksum`` and ``file_size_bytes`` of ``metadata`` to those of what is kept.
+        """
 
     @abstractmethod
     def load_sync(self, recording_id: str) -> ExecutionReplayer:
@@ -222,26 +304,155 @@ class RecordingStorage(ABC):
         """Remove a recording; return whether there was one."""
 
     @abstractmethod
-    def get_metadata_sync(self, recording_id: str) -> dict[str, Any] | None:
-        """Return the metadata of one recording, or None."""
+    def all_sync(self) -> Rows:
+        """Return the metadata of all recordings, in any order."""
 
     @abstractmethod
-    def _all(self) -> Rows:
-        """Return the metadata of all recordings."""
+    def tag_sync(self, recording_id: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Tags:
+        """Add and remove tags and return those that it has now.
+
+        Raises:
+            RecordingNotFound: no such recording.
+        """
+
+    def save_sync(self, recorder: ExecutionRecorder, filepath: Target | None = None) -> str:
+        """Keep the recording and return its id; with ``filepath`` also write that file."""
+        if filepath is not None:
+            recorder.save_sync(filepath)
+        metadata = recorder.finalize()
+        return self.keep_sync(metadata, list(recorder.events), list(recorder.snapshots), recorder.workflow_id)
+
+    def get_metadata_sync(self, recording_id: str) -> dict[str, Any] | None:
+        """Return the metadata of one recording, or None."""
+        return next((row for row in self.all_sync() if row["recording_id"] == recording_id), None)
 
     def list_sync(self, query: RecordingQuery | None = None, **filters: Any) -> Rows:
         """Return metadata dicts, newest first unless the query says otherwise."""
-        return as_query(query, filters).select(self._all())
+        return as_query(query, filters).select(self.all_sync())
 
     def get_storage_stats_sync(self) -> dict[str, Any]:
         """Return totals."""
-        return statistics(self._all())
+        return statistics(self.all_sync())
 
     def apply_retention_policy_sync(self, policy: RetentionPolicy, dry_run: bool = False) -> dict[str, Any]:
         """Remove what the policy does not keep; in a dry run only say what."""
-        plan = policy.plan(self._all())
+        plan = policy.plan(self.all_sync())
         deleted = [] if dry_run else [identifier for identifier in plan.delete if self.delete_sync(identifier)]
         return plan.to_dict(deleted)
+
+    def export_sync(self, recording_id: str, path: Target) -> Path:
+        """Write a recording to a file and return its path; ``.fbrec``, ``.json.gz`` or ``.json`` by its name.
+
+        Sealed recordings stay in bounded memory; JSON is made in memory.
+
+        Raises:
+            RecordingNotFound: no such recording.
+        """
+        replayer = self.load_sync(recording_id)
+        try:
+            metadata = copy_metadata(replayer.metadata)
+            write_recording(Path(path), metadata, replayer.events, replayer.snapshots, workflow_of(replayer))
+        finally:
+            _close(replayer)
+        return Path(path)
+
+    def import_file_sync(self, path: Target) -> str:
+        """Keep the recording of a file of any format and return its id; importing it again changes nothing.
+
+        The file is checked first.
+
+        Raises:
+            RecordingNotFound: there is no such file.
+            InvalidRecording: it is not a recording, or it is damaged.
+            RecordingError: another recording has this id.
+        """
+        replayer = ExecutionReplayer.load(path)
+        try:
+            replayer.verify()
+            metadata = copy_metadata(replayer.metadata)
+            if not self.takes_owners:
+                metadata.user_id = None
+            known = self._same(metadata.recording_id, replayer)
+            return known or self.keep_sync(metadata, replayer.events, replayer.snapshots, workflow_of(replayer))
+        finally:
+            _close(replayer)
+
+    def _same(self, recording_id: str, replayer: ExecutionReplayer) -> str | None:
+        """Return the id if these events are here already, None if the id is free."""
+        try:
+            mine = self.load_sync(recording_id)
+        except RecordingNotFound:
+            return None
+        try:
+            if len(mine.events) == len(replayer.events) and all(map(_equal, mine.events, replayer.events)):
+                return mine.metadata.recording_id
+        finally:
+            _close(mine)
+        raise RecordingError(f"there is a recording {recording_id} with other events already; delete it first")
+
+    def iter_events_sync(self, recording_id: str, after_seq: int = 0, batch: int = BATCH_EVENTS) -> Events:
+        """Iterate over the events after number ``after_seq``, reading about ``batch`` of them at a time.
+
+        Raises:
+            RecordingNotFound: no such recording; at once, not with the first event.
+            ValueError: ``batch`` is less than 1.
+        """
+        if batch < 1:
+            raise ValueError(f"batch must be 1 or more, not {batch}")
+        return _after(self.load_sync(recording_id), after_seq)
+
+
+def _after(replayer: ExecutionReplayer, after_seq: int) -> Events:
+    events = replayer.events
+    try:
+        if isinstance(events, SealedRecording):
+            yield from events.iter_events(after_seq)
+        else:
+            yield from (event for event in events if event.seq > after_seq)
+    finally:
+        _close(replayer)
+
+
+def _take(events: Events, count: int) -> list[RecordingEvent]:
+    return list(islice(events, count))
+
+
+def _close(replayer: ExecutionReplayer) -> None:
+    if isinstance(replayer.events, SealedRecording):
+        replayer.events.close()
+
+
+def _equal(mine: RecordingEvent, other: RecordingEvent) -> bool:
+    return mine.to_dict() == other.to_dict()
+
+
+def copy_metadata(metadata: RecordingMetadata) -> RecordingMetadata:
+    """Return a copy that can be changed."""
+    return replace(metadata, tags=list(metadata.tags), extra=dict(metadata.extra))
+
+
+def workflow_of(replayer: ExecutionReplayer) -> str:
+    """Return the id of the execution that a recording tells of; empty when it has no events."""
+    events = replayer.events
+    if isinstance(events, SealedRecording):
+        return events.workflow_id
+    return events[0].workflow_id if len(events) else ""
+
+
+def with_tags(tags: Iterable[str], add: Iterable[str], remove: Iterable[str]) -> Tags:
+    """Return ``tags`` without ``remove`` and with ``add`` at the end, each once.
+
+    Raises:
+        ValueError: a tag is empty or not text.
+    """
+    if isinstance(add, str) or isinstance(remove, str):
+        raise ValueError("give the tags as a list, not as one text")
+    new, gone = list(add), set(remove)
+    given: list[Any] = [*new]
+    for tag in given:
+        if not isinstance(tag, str) or not tag.strip():
+            raise ValueError(f"{tag!r} is not a tag: it must be text")
+    return list(dict.fromkeys([*(tag for tag in tags if tag not in gone), *new]))
 
 
 # --------------------------------------------------------------------------- memory
@@ -260,25 +471,29 @@ class InMemoryRecordingStorage(RecordingStorage):
         self._lock = threading.Lock()
         self._recordings: dict[str, _Kept] = {}
 
-    def save_sync(self, recorder: ExecutionRecorder, filepath: str | os.PathLike[str] | None = None) -> str:
-        """Keep the recording and return its id; with ``filepath`` also write that file."""
-        if filepath is not None:
-            recorder.save_sync(filepath)
-        metadata, buffer = recorder.finalize(), io.BytesIO()
-        metadata.checksum = write_sealed(
-            buffer, metadata, list(recorder.events), list(recorder.snapshots), workflow_id=recorder.workflow_id
-        )
+    def keep_sync(
+        self,
+        metadata: RecordingMetadata,
+        events: Iterable[RecordingEvent],
+        snapshots: Sequence[StateSnapshot],
+        workflow_id: str,
+    ) -> str:
+        """Keep a recording that is given in its parts and return its id; one with this id is replaced."""
+        buffer = io.BytesIO()
+        metadata.checksum = write_sealed(buffer, metadata, events, snapshots, workflow_id=workflow_id)
         metadata.file_size_bytes = buffer.tell()
         with self._lock:
-            self._recordings[metadata.recording_id] = _Kept(metadata.to_dict(), buffer.getvalue())
+            self._recordings[metadata.recording_id] = _Kept(copy_json(metadata.to_dict()), buffer.getvalue())
         return metadata.recording_id
 
     def load_sync(self, recording_id: str) -> ExecutionReplayer:
         """Return a replayer."""
-        kept = self._recordings.get(recording_id)
-        if kept is None:
+        with self._lock:
+            kept = self._recordings.get(recording_id)
+            metadata = None if kept is None else RecordingMetadata.from_dict(copy_json(kept.metadata))
+        if kept is None or metadata is None:
             raise RecordingNotFound(f'no recording "{recording_id}" in memory')
-        return ExecutionReplayer.from_sealed(SealedRecording.open(kept.content, name=recording_id))
+        return ExecutionReplayer(None, metadata, SealedRecording.open(kept.content, name=recording_id))
 
     def delete_sync(self, recording_id: str) -> bool:
         """Remove a recording; return whether there was one."""
@@ -287,17 +502,28 @@ class InMemoryRecordingStorage(RecordingStorage):
 
     def get_metadata_sync(self, recording_id: str) -> dict[str, Any] | None:
         """Return the metadata of one recording, or None."""
-        kept = self._recordings.get(recording_id)
-        return None if kept is None else dict(kept.metadata)
+        with self._lock:
+            kept = self._recordings.get(recording_id)
+            return None if kept is None else copy_json(kept.metadata)
+
+    def all_sync(self) -> Rows:
+        """Return the metadata of all recordings, in any order."""
+        with self._lock:
+            return [copy_json(kept.metadata) for kept in self._recordings.values()]
+
+    def tag_sync(self, recording_id: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Tags:
+        """Add and remove tags and return those that it has now."""
+        with self._lock:
+            kept = self._recordings.get(recording_id)
+            if kept is None:
+                raise RecordingNotFound(f'no recording "{recording_id}" in memory')
+            kept.metadata["tags"] = with_tags(kept.metadata["tags"], add, remove)
+            return list(kept.metadata["tags"])
 
     def clear(self) -> None:
         """Remove all recordings."""
         with self._lock:
             self._recordings.clear()
-
-    def _all(self) -> Rows:
-        with self._lock:
-            return [dict(kept.metadata) for kept in self._recordings.values()]
 
 
 # --------------------------------------------------------------------------- files
@@ -326,16 +552,59 @@ class FileRecordingStorage(RecordingStorage):
         if auto_create_dir:
             self.recordings_dir.mkdir(parents=True, exist_ok=True)
 
-    def save_sync(self, recorder: ExecutionRecorder, filepath: str | os.PathLike[str] | None = None) -> str:
+    def save_sync(self, recorder: ExecutionRecorder, filepath: Target | None = None) -> str:
         """Keep the recording, under ``filepath`` if one is given, and return its id."""
-        identifier = recorder.metadata.recording_id
+        if filepath is None:
+            metadata = recorder.finalize()
+            return self.keep_sync(metadata, list(recorder.events), list(recorder.snapshots), recorder.workflow_id)
+        metadata = recorder.save_sync(filepath)
+        self._enter(metadata, recorder.path or Path(filepath))
+        return metadata.recording_id
+
+    def keep_sync(
+        self,
+        metadata: RecordingMetadata,
+        events: Iterable[RecordingEvent],
+        snapshots: Sequence[StateSnapshot],
+        workflow_id: str,
+    ) -> str:
+        """Keep a recording that is given in its parts and return its id; one with this id is replaced.
+
+        Written as gzip or plain JSON, as ``compress`` says; events of a sealed recording stay sealed.
+
+        Raises:
+            InvalidRecording: its id cannot be the name of a file.
+        """
+        identifier = metadata.recording_id
+        if not _SAFE_ID.fullmatch(identifier):
+            raise InvalidRecording(f'"{identifier[:80]}" cannot be an id here: use letters, digits, "-" and "_"')
         suffix = ".json.gz" if self.compress else ".json"
-        target = self.recordings_dir / f"{identifier}{suffix}" if filepath is None else Path(filepath)
-        metadata = recorder.save_sync(target)
-        path = recorder.path or target
-        with self._changed_index() as index:
-            index[identifier] = {**metadata.to_dict(), "filepath": str(path.absolute())}
+        path = self.recordings_dir / f"{identifier}{SUFFIX if isinstance(events, SealedRecording) else suffix}"
+        write_recording(path, metadata, events, snapshots, workflow_id)
+        self._enter(metadata, path)
         return identifier
+
+    def _enter(self, metadata: RecordingMetadata, path: Path) -> None:
+        with self._changed_index() as index:
+            index[metadata.recording_id] = {**metadata.to_dict(), "filepath": str(path.absolute())}
+
+    def tag_sync(self, recording_id: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Tags:
+        """Add and remove tags and return those that it has now. The file is written anew."""
+        with self._changed_index() as index:
+            path = self._path(recording_id)
+            if path is None:
+                raise RecordingNotFound(f'no recording "{recording_id}" in {self.recordings_dir}')
+            replayer = ExecutionReplayer.load(path)
+            try:
+                metadata = replayer.metadata
+                tags = with_tags(metadata.tags, add, remove)
+                if tags != metadata.tags:
+                    metadata.tags = tags
+                    write_recording(path, metadata, replayer.events, replayer.snapshots, workflow_of(replayer))
+            finally:
+                _close(replayer)
+            index[recording_id] = {**metadata.to_dict(), "filepath": str(path.absolute())}
+        return list(tags)
 
     def load_sync(self, recording_id: str) -> ExecutionReplayer:
         """Return a replayer."""
@@ -355,18 +624,18 @@ class FileRecordingStorage(RecordingStorage):
 
     def get_metadata_sync(self, recording_id: str) -> dict[str, Any] | None:
         """Return the metadata of one recording, or None."""
-        found = self._index().get(recording_id)
-        if found is not None:
-            return found
         path = self._path(recording_id)
-        return None if path is None else _describe(path)
+        if path is None:
+            return None
+        entry = self._index().get(recording_id)
+        return _describe(path) if entry is None else entry
 
     def rebuild_index(self) -> int:
         """Make the index anew from the files and return how many recordings it has."""
         with self._locked():
-            index = self._scan()
-            self._write_index(index)
-        return len(index)
+            found = [entry for path in self._files() if (entry := _described(path)) is not None]
+            self._write_index({entry["recording_id"]: entry for entry in found})
+        return len(found)
 
     async def cleanup_empty_files(self) -> int:
         """Remove what cannot be read any more; see ``cleanup_empty_files_sync``."""
@@ -374,30 +643,25 @@ class FileRecordingStorage(RecordingStorage):
 
     def cleanup_empty_files_sync(self) -> int:
         """Remove files that are empty or damaged, and entries without a file; return how many."""
-        removed = 0
-        with self._changed_index() as index:
-            for identifier, entry in list(index.items()):
-                path = Path(entry["filepath"])
-                if not _readable(path):
-                    path.unlink(missing_ok=True)
-                    del index[identifier]
-                    removed += 1
-            known = {entry["filepath"] for entry in index.values()}
-            for path in self._files():
-                if str(path.absolute()) not in known and not _readable(path):
-                    path.unlink(missing_ok=True)
-                    removed += 1
-        return removed
+        with self._locked():
+            index = self._read_index()
+            paths = {Path(entry["filepath"]) for entry in index.values()} | {path.absolute() for path in self._files()}
+            bad = {path for path in paths if not _readable(path)}
+            for path in bad:
+                path.unlink(missing_ok=True)
+            self._write_index({key: item for key, item in index.items() if Path(item["filepath"]) not in bad})
+        return len(bad)
 
     def _path(self, recording_id: str) -> Path | None:
-        if not recording_id.replace("-", "").replace("_", "").isalnum():
+        if not _SAFE_ID.fullmatch(recording_id):
             return None
         entry = self._index().get(recording_id)
         names = [] if entry is None else [Path(entry["filepath"])]
         names += [self.recordings_dir / f"{recording_id}{suffix}" for suffix in (".json.gz", ".json", SUFFIX)]
         return next((path for path in names if path.is_file()), None)
 
-    def _all(self) -> Rows:
+    def all_sync(self) -> Rows:
+        """Return the metadata of all recordings, in any order."""
         return list(self._index().values())
 
     def _files(self) -> list[Path]:
@@ -411,24 +675,22 @@ class FileRecordingStorage(RecordingStorage):
         )
 
     def _index(self) -> dict[str, dict[str, Any]]:
-        """Return the index; without a readable one, what the files say."""
+        """Return what the index says of the files that are there, and what the others say themselves."""
+        known = {key: entry for key, entry in self._read_index().items() if Path(entry["filepath"]).is_file()}
+        paths = {entry["filepath"] for entry in known.values()}
+        for path in self._files():
+            if str(path.absolute()) not in paths and (entry := _described(path)) is not None:
+                known.setdefault(entry["recording_id"], entry)
+        return known
+
+    def _read_index(self) -> dict[str, dict[str, Any]]:
         try:
             content = decode_json(self.index_file.read_bytes())
             found: dict[str, dict[str, Any]] = content["recordings"]
-            if all("filepath" in entry and "started_at" in entry for entry in found.values()):
-                return found
-        except (OSError, msgspec.DecodeError, KeyError, TypeError, AttributeError):
-            pass
-        return self._scan()
-
-    def _scan(self) -> dict[str, dict[str, Any]]:
-        found = {}
-        for path in self._files():
-            try:
-                entry = _describe(path)
-            except (RecordingError, OSError):
-                continue
-            found[entry["recording_id"]] = entry
+            for entry in found.values():
+                Path(entry["filepath"]), RecordingMetadata.from_dict(entry)
+        except (OSError, msgspec.DecodeError, KeyError, TypeError, ValueError, AttributeError, RecursionError):
+            return {}
         return found
 
     @contextmanager
@@ -453,6 +715,13 @@ class FileRecordingStorage(RecordingStorage):
 
 def _describe(path: Path) -> dict[str, Any]:
     return {**ExecutionReplayer.load(path).metadata.to_dict(), "filepath": str(path.absolute())}
+
+
+def _described(path: Path) -> dict[str, Any] | None:
+    try:
+        return _describe(path)
+    except (RecordingError, OSError):
+        return None
 
 
 def _readable(path: Path) -> bool:

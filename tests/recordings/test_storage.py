@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 
 from recordings import (
     ExecutionRecorder,
+    ExecutionReplayer,
     FileRecordingStorage,
     InMemoryRecordingStorage,
+    InvalidRecording,
+    RecordingError,
     RecordingQuery,
     RetentionPolicy,
     StorageBackend,
@@ -140,6 +145,75 @@ def test_delete(storage: Any) -> None:
     assert storage.get_metadata_sync(recording_id) is None
     assert storage.delete_sync(recording_id) is False
     assert len((storage.load_sync(other)).events) == 6
+
+
+@pytest.mark.row("S0-32")
+def test_tags_can_be_added_and_removed_later(storage: Any) -> None:
+    recording_id = keep(storage, tags=["nightly"])
+    other = keep(storage)
+
+    assert async_to_sync(storage.tag)(recording_id, add=["legal-hold", "nightly"]) == ["nightly", "legal-hold"]
+    assert storage.tag_sync(recording_id, add=["seen"], remove=["nightly", "no such tag"]) == ["legal-hold", "seen"]
+
+    assert storage.get_metadata_sync(recording_id)["tags"] == ["legal-hold", "seen"]
+    assert storage.load_sync(recording_id).metadata.tags == ["legal-hold", "seen"]
+    storage.load_sync(recording_id).verify()
+    assert [item["recording_id"] for item in storage.list_sync(any_tags=["x", "seen"])] == [recording_id]
+    assert storage.list_sync(tags=["x", "seen"]) == []
+    assert storage.list_sync(any_tags=["x"]) == []
+    assert storage.get_metadata_sync(other)["tags"] == []
+    for bad in ([""], [3], "seen"):
+        with pytest.raises(ValueError, match="tag"):
+            storage.tag_sync(recording_id, add=bad)
+    with pytest.raises(FileNotFoundError, match="no recording"):
+        storage.tag_sync("0" * 32, add=["a"])
+
+
+async def numbers(events: AsyncIterator[Any]) -> list[int]:
+    return [event.seq async for event in events]
+
+
+def test_events_are_iterated_from_any_number_on(storage: Any) -> None:
+    recorder = record_run()
+    recording_id = storage.save_sync(recorder)
+
+    assert list(storage.iter_events_sync(recording_id, batch=1)) == recorder.events
+    assert [event.seq for event in storage.iter_events_sync(recording_id, after_seq=4)] == [5, 6]
+    assert async_to_sync(numbers)(storage.iter_events(recording_id, 2, batch=3)) == [3, 4, 5, 6]
+    assert list(storage.iter_events_sync(recording_id, after_seq=6)) == []
+    with pytest.raises(FileNotFoundError, match="no recording"):
+        storage.iter_events_sync("0" * 32)
+    with pytest.raises(ValueError, match="batch"):
+        storage.iter_events_sync(recording_id, batch=0)
+
+
+@pytest.mark.row("S0-16")
+@pytest.mark.parametrize("name", ["x.json", "x.json.gz", "x.fbrec"])
+def test_export_and_import_give_the_same_recording(storage: Any, tmp_path: Path, name: str) -> None:
+    recorder = record_run(tags=["a"], record_state_snapshots=True)
+    recorder.record_state_snapshot({"total": 3}, "node2")
+    recording_id = storage.save_sync(recorder)
+
+    path = async_to_sync(storage.export)(recording_id, tmp_path / name)
+
+    assert path == tmp_path / name
+    assert list(ExecutionReplayer.load(path).events) == recorder.events
+    assert async_to_sync(storage.import_file)(path) == recording_id
+    assert storage.delete_sync(recording_id)
+    assert storage.import_file_sync(path) == recording_id
+    replayer = storage.load_sync(recording_id)
+    replayer.verify()
+    assert list(replayer.events) == recorder.events
+    assert list(replayer.snapshots) == recorder.snapshots
+    assert replayer.metadata.tags == ["a"]
+    recorder.record_event("log", message="more")
+    recorder.save_sync(path)
+    with pytest.raises(RecordingError, match="with other events already"):
+        storage.import_file_sync(recorder.path)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(InvalidRecording, match=name):
+        storage.import_file_sync(path)
+    assert len(storage.load_sync(recording_id).events) == 7
 
 
 @pytest.mark.row("S0-27")
