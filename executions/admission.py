@@ -395,8 +395,9 @@ def _note_waited(tx: Transaction, execution_id: UUID, why: str) -> None:
     draft = EventDraft(Kind.LOG.value, now_us(), "", {"message": f"Waited for {why}", "level": "info"})
     base = store.bump(tx, execution_id, events=1)
     if base is not None:
-        store.insert_events(tx, execution_id, base, [draft])
-        transaction.on_commit(partial(events.push, execution_id, base, [draft], states.QUEUED))
+        depth = store.depth_of(tx, execution_id)
+        store.insert_events(tx, execution_id, base, [draft], depth)
+        transaction.on_commit(partial(events.push, execution_id, base, [draft], states.QUEUED, depth))
 
 
 def _name_reason(tx: Transaction, workflow_id: UUID, reason: str) -> None:

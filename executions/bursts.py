@@ -44,13 +44,14 @@ def run(context: Context, nodes: Sequence[PlannedNode]) -> Burst | None:
 def _complete(context: Context, items: Sequence[Ready]) -> Burst | None:
     facts = context.facts()
     rows: list[NodeRow] = []
-    starts, events = [], list[EventDraft]()
+    events: list[EventDraft] = []
     credits = 0
     for item in items:
         happened = runtime.run_at_once(facts, item)
         if happened is None:
             return None
-        starts.append(start_event(context, item))
+        began = next((what.started_us for what in happened if isinstance(what, Finished)), None)
+        events.append(start_event(context, item, began))
         for what in happened:
             if isinstance(what, Noted):
                 events.append(noted(context, what))
@@ -68,4 +69,4 @@ def _complete(context: Context, items: Sequence[Ready]) -> Burst | None:
                         started_us=end.started_us, ended_us=end.ended_us,
                     )
                 )  # fmt: skip
-    return Burst(tuple(rows), (*starts, *events), credits)
+    return Burst(tuple(rows), tuple(events), credits)

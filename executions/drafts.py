@@ -37,11 +37,11 @@ def phase_event(kind: Kind, phase: int, node_count: int, **data: Any) -> EventDr
     return EventDraft(kind.value, now_us(), "", {"phase": phase, "node_count": node_count, **data})
 
 
-def start_event(context: Context, item: Ready) -> EventDraft:
+def start_event(context: Context, item: Ready, began_us: int | None = None) -> EventDraft:
     data = {"inputs": context.redact(item.inputs), "attempt": item.attempt}
     if item.resume is not None:
         data["resumed"] = True
-    return node_event(Kind.NODE_START, item.planned, data)
+    return node_event(Kind.NODE_START, item.planned, data, began_us)
 
 
 def kept_event(context: Context, node: PlannedNode) -> EventDraft:

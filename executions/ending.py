@@ -50,6 +50,8 @@ def insert_recording(tx: Transaction, context: Context, end: End, now: int) -> N
     nodes, credits, count = store.totals(tx, context.id)
     counts = {"node_count": nodes, "event_count": count, "credits": credits}
     values, dropped = keep_or_drop(context, end, now)
+    if context.plan.may_wait or not context.plan.nodes:
+        values["recursion_max_depth"] = store.deepest_inside(tx, context.id, context.depth)
     if dropped:
         store.insert_not_recorded(tx, context.id, dropped, store.to_json(store.as_json(values)), counts, now)
         return
@@ -131,17 +133,16 @@ def release(execution_id: UUID, *, wait: bool = True) -> None:
 def request_cancel(execution_id: UUID, by: str, *, code: str = "", error: str = "") -> bool:
     """Ask an execution to stop; return whether it was still possible. ``code`` "deadline" ends it as failed."""
 
-    def job(tx: Transaction) -> int | None:
+    def job(tx: Transaction) -> tuple[int, int] | None:
         base = store.mark_cancelled(tx, execution_id, code=code, error=error)
-        if base is not None:
-            store.insert_events(tx, execution_id, base, [draft])
-        return base
+        return None if base is None else (base, _insert_one(tx, execution_id, base, draft))
 
     draft = EventDraft(Kind.CANCEL_REQUESTED.value, now_us(), "", {"by": by, "error": error or None})
-    base = store.committer.run(job, execution_id.hex)
-    if base is None:
+    won = store.committer.run(job, execution_id.hex)
+    if won is None:
         return False
-    events.push(execution_id, base, [draft], states.RUNNING)
+    base, depth = won
+    events.push(execution_id, base, [draft], states.RUNNING, depth)
     settle(execution_id)
     cancel_children(execution_id, None, by)
     return True
@@ -208,19 +209,25 @@ def _note_move(
     """Make a move and write its event in one transaction; return whether it could be made."""
     draft = EventDraft(kind.value, now_us(), "", data)
 
-    def job(tx: Transaction) -> int | None:
+    def job(tx: Transaction) -> tuple[int, int] | None:
         if not move(tx, execution_id):
             return None
         base = store.bump(tx, execution_id, events=1)
-        if base is not None:
-            store.insert_events(tx, execution_id, base, [draft])
-        return base
+        return None if base is None else (base, _insert_one(tx, execution_id, base, draft))
 
-    base = store.committer.run(job, execution_id.hex)
-    if base is None:
+    won = store.committer.run(job, execution_id.hex)
+    if won is None:
         return False
-    events.push(execution_id, base, [draft], status)
+    base, depth = won
+    events.push(execution_id, base, [draft], status, depth)
     return True
+
+
+def _insert_one(tx: Transaction, execution_id: UUID, base: int, draft: EventDraft) -> int:
+    """Insert an event of an execution of which no more is known than its id; return its depth."""
+    depth = store.depth_of(tx, execution_id)
+    store.insert_events(tx, execution_id, base, [draft], depth)
+    return depth
 
 
 def load_or_give_up(execution_id: UUID) -> Context | None:
@@ -264,8 +271,10 @@ def _end_all(tx: Transaction, context: Context, drafts: list[EventDraft], end: E
     drafts.clear()
     now = now_us()
     by_id = {node.node.id: node for node in context.plan.nodes}
+    exits = waits.exits_of_open_nodes(tx, context)
     ended = store.end_open_nodes(tx, context.id, status=states.CANCELLED, error=end.error, error_code=end.code, now=now)
     for node_id in ended:
+        drafts.extend(exits.get(node_id, ()))
         data = {"reason": end.error, "status": states.CANCELLED}
         node = by_id.get(node_id)
         drafts.append(

@@ -368,7 +368,7 @@ def _step(
 ) -> Job[Moved | None]:  # fmt: skip
     """Return the move from ``phase - 1`` along ``opening`` in the form that suits the database."""
     end = opening.end
-    unusual = end is not None and (not end.success or context.parent is not None)
+    unusual = end is not None and (not end.success or context.parent is not None or context.plan.may_wait)
     if unusual or not store.on_postgres() or not _is_usual(ends):
         return careful
     now = now_us()

@@ -566,7 +566,7 @@ class _Run:
     def _finish(self, item: Finished) -> None:
         ready = self._ready[item.index]
         end, event = outcomes.ended(self._context, ready.planned, item)
-        self._emit([*ready.exits, event])
+        self._emit([*waits.exits_at_end(self._context, ready, item.status), event])
         self._nodes.append(self._outcome(end))
         self._left.discard(item.index)
         for index, child in list(self._running.values()):

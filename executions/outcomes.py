@@ -17,7 +17,7 @@ from executions.models import BrowserSession, Execution
 from executions.opening import DEFAULT_QUEUE, Dispatch, Work
 from executions.planner import PlannedNode
 from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened, Waiting
-from executions.store import EventDraft, NodeEnd, Transaction, now_us
+from executions.store import EventDraft, Job, NodeEnd, Transaction, now_us
 from executions.waits import ChildRow
 from recordings.events import RecordingEventType as Kind
 from recordings.events import plain
@@ -38,16 +38,16 @@ def record(
     for item in items:
         match item:
             case Finished():
-                drafts.extend(ready[item.index].exits)
+                drafts.extend(waits.exits_at_end(context, ready[item.index], item.status))
                 end, event = ended(context, ready[item.index].planned, item)
                 ends.append(end)
                 drafts.append(event)
             case Noted():
                 drafts.append(noted(context, item))
             case Retrying():
-                drafts.extend(_retry(context, work, ready[item.index].planned, item))
+                drafts = _retry(context, work, ready[item.index].planned, item, drafts)
             case Resumed():
-                drafts.extend(_resume(context, work, ready[item.index], item))
+                drafts = _resume(context, work, ready[item.index], item, drafts)
             case SessionOpened():
                 _save_session(context, item)
     return ends, drafts
@@ -201,17 +201,43 @@ def _variables(context: Context, node: PlannedNode, given: dict[str, Any]) -> tu
     return {str(key): stored[str(key)] for key in given}, None
 
 
-def _retry(context: Context, work: Work, node: PlannedNode, item: Retrying) -> list[EventDraft]:
+def _retry(
+    context: Context, work: Work, node: PlannedNode, item: Retrying, drafts: list[EventDraft]
+) -> list[EventDraft]:
     event = retry_event(context, node, item)
-    error = event.data["error"]
     wait_us = None if item.in_place else int(item.delay_s * 1_000_000)
-    won = store.committer.run(
-        lambda tx: store.retry_node(
-            tx, context.id, node.index, work.claim, attempt=item.attempt, retry_us=wait_us, error=error
-        ),
-        context.id.hex,
-    )
-    return [event] if won else []
+
+    def move(tx: Transaction) -> bool:
+        return store.retry_node(
+            tx, context.id, node.index, work.claim, attempt=item.attempt, retry_us=wait_us, error=event.data["error"]
+        )
+
+    left = _move_and_note(context, move, node.node.id, drafts, event)
+    failpoint("retry-committed")
+    return left
+
+
+def _move_and_note(
+    context: Context, move: Job[bool], node_id: str, drafts: list[EventDraft], event: EventDraft
+) -> list[EventDraft]:
+    """Make a move of one node and write ``event`` in the same transaction, after what the node noted before.
+
+    Returns those of ``drafts`` that are still to be written: all of them when the node is not ours any more.
+    """
+    mine = [*(draft for draft in drafts if draft.node_id == node_id), event]
+
+    def job(tx: Transaction) -> tuple[bool, int | None]:
+        if not move(tx):
+            return False, None
+        base = store.bump(tx, context.id, events=len(mine))
+        if base is not None:
+            store.insert_events(tx, context.id, base, mine, context.depth)
+        return True, base
+
+    won, base = store.committer.run(job, context.id.hex)
+    if base is not None:
+        events.push(context.id, base, mine, states.RUNNING, context.depth)
+    return [draft for draft in drafts if draft.node_id != node_id] if won else drafts
 
 
 def retry_event(context: Context, node: PlannedNode, item: Retrying) -> EventDraft:
@@ -221,11 +247,14 @@ def retry_event(context: Context, node: PlannedNode, item: Retrying) -> EventDra
     return node_event(Kind.NODE_RETRY, node, data)
 
 
-def _resume(context: Context, work: Work, ready: Ready, item: Resumed) -> list[EventDraft]:
-    won = store.committer.run(
-        lambda tx: store.resume_node(tx, context.id, item.index, work.claim, item.attempt), context.id.hex
-    )
-    return [start_event(context, ready.with_attempt(item.attempt))] if won else []
+def _resume(context: Context, work: Work, ready: Ready, item: Resumed, drafts: list[EventDraft]) -> list[EventDraft]:
+    def move(tx: Transaction) -> bool:
+        return store.resume_node(tx, context.id, item.index, work.claim, item.attempt)
+
+    event = start_event(context, ready.with_attempt(item.attempt))
+    left = _move_and_note(context, move, ready.planned.node.id, drafts, event)
+    failpoint("resume-committed")
+    return left
 
 
 def _save_session(context: Context, item: SessionOpened) -> None:

@@ -106,6 +106,11 @@ class Plan:
         """Return whether a node of this scope opens a page; otherwise a body works on that of its surroundings."""
         return any(launches(self.nodes[index].description) for phase in self.phases for index in phase)
 
+    @property
+    def may_wait(self) -> bool:
+        """Return whether a node of this scope may be set aside, and so may start executions. O(nodes)."""
+        return any(self.nodes[index].description.waits for phase in self.phases for index in phase)
+
     def body(self, loop: int) -> Plan:
         """Return the plan of one turn of the loop ``loop`` (an index)."""
         phases = self.bodies[loop]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from executions import events, states, store
+from executions import events, states, store, waits
 from executions.context import Context, load
 from executions.drafts import node_event, phase_event
 from executions.engine import advance_after
@@ -29,11 +29,13 @@ def fail_lost(
     def job(tx: Transaction) -> tuple[int | None, int | None]:
         drafts.clear()
         now = now_us()
+        exits = waits.exits_of_open_nodes(tx, context, indexes)
         failed = store.fail_nodes(tx, execution_id, phase, indexes, claims, error=error, error_code=code, now=now)
         if not failed:
             return None, None
         nodes = [context.plan.nodes[index] for index in failed]
         for node in nodes:
+            drafts.extend(exits.get(node.node.id, ()))
             data = {"error": error, "error_class": code, "status": states.FAILED, "duration_seconds": 0}
             drafts.append(node_event(Kind.NODE_ERROR, node, data, now))
         critical = sum(node.node.policy.on_error == "fail" for node in nodes)

@@ -732,6 +732,26 @@ def insert_phase(tx: Transaction, execution_id: UUID, phase: PhaseRow, now: int,
     )
 
 
+def depth_of(tx: Transaction, execution_id: UUID) -> int:
+    """Return how many executions are around an execution."""
+    return int(tx.run(f"SELECT depth FROM {_EXECUTION} WHERE id=?", (tx.id(execution_id),)).fetchone()[0])
+
+
+def deepest_inside(tx: Transaction, execution_id: UUID, depth: int) -> int:
+    """Return how deep the executions went that an execution started and those inside them; ``depth`` without any."""
+    key = tx.id(execution_id)
+    row = tx.run(
+        f"WITH RECURSIVE inside(id, depth) AS (SELECT id, depth FROM {_EXECUTION} WHERE parent_id=?"
+        f" UNION ALL SELECT e.id, e.depth FROM {_EXECUTION} e JOIN inside i ON e.parent_id=i.id)"
+        " SELECT max(depth) FROM inside",
+        (key,),
+    ).fetchone()
+    if row[0] is not None:
+        return max(depth, int(row[0]))
+    entered = tx.run(f"SELECT 1 FROM {_EVENT} WHERE execution_id=? AND type='recursion_enter' LIMIT 1", (key,))
+    return depth + 1 if entered.fetchone() else depth
+
+
 def insert_events(tx: Transaction, execution_id: UUID, base: int, events: Sequence[EventDraft], depth: int = 0) -> None:
     """Insert events with the numbers after ``base``."""
     key = tx.id(execution_id)

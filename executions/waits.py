@@ -254,6 +254,8 @@ class Memory:
     ended: int = 0
     failed: tuple[dict[str, Any], ...] = ()
     known: int = 0
+    workflow: str = ""
+    """The id of the workflow that its children run."""
 
     def encode(self) -> str:
         """Return it as JSON text."""
@@ -330,13 +332,7 @@ def note_ends(
         if end.status not in (states.COMPLETED, states.COMPLETED_WITH_ERRORS)
     ]
     gone = {end.index for end in ends}
-    exits = tuple(
-        node_event(
-            Kind.RECURSION_EXIT, node,
-            {"execution_id": str(end.id), "index": end.index, "status": end.status, "depth": depth + 1},
-        )
-        for end in ends
-    )  # fmt: skip
+    exits = tuple(_exit(node, end.id, end.index, end.status, depth, memory.workflow) for end in ends)
     active = tuple(index for index in memory.active if index not in gone)
     return replace(memory, active=active, ended=memory.ended + len(ends), failed=(*memory.failed, *failed)), exits
 
@@ -345,7 +341,8 @@ def after(memory: Memory | None, wait: NodeWaits, rows: Sequence[ChildRow], stat
     """Return what to keep of a node that waits (again)."""
     before = memory or Memory()
     active = (*before.active, *(row.index for row in rows if not row.detached))
-    return replace(before, state=state, collect=wait.collect, active=active)
+    workflow = str(rows[0].workflow_id) if rows else before.workflow
+    return replace(before, state=state, collect=wait.collect, active=active, workflow=workflow)
 
 
 def _results(context: Context, node: PlannedNode, collect: str) -> list[dict[str, Any]]:
@@ -419,20 +416,82 @@ def open_children(execution_id: UUID, index: int | None = None) -> list[UUID]:
 def waiting_events(node: PlannedNode, wait: NodeWaits, rows: Sequence[ChildRow], depth: int) -> list[EventDraft]:
     """Return the events of a node that is set aside: the children that it starts, and that it waits."""
     now = now_us()
-    entered = [
-        node_event(
-            Kind.RECURSION_ENTER, node,
-            {"execution_id": str(row.id), "index": row.index, "depth": depth + 1, "workflow_id": str(row.workflow_id)},
-            now,
-        )
-        for row in rows
-    ]  # fmt: skip
+    entered = []
+    for row in rows:
+        data = {
+            "execution_id": str(row.id),
+            "index": row.index,
+            "depth": depth + 1,
+            "workflow_id": str(row.workflow_id),
+        }
+        named = _operation(node, str(row.workflow_id))
+        entered.append(node_event(Kind.RECURSION_ENTER, node, {**named, **data, "detached": row.detached}, now))
+        if row.detached:
+            entered.append(_exit(node, row.id, row.index, "detached", depth, str(row.workflow_id), now))
     until = None if wait.wake_s is None else datetime.fromtimestamp(now / 1e6 + wait.wake_s, UTC)
-    data = {
+    waited = {
         "kind": wait.kind, "status": states.WAITING, "until": until.isoformat(timespec="seconds") if until else None,
         "waits_for": _waits_for(wait, until),
     }  # fmt: skip
-    return [*entered, node_event(Kind.NODE_WAITING, node, data, now)]
+    return [*entered, node_event(Kind.NODE_WAITING, node, waited, now)]
+
+
+def _operation(node: PlannedNode, workflow: str) -> dict[str, str]:
+    """Return what kind of execution runs inside ``node``, and which: a turn of its body, or another workflow."""
+    if node.description.inside:
+        return {"operation_type": "loop", "identifier": node.node.id}
+    return {"operation_type": "workflow", "identifier": workflow}
+
+
+def _exit(
+    node: PlannedNode, child: UUID, index: int | None, status: str, depth: int, workflow: str, timestamp: int | None = None
+) -> EventDraft:  # fmt: skip
+    data = {"execution_id": str(child), "index": index, "status": status, "depth": depth + 1}
+    return node_event(Kind.RECURSION_EXIT, node, {**_operation(node, workflow), **data}, timestamp)
+
+
+def exits_at_end(context: Context, item: Ready, status: str) -> list[EventDraft]:
+    """Return the events of the children of a node that ends: of those that ended, and of those that it leaves."""
+    memory = item.memory
+    if not isinstance(memory, Memory) or not memory.active:
+        return list(item.exits)
+    left = states.RUNNING if status == states.COMPLETED else states.CANCELLED
+    return [*item.exits, *_exits_of(context, item.planned, memory, dict.fromkeys(memory.active, left))]
+
+
+def _exits_of(context: Context, node: PlannedNode, memory: Memory, ends: dict[int, str]) -> list[EventDraft]:
+    return [
+        _exit(node, Child.id(context.id, node.index, index), index, status, context.depth, memory.workflow)
+        for index, status in sorted(ends.items())
+    ]
+
+
+def exits_of_open_nodes(tx: Transaction, context: Context, indexes: Sequence[int] = ()) -> dict[str, list[EventDraft]]:
+    """Return, by node id, the events of the children that open nodes wait for and will not see end.
+
+    ``indexes`` are the nodes that are meant, all without. Ask before they are ended, in the same transaction.
+    """
+    found: dict[str, list[EventDraft]] = {}
+    if not context.plan.may_wait:
+        return found
+    rows = tx.run(
+        f"SELECT node_index, wait_state FROM {_NODE_RUN} WHERE execution_id=? AND wait_kind='children'"
+        " AND status IN ('queued','running','retrying','waiting')",
+        (tx.id(context.id),),
+    ).fetchall()
+    for index, state in rows:
+        memory = Memory(**msgspec.json.decode(state))
+        if not memory.active or (indexes and index not in indexes):
+            continue
+        children = tx.run(
+            f"SELECT child_index, status FROM {_EXECUTION} WHERE parent_id=? AND parent_node=?"
+            f" AND child_index IN ({store.marks(memory.active)})",
+            (tx.id(context.id), index, *memory.active),
+        ).fetchall()
+        ends = {child: status if status in states.TERMINAL else states.CANCELLED for child, status in children}
+        node = context.plan.nodes[index]
+        found[node.node.id] = _exits_of(context, node, memory, ends)
+    return found
 
 
 def _waits_for(wait: NodeWaits, until: datetime | None) -> str:

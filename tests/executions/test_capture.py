@@ -1,0 +1,190 @@
+"""What the engine writes into recordings: with the transition that it tells of, in order, balanced, and complete."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import pytest
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
+
+from executions.models import Execution
+from executions.triggers import cancel_execution, pause_execution, resume_execution, start_execution
+from recordings.database import iter_events, seal
+from recordings.models import Event, Recording
+from tests.conftest import graph, node, wait_for, wait_until_ended, wire
+from tests.executions import edge_nodes, worker_app
+from tests.executions.edge_nodes import run_here
+from tests.executions.test_engine import assert_numbered
+from tests.executions.test_speed import worker  # noqa: F401 - a fixture
+
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
+NODE_TYPES = (worker_app, edge_nodes)  # importing them registers their node types
+APP = "tests.executions.worker_app"
+
+
+@pytest.fixture(autouse=True)
+def database(transactional_db):
+    """Commit for real, as the engine does."""
+
+
+@pytest.fixture
+def run(alice, make_workflow):
+    """Run a workflow of these nodes and edges to its end and return the execution."""
+
+    def run_it(nodes, *edges, input=None, **fields):
+        return run_here(start_execution(make_workflow(graph(nodes, *edges), **fields), owner=alice, input=input).pk)
+
+    return run_it
+
+
+def gives(node_id, value, **policy):
+    return node(node_id, "test_gives", policy, Kind=value)
+
+
+def data_of(execution, *kinds):
+    """Return (type, data) of the events of these types, in order."""
+    rows = Event.objects.filter(execution_id=execution.pk, type__in=kinds).order_by("seq")
+    return [(event.type, json.loads(event.data)) for event in rows]
+
+
+def assert_balanced(execution):
+    """Every child that was entered was left once, later, under the same name and depth."""
+    open_children = {}
+    for kind, data in data_of(execution, "recursion_enter", "recursion_exit"):
+        named = (data["operation_type"], data["identifier"], data["depth"])
+        if kind == "recursion_enter":
+            assert data["execution_id"] not in open_children
+            open_children[data["execution_id"]] = named
+        else:
+            assert open_children.pop(data["execution_id"]) == named
+    assert open_children == {}
+
+
+# --------------------------------------------------------------------------- retries
+
+
+@pytest.mark.worker
+@pytest.mark.parametrize(("point", "last"), [("retry-committed", "node_retry"), ("resume-committed", "node_start")])
+def test_the_event_of_another_attempt_is_there_although_the_worker_was_killed_right_after_its_transition(
+    processes, alice, make_workflow, tmp_path, point, last
+):
+    interval, _ = IntervalSchedule.objects.get_or_create(every=2, period="seconds")
+    PeriodicTask.objects.get_or_create(name="Reconcile", task="executions.reconcile", interval=interval)
+    workflow = make_workflow(graph([node("flaky", "test_flaky", {"retries": 3, "backoff_s": 0.1}, Succeeds_On=3)]))
+    flag = tmp_path / "armed"
+    flag.touch()
+    doomed = processes.worker(APP, FLOWBUILDER_FAILPOINT=f"{point}:{flag}")
+    execution = start_execution(workflow, owner=alice)
+    wait_for(lambda: doomed.poll() == -signal.SIGKILL, 20, "the death of the worker", processes.logs)
+
+    run = execution.node_runs.get()
+    assert (run.status, run.attempt) == (("retrying", 1) if last == "node_retry" else ("running", 2))
+    kinds = [event.type for event in Event.objects.filter(execution_id=execution.pk, node_id="flaky").order_by("seq")]
+    assert kinds == ["node_start", "log", "node_retry", "node_start"][: 3 if last == "node_retry" else 4]
+
+    processes.worker(APP)
+    processes.beat(APP)
+    wait_until_ended(execution, 40, processes.logs)
+    assert execution.status == "completed"
+    assert [data["attempt"] for _, data in data_of(execution, "node_retry")] == [1, 2]
+    assert_numbered(execution)
+
+
+# --------------------------------------------------------------------------- order
+
+
+def test_times_never_run_backwards_in_phases_that_run_at_once(worker, run):  # noqa: F811
+    nodes = [gives(f"n{index}", index) for index in range(6)]
+    execution = run(nodes, *[wire(f"n{index}", "Done", "n5", "Execute Condition") for index in range(5)])
+
+    events = list(Event.objects.filter(execution_id=execution.pk).order_by("seq"))
+    assert [event.timestamp for event in events] == sorted(event.timestamp for event in events)
+    for run_ in execution.node_runs.all():
+        start = next(e for e in events if (e.type, e.node_id) == ("node_start", run_.node_id))
+        assert start.timestamp == round(run_.started_at.timestamp() * 1e6)
+
+
+# --------------------------------------------------------------------------- recursion
+
+
+@pytest.mark.row("S0-03")
+def test_a_subflow_inside_a_loop_is_two_deep_and_every_event_says_how_deep_it_is(run, make_workflow):
+    make_workflow(graph([gives("inner", 1)]), name="inner")
+    execution = run(
+        [node("loop", "loop_items", Items=["a", "b"]), node("sub", "subflow", Workflow="inner")],
+        wire("loop", "Each", "sub", "Execute Condition"), name="outer",
+    )  # fmt: skip
+
+    assert execution.status == "completed", execution.error
+    everyone = list(Execution.objects.all())
+    assert sorted(one.depth for one in everyone) == [0, 1, 1, 2, 2]
+    for one in everyone:
+        assert_balanced(one)
+        assert set(Event.objects.filter(execution_id=one.pk).values_list("depth", flat=True)) == {one.depth}
+        deepest = 2 if one.depth < 2 else one.depth
+        assert Recording.objects.get(execution_id=one.pk).recursion_max_depth == deepest
+        assert {event.metadata["recursion_depth"] for event in iter_events(one.pk)} == {one.depth}
+    entered = [data for _, data in data_of(execution, "recursion_enter")]
+    assert [(data["operation_type"], data["identifier"], data["depth"]) for data in entered] == [
+        ("loop", "loop", 1)
+    ] * 2
+    turn = next(one for one in everyone if one.depth == 1)
+    [(_, inside)] = data_of(turn, "recursion_enter")
+    inner = next(one for one in everyone if one.depth == 2)
+    assert (inside["operation_type"], inside["identifier"], inside["depth"]) == ("workflow", str(inner.workflow_id), 2)
+
+    recording = Recording.objects.get(execution_id=execution.pk)
+    seal(recording)
+    recording.refresh_from_db()
+    assert recording.recursion_max_depth == 2
+
+
+def test_a_detached_child_is_left_at_once(run, make_workflow):
+    make_workflow(graph([node("slow", "delay", Duration=3600)]), name="slow")
+    execution = run([node("sub", "subflow", Workflow="slow", Wait=False)])
+
+    assert execution.status == "completed", execution.error
+    assert_balanced(execution)
+    assert [data["status"] for _, data in data_of(execution, "recursion_exit")] == ["detached"]
+    assert Recording.objects.get(execution_id=execution.pk).recursion_max_depth == 1
+
+
+def test_children_of_a_cancelled_execution_are_left_and_their_last_events_know_their_depth(run, make_workflow):
+    make_workflow(graph([node("slow", "delay", Duration=3600)]), name="slow")
+    execution = run(
+        [node("loop", "loop_items", Items=["a", "b"], Max_Concurrency=2), node("sub", "subflow", Workflow="slow")],
+        wire("loop", "Each", "sub", "Execute Condition"), name="outer",
+    )  # fmt: skip
+    assert execution.status == "waiting"
+    assert pause_execution(execution, by="alice")
+    assert resume_execution(execution, by="alice")
+    cancel_execution(execution, by="alice")
+
+    everyone = list(Execution.objects.all())
+    assert {one.status for one in everyone} == {"cancelled"}
+    assert len(everyone) == 5
+    for one in everyone:
+        assert_balanced(one)
+        assert set(Event.objects.filter(execution_id=one.pk).values_list("depth", flat=True)) == {one.depth}
+
+
+def test_children_of_a_node_that_fails_while_they_run_are_left(run, make_workflow):
+    make_workflow(
+        graph(
+            [gives("slow", 1), node("wait", "delay", Duration=3600)], wire("slow", "Done", "wait", "Execute Condition")
+        ),
+        name="slow",
+    )
+    execution = run(
+        [node("loop", "loop_items", Items=["a", "b"], Max_Concurrency=2), node("check", "branch", Left_Value="{{ nodes.loop.Index }}", Operator="equals", Right_Value=1),
+         node("sub", "subflow", Workflow="slow"), node("bad", "test_fails", Kind="nul")],
+        wire("loop", "Each", "check", "Execute Condition"), wire("loop", "Index", "check", "Left Value"),
+        wire("check", "True Path", "bad", "Execute Condition"), wire("check", "False Path", "sub", "Execute Condition"),
+    )  # fmt: skip
+
+    assert execution.status == "failed"
+    assert_balanced(execution)
+    assert sorted(data["status"] for _, data in data_of(execution, "recursion_exit")) == ["cancelled", "failed"]
+    for one in Execution.objects.all():
+        assert_balanced(one)
