@@ -794,7 +794,8 @@ class DatabaseRecordingStorage(RecordingStorage):
             oldest=Min("started_at"),
             newest=Max("started_at"),
         )
-        names = rows.order_by().values_list("workflow_name").annotate(count=Count("pk")).order_by("-count")
+        names = rows.order_by().values_list("workflow_name").annotate(count=Count("pk"), size=Sum("file_size_bytes"))
+        counted = list(names.order_by("-count", "workflow_name"))
         return {
             "total_recordings": totals["total"],
             "total_size_bytes": totals["size"] or 0,
@@ -803,7 +804,8 @@ class DatabaseRecordingStorage(RecordingStorage):
             "success_count": totals["good"],
             "failed_count": totals["bad"],
             "unfinished_count": totals["total"] - totals["good"] - totals["bad"],
-            "workflow_counts": dict(names),
+            "workflow_counts": {name: count for name, count, _ in counted},
+            "workflow_sizes": {name: size or 0 for name, _, size in counted},
             "oldest_recording": totals["oldest"].timestamp() if totals["oldest"] else None,
             "newest_recording": totals["newest"].timestamp() if totals["newest"] else None,
         }

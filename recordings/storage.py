@@ -187,6 +187,9 @@ def statistics(recordings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     size = sum(item.get("file_size_bytes") or 0 for item in items)
     starts = [item["started_at"] for item in items]
     outcomes = Counter(item.get("success") for item in items)
+    sizes: Counter[str] = Counter()
+    for item in items:
+        sizes[item["workflow_name"]] += item.get("file_size_bytes") or 0
     return {
         "total_recordings": len(items),
         "total_size_bytes": size,
@@ -196,6 +199,7 @@ def statistics(recordings: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         "failed_count": outcomes[False],
         "unfinished_count": outcomes[None],
         "workflow_counts": dict(Counter(item["workflow_name"] for item in items).most_common()),
+        "workflow_sizes": dict(sizes),
         "oldest_recording": min(starts, default=None),
         "newest_recording": max(starts, default=None),
     }

@@ -45,6 +45,8 @@ class ProductCommand(BaseCommand):
     """Shown by ``--help``: whole lines, such as ``./flow workflows list --json``."""
     user_errors: tuple[type[Exception], ...] = (WorkflowError, ExecutionError)
     """Errors whose message is meant for the user: printed to stderr, exit code 1."""
+    verb_required = True
+    """Whether a call without a subcommand is an error; otherwise it prints the help."""
 
     requires_system_checks: tuple[str, ...] = ()
     suppressed_base_arguments = {
@@ -88,7 +90,7 @@ class ProductCommand(BaseCommand):
     ) -> CommandParser:
         """Add a subcommand and return its parser; ``json`` and ``user`` add ``--json`` and ``--user``."""
         if self._subparsers is None:
-            self._subparsers = self._parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+            self._subparsers = self._parser.add_subparsers(dest="verb", metavar="VERB", required=self.verb_required)
         parser: CommandParser = self._subparsers.add_parser(
             name, help=help, description=help, epilog=_examples(examples), formatter_class=Help
         )
@@ -130,7 +132,10 @@ class ProductCommand(BaseCommand):
             raise SystemExit(code)
 
     def run(self, options: dict[str, Any]) -> int | None:
-        """Do the work of a command without subcommands."""
+        """Do the work of a command without subcommands; for one that has them, print the help."""
+        if self._subparsers is not None:
+            self._parser.print_help(self.console.file)
+            return OK
         raise NotImplementedError(f"{type(self).__module__} defines neither verbs nor run()")
 
     def execute(self, *args: Any, **options: Any) -> str | None:

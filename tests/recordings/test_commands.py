@@ -78,6 +78,9 @@ def test_list(flow: Flow, make_execution: Make, alice: Any) -> None:
     assert len(flow.json("list", "--success", "false")) == 3
     assert [item["workflow_name"] for item in flow.json("list", "--tags", "b,a")] == ["other"]
     assert len(flow.json("list", "--limit", "2", "--offset", "3")) == 1
+    assert len(flow.json("list", "--tags", " b , a ")) == 1
+    assert flow.json("list", "--tags", "b,c") == []
+    assert len(flow.json("list", "--any-tags", "b,c")) == 1
     assert len(flow.json("list", "--max-duration", "9")) == 2
     day = recordings[1].started_at.date().isoformat()
     assert [item["recording_id"] for item in flow.json("list", "--start", day, "--end", day)] == [str(recordings[1].pk)]
@@ -180,6 +183,57 @@ def test_stepping(flow: Flow, make_execution: Make, alice: Any) -> None:
     assert flow.code == 0
 
 
+@pytest.mark.row("S0-24")
+def test_stepping_through_one_node(flow: Flow, make_execution: Make, alice: Any) -> None:
+    recording = make_execution()
+
+    out = flow("replay", str(recording.pk), "--step", "--node", "node2", "--show-data", keys="n\nn\nn\nj 4\nj 5\np\n")
+
+    shown = [line.split()[0] for line in out.splitlines() if line.startswith("[")]
+    assert shown == ["[5/11]", "[6/11]", "[7/11]", "[5/11]"]
+    assert "    error: still too slow" in out
+    assert "This is the last event." in flow.error
+    assert "Event 4 is not of this node." in flow.error
+    assert "This is the first event." in flow.error
+    begun = flow("replay", str(recording.pk), "--step", "--node", "node2", "--from-event", "6", keys="p\n")
+    assert [line.split()[0] for line in begun.splitlines()] == ["[6/11]", "[5/11]"]
+    flow("replay", str(recording.pk), "--step", "--node", "nobody", keys="n\n")
+    assert "There are no events to show." in flow.error
+
+
+@pytest.mark.row("S0-24")
+def test_stepping_for_scripts_prints_one_object_per_line(flow: Flow, make_execution: Make, alice: Any) -> None:
+    recording = make_execution()
+
+    out = flow(
+        "replay", str(recording.pk), "--step", "--json", "--show-state", "--from-event", "4", keys="s\nn\nq\nn\n"
+    )
+
+    first, state, second = map(json.loads, out.splitlines())
+    assert (first["position"], first["event_type"], second["position"]) == (4, "node_complete", 5)
+    assert first["state"] == state["state"] == second["state"]
+    assert state["state"]["$nodes"] == {"node1": {"Html": "page 1", "Done": True}}
+
+
+def test_without_a_verb_the_help_is_shown(flow: Flow) -> None:
+    out = flow()
+
+    assert flow.code == 0
+    assert all(f"    {verb} " in out for verb in ("list", "replay", "tail", "tag", "import", "cleanup"))
+
+
+def test_the_storage_may_be_named_before_the_verb(flow: Flow, tmp_path: Path, alice: Any) -> None:
+    identifier = FileRecordingStorage(tmp_path).save_sync(record_run())
+
+    before = flow("--storage", str(tmp_path), "list")
+
+    assert identifier[:8] in before
+    assert before == flow("list", "--storage", str(tmp_path))
+    assert flow("--storage", str(tmp_path), "verify", identifier[:8]) == "OK: 6 events\n"
+    flow("--storage", str(tmp_path / "missing"), "list")
+    assert (flow.code, "there is no directory" in flow.error) == (2, True)
+
+
 def test_stepping_ends_with_its_input(flow: Flow, make_execution: Make, alice: Any) -> None:
     recording = make_execution()
 
@@ -256,16 +310,38 @@ def test_stats(flow: Flow, make_execution: Make, alice: Any) -> None:
 
     out = flow("stats")
 
+    assert out.splitlines()[:2] == ["Storage Statistics: database", "-" * 50]
     for line in (
+        "  Success rate: 50.0%",
         "  Total: 2",
         "  Successful: 1",
         "  Failed: 1",
         "  Unfinished: 0",
         "  Total duration: 8.0s",
-        "  other: 1",
+        "  other: 1 (0.0B)",
     ):
         assert line in out.splitlines()
     assert flow.json("stats")["total_recordings"] == 2
+
+
+@pytest.mark.row("S0-27")
+def test_stats_say_how_much_each_workflow_takes(flow: Flow, make_execution: Make, alice: Any, tmp_path: Path) -> None:
+    recording = make_execution(finished=True)
+    seal(recording)
+    recording.refresh_from_db()
+    make_execution(success=None, workflow_name="other")
+    storage = FileRecordingStorage(tmp_path)
+    storage.save_sync(record_run("filed"))
+
+    assert flow.json("stats")["workflow_sizes"] == {"shop": recording.file_size_bytes, "other": 0}
+    assert "  Unfinished: 1" in flow("stats").splitlines()
+    assert flow.json("stats")["success_rate"] == 0.0
+    totals = flow.json("stats", "--storage", str(tmp_path))
+    assert totals["workflow_sizes"] == {"filed": totals["total_size_bytes"]}
+    assert totals["success_rate"] == 1.0
+    assert flow("--storage", str(tmp_path), "stats").startswith(f"Storage Statistics: {tmp_path}\n")
+    (tmp_path / "empty").mkdir()
+    assert "  Success rate: N/A" in flow("--storage", str(tmp_path / "empty"), "stats").splitlines()
 
 
 @pytest.mark.row("S0-28")
@@ -274,13 +350,93 @@ def test_cleanup(flow: Flow, make_execution: Make, alice: Any) -> None:
     new = make_execution(success=True, age_days=1)
 
     out = flow("cleanup", "--max-age-days", "30", "--dry-run")
-    assert f"To delete: 1 (0.0B)\n  {good.pk}\nDry run: nothing was deleted." in out
+    assert f"To delete: 1 (0.0B)\n  {good.pk}\n" in out
+    assert out.endswith("\nDry run: nothing was deleted.\n")
     assert Recording.objects.count() == 3
     assert flow.json("cleanup", "--max-age-days", "30", "--delete-failed")["to_delete"] == 2
     assert [recording.pk for recording in Recording.objects.all()] == [new.pk]
     flow("cleanup")
     assert (flow.code, "--max-count" in flow.error) == (2, True)
     assert failed.pk != good.pk
+
+
+@pytest.mark.row("S0-28")
+def test_cleanup_says_by_which_rule_the_others_stay(flow: Flow, make_execution: Make, alice: Any) -> None:
+    make_execution(age_days=40)
+    make_execution(age_days=40, success=True, tags=["critical"])
+    old, new = make_execution(age_days=40, success=True), make_execution(age_days=1, success=True)
+
+    out = flow("cleanup", "--max-age-days", "30", "--keep-tags", "other, critical", "--dry-run")
+
+    assert f"To delete: 1 (0.0B)\n  {old.pk}\nKept: 3\n" in out
+    for line in ("  protected by a tag: 1", "  failed: 1", "  within the limits: 1"):
+        assert line in out.splitlines()
+    assert flow.json("cleanup", "--max-age-days-failed", "30", "--dry-run")["to_delete"] == 1
+    assert flow.json("cleanup", "--max-size-gb", "0", "--delete-failed", "--dry-run")["to_delete"] == 0
+    Recording.objects.filter(pk__in=[old.pk, new.pk]).update(file_size_bytes=600 << 20)
+    held = ("--max-size-gb", "1", "--keep-tags", "critical")
+    assert flow.json("cleanup", *held)["deleted_ids"] == [str(old.pk)]
+    flow("cleanup", "--max-size-gb", "-1")
+    assert flow.code == 2
+
+
+@pytest.mark.parametrize("suffix", [".json", ".json.gz", ".fbrec"])
+def test_import(flow: Flow, alice: Any, blobs: str, tmp_path: Path, suffix: str) -> None:
+    recorder = record_run("brought")
+    file = tmp_path / f"run{suffix}"
+    recorder.save_sync(file)
+    broken = tmp_path / f"broken{suffix}"
+    broken.write_bytes(file.read_bytes()[:-30])
+
+    out = flow("import", str(file), str(broken), "--tags", "brought,here")
+
+    assert flow.code == 1
+    assert str(broken) in flow.error
+    (recording,) = Recording.objects.all()
+    assert out == f"Imported {file} as {recorder.metadata.recording_id}\n"
+    assert sorted(recording.tags) == ["brought", "here"]
+    assert flow("verify", str(recording.pk)) == "OK: 6 events\n"
+    assert recording.user_id == alice.pk
+    flow("import", str(tmp_path / "missing.json"))
+    assert flow.code == 1
+
+
+def test_tags_are_added_and_removed(flow: Flow, make_execution: Make, alice: Any, bob: Any, tmp_path: Path) -> None:
+    recording = make_execution(tags=["old"])
+
+    out = flow("tag", str(recording.pk)[:8], "--add", "legal-hold, new", "--remove", "old")
+
+    assert out == f"Tags of {recording.pk}: legal-hold, new\n"
+    recording.refresh_from_db()
+    assert recording.tags == ["legal-hold", "new"]
+    assert flow.json("tag", str(recording.pk), "--remove", "new")["tags"] == ["legal-hold"]
+    flow("tag", str(recording.pk))
+    assert flow.code == 2
+    flow("tag", str(recording.pk), "--add", "mine", "--user", "bob")
+    assert flow.code == 1
+    recording.refresh_from_db()
+    assert recording.tags == ["legal-hold"]
+    identifier = FileRecordingStorage(tmp_path).save_sync(record_run())
+    assert flow.json("tag", identifier[:8], "--add", "kept", "--storage", str(tmp_path))["tags"] == ["kept"]
+    assert len(flow.json("list", "--tags", "kept", "--storage", str(tmp_path))) == 1
+
+
+def test_tail_of_what_has_ended_prints_all_and_ends(flow: Flow, make_execution: Make, alice: Any, bob: Any) -> None:
+    recording = make_execution()
+
+    out = flow("tail", str(recording.execution_id)[:8])
+
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines] == [f"[{seq}]" for seq in range(1, 12)]
+    assert lines[0].endswith("workflow_start (t=0.000s)")
+    assert [
+        json.loads(line)["seq"] for line in flow("tail", str(recording.pk), "--after", "9", "--json").splitlines()
+    ] == [
+        10,
+        11,
+    ]
+    flow("tail", str(recording.pk), "--user", "bob")
+    assert flow.code == 1
 
 
 def test_as_a_process(make_execution: Make, alice: Any) -> None:

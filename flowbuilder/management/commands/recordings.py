@@ -1,51 +1,60 @@
-"""``./flow recordings``: list, inspect, replay, compare, export, verify and clean up recordings."""
+"""``./flow recordings``: look at what runs did, keep it, share it, let it go."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+import time as clock
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from datetime import datetime, time
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from django.core.management.base import CommandParser
 from django.utils import timezone
 from rich.console import Console
-from rich.text import Text
 
+from executions import states
+from executions.models import Execution
 from flowbuilder.management.base import FAILED, OK, USAGE, ProductCommand
-from recordings import database
-from recordings.database import DatabaseRecordingStorage, find_recording, open_replayer, replayer_of
+from flowbuilder.management.recording_texts import (
+    STATE_KEYS,
+    clean,
+    print_cleanup,
+    print_comparison,
+    print_event,
+    print_list,
+    print_metadata,
+    print_state,
+    print_stats,
+)
+from recordings.database import DatabaseRecordingStorage, find_recording, iter_events, open_replayer, replayer_of
 from recordings.errors import InvalidRecording, RecordingError, RecordingNotFound
 from recordings.events import RecordingEvent, encode_json
-from recordings.export import (
-    atomic_write,
-    human_bytes,
-    human_duration,
-    human_time,
-    to_dot,
-    to_json,
-    to_summary,
-)
+from recordings.export import atomic_write, human_bytes, to_dot, to_json, to_summary
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import RetentionPolicy
 from recordings.sealed import write_sealed
-from recordings.storage import SORT_ALIASES, FileRecordingStorage, RecordingQuery, RecordingStorage
+from recordings.storage import (
+    SHORTEST_PREFIX,
+    SORT_ALIASES,
+    FileRecordingStorage,
+    RecordingQuery,
+    RecordingStorage,
+)
 
 SORT_KEYS = ("started_at", "completed_at", "duration", "size", "events", "nodes", "workflow", "success", "recording_id")
 FORMATS = ("dot", "json", "summary", "fbrec")
-RULE = "-" * 100
-DATA_WIDTH = 100
-STATE_KEYS = 10
-LISTED = 10
-STATUS_STYLES = {"SUCCESS": "green", "FAILED": "red", "UNFINISHED": "yellow"}
 STEP_HELP = "Enter or n: next   p: previous   j N or j EVENT_ID: jump   s: state   q: quit"
+POLL_SECONDS = 0.25
 
 
 class Command(ProductCommand):
-    """Look at what runs did: list, inspect, step through, compare, export."""
+    """Look at what runs did: list, inspect, step through, compare, export, keep."""
 
-    help = "Look at what runs did: list, inspect, step through, compare, export."
+    help = "Look at what runs did: list, inspect, step through, compare, export, keep."
+    verb_required = False
     examples = (
         "./flow recordings list --success false --sort-by duration --limit 10",
         "./flow recordings inspect 3f2a9c41",
@@ -64,6 +73,7 @@ class Command(ProductCommand):
         )
         listing.add_argument("--success", choices=("true", "false"), help="only those that completed, or failed")
         listing.add_argument("--tags", metavar="A,B", help="only those that have all these tags")
+        listing.add_argument("--any-tags", metavar="A,B", help="only those that have at least one of these tags")
         listing.add_argument("--min-duration", type=float, metavar="SECONDS", help="at least so long")
         listing.add_argument("--max-duration", type=float, metavar="SECONDS", help="at most so long")
         listing.add_argument("--limit", type=int, metavar="N", help="at most so many")
@@ -102,13 +112,52 @@ class Command(ProductCommand):
         verify = self._verb("verify", self.verify, "Read a whole recording and compare its checksums.")
         verify.add_argument("recording", metavar="ID")
 
+        bring = self._verb("import", self.bring, "Bring recording files (.json, .json.gz, .fbrec) in.")
+        bring.add_argument("files", nargs="+", metavar="FILE")
+        bring.add_argument("--tags", metavar="A,B", help="give them these tags, too")
+
+        tag = self._verb(
+            "tag",
+            self.tag,
+            "Add and remove tags. A recording with the tag legal-hold is never removed.",
+            examples=(
+                "./flow recordings tag 3f2a9c41 --add legal-hold",
+                "./flow recordings tag 3f2a9c41 --remove draft",
+            ),
+        )
+        tag.add_argument("recording", metavar="ID")
+        tag.add_argument("--add", metavar="A,B", help="tags to add")
+        tag.add_argument("--remove", metavar="A,B", help="tags to remove")
+
+        tail = self._verb("tail", self.tail, "Print the events of an execution as they happen, until it ends.")
+        tail.add_argument("recording", metavar="ID")
+        tail.add_argument("--after", type=int, default=0, metavar="SEQ", help="begin after this event (default: 0)")
+        tail.add_argument("--show-data", action="store_true", help="print the data of each event")
+
         self._verb("stats", self.stats, "Show totals.")
 
-        cleanup = self._verb("cleanup", self.cleanup, "Remove recordings by age and number.")
+        cleanup = self._verb(
+            "cleanup",
+            self.cleanup,
+            "Remove recordings by age, number and size.",
+            examples=("./flow recordings cleanup --max-age-days 30 --keep-tags production --dry-run",),
+        )
         cleanup.add_argument("--max-age-days", type=float, metavar="N", help="remove those that are older")
         cleanup.add_argument("--max-count", type=int, metavar="N", help="keep only so many, the newest")
+        cleanup.add_argument("--max-size-gb", type=float, metavar="GB", help="keep no more than this, the newest")
+        cleanup.add_argument("--keep-tags", metavar="A,B", help="never remove those that have one of these tags")
         cleanup.add_argument("--delete-failed", action="store_true", help="failed ones go like all others")
+        cleanup.add_argument(
+            "--max-age-days-failed", type=float, metavar="N", help="remove failed ones that are older than this"
+        )
         cleanup.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Take ``--storage`` before the verb, too."""
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--storage", dest="storage_before", metavar="DIR", help="a directory of recording files, not the database"
+        )
 
     def _verb(self, name: str, handler: Any, help: str, *, examples: tuple[str, ...] = ()) -> Any:
         parser = self.verb(name, handler, help, examples=examples, user=True)
@@ -117,30 +166,40 @@ class Command(ProductCommand):
 
     # ------------------------------------------------------------------ finding
 
+    def _directory(self, options: dict[str, Any]) -> Path | None:
+        named = options["storage"] or options.get("storage_before")
+        if not named:
+            return None
+        if not Path(named).is_dir():
+            self.fail(f"there is no directory {named}", USAGE)
+        return Path(named)
+
     def _storage(self, options: dict[str, Any]) -> RecordingStorage:
-        if options["storage"]:
-            directory = Path(options["storage"])
-            if not directory.is_dir():
-                self.fail(f"there is no directory {directory}", USAGE)
+        directory = self._directory(options)
+        if directory is not None:
             return FileRecordingStorage(directory, auto_create_dir=False)
         return DatabaseRecordingStorage(self.user(options))
 
     def _open(self, options: dict[str, Any], identifier: str) -> ExecutionReplayer:
-        if options["storage"]:
-            storage = self._storage(options)
-            found = storage.list_sync(RecordingQuery(recording_id=identifier))
-            if len(found) > 1:
-                raise RecordingError(f'"{identifier}" fits several recordings; give more characters of the id')
-            return storage.load_sync(found[0]["recording_id"] if found else identifier)
+        if self._directory(options) is not None:
+            return self._storage(options).load_sync(self._named(options, identifier))
         user = self.user(options)
         try:
             return replayer_of(find_recording(identifier, user))
         except RecordingNotFound:
-            running = _uuid(identifier)
-            policy = database.ARTIFACT_POLICY
-            if running is None or policy is None or not policy(user, running):
+            running = _execution(identifier, user)
+            if running is None:
                 raise
-            return open_replayer(running)
+            return open_replayer(running.pk)
+
+    def _named(self, options: dict[str, Any], identifier: str) -> str:
+        """Return the whole id of the recording that the storage has under ``identifier``."""
+        if self._directory(options) is None:
+            return str(find_recording(identifier, self.user(options)).pk)
+        found = self._storage(options).list_sync(RecordingQuery(recording_id=identifier))
+        if len(found) > 1:
+            raise RecordingError(f'"{identifier}" fits several recordings; give more characters of the id')
+        return str(found[0]["recording_id"]) if found else identifier
 
     # ------------------------------------------------------------------ list and inspect
 
@@ -156,7 +215,8 @@ class Command(ProductCommand):
                 success={"true": True, "false": False, None: None}[options["success"]],
                 min_duration=options["min_duration"],
                 max_duration=options["max_duration"],
-                tags=[tag for tag in (options["tags"] or "").split(",") if tag] or None,
+                tags=_tags(options["tags"]) or None,
+                any_tags=_tags(options["any_tags"]) or None,
                 limit=options["limit"],
                 offset=options["offset"],
                 sort_by=options["sort_by"],
@@ -165,14 +225,14 @@ class Command(ProductCommand):
         except ValueError as error:
             self.fail(str(error), USAGE)
         found = self._storage(options).list_sync(query)
-        self.emit(found, lambda console: _print_list(console, found))
+        self.emit(found, lambda console: print_list(console, found))
 
     def inspect(self, options: dict[str, Any]) -> None:
         """Show metadata."""
         metadata = self._open(options, options["recording"]).metadata.to_dict()
-        self.emit(metadata, lambda console: _print_metadata(console, metadata))
+        self.emit(metadata, lambda console: print_metadata(console, metadata))
 
-    # ------------------------------------------------------------------ replay
+    # ------------------------------------------------------------------ replay and tail
 
     def replay(self, options: dict[str, Any]) -> None:
         """Print events, or step through them."""
@@ -183,67 +243,108 @@ class Command(ProductCommand):
             if found is None:
                 self.fail(f'there is no event "{options["from_event"]}"; there are {len(replayer.events)}')
             start = found
-        view = _View(self.console, replayer, data=options["show_data"], state=options["show_state"])
-        if options["step"] and not options["json"]:
-            self._step(view, start)
+        wanted = _positions(replayer, options["node"])
+        view = _View(self.console, replayer, options)
+        if options["step"]:
+            self._step(view, wanted, bisect_left(wanted, start))
             return
-        node = options["node"]
-        wanted = [p for p in range(start, len(replayer.events)) if node is None or replayer.events[p].node_id == node]
+        wanted = wanted[bisect_left(wanted, start) :]
         if options["json"]:
-            self._print_json(replayer, wanted, with_state=options["show_state"])
+            self._print_json(view, wanted)
             return
         for position in wanted:
             view.show(position)
 
-    def _print_json(self, replayer: ExecutionReplayer, positions: list[int], *, with_state: bool) -> None:
+    def _print_json(self, view: _View, positions: Sequence[int]) -> None:
         """Print one JSON object, an event at a time, so that a long recording needs no memory."""
         write = self.console.file.write
-        write('{"metadata": ' + encode_json(replayer.metadata.to_dict()).decode() + ', "events": [')
+        write('{"metadata": ' + encode_json(view.replayer.metadata.to_dict()).decode() + ', "events": [')
         for number, position in enumerate(positions):
-            event = replayer.events[position]
-            shown = {"position": position + 1, "seq": event.seq, **event.to_dict()}
-            if with_state:
-                shown["state"] = replayer.get_state_at_position(position)
-            write((",\n" if number else "\n") + encode_json(shown).decode())
+            write((",\n" if number else "\n") + view.as_json(position))
         write("\n]}\n")
 
-    def _step(self, view: _View, start: int) -> None:
-        """Show one event after the other as the person asks; the end of the input ends it."""
-        position, count = start, len(view.replayer.events)
-        if not count:
-            self.note("The recording has no events.")
+    def _step(self, view: _View, wanted: Sequence[int], cursor: int) -> None:
+        """Show one event after the other as the person asks; the end of the input ends it.
+
+        With ``--json`` every answer is one JSON object in a line.
+        """
+        if cursor >= len(wanted):
+            self.note("There are no events to show.")
             return
         terminal = sys.stdin.isatty()
         if terminal:
             self.note(STEP_HELP)
-        view.show(position)
+        view.show(wanted[cursor])
         for answer in _answers(terminal):
             command, _, argument = answer.strip().partition(" ")
-            if command in ("", "n"):
-                if position + 1 >= count:
-                    self.note("This is the last event.")
-                    continue
-                position += 1
-            elif command == "p":
-                if position == 0:
-                    self.note("This is the first event.")
-                    continue
-                position -= 1
-            elif command == "j":
-                found = _position(view.replayer, argument.strip())
-                if found is None:
-                    self.note(f'There is no event "{argument.strip()}"; there are 1 to {count}.')
-                    continue
-                position = found
-            elif command == "s":
-                view.show_state(position, keys=None)
-                continue
-            elif command == "q":
+            if command == "q":
                 return
-            else:
-                self.note(STEP_HELP)
+            if command == "s":
+                view.show_state(wanted[cursor])
                 continue
-            view.show(position)
+            moved = self._moved(view.replayer, wanted, cursor, command, argument.strip())
+            if moved is not None:
+                cursor = moved
+                view.show(wanted[cursor])
+
+    def _moved(
+        self, replayer: ExecutionReplayer, wanted: Sequence[int], cursor: int, command: str, argument: str
+    ) -> int | None:
+        """Return where a command leads; None, after a word to the person, when it leads nowhere."""
+        if command in ("", "n"):
+            if cursor + 1 < len(wanted):
+                return cursor + 1
+            self.note("This is the last event.")
+        elif command == "p":
+            if cursor:
+                return cursor - 1
+            self.note("This is the first event.")
+        elif command == "j":
+            found = _position(replayer, argument)
+            if found is None:
+                self.note(f'There is no event "{argument}"; there are 1 to {len(replayer.events)}.')
+                return None
+            place = bisect_left(wanted, found)
+            if place < len(wanted) and wanted[place] == found:
+                return place
+            self.note(f"Event {found + 1} is not of this node.")
+        else:
+            self.note(STEP_HELP)
+        return None
+
+    def tail(self, options: dict[str, Any]) -> None:
+        """Print events of an execution until it ends."""
+        if self._directory(options) is not None:
+            self.fail("tail follows executions of this installation; it takes no --storage", USAGE)
+        if options["after"] < 0:
+            self.fail("--after must not be negative", USAGE)
+        user = self.user(options)
+        execution = _execution(options["recording"], user)
+        if execution is None:
+            recording = find_recording(options["recording"], user)
+            if recording.execution_id is None:
+                self.fail(f"recording {str(recording.pk)[:8]} was not made by an execution; use replay")
+            key = recording.execution_id
+        else:
+            key = execution.pk
+        after, start = options["after"], None
+        while True:
+            rows = Execution.objects.filter(pk=key).values_list("status", flat=True)
+            ended = (rows.first() or states.FAILED) in states.TERMINAL
+            for event in iter_events(key, after):
+                start = event.timestamp if start is None else start
+                after = event.seq
+                self._tell(event, event.timestamp - start, options)
+            self.console.file.flush()
+            if ended:
+                return
+            clock.sleep(POLL_SECONDS)
+
+    def _tell(self, event: RecordingEvent, since: float, options: dict[str, Any]) -> None:
+        if options["json"]:
+            self.console.file.write(encode_json({"seq": event.seq, **event.to_dict()}).decode() + "\n")
+        else:
+            print_event(self.console, event, f"[{event.seq}]", since, data=options["show_data"])
 
     # ------------------------------------------------------------------ compare, export, verify
 
@@ -255,7 +356,7 @@ class Command(ProductCommand):
             **difference,
             "node_diff": {name: sorted(nodes) for name, nodes in difference["node_diff"].items()},
         }
-        self.emit(shown, lambda console: _print_comparison(console, first, second, shown))
+        self.emit(shown, lambda console: print_comparison(console, first, second, shown))
         return OK if difference["identical"] else FAILED
 
     def export(self, options: dict[str, Any]) -> None:
@@ -299,64 +400,107 @@ class Command(ProductCommand):
         self.emit(shown, say)
         return OK if shown["ok"] else FAILED
 
-    # ------------------------------------------------------------------ stats and cleanup
+    # ------------------------------------------------------------------ import, tag, stats and cleanup
+
+    def bring(self, options: dict[str, Any]) -> int:
+        """Bring files in; those that are no recordings do not hold up the others."""
+        storage, tags = self._storage(options), _tags(options["tags"])
+        done: list[dict[str, Any]] = []
+        for name in options["files"]:
+            try:
+                identifier = storage.import_file_sync(name)
+            except (RecordingError, OSError) as error:
+                done.append({"file": name, "recording_id": None, "error": str(error)})
+                continue
+            if tags:
+                storage.tag_sync(identifier, add=tags)
+            done.append({"file": name, "recording_id": identifier, "error": None})
+
+        def say(console: Console) -> None:
+            for item in done:
+                if item["error"] is None:
+                    console.print(f"Imported {item['file']} as {item['recording_id']}")
+
+        self.emit(done, say)
+        failed = [item for item in done if item["error"] is not None]
+        for item in failed:
+            self.note(f"error: {item['file']}: {item['error']}")
+        return FAILED if failed else OK
+
+    def tag(self, options: dict[str, Any]) -> None:
+        """Change tags."""
+        add, remove = _tags(options["add"]), _tags(options["remove"])
+        if not add and not remove:
+            self.fail("say what to change: --add A,B, --remove A,B, or both", USAGE)
+        identifier = self._named(options, options["recording"])
+        tags = self._storage(options).tag_sync(identifier, add=add, remove=remove)
+        self.emit(
+            {"recording_id": identifier, "tags": tags},
+            lambda console: console.print(f"Tags of {identifier}: {', '.join(map(clean, tags)) or 'none'}"),
+        )
 
     def stats(self, options: dict[str, Any]) -> None:
         """Show totals."""
         totals = self._storage(options).get_storage_stats_sync()
-        self.emit(totals, lambda console: _print_stats(console, totals))
+        ended = totals["success_count"] + totals["failed_count"]
+        totals["success_rate"] = totals["success_count"] / ended if ended else None
+        place = str(self._directory(options) or "database")
+        self.emit(totals, lambda console: print_stats(console, totals, place))
 
     def cleanup(self, options: dict[str, Any]) -> None:
         """Remove recordings."""
-        if options["max_age_days"] is None and options["max_count"] is None:
-            self.fail("say what may go: --max-age-days N, --max-count N, or both", USAGE)
-        if (options["max_age_days"] or 0) < 0 or (options["max_count"] or 0) < 0:
-            self.fail("--max-age-days and --max-count must not be negative", USAGE)
+        limits = {name: options[name] for name in ("max_age_days", "max_count", "max_size_gb", "max_age_days_failed")}
+        if all(limit is None for limit in limits.values()):
+            self.fail("say what may go: --max-age-days N, --max-count N, --max-size-gb GB or several", USAGE)
+        if any(limit is not None and not limit >= 0 for limit in limits.values()):
+            self.fail("ages, counts and sizes must not be negative", USAGE)
         policy = RetentionPolicy(
-            max_age_days=options["max_age_days"],
-            max_count=options["max_count"],
-            keep_failed=not options["delete_failed"],
+            **limits, keep_failed=not options["delete_failed"], tags_to_keep=_tags(options["keep_tags"])
         )
         result = self._storage(options).apply_retention_policy_sync(policy, dry_run=options["dry_run"])
         self.emit(
             {**result, "dry_run": options["dry_run"]},
-            lambda console: _print_cleanup(console, result, dry_run=options["dry_run"]),
+            lambda console: print_cleanup(console, result, dry_run=options["dry_run"]),
         )
 
 
 class _View:
     """Prints events of one recording."""
 
-    def __init__(self, console: Console, replayer: ExecutionReplayer, *, data: bool, state: bool) -> None:
+    def __init__(self, console: Console, replayer: ExecutionReplayer, options: dict[str, Any]) -> None:
         self.replayer = replayer
         self._console = console
-        self._data = data
-        self._state = state
+        self._json: bool = options["json"]
+        self._data: bool = options["show_data"]
+        self._state: bool = options["show_state"]
 
     def show(self, position: int) -> None:
         """Print one event, and its data and state if wanted."""
+        if self._json:
+            self._console.file.write(self.as_json(position) + "\n")
+            return
         event: RecordingEvent = self.replayer.events[position]
         place = f"[{position + 1}/{len(self.replayer.events)}]"
-        node = f" @ {_clean(event.node_id)}" if event.node_id else ""
         since = event.timestamp - self.replayer.metadata.started_at
-        style = "red" if event.event_type.value.endswith("_error") else ""
-        line = Text.assemble((place, "dim"), " ", (event.event_type.value, style), node, (f" (t={since:.3f}s)", "dim"))
-        self._console.print(line)
-        if self._data:
-            for key, value in event.data.items():
-                self._console.print(f"    {_clean(key)}: {_short(value)}")
+        print_event(self._console, event, place, since, data=self._data)
         if self._state:
-            self.show_state(position, keys=STATE_KEYS)
+            print_state(self._console, self.replayer.get_state_at_position(position), STATE_KEYS)
 
-    def show_state(self, position: int, *, keys: int | None) -> None:
-        """Print the state after an event; at most so many keys."""
+    def show_state(self, position: int) -> None:
+        """Print the whole state after an event."""
         state = self.replayer.get_state_at_position(position)
-        self._console.print(f"    state: {len(state)} key{'' if len(state) == 1 else 's'}")
-        for number, (key, value) in enumerate(state.items()):
-            if keys is not None and number >= keys:
-                self._console.print(f"      … and {len(state) - keys} more")
-                break
-            self._console.print(f"      {_clean(key)} = {_short(value)}")
+        if self._json:
+            self._console.file.write(encode_json({"position": position + 1, "state": state}).decode() + "\n")
+        else:
+            print_state(self._console, state, keys=None)
+
+    def as_json(self, position: int) -> str:
+        """Return one event in a line."""
+        event: RecordingEvent = self.replayer.events[position]
+        shown = {"position": position + 1, "seq": event.seq, **event.to_dict()}
+        if self._state:
+            shown["state"] = self.replayer.get_state_at_position(position)
+        return encode_json(shown).decode()
 
 
 def _answers(terminal: bool) -> Iterator[str]:
@@ -377,11 +521,31 @@ def _position(replayer: ExecutionReplayer, wanted: str) -> int | None:
     return replayer.position_of(wanted) if wanted else None
 
 
-def _uuid(text: str) -> UUID | None:
-    try:
-        return UUID(text)
-    except ValueError:
+def _positions(replayer: ExecutionReplayer, node: str | None) -> Sequence[int]:
+    """Return the positions of the events of a node, or of all."""
+    events = replayer.events
+    if node is None:
+        return range(len(events))
+    known = getattr(events, "positions_of_node", None)  # a sealed recording has an index
+    if known is not None:
+        return list(known(node))
+    return [position for position, event in enumerate(events) if event.node_id == node]
+
+
+def _execution(identifier: str, user: Any) -> Execution | None:
+    """Return the execution of ``user`` with this id, or the only one whose id begins so; None without one."""
+    text = identifier.replace("-", "").lower()
+    if not SHORTEST_PREFIX <= len(text) <= 32 or set(text) - set("0123456789abcdef"):
         return None
+    span = (UUID(text.ljust(32, "0")), UUID(text.ljust(32, "f")))
+    found = list(Execution.objects.visible_to(user).filter(pk__range=span)[:2])
+    if len(found) > 1:
+        raise RecordingError(f'"{identifier}" fits several executions; give more characters of the id')
+    return found[0] if found else None
+
+
+def _tags(text: str | None) -> list[str]:
+    return [tag.strip() for tag in (text or "").split(",") if tag.strip()]
 
 
 def _moment(text: str | None, *, last: bool) -> datetime | None:
@@ -399,134 +563,3 @@ def _moment(text: str | None, *, last: bool) -> datetime | None:
     if len(text) <= len("2025-01-31") and last:
         moment = datetime.combine(moment.date(), time.max)
     return timezone.make_aware(moment) if timezone.is_naive(moment) else moment
-
-
-def _clean(text: Any) -> str:
-    """Return text without control characters, which a recorded page could use to write on the terminal."""
-    return "".join(c if c.isprintable() or c == " " else "�" for c in str(text).replace("\n", "⏎"))
-
-
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else encode_json(value).decode()
-    shown = _clean(text[: DATA_WIDTH + 1])
-    return shown if len(shown) <= DATA_WIDTH else f"{shown[:DATA_WIDTH]}…"
-
-
-def _status(metadata: dict[str, Any]) -> str:
-    return {True: "SUCCESS", False: "FAILED", None: "UNFINISHED"}[metadata.get("success")]
-
-
-def _print_list(console: Console, found: list[dict[str, Any]]) -> None:
-    if not found:
-        console.print("No recordings found.")
-        return
-    console.print(f"Found {len(found)} recording(s):\n")
-    console.print(f"{'ID':<10}{'Workflow':<22}{'Status':<12}{'Duration':<12}{'Size':<12}Date", style="bold")
-    console.print(RULE)
-    for item in found:
-        status, name = _status(item), _clean(item["workflow_name"])
-        line = Text(f"{item['recording_id'][:8]:<10}{name if len(name) <= 20 else name[:19] + '…':<22}")
-        line.append(f"{status:<12}", STATUS_STYLES[status])
-        line.append(f"{human_duration(item['duration_seconds']):<12}{human_bytes(item['file_size_bytes']):<12}")
-        line.append(human_time(item["started_at"])[:16])
-        console.print(line)
-
-
-def _print_metadata(console: Console, item: dict[str, Any]) -> None:
-    console.print(f"Recording: {item['recording_id']}", style="bold")
-    console.print(f"Workflow: {_clean(item['workflow_name'])}")
-    if item.get("execution_id"):
-        console.print(f"Execution: {item['execution_id']}")
-    console.print("-" * 50)
-    blocks = {
-        "Status": {"Success": item["success"], "Error": _clean(item["error"]) if item["error"] else None},
-        "Timing": {
-            "Started": human_time(item["started_at"]),
-            "Completed": human_time(item["completed_at"]),
-            "Duration": human_duration(item["duration_seconds"]),
-        },
-        "Execution": {
-            "Nodes executed": item["node_count"],
-            "Teams spawned": item["team_count"],
-            "Max recursion depth": item["recursion_max_depth"],
-            "Total events": item["event_count"],
-        },
-        "Storage": {
-            "File size": human_bytes(item["file_size_bytes"]),
-            "Checksum": item["checksum"] or "N/A (not sealed yet)",
-        },
-    }
-    for title, rows in blocks.items():
-        console.print(f"\n{title}:", style="bold")
-        for name, value in rows.items():
-            console.print(f"  {name}: {value}")
-    if item["tags"]:
-        console.print(f"\nTags: {', '.join(_clean(tag) for tag in item['tags'])}")
-
-
-def _print_comparison(
-    console: Console, first: ExecutionReplayer, second: ExecutionReplayer, shown: dict[str, Any]
-) -> None:
-    a, b = first.metadata, second.metadata
-    console.print("Comparing recordings:")
-    for number, item in ((1, a), (2, b)):
-        console.print(f"  {number}: {_clean(item.workflow_name)} ({item.recording_id[:8]})")
-    console.print("\nMetadata differences:")
-    console.print(f"  Duration: {human_duration(a.duration_seconds)} vs {human_duration(b.duration_seconds)}")
-    console.print(f"  Nodes: {a.node_count} vs {b.node_count}")
-    console.print(f"  Teams: {a.team_count} vs {b.team_count}")
-    console.print(f"  Events: {len(first.events)} vs {len(second.events)}")
-    nodes = shown["node_diff"]
-    console.print("\nNode differences:")
-    console.print(f"  Only in 1: {', '.join(map(_clean, nodes['only_in_self'])) or 'none'}")
-    console.print(f"  Only in 2: {', '.join(map(_clean, nodes['only_in_other'])) or 'none'}")
-    console.print(f"  Common: {len(nodes['common'])} nodes")
-    difference = shown["path_diff"]["first_difference"]
-    if difference is None:
-        console.print("\nExecution paths are identical")
-    else:
-        console.print("\nFirst path difference:")
-        console.print(f"  Position: {difference['position'] + 1}")
-        console.print(f"  Recording 1: {_clean(difference['self_node'] or '(ended)')}")
-        console.print(f"  Recording 2: {_clean(difference['other_node'] or '(ended)')}")
-    if shown["output_diff"]:
-        console.print("\nOutput differences:")
-        for node, changes in shown["output_diff"].items():
-            console.print(f"  {_clean(node)}:")
-            for change in changes[:LISTED]:
-                console.print(
-                    f"    {_clean(change['path'] or '/')}: {_short(change['old'])} -> {_short(change['new'])}"
-                )
-            if len(changes) > LISTED:
-                console.print(f"    … and {len(changes) - LISTED} more")
-
-
-def _print_stats(console: Console, totals: dict[str, Any]) -> None:
-    console.print("Recordings:", style="bold")
-    console.print(f"  Total: {totals['total_recordings']}")
-    console.print(f"  Successful: {totals['success_count']}")
-    console.print(f"  Failed: {totals['failed_count']}")
-    console.print(f"  Unfinished: {totals['unfinished_count']}")
-    console.print("\nStorage:", style="bold")
-    console.print(f"  Total size: {human_bytes(totals['total_size_bytes'])}")
-    console.print(f"  Total duration: {human_duration(totals['total_duration_seconds'])}")
-    console.print("\nTime range:", style="bold")
-    console.print(f"  Oldest: {human_time(totals['oldest_recording'])}")
-    console.print(f"  Newest: {human_time(totals['newest_recording'])}")
-    if totals["workflow_counts"]:
-        console.print("\nWorkflows:", style="bold")
-        for name, count in totals["workflow_counts"].items():
-            console.print(f"  {_clean(name)}: {count}")
-
-
-def _print_cleanup(console: Console, result: dict[str, Any], *, dry_run: bool) -> None:
-    console.print(f"Total recordings: {result['total_recordings']}")
-    verb = "To delete" if dry_run else "Deleted"
-    console.print(f"{verb}: {result['to_delete']} ({human_bytes(result['total_size_bytes'])})")
-    candidates = result["candidate_ids"]
-    for identifier in candidates[:LISTED]:
-        console.print(f"  {identifier}")
-    if len(candidates) > LISTED:
-        console.print(f"  … and {len(candidates) - LISTED} more")
-    if dry_run:
-        console.print("Dry run: nothing was deleted.")
