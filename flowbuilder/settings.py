@@ -99,6 +99,7 @@ _stack = running_stack(DATA_DIR)
 REDIS_URL = env.str("REDIS_URL", default="") or (_stack.redis_url if _stack else "redis://127.0.0.1:6379/0")
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL.replace("unix://", "redis+socket://"))
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # for ever; by default a worker ends after a hundred
 CELERY_RESULT_BACKEND = REDIS_URL.replace("unix://", "redis+socket://")
 CELERY_BROKER_TRANSPORT_OPTIONS = {
     "visibility_timeout": 3600,

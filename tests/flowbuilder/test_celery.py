@@ -24,6 +24,7 @@ def test_a_broker_that_was_away_for_long_is_looked_for_every_few_seconds(monkeyp
     monkeypatch.setattr("kombu.utils.functional.sleep", lambda seconds: None)
     pauses: list[float] = []
     connection = app.connection_for_read("redis://127.0.0.1:1/0")
+    assert not app.conf.broker_connection_max_retries, "a worker would end when the broker is away for long"
 
     with pytest.raises(connection.recoverable_connection_errors):
         connection.ensure_connection(lambda error, pause: pauses.append(pause), 50, reraise_as_library_errors=False)
