@@ -577,7 +577,7 @@ def purge_rows(recording: Recording, limit: int) -> int:
     last = rows.aggregate(last=Max("seq"))["last"] or 0
     try:
         with open_sealed(recording) as sealed:
-            sealed.verify()
+            sealed.verify().check()
             complete = len(sealed) >= last
     except RecordingError as error:
         logger.error("%s; it will be sealed again", error)

@@ -33,10 +33,13 @@ class UnsupportedVersion(InvalidRecording):
 class DamagedRecording(InvalidRecording):
     """The recording was changed or cut short after it was written."""
 
-    def __init__(self, message: str, *, first_seq: int | None = None, last_seq: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, first_seq: int | None = None, last_seq: int | None = None, reason: str = ""
+    ) -> None:
         super().__init__(message)
         self.first_seq = first_seq
         self.last_seq = last_seq
+        self.reason = reason or message
 
 
 class BlobMissing(RecordingError, FileNotFoundError):

@@ -141,9 +141,20 @@ class RecordingEvent:
             seq=seq,
         )
 
+    def with_data(self, data: dict[str, Any]) -> RecordingEvent:
+        """Return the same event with other data."""
+        return dataclasses.replace(self, data=data)
+
     @staticmethod
     def _sanitize_data(value: Any) -> Any:
         return plain(value)
+
+
+@dataclass(frozen=True, slots=True)
+class BlobReference:
+    """Stands in the data of an event for a JSON value that is stored as a blob."""
+
+    sha256: str
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from recordings.errors import RecordingNotFound
 from recordings.events import RecordingEvent, RecordingEventType, RecordingMetadata, StateSnapshot
 from recordings.export import atomic_write, read_json, to_dot
-from recordings.sealed import MAGIC, SealedRecording
+from recordings.sealed import SealedRecording, is_sealed
 from recordings.state import CHANGES_STATE, State
 
 KEYFRAME_EVENTS = 256
@@ -75,9 +75,7 @@ class ExecutionReplayer:
             InvalidRecording: it is not a recording, or it is damaged (a ``ValueError``).
         """
         path = _existing(Path(filepath))
-        with path.open("rb") as file:
-            sealed = file.read(len(MAGIC)).startswith(MAGIC[:5])
-        if sealed:
+        if is_sealed(path):
             return cls.from_sealed(SealedRecording.open(path), path)
         metadata, events, snapshots = read_json(path)
         return cls(path, metadata, events, snapshots)
@@ -264,7 +262,7 @@ class ExecutionReplayer:
             InvalidRecording: something was changed or lost.
         """
         if isinstance(self.events, SealedRecording):
-            self.events.verify()
+            self.events.verify().check()
         elif self.recording_path is not None:
             read_json(self.recording_path)
 

@@ -1,36 +1,26 @@
 """The sealed recording, ``.fbrec``: small, checked, and readable from any event on.
 
-Layout::
-
-    "FBREC\\0" version(u16)
-    frame*      columns | data | keyframe    each zstd; up to 2,048 events or 1 MiB of JSON
-    index       zstd JSON: metadata, one entry per frame with offsets and checksums
-    trailer     index offset(u64) length(u32) crc32(u32), SHA-256 of all before it, "FBREND\\0\\0"
-
-*Columns* hold the short fields of all events of a frame, side by side, so that paths and types can be read
-without the data. *Data* is one line of compact JSON per event. A *keyframe* leads to the state after its
-frame: either the whole state, or the difference to the keyframe ``n - lowbit(n)``, so that a state costs at
-most log2(frames) differences plus a part of one frame. Opening reads trailer and index only.
+``recordings.frames`` describes the bytes, ``recordings.sealing`` writes them. Opening reads index and trailer
+only; an event costs one frame, a state at most log2(frames) keyframes and a part of one frame.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import struct
 import threading
 import zlib
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import IO, Any, Protocol, overload
+from typing import Any, overload
 
 import msgspec
-import zstandard
 
-from recordings.errors import DamagedRecording, InvalidRecording, RecordingNotFound, UnsupportedVersion
+from recordings.errors import BlobMissing, DamagedRecording, InvalidRecording, RecordingNotFound, UnsupportedVersion
 from recordings.events import (
     RecordingEvent,
     RecordingEventType,
@@ -41,61 +31,45 @@ from recordings.events import (
     event_id,
     event_seq,
 )
+from recordings.frames import (
+    END,
+    FRAME_BYTES,
+    HEAD,
+    HEADER,
+    INDEX,
+    MAGIC,
+    SUFFIX,
+    TRAILER,
+    VERSION,
+    Columns,
+    Found,
+    Index,
+    Pointer,
+    SealedFrame,
+    Source,
+    decode_columns,
+    head_metadata,
+    inflate,
+    is_readable,
+    read_chunk,
+    read_header,
+    read_trailer,
+    scan,
+    unpack_index,
+    unpack_state,
+)
+from recordings.sealing import FRAME_EVENTS, SealedWriter, write_sealed
 from recordings.state import CHANGES_STATE, NODES, State
 
-MAGIC = b"FBREC\0"
-VERSION = 1
-SUFFIX = ".fbrec"
-FRAME_EVENTS = 2048
-FRAME_BYTES = 1 << 20
-LARGE_LINE_BYTES = 4096
-"""Values of an event longer than this are not repeated in keyframes, which name the event instead."""
+__all__ = [
+    "FRAME_EVENTS", "MAGIC", "SUFFIX", "VERSION", "DamagedRange", "SealedFrame", "SealedRecording", "SealedWriter",
+    "Verification", "is_sealed", "write_sealed",
+]  # fmt: skip
 
-_HEADER = struct.Struct("<6sH")
-_TRAILER = struct.Struct("<QII32s8s")
-_END = b"FBREND\0\0"
-_LEVEL = 6
-_DECODED_LIMIT_BYTES = 1 << 30
 _CACHED_FRAMES = 2
 _NOTHING: dict[str, Any] = {}
 _CHANGING = frozenset(kind.value for kind in CHANGES_STATE)
 _COMPLETE = RecordingEventType.NODE_COMPLETE.value
-
-
-class _Frame(msgspec.Struct, array_like=True):
-    """Where a frame is and what protects it."""
-
-    offset: int
-    columns_bytes: int
-    data_bytes: int
-    keyframe_bytes: int
-    count: int
-    first_seq: int
-    last_seq: int
-    columns_crc: int
-    data_crc: int
-    keyframe_crc: int
-
-
-class _Index(msgspec.Struct):
-    metadata: dict[str, Any]
-    workflow_id: str
-    event_count: int
-    frames: list[_Frame]
-    snapshots: list[int] = []
-    orphans: list[dict[str, Any]] = []
-
-
-class _Columns(msgspec.Struct, omit_defaults=True):
-    """The short fields of a frame. A column of equal values is that value."""
-
-    names: list[str]
-    types: list[int] | int
-    nodes: list[int] | int
-    times: list[int]
-    depths: list[int] | int = -1
-    seqs: list[int] | None = None
-    extras: list[int] = []
 
 
 class _Outputs(msgspec.Struct):
@@ -105,257 +79,79 @@ class _Outputs(msgspec.Struct):
 
 
 _decode_outputs = msgspec.json.Decoder(_Outputs).decode
-_decode_index = msgspec.json.Decoder(_Index).decode
-_decode_columns = msgspec.json.Decoder(_Columns).decode
 
 
-class _Pointer:
-    """Stands in a keyframe for a value that is read from event ``seq``."""
+@dataclass(frozen=True, slots=True)
+class DamagedRange:
+    """Bytes that cannot be trusted, and the events that are lost with them.
 
-    __slots__ = ("seq",)
-
-    def __init__(self, seq: int) -> None:
-        self.seq = seq
-
-
-# --------------------------------------------------------------------------- writing
-
-
-class SealedWriter:
-    """Writes events to a sealed file, in bounded memory: one frame and two states at most.
-
-    The same events and metadata always give the same bytes. ``seq`` of an event must rise; 0 means the next.
+    ``first_seq`` is None where no event is lost: what is damaged can be had from elsewhere in the file.
+    ``last_seq`` is None where nobody knows how many were to follow.
     """
 
-    def __init__(self, file: IO[bytes], workflow_id: str, *, frame_events: int = FRAME_EVENTS) -> None:
-        self._file = file
-        self._workflow_id = workflow_id
-        self._frame_events = frame_events
-        self._digest = hashlib.sha256()
-        self._compress = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress
-        self._offset = 0
-        self._frames: list[_Frame] = []
-        self._snapshots: list[int] = []
-        self._last_seq = 0
-        self.event_count = 0
-        self._whole = self._state = State()
-        self._pieces: list[State] = []
-        self._pending: tuple[bytes, bytes, list[int]] | None = None
-        self._begin_frame()
-        self._put(_HEADER.pack(MAGIC, VERSION))
+    first_seq: int | None
+    last_seq: int | None
+    offset: int
+    size_bytes: int
+    part: str
+    reason: str
 
-    def write(self, event: RecordingEvent, snapshot: StateSnapshot | None = None) -> None:
-        """Add one event, and with a ``state_snapshot`` event its state.
+    def __str__(self) -> str:
+        """Return it as words."""
+        if self.first_seq is None:
+            events = "no event is lost"
+        elif self.last_seq is None:
+            events = f"events from {self.first_seq:,} on are lost"
+        else:
+            events = f"events {self.first_seq:,} to {self.last_seq:,} are damaged"
+        return f"{events} ({self.part}, {self.size_bytes:,} bytes at byte {self.offset:,}: {self.reason})"
 
-        Raises:
-            ValueError: the event's ``seq`` is not higher than the one before.
-        """
-        seq = event.seq or self._last_seq + 1
-        if seq <= self._last_seq:
-            raise ValueError(f"event {seq} comes after event {self._last_seq}; events are sealed in order")
-        if self._lines and (len(self._lines) >= self._frame_events or self._size >= FRAME_BYTES):
-            self._end_frame(last=False)
-        line = encode_json(event.data)
-        microseconds = round(event.timestamp * 1_000_000)
-        self._times.append(microseconds)
-        self._types.append(self._name(event.event_type.value))
-        self._nodes.append(-1 if event.node_id is None else self._name(event.node_id))
-        self._seqs.append(seq)
-        self._lines.append(line)
-        self._size += len(line)
-        depth, extra = _split_extra(event, seq, microseconds, self._workflow_id)
-        self._depths.append(depth)
-        if snapshot is not None:
-            extra["s"] = snapshot.to_dict()
-            self._snapshots.append(seq)
-        if extra:
-            self._extras.append(len(self._lines) - 1)
-            self._extra_lines.append(encode_json(extra))
-            self._size += len(self._extra_lines[-1])
-            line = line + self._extra_lines[-1]
-        self._state.apply(event, snapshot, instead=_Pointer(seq) if len(line) > LARGE_LINE_BYTES else None)
-        self._last_seq = seq
-        self.event_count += 1
 
-    def close(self, metadata: RecordingMetadata, orphans: Iterable[StateSnapshot] = ()) -> str:
-        """Write index and trailer and return the checksum. The file stays open.
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What a look at every byte found: all that is damaged, and the ranges of ``seq`` that can be read."""
 
-        ``orphans`` are snapshots that no event names.
-        """
-        if self._lines:
-            self._end_frame(last=True)
-        described = metadata.to_dict()
-        described["checksum"] = described["file_size_bytes"] = None
-        index = _Index(
-            metadata=described,
-            workflow_id=self._workflow_id,
-            event_count=self.event_count,
-            frames=self._frames,
-            snapshots=self._snapshots,
-            orphans=[snapshot.to_dict() for snapshot in orphans],
-        )
-        packed = self._compress(encode_json(msgspec.to_builtins(index)))
-        offset = self._offset
-        self._put(packed)
-        digest = self._digest.digest()
-        self._file.write(_TRAILER.pack(offset, len(packed), zlib.crc32(packed), digest, _END))
-        self._offset += _TRAILER.size
-        return digest.hex()
+    name: str
+    damaged: tuple[DamagedRange, ...]
+    intact: tuple[tuple[int, int], ...]
+    event_count: int
 
     @property
-    def size_bytes(self) -> int:
-        """Return how many bytes were written."""
-        return self._offset
+    def ok(self) -> bool:
+        """Return whether nothing is damaged."""
+        return not self.damaged
 
-    def _begin_frame(self) -> None:
-        self._names: dict[str, int] = {}
-        self._types: list[int] = []
-        self._nodes: list[int] = []
-        self._times: list[int] = []
-        self._depths: list[int] = []
-        self._seqs: list[int] = []
-        self._lines: list[bytes] = []
-        self._extras: list[int] = []
-        self._extra_lines: list[bytes] = []
-        self._size = 0
-        self._state = State(self._state.stack)
+    def check(self) -> None:
+        """Pass where all is well.
 
-    def _name(self, name: str) -> int:
-        return self._names.setdefault(name, len(self._names))
-
-    def _put(self, content: bytes) -> None:
-        self._file.write(content)
-        self._digest.update(content)
-        self._offset += len(content)
-
-    def _end_frame(self, *, last: bool) -> None:
-        first, count = self._seqs[0], len(self._seqs)
-        columns = _Columns(
-            names=list(self._names),
-            types=_column(self._types),
-            nodes=_column(self._nodes),
-            times=_differences(self._times),
-            depths=_column(self._depths),
-            seqs=None if self._seqs[-1] - first + 1 == count else _differences(self._seqs),
-            extras=self._extras,
-        )
-        packed_columns = self._compress(encode_json(msgspec.to_builtins(columns)))
-        packed_data = self._compress(b"\n".join([*self._lines, *self._extra_lines]))
-        packed_keyframe = b"" if last else self._compress(self._keyframe())
-        frame = _Frame(
-            self._offset, len(packed_columns), len(packed_data), len(packed_keyframe), count, first, self._seqs[-1],
-            zlib.crc32(packed_columns), zlib.crc32(packed_data), zlib.crc32(packed_keyframe),
-        )  # fmt: skip
-        self._frames.append(frame)
-        for content in (packed_columns, packed_data, packed_keyframe):
-            self._put(content)
-        self._begin_frame()
-
-    def _keyframe(self) -> bytes:
-        """Return the keyframe after the frame that ends now, number ``len(frames) + 1``.
-
-        ``_pieces`` are the differences of the last 1, 2, 4 … frames, as in a binary counter, so that the
-        difference over ``lowbit(number)`` frames is at hand.
+        Raises:
+            DamagedRecording: something is damaged; the message has every range, the numbers are of the first.
         """
-        self._whole.merge(self._state)
-        number, piece = len(self._frames) + 1, self._state
-        while number % 2 == 0:
-            earlier = self._pieces.pop()
-            earlier.merge(piece)
-            piece, number = earlier, number // 2
-        self._pieces.append(piece)
-        if len(piece) * 2 < len(self._whole):
-            return encode_json(_pack_state(piece, reset=piece.reset))
-        return encode_json(_pack_state(self._whole, reset=True))
+        if self.ok:
+            return
+        ranges = "; ".join(str(item) for item in self.damaged)
+        intact = ", ".join(f"{first:,} to {last:,}" for first, last in self.intact) or "none"
+        lost = next((item for item in self.damaged if item.first_seq is not None), self.damaged[0])
+        raise DamagedRecording(
+            f"{self.name}: {ranges}; intact events: {intact}", first_seq=lost.first_seq, last_seq=lost.last_seq
+        )
 
 
-def _split_extra(event: RecordingEvent, seq: int, microseconds: int, workflow_id: str) -> tuple[int, dict[str, Any]]:
-    """Return the depth column and whatever of ``event`` the columns cannot say."""
-    extra: dict[str, Any] = {}
-    depth = -1
-    metadata = event.metadata
-    if metadata:
-        found = metadata.get("recursion_depth")
-        if len(metadata) == 1 and type(found) is int and found >= 0:
-            depth = found
-        else:
-            extra["m"] = metadata
-    if event.workflow_id != workflow_id:
-        extra["w"] = event.workflow_id
-    if event.event_id != event_id(event.workflow_id, seq):
-        extra["i"] = event.event_id
-    if event.timestamp != microseconds / 1_000_000:
-        extra["t"] = event.timestamp
-    return depth, extra
+def is_sealed(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file is a sealed recording, or was one before its beginning was damaged.
 
-
-def _column(values: list[int]) -> list[int] | int:
-    return values[0] if len(set(values)) == 1 else values
-
-
-def _differences(values: list[int]) -> list[int]:
-    return [values[0], *(later - earlier for earlier, later in pairwise(values))]
-
-
-def _pack_state(state: State, *, reset: bool) -> dict[str, Any]:
-    packed: dict[str, Any] = {"r": 1} if reset else {}
-    for name, items in (("v", state.values), ("n", state.nodes)):
-        plain = {key: item for key, item in items.items() if type(item) is not _Pointer}
-        pointers = {key: item.seq for key, item in items.items() if type(item) is _Pointer}
-        if plain:
-            packed[name] = plain
-        if pointers:
-            packed[name + "p"] = pointers
-    if state.errors:
-        packed["e"] = state.errors
-    if state.scopes:
-        packed["s"] = {name: _pack_state(scope, reset=scope.reset) for name, scope in state.scopes.items()}
-    if state.stack:
-        packed["k"] = state.stack
-    return packed
-
-
-def _unpack_state(packed: dict[str, Any]) -> State:
-    state = State(tuple((level, name) for level, name in packed.get("k", ())))
-    state.reset = bool(packed.get("r"))
-    state.scopes = {name: _unpack_state(inner) for name, inner in packed.get("s", {}).items()}
-    state.values = {**packed.get("v", {}), **{key: _Pointer(seq) for key, seq in packed.get("vp", {}).items()}}
-    state.nodes = {**packed.get("n", {}), **{key: _Pointer(seq) for key, seq in packed.get("np", {}).items()}}
-    state.errors = packed.get("e", {})
-    return state
-
-
-def write_sealed(
-    file: IO[bytes],
-    metadata: RecordingMetadata,
-    events: Iterable[RecordingEvent],
-    snapshots: Iterable[StateSnapshot] = (),
-    *,
-    workflow_id: str = "",
-    frame_events: int = FRAME_EVENTS,
-) -> str:
-    """Write a whole recording to ``file`` and return its checksum."""
-    by_id = {snapshot.snapshot_id: snapshot for snapshot in snapshots}
-    writer: SealedWriter | None = None
-    for event in events:
-        writer = writer or SealedWriter(file, workflow_id or event.workflow_id, frame_events=frame_events)
-        snapshot = None
-        if event.event_type is RecordingEventType.STATE_SNAPSHOT:
-            snapshot = by_id.pop(str(event.data.get("snapshot_id")), None)
-        writer.write(event, snapshot)
-    writer = writer or SealedWriter(file, workflow_id, frame_events=frame_events)
-    return writer.close(metadata, by_id.values())
+    Raises:
+        OSError: it cannot be read.
+    """
+    with open(path, "rb") as file:
+        if file.read(len(MAGIC)).startswith(MAGIC[:5]) or Path(path).suffix == SUFFIX:
+            return True
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - len(END), 0))
+        return file.read() == END
 
 
 # --------------------------------------------------------------------------- reading
-
-
-class _Source(Protocol):
-    size: int
-
-    def read(self, offset: int, length: int) -> bytes: ...
-
-    def close(self) -> None: ...
 
 
 class _PathSource:
@@ -397,7 +193,7 @@ class _Loaded:
 
     __slots__ = ("columns", "events", "lines", "seqs", "times")
 
-    def __init__(self, columns: _Columns, seqs: Sequence[int], times: list[int]) -> None:
+    def __init__(self, columns: Columns, seqs: Sequence[int], times: list[int]) -> None:
         self.columns = columns
         self.seqs = seqs
         self.times = times
@@ -408,76 +204,96 @@ class _Loaded:
 class SealedRecording(Sequence[RecordingEvent]):
     """A sealed recording that is open for reading: a sequence of events that decodes what is asked for.
 
-    Holds two frames at most. May be read by several threads.
+    Holds two frames at most. May be read by several threads. ``read_blob`` gives the JSON of values that are
+    kept outside; without it, or when a blob is gone, ``data`` has ``{"$blob": sha256}`` and ``<name>_missing``.
     """
 
-    def __init__(self, source: _Source, name: str) -> None:
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        frames: list[SealedFrame],
+        index: Index,
+        checksum: str | None,
+        read_blob: Callable[[str], bytes] | None = None,
+    ) -> None:
         self._source = source
         self._name = name
+        self._read_blob = read_blob
         self._lock = threading.RLock()
         self._cache: OrderedDict[int, _Loaded] = OrderedDict()
         self._base: tuple[int, State] | None = None
-        index, self.checksum = self._read_index()
-        self._frames = index.frames
-        self._first_seqs = [frame.first_seq for frame in index.frames]
+        self.checksum = checksum
+        self.damaged: tuple[DamagedRange, ...] = ()
+        self._frames = frames
+        self._places = {frame.number: place for place, frame in enumerate(frames)}
+        self._first_seqs = [frame.first_seq for frame in frames]
         self._starts = [0]
-        for frame in index.frames:
-            self._starts.append(self._starts[-1] + frame.count)
-        self._snapshot_seqs = index.snapshots
+        for frame in frames:
+            self._starts.append(self._starts[-1] + frame.event_count)
+        self._snapshot_seqs: list[int] | None = index.snapshots
         self._orphans = index.orphans
         self.workflow_id = index.workflow_id
         try:
             self.metadata = RecordingMetadata.from_dict(index.metadata)
         except TypeError as error:
             raise DamagedRecording(f"{name}: the index has no usable metadata: {error}") from error
-        self.metadata.checksum = self.checksum
+        self.metadata.checksum = checksum
         self.metadata.file_size_bytes = source.size
 
     @classmethod
-    def open(cls, source: str | os.PathLike[str] | bytes, name: str = "") -> SealedRecording:
-        """Open a file or bytes. Reads only trailer and index.
+    def open(
+        cls,
+        source: str | os.PathLike[str] | bytes,
+        name: str = "",
+        *,
+        read_blob: Callable[[str], bytes] | None = None,
+    ) -> SealedRecording:
+        """Open a file or bytes. Reads only header, trailer and index.
 
         Raises:
             RecordingNotFound: there is no such file.
-            InvalidRecording: it is not a sealed recording, of a newer version, or damaged.
+            InvalidRecording: it is not a sealed recording, of another version, or damaged; ``recover`` may help.
         """
-        if isinstance(source, bytes):
-            return cls._open(_BytesSource(source), name or "recording")
-        return cls._open(_PathSource(Path(source)), name or str(source))
-
-    @classmethod
-    def _open(cls, source: _Source, name: str) -> SealedRecording:
+        opened, shown = _source_of(source), name or _name_of(source)
         try:
-            return cls(source, name)
+            frames, index, checksum = _read_index(opened, shown)
+            return cls(opened, shown, frames, index, checksum, read_blob)
         except BaseException:
-            source.close()
+            opened.close()
             raise
 
-    def _read_index(self) -> tuple[_Index, str]:
-        header = self._source.read(0, _HEADER.size)
-        if len(header) < _HEADER.size or not header.startswith(MAGIC):
-            raise InvalidRecording(
-                f'{self._name}: not a sealed recording: it does not begin with "FBREC"; is it a JSON recording?'
-            )
-        version = _HEADER.unpack(header)[1]
-        if version != VERSION:
-            raise UnsupportedVersion(
-                f"{self._name}: format version {version}; this program reads version {VERSION}: update Flow Builder"
-            )
-        size = self._source.size
-        trailer = self._source.read(max(size - _TRAILER.size, 0), _TRAILER.size)
-        if size < _HEADER.size + _TRAILER.size or not trailer.endswith(_END):
-            raise DamagedRecording(f"{self._name}: cut short: the end of the file ({size:,} bytes) is missing")
-        offset, length, crc, digest, _ = _TRAILER.unpack(trailer)
-        if offset + length != size - _TRAILER.size:
-            raise DamagedRecording(f"{self._name}: the trailer points outside the file")
-        packed = self._source.read(offset, length)
-        if zlib.crc32(packed) != crc:
-            raise DamagedRecording(f"{self._name}: the index is damaged: its checksum does not fit")
+    @classmethod
+    def recover(
+        cls,
+        source: str | os.PathLike[str] | bytes,
+        name: str = "",
+        *,
+        read_blob: Callable[[str], bytes] | None = None,
+    ) -> SealedRecording:
+        """Open what is left of a file that was cut short, never closed, or damaged; reads all of it.
+
+        The result has the events of every frame that is whole; ``damaged`` says what is not there.
+
+        Raises:
+            RecordingNotFound: there is no such file.
+            InvalidRecording: no event of a sealed recording is in it, or it is of another version.
+        """
+        opened, shown = _source_of(source), name or _name_of(source)
         try:
-            return _decode_index(_inflate(packed)), digest.hex()
-        except (msgspec.DecodeError, zstandard.ZstdError, ValueError) as error:
-            raise DamagedRecording(f"{self._name}: the index cannot be read: {error}") from error
+            left = _salvage(opened, shown)
+            recording = cls(opened, shown, left.frames, left.index, None, read_blob)
+            recording.damaged = tuple(left.damaged)
+            recording._snapshot_seqs = left.snapshots
+            return recording
+        except BaseException:
+            opened.close()
+            raise
+
+    @property
+    def frames(self) -> Sequence[SealedFrame]:
+        """Return the frames, each with ``first_seq``, ``last_seq`` and the ``digest`` of what its events say."""
+        return tuple(self._frames)
 
     def close(self) -> None:
         """Close the file."""
@@ -542,13 +358,13 @@ class SealedRecording(Sequence[RecordingEvent]):
         for number in range(len(self._frames)):
             columns = self._load(number).columns
             names: list[str | None] = [*columns.names, None]
-            for place in range(self._frames[number].count):
+            for place in range(self._frames[number].event_count):
                 yield names[_at(columns.types, place)] or "", names[_at(columns.nodes, place)]
 
     def iter_lines(self, start: int, stop: int) -> Iterator[tuple[str, str | None, bytes, dict[str, Any]]]:
         """Iterate over ``(event type, node id, data, metadata)`` without decoding ``data``, which is JSON.
 
-        ``metadata`` is empty where it is only a depth.
+        ``metadata`` is empty where it is only a depth. Data that names blobs is read whole.
         """
         number = bisect_right(self._starts, start) - 1
         while start < stop and number < len(self._frames):
@@ -559,7 +375,8 @@ class SealedRecording(Sequence[RecordingEvent]):
             for place in range(start - first, end - first):
                 extra = self._extra(frame, place) if columns.extras else _NOTHING
                 kind, node = names[_at(columns.types, place)], names[_at(columns.nodes, place)]
-                yield kind or "", node, lines[place], extra.get("m", _NOTHING)
+                line = encode_json(self._event(frame, place).data) if "b" in extra else lines[place]
+                yield kind or "", node, line, extra.get("m", _NOTHING)
             start, number = end, number + 1
 
     def iter_of(self, kinds: Collection[str]) -> Iterator[RecordingEvent]:
@@ -567,7 +384,7 @@ class SealedRecording(Sequence[RecordingEvent]):
         for number, start in enumerate(self._starts[:-1]):
             columns = self._load(number).columns
             wanted = {place for place, name in enumerate(columns.names) if name in kinds}
-            for place in range(self._frames[number].count) if wanted else ():
+            for place in range(self._frames[number].event_count) if wanted else ():
                 if _at(columns.types, place) in wanted:
                     yield self._event_at(start + place)
 
@@ -583,7 +400,7 @@ class SealedRecording(Sequence[RecordingEvent]):
             if not frame.columns.extras:
                 continue
             for place in frame.columns.extras:
-                if self._event(self._load(number, lines=True), place).event_id == identifier:
+                if self._extra(self._load(number, lines=True), place).get("i") == identifier:
                     return self._starts[number] + place
         return None
 
@@ -605,7 +422,9 @@ class SealedRecording(Sequence[RecordingEvent]):
                 continue
             wanted, start = columns.names.index(node_id), self._starts[number]
             found.extend(
-                start + place for place in range(self._frames[number].count) if _at(columns.nodes, place) == wanted
+                start + place
+                for place in range(self._frames[number].event_count)
+                if _at(columns.nodes, place) == wanted
             )
         return found
 
@@ -613,12 +432,20 @@ class SealedRecording(Sequence[RecordingEvent]):
     def snapshots(self) -> list[StateSnapshot]:
         """Return all recorded snapshots; reads the frames that hold one."""
         found = []
-        for seq in self._snapshot_seqs:
+        for seq in self._seqs_with_snapshot():
             position = self.position_of_seq(seq)
             snapshot = None if position is None else self.snapshot_at(position)
             if snapshot is not None:
                 found.append(snapshot)
         return [*found, *(StateSnapshot.from_dict(item) for item in self._orphans)]
+
+    def _seqs_with_snapshot(self) -> list[int]:
+        if self._snapshot_seqs is None:  # recovered without an index
+            self._snapshot_seqs = []
+            for number in range(len(self._frames)):
+                frame = self._load(number, lines=True)
+                self._snapshot_seqs += [frame.seqs[at] for at in frame.columns.extras if "s" in self._extra(frame, at)]
+        return self._snapshot_seqs
 
     def snapshot_at(self, position: int) -> StateSnapshot | None:
         """Return the snapshot that was recorded with the event at ``position``."""
@@ -630,92 +457,176 @@ class SealedRecording(Sequence[RecordingEvent]):
 
     def state_at(self, position: int) -> dict[str, Any]:
         """Return the state after the event at ``position``. O(log n + one frame)."""
-        number = bisect_right(self._starts, position) - 1
-        state = self._state_before(number)
-        frame = self._load(number, lines=True)
-        lines, names, types, nodes = frame.lines or (), frame.columns.names, frame.columns.types, frame.columns.nodes
-        changing = {place for place, name in enumerate(names) if name in _CHANGING}
-        completes = names.index(_COMPLETE) if _COMPLETE in names else -1
-        for place in range(position - self._starts[number] + 1):
-            kind = types if isinstance(types, int) else types[place]
-            if kind == completes and not state.stack:
-                node = _at(nodes, place)
-                if node >= 0:
-                    state.complete(names[node], _decode_outputs(lines[place]).outputs)
-            elif kind in changing:
-                state.apply(self._event(frame, place), self._snapshot(frame, place))
+        place = bisect_right(self._starts, position) - 1
+        state = self._state_before(place)
+        self._advance(state, place, position - self._starts[place] + 1)
         self._resolve(state)
         return state.to_dict()
 
-    def _state_before(self, number: int) -> State:
-        """Return the state before frame ``number``: keyframes from the last whole one on."""
+    def _advance(self, state: State, number: int, count: int) -> None:
+        """Apply the first ``count`` events of a frame."""
+        frame = self._load(number, lines=True)
+        names, types, nodes = frame.columns.names, frame.columns.types, frame.columns.nodes
+        changing = {place for place, name in enumerate(names) if name in _CHANGING}
+        completes = names.index(_COMPLETE) if _COMPLETE in names else -1
+        extras = set(frame.columns.extras)
+        for place in range(count):
+            kind = types if isinstance(types, int) else types[place]
+            if kind not in changing:
+                continue
+            if kind != completes or state.stack:
+                state.apply(self._event(frame, place), self._snapshot(frame, place))
+                continue
+            node = _at(nodes, place)
+            outside = self._extra(frame, place).get("k") if place in extras else None
+            if node < 0:
+                continue
+            if outside is not None:
+                state.complete(names[node], dict.fromkeys(outside), instead=Pointer(frame.seqs[place]))
+            else:
+                state.complete(names[node], self._outputs(frame, place))
+
+    def _outputs(self, frame: _Loaded, place: int) -> Any:
+        try:
+            return _decode_outputs((frame.lines or ())[place]).outputs
+        except msgspec.DecodeError as error:
+            raise self._unreadable(frame.seqs[place], error) from error
+
+    def _state_before(self, place: int) -> State:
+        """Return the state before a frame: keyframes from the last whole one on.
+
+        A keyframe that is damaged is made again from the frame before it.
+        """
+        number = self._frames[place].number
         with self._lock:
             if self._base is not None and self._base[0] == number:
                 return self._base[1].copy()
         chain: list[State] = []
-        at = number
+        state, at = State(), number
         while at > 0:
-            chain.append(self._keyframe(at - 1))
+            try:
+                chain.append(self._keyframe(at))
+            except DamagedRecording:
+                state = self._replayed(at, place)
+                break
             if chain[-1].reset:
                 break
             at -= at & -at
-        state = State()
         for piece in reversed(chain):
             state.merge(piece)
         with self._lock:
             self._base = (number, state)
         return state.copy()
 
+    def _replayed(self, number: int, wanted: int) -> State:
+        """Return the state before frame ``number``, from the events of the frame before it."""
+        before = self._places.get(number - 1)
+        if before is None:
+            seq = self._frames[wanted].first_seq
+            raise DamagedRecording(
+                f"{self._name}: the state at event {seq:,} cannot be known: events before it are lost", first_seq=seq
+            )
+        state = self._state_before(before)
+        self._advance(state, before, self._frames[before].event_count)
+        return state
+
     def _keyframe(self, number: int) -> State:
-        frame = self._frames[number]
-        offset = frame.offset + frame.columns_bytes + frame.data_bytes
-        raw = self._chunk(number, "state", offset, frame.keyframe_bytes, frame.keyframe_crc)
-        return _unpack_state(decode_json(raw))
+        place = self._places.get(number)
+        if place is None:
+            raise DamagedRecording(f"{self._name}: frame {number + 1} is lost")
+        raw = self._part(place, 2)
+        try:
+            return unpack_state(decode_json(raw))
+        except (msgspec.DecodeError, AttributeError, TypeError, ValueError) as error:
+            raise self._damaged(place, "state", str(error)) from error
 
     def _resolve(self, state: State) -> None:
-        """Replace pointers by the values that they name."""
+        """Replace pointers by the values that they name; reads each event once."""
+        read: dict[int, tuple[RecordingEvent, StateSnapshot | None]] = {}
         for items, name in ((state.values, None), (state.nodes, NODES)):
             for key, item in items.items():
-                if type(item) is _Pointer:
-                    items[key] = self._value(item.seq, key, name)
+                if type(item) is Pointer:
+                    if item.seq not in read:
+                        read[item.seq] = self._named(item.seq)
+                    items[key] = _value_of(*read[item.seq], key, name)
         for scope in state.scopes.values():
             self._resolve(scope)
 
-    def _value(self, seq: int, key: str, section: str | None) -> Any:
+    def _named(self, seq: int) -> tuple[RecordingEvent, StateSnapshot | None]:
         position = self.position_of_seq(seq)
         if position is None:
-            raise DamagedRecording(f"{self._name}: a state needs event {seq}, which is not there", first_seq=seq)
+            raise DamagedRecording(f"{self._name}: a state needs event {seq:,}, which is not there", first_seq=seq)
         event = self._event_at(position)
-        snapshot = self.snapshot_at(position)
-        if event.event_type is RecordingEventType.NODE_COMPLETE:
-            outputs = event.data.get("outputs") or {}
-            return outputs if section == NODES else outputs.get(key)
-        if event.event_type is RecordingEventType.WORKFLOW_START:
-            return (event.data.get("initial_context") or {}).get(key)
-        whole = snapshot.state if snapshot is not None else event.data.get("state") or {}
-        return (whole.get(section) or {}).get(key) if section else whole.get(key)
+        if event.data.get("outputs_missing") and "$blob" in (event.data.get("outputs") or {}):
+            sha256 = str(event.data["outputs"]["$blob"])
+            raise BlobMissing(f"{self._name}: the outputs of event {seq:,} are blob {sha256[:12]}…, which is not here")
+        return event, self.snapshot_at(position)
 
     # ------------------------------------------------------------------ checks
 
-    def verify(self) -> None:
-        """Read everything and compare every checksum.
+    def verify(self) -> Verification:
+        """Read every byte anew, compare every checksum, decode every event, and return all that is damaged.
 
-        Raises:
-            DamagedRecording: something does not fit; ``first_seq`` and ``last_seq`` name the events.
+        Blobs are not part of the file; ``read_blob`` checks each when it is read.
         """
+        damaged = [*self.damaged, *(self._check_ends() if self.checksum is not None else ())]
+        intact: list[tuple[int, int]] = []
         for number, frame in enumerate(self._frames):
-            self._load(number, lines=True)
-            if frame.keyframe_bytes:
-                self._keyframe(number)
-        digest, offset, end = hashlib.sha256(), 0, self._source.size - _TRAILER.size
+            found = self._check_frame(number, frame)
+            damaged.extend(found)
+            if not any(item.first_seq is not None for item in found):
+                intact.append((frame.first_seq, frame.last_seq))
+        if self.checksum is not None:
+            damaged.extend(self._check_file(bool(damaged)))
+        return Verification(self._name, tuple(damaged), _joined(intact, self._frames), self._count(intact))
+
+    def _count(self, intact: list[tuple[int, int]]) -> int:
+        firsts = {first for first, _ in intact}
+        return sum(frame.event_count for frame in self._frames if frame.first_seq in firsts)
+
+    def _check_ends(self) -> Iterator[DamagedRange]:
+        """Look at what is around the frames."""
+        try:
+            _read_index(self._source, self._name)
+        except InvalidRecording as error:
+            yield DamagedRange(None, None, 0, self._source.size, "header, index or trailer", str(error))
+        start, end = HEADER.size, self._frames[0].offset if self._frames else HEADER.size
+        if end > start and read_chunk(self._source, start, HEAD) is None:
+            yield DamagedRange(None, None, start, end - start, "head", "the checksum does not fit")
+
+    def _check_frame(self, number: int, frame: SealedFrame) -> Iterator[DamagedRange]:
+        if self._source.read(frame.offset, FRAME_BYTES) != frame.pack():
+            yield DamagedRange(None, None, frame.offset, FRAME_BYTES, "header", "it differs from the index")
+        try:
+            loaded = self._read_lines(number, self._read_columns(number, frame))
+            for place in range(frame.event_count):
+                self._make_event(loaded, place, self._extra(loaded, place), blobs=False)
+        except DamagedRecording as error:
+            yield self._range(frame, error)
+        if frame.number:
+            try:
+                self._keyframe(frame.number)
+            except DamagedRecording:
+                _, offset, size, _ = frame.parts[2]
+                yield DamagedRange(None, None, offset, size, "state", "the checksum does not fit")
+
+    def _range(self, frame: SealedFrame, error: DamagedRecording) -> DamagedRange:
+        size = frame.end - frame.offset
+        return DamagedRange(
+            frame.first_seq, frame.last_seq, frame.offset, size, f"frame {frame.number + 1}", error.reason or str(error)
+        )
+
+    def _check_file(self, found: bool) -> Iterator[DamagedRange]:
+        digest, offset, end = hashlib.sha256(), 0, self._source.size - TRAILER.size
         while offset < end:
             content = self._source.read(offset, min(1 << 20, end - offset))
             if not content:
-                raise DamagedRecording(f"{self._name}: cut short while it was read, at byte {offset:,}")
+                yield DamagedRange(None, None, offset, end - offset, "file", "cut short while it was read")
+                return
             digest.update(content)
             offset += len(content)
-        if digest.hexdigest() != self.checksum:
-            raise DamagedRecording(f"{self._name}: the checksum of the whole file does not fit")
+        if digest.hexdigest() != self.checksum and not found:
+            yield DamagedRange(None, None, 0, end, "file", "the checksum of the whole file does not fit")
 
     # ------------------------------------------------------------------ frames
 
@@ -729,34 +640,67 @@ class SealedRecording(Sequence[RecordingEvent]):
     def _event(self, frame: _Loaded, place: int) -> RecordingEvent:
         found = frame.events.get(place)
         if found is None:
-            found = frame.events[place] = self._make_event(frame, place)
+            extra = self._extra(frame, place) if frame.columns.extras else _NOTHING
+            found = self._make_event(frame, place, extra)
+            if "b" not in extra:  # a frame may name more blobs than the memory holds
+                frame.events[place] = found
         return found
 
-    def _make_event(self, frame: _Loaded, place: int) -> RecordingEvent:
+    def _make_event(self, frame: _Loaded, place: int, extra: dict[str, Any], *, blobs: bool = True) -> RecordingEvent:
         columns, seq = frame.columns, frame.seqs[place]
         node, depth = _at(columns.nodes, place), _at(columns.depths, place)
-        extra = self._extra(frame, place) if columns.extras else _NOTHING
         workflow_id = extra.get("w", self.workflow_id)
         metadata = extra.get("m", {})
-        lines = frame.lines or ()
+        try:
+            data = decode_json((frame.lines or ())[place])
+        except msgspec.DecodeError as error:
+            raise self._unreadable(seq, error) from error
+        if type(data) is not dict:
+            raise self._unreadable(seq, TypeError("its data is not an object"))
+        if "b" in extra and blobs:
+            self._fill(data, extra["b"])
         return RecordingEvent(
             event_id=extra.get("i") or event_id(workflow_id, seq),
             event_type=RecordingEventType(columns.names[_at(columns.types, place)]),
             timestamp=extra["t"] if "t" in extra else frame.times[place] / 1_000_000,
             workflow_id=workflow_id,
             node_id=None if node < 0 else columns.names[node],
-            data=decode_json(lines[place]),
+            data=data,
             metadata={"recursion_depth": depth} if depth >= 0 else metadata,
             seq=seq,
         )
+
+    def _fill(self, data: dict[str, Any], blobs: dict[str, str]) -> None:
+        """Put values that are blobs into the data of an event."""
+        for name, sha256 in blobs.items():
+            try:
+                if self._read_blob is None:
+                    raise BlobMissing(sha256)
+                data[name] = decode_json(self._read_blob(sha256))
+            except BlobMissing:
+                data[name] = {"$blob": sha256}
+                data[f"{name}_missing"] = True
 
     def _extra(self, frame: _Loaded, place: int) -> dict[str, Any]:
         extras = frame.columns.extras
         at = bisect_right(extras, place) - 1
         if at < 0 or extras[at] != place or frame.lines is None:
             return {}
-        found: dict[str, Any] = decode_json(frame.lines[len(frame.seqs) + at])
+        try:
+            found = decode_json(frame.lines[len(frame.seqs) + at])
+        except msgspec.DecodeError as error:
+            raise self._unreadable(frame.seqs[place], error) from error
+        if type(found) is not dict:
+            raise self._unreadable(frame.seqs[place], TypeError("its second line is not an object"))
         return found
+
+    def _unreadable(self, seq: int, error: Exception) -> DamagedRecording:
+        return DamagedRecording(
+            f"{self._name}: event {seq:,} is damaged: {error}",
+            first_seq=seq,
+            last_seq=seq,
+            reason=f"event {seq}: {error}",
+        )
 
     def _load(self, number: int, *, lines: bool = False) -> _Loaded:
         with self._lock:
@@ -764,50 +708,57 @@ class SealedRecording(Sequence[RecordingEvent]):
             if loaded is not None and (loaded.lines is not None or not lines):
                 self._cache.move_to_end(number)
                 return loaded
-        frame = self._frames[number]
         if loaded is None:
-            loaded = self._read_columns(number, frame)
-        if lines and loaded.lines is None:
-            offset = frame.offset + frame.columns_bytes
-            loaded.lines = self._chunk(number, "data", offset, frame.data_bytes, frame.data_crc).split(b"\n")
-            if len(loaded.lines) != frame.count + len(loaded.columns.extras):
-                raise self._damaged(number, "data", "the number of lines does not fit")
+            loaded = self._read_columns(number, self._frames[number])
+        if lines:
+            self._read_lines(number, loaded)
         with self._lock:
             self._cache[number] = loaded
             while len(self._cache) > _CACHED_FRAMES:
                 self._cache.popitem(last=False)
         return loaded
 
-    def _read_columns(self, number: int, frame: _Frame) -> _Loaded:
-        raw = self._chunk(number, "columns", frame.offset, frame.columns_bytes, frame.columns_crc)
+    def _read_columns(self, number: int, frame: SealedFrame) -> _Loaded:
+        raw = self._part(number, 0)
         try:
-            columns = _decode_columns(raw)
-        except msgspec.DecodeError as error:
+            columns = decode_columns(raw)
+            seqs: Sequence[int] = (
+                range(frame.first_seq, frame.last_seq + 1) if columns.seqs is None else _sums(columns.seqs)
+            )
+            loaded = _Loaded(columns, seqs, _sums(columns.times))
+            _check_columns(frame, loaded)
+        except (msgspec.DecodeError, ValueError) as error:
             raise self._damaged(number, "columns", str(error)) from error
-        seqs: Sequence[int] = (
-            range(frame.first_seq, frame.last_seq + 1) if columns.seqs is None else _sums(columns.seqs)
-        )
-        times = _sums(columns.times)
-        if len(seqs) != frame.count or len(times) != frame.count:
-            raise self._damaged(number, "columns", "the number of events does not fit")
-        return _Loaded(columns, seqs, times)
+        if columns.run != self.workflow_id:
+            raise self._damaged(number, "columns", f'they are of run "{columns.run[:80]}"')
+        return loaded
 
-    def _chunk(self, number: int, part: str, offset: int, length: int, crc: int) -> bytes:
+    def _read_lines(self, number: int, loaded: _Loaded) -> _Loaded:
+        if loaded.lines is None:
+            lines = self._part(number, 1).split(b"\n")
+            if len(lines) != len(loaded.seqs) + len(loaded.columns.extras):
+                raise self._damaged(number, "data", "the number of lines does not fit")
+            loaded.lines = lines
+        return loaded
+
+    def _part(self, number: int, which: int) -> bytes:
+        part, offset, length, crc = self._frames[number].parts[which]
         packed = self._source.read(offset, length)
         if len(packed) != length or zlib.crc32(packed) != crc:
             raise self._damaged(number, part, "the checksum does not fit")
         try:
-            return _inflate(packed)
-        except (zstandard.ZstdError, ValueError) as error:
+            return inflate(packed)
+        except ValueError as error:
             raise self._damaged(number, part, str(error)) from error
 
     def _damaged(self, number: int, part: str, reason: str) -> DamagedRecording:
         frame = self._frames[number]
         return DamagedRecording(
             f"{self._name}: events {frame.first_seq:,} to {frame.last_seq:,} are damaged"
-            f" ({part} of frame {number + 1} of {len(self._frames)}: {reason})",
+            f" ({part} of frame {frame.number + 1}, bytes {frame.offset:,} to {frame.end:,}: {reason})",
             first_seq=frame.first_seq,
             last_seq=frame.last_seq,
+            reason=f"{part}: {reason}",
         )
 
 
@@ -816,15 +767,239 @@ def _at(column: list[int] | int, place: int) -> int:
 
 
 def _sums(differences: list[int]) -> list[int]:
-    total, result = 0, []
-    for difference in differences:
-        total += difference
-        result.append(total)
-    return result
+    return list(accumulate(differences))
 
 
-def _inflate(packed: bytes) -> bytes:
-    size = zstandard.frame_content_size(packed)
-    if not 0 <= size <= _DECODED_LIMIT_BYTES:
-        raise ValueError(f"would grow to {size:,} bytes")
-    return zstandard.ZstdDecompressor().decompress(packed)
+def _value_of(event: RecordingEvent, snapshot: StateSnapshot | None, key: str, section: str | None) -> Any:
+    """Return what ``event`` gave to the state under ``key``, or under ``section``."""
+    if event.event_type is RecordingEventType.NODE_COMPLETE:
+        outputs = event.data.get("outputs") or {}
+        return outputs if section == NODES else outputs.get(key)
+    if event.event_type is RecordingEventType.WORKFLOW_START:
+        return (event.data.get("initial_context") or {}).get(key)
+    whole = snapshot.state if snapshot is not None else event.data.get("state") or {}
+    return (whole.get(section) or {}).get(key) if section else whole.get(key)
+
+
+def _check_columns(frame: SealedFrame, loaded: _Loaded) -> None:
+    """Compare the columns of a frame with its header and with each other.
+
+    Raises:
+        ValueError: they do not fit.
+    """
+    columns, count, names = loaded.columns, frame.event_count, len(loaded.columns.names)
+    for column in (loaded.seqs, loaded.times, columns.types, columns.nodes, columns.depths):
+        if not isinstance(column, int) and len(column) != count:
+            raise ValueError("the number of events does not fit")
+    types = (columns.types,) if isinstance(columns.types, int) else columns.types
+    nodes = (columns.nodes,) if isinstance(columns.nodes, int) else columns.nodes
+    if not (min(types) >= 0 and max(types) < names and min(nodes) >= -1 and max(nodes) < names):
+        raise ValueError("a name is missing")
+    if loaded.seqs[0] != frame.first_seq or loaded.seqs[-1] != frame.last_seq:
+        raise ValueError("the numbers of the events do not fit")
+    if not isinstance(loaded.seqs, range) and any(a >= b for a, b in pairwise(loaded.seqs)):
+        raise ValueError("the numbers of the events do not rise")
+    if columns.extras and (columns.extras[-1] >= count or columns.extras != sorted(set(columns.extras))):
+        raise ValueError("the further lines do not fit")
+
+
+def _joined(ranges: list[tuple[int, int]], frames: list[SealedFrame]) -> tuple[tuple[int, int], ...]:
+    """Join the ranges of frames that follow each other."""
+    following = {a.last_seq: b.first_seq for a, b in pairwise(frames) if b.number == a.number + 1}
+    joined: list[tuple[int, int]] = []
+    for first, last in ranges:
+        if joined and following.get(joined[-1][1]) == first:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return tuple(joined)
+
+
+# --------------------------------------------------------------------------- opening
+
+
+def _source_of(source: str | os.PathLike[str] | bytes) -> Source:
+    return _BytesSource(source) if isinstance(source, bytes) else _PathSource(Path(source))
+
+
+def _name_of(source: str | os.PathLike[str] | bytes) -> str:
+    return "recording" if isinstance(source, bytes) else str(source)
+
+
+def _check_header(source: Source, name: str) -> None:
+    header = source.read(0, HEADER.size)
+    if len(header) < HEADER.size or not header.startswith(MAGIC):
+        raise InvalidRecording(
+            f'{name}: not a sealed recording: it does not begin with "FBREC" (byte 0); is it a JSON recording, or damaged?'
+        )
+    version = read_header(header)
+    if version is None:
+        raise DamagedRecording(f"{name}: the header is damaged (bytes 0 to {HEADER.size})")
+    if version > VERSION:
+        raise UnsupportedVersion(
+            f"{name}: format version {version}; this program reads version {VERSION}: update Flow Builder"
+        )
+    if version < VERSION:
+        raise UnsupportedVersion(
+            f"{name}: format version {version} was never released; this program reads version {VERSION}:"
+            " record the run again"
+        )
+
+
+def _read_index(source: Source, name: str) -> tuple[list[SealedFrame], Index, str]:
+    """Return frames, description and checksum of a complete file.
+
+    Raises:
+        InvalidRecording: it is not one; the message says what is left of it.
+    """
+    _check_header(source, name)
+    size = source.size
+    at = size - TRAILER.size
+    packed = source.read(max(at, 0), TRAILER.size)
+    if at < HEADER.size or not packed.endswith(END):
+        reason = f"cut short, or never closed: the end of the file is missing at byte {size:,}"
+        raise DamagedRecording(f"{name}: {reason}; {_what_is_left(source)}")
+    found = read_trailer(packed)
+    if found is None:
+        raise DamagedRecording(f"{name}: the trailer is damaged at byte {at:,}; {_what_is_left(source)}")
+    offset, digest = found
+    body = read_chunk(source, offset, INDEX)
+    if body is None:
+        raise DamagedRecording(f"{name}: the index is damaged at byte {offset:,}; {_what_is_left(source)}")
+    try:
+        frames, index = unpack_index(body, offset)
+    except (msgspec.DecodeError, ValueError) as error:
+        message = f"{name}: the index at byte {offset:,} cannot be read: {error}; {_what_is_left(source)}"
+        raise DamagedRecording(message) from error
+    return frames, index, digest.hex()
+
+
+# --------------------------------------------------------------------------- what is left of a damaged file
+
+
+@dataclass
+class _Left:
+    """What is left of a file."""
+
+    index: Index
+    frames: list[SealedFrame] = field(default_factory=list)
+    damaged: list[DamagedRange] = field(default_factory=list)
+    snapshots: list[int] | None = None
+
+
+def _what_is_left(source: Source) -> str:
+    """Return words that say which events a damaged file still has, and how to read them."""
+    try:
+        left = _salvage(source, "")
+    except InvalidRecording:
+        return "no event of it can be read"
+    frames = left.frames
+    if not frames:
+        return "no event of it can be read"
+    ranges = _joined([(frame.first_seq, frame.last_seq) for frame in frames], frames)
+    shown = ", ".join(f"{first:,} to {last:,}" for first, last in ranges)
+    return f"events {shown} are intact: SealedRecording.recover(path) reads them"
+
+
+def _salvage(source: Source, name: str) -> _Left:
+    """Find every frame whose events are whole, by the index if there is one, otherwise by a search.
+
+    Raises:
+        InvalidRecording: nothing of a sealed recording of this version is there.
+    """
+    header = source.read(0, HEADER.size)
+    version = read_header(header) if header.startswith(MAGIC) else None
+    if version is not None and version != VERSION:
+        _check_header(source, name)
+    found = _indexed(source, source.size - TRAILER.size)
+    met = [] if found else list(scan(source))
+    for item in met:
+        found = found or (_index_at(source, item.offset) if item.what == INDEX else None)
+    left = _left_by_index(source, *found) if found else _left_by_search(source, met)
+    if version is None:
+        if not left.frames:
+            raise InvalidRecording(f"{name}: not a sealed recording: nothing of one is in it")
+        left.damaged.insert(0, DamagedRange(None, None, 0, HEADER.size, "header", "it is not as it was written"))
+    left.index.metadata |= {"event_count": sum(frame.event_count for frame in left.frames), "recovered": True}
+    return left
+
+
+def _indexed(source: Source, at: int) -> tuple[list[SealedFrame], Index] | None:
+    found = read_trailer(source.read(at, TRAILER.size)) if at > 0 else None
+    return None if found is None else _index_at(source, found[0])
+
+
+def _index_at(source: Source, offset: int) -> tuple[list[SealedFrame], Index] | None:
+    body = read_chunk(source, offset, INDEX)
+    try:
+        return None if body is None else unpack_index(body, offset)
+    except (msgspec.DecodeError, ValueError):
+        return None
+
+
+def _left_by_index(source: Source, frames: list[SealedFrame], index: Index) -> _Left:
+    left = _Left(index)
+    for frame in frames:
+        if is_readable(source, frame):
+            left.frames.append(frame)
+        else:
+            left.damaged.append(_lost(frame, "the checksum does not fit"))
+    seqs = [(frame.first_seq, frame.last_seq) for frame in left.frames]
+    left.snapshots = [seq for seq in index.snapshots if any(first <= seq <= last for first, last in seqs)]
+    return left
+
+
+def _left_by_search(source: Source, met: list[Found]) -> _Left:
+    """Sort what a search met. Numbers of frames tell which are missing in between."""
+    left = _Left(Index({}, "", 0))
+    number, seq, gap = -1, 0, source.size
+    for item in met:
+        if isinstance(item.what, SealedFrame):
+            frame, run = item.what, _run_of(source, item.what)
+            left.index.workflow_id = left.index.workflow_id or run or ""
+            if frame.number <= number or frame.first_seq <= seq or (run is not None and run != left.index.workflow_id):
+                left.damaged.append(
+                    DamagedRange(None, None, item.offset, FRAME_BYTES, "frame", "it does not belong here")
+                )
+                continue
+            if frame.number > number + 1:
+                lost = f"frames {number + 2:,} to {frame.number:,}"
+                start = min(gap, item.offset)
+                size = item.offset - start
+                left.damaged.append(DamagedRange(seq + 1, frame.first_seq - 1, start, size, lost, "they are not there"))
+            if run is None:
+                reason = "cut short" if frame.end > source.size else "the checksum does not fit"
+                left.damaged.append(_lost(frame, reason))
+            else:
+                left.frames.append(frame)
+            number, seq, gap = frame.number, frame.last_seq, source.size
+        elif item.what is None:
+            gap = min(gap, item.offset)
+            if number < 0:
+                left.damaged.append(
+                    DamagedRange(None, None, item.offset, item.end - item.offset, "head", "it is damaged")
+                )
+        elif item.what not in (INDEX, END):
+            left.index.metadata = head_metadata(item.what)
+    gap = min(gap, left.frames[-1].end if left.frames and left.frames[-1].number == number else gap)
+    reason = "the file was cut short, or never closed"
+    left.damaged.append(DamagedRange(seq + 1, None, gap, source.size - gap, "end", reason))
+    if not left.index.metadata:
+        left.index.metadata = {"recording_id": left.index.workflow_id, "workflow_name": "", "started_at": 0.0}
+    return left
+
+
+def _run_of(source: Source, frame: SealedFrame) -> str | None:
+    """Return the run that the events of a frame belong to, or None when they cannot be read."""
+    if not is_readable(source, frame):
+        return None
+    _, offset, length, _ = frame.parts[0]
+    try:
+        return decode_columns(inflate(source.read(offset, length))).run
+    except (msgspec.DecodeError, ValueError):
+        return None
+
+
+def _lost(frame: SealedFrame, reason: str) -> DamagedRange:
+    size = frame.end - frame.offset
+    return DamagedRange(frame.first_seq, frame.last_seq, frame.offset, size, f"frame {frame.number + 1}", reason)

@@ -306,7 +306,7 @@ def _recording(execution: Execution, sealed: bool) -> Iterator[str]:
             seal(recording)
             recording.refresh_from_db()
             with open_sealed(recording) as file:
-                file.verify()
+                file.verify().check()
         replayer = replayer_of(recording)
         events = list(replayer.events)
         final = replayer.get_state_at_position(len(events) - 1) if events else {}

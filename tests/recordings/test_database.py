@@ -77,7 +77,7 @@ def test_sealing_fills_the_row(make_execution: Make) -> None:
     with open_sealed(recording) as sealed:
         assert sealed.checksum == recording.checksum
         assert sealed.metadata.recording_id == str(recording.pk)
-        sealed.verify()
+        sealed.verify().check()
 
 
 def test_outputs_come_from_the_node_run_and_stay_in_the_sealed_file(

@@ -14,6 +14,7 @@ import pytest
 from recordings import ExecutionRecorder, ExecutionReplayer, SealedRecording, SealedWriter
 from recordings.errors import DamagedRecording, InvalidRecording, UnsupportedVersion
 from recordings.events import RecordingEvent, RecordingEventType, RecordingMetadata, event_id
+from recordings.frames import HEADER, MAGIC, _closed
 from recordings.sealed import write_sealed
 from tests.recordings.conftest import record_long, record_run
 
@@ -139,7 +140,7 @@ def test_an_empty_recording_can_be_sealed() -> None:
 
     assert list(sealed) == []
     assert sealed.snapshots == []
-    sealed.verify()
+    sealed.verify().check()
 
 
 def test_the_same_recording_gives_the_same_bytes() -> None:
@@ -161,7 +162,7 @@ def read_all(content: bytes) -> None:
     for position in range(len(sealed)):
         _ = sealed[position]
         sealed.state_at(position)
-    sealed.verify()
+    sealed.verify().check()
 
 
 @pytest.mark.row("S0-40")
@@ -178,7 +179,7 @@ def test_damage_names_the_events_that_are_lost(content: bytes) -> None:
     sealed = SealedRecording.open(content)
     frame = sealed._frames[1]
     damaged = bytearray(content)
-    damaged[frame.offset + frame.columns_bytes + 3] ^= 1
+    damaged[frame.parts[1][1] + 3] ^= 1
 
     broken = SealedRecording.open(bytes(damaged))
 
@@ -194,7 +195,7 @@ def test_every_truncation_is_found(content: bytes) -> None:
     for size in range(len(content)):
         with pytest.raises(InvalidRecording):
             SealedRecording.open(content[:size])
-    with pytest.raises(DamagedRecording, match="cut short: the end of the file"):
+    with pytest.raises(DamagedRecording, match="cut short, or never closed: the end of the file"):
         SealedRecording.open(content[:-10])
     with pytest.raises(DamagedRecording):
         SealedRecording.open(content + b"more")
@@ -210,14 +211,14 @@ def test_garbage_is_not_a_recording(garbage: bytes, tmp_path: Path) -> None:
 
 
 def test_a_newer_version_says_what_to_do(content: bytes) -> None:
-    newer = content[:6] + (2).to_bytes(2, "little") + content[8:]
+    newer = _closed(HEADER.pack(MAGIC, 3, 0)) + content[HEADER.size :]
 
-    with pytest.raises(UnsupportedVersion, match="format version 2; this program reads version 1: update"):
+    with pytest.raises(UnsupportedVersion, match="format version 3; this program reads version 2: update"):
         SealedRecording.open(newer)
 
 
 def test_a_bomb_is_refused(content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("recordings.sealed._DECODED_LIMIT_BYTES", 10)
+    monkeypatch.setattr("recordings.frames.DECODED_LIMIT_BYTES", 10)
 
     with pytest.raises(DamagedRecording, match="would grow"):
         SealedRecording.open(content)
