@@ -51,7 +51,7 @@ from executions.planner import Plan, PlannedNode, plan
 from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened, Waiting
 from executions.store import EventDraft, NodeEnd, NodeRow, now_us
 from executions.waits import ChildEnd, ChildRow, Memory
-from recordings.context import get_current_recorder
+from recordings.context import active_recorder, keep_last, record_into
 from recordings.events import RecordingEventType as Kind
 from recordings.recorder import ExecutionRecorder
 from recordings.state import State
@@ -126,7 +126,7 @@ class LocalResult:
     children: tuple[LocalResult, ...] = ()
     """The turns of loops and the workflows that ran inside, in the order in which they ended."""
     recorder: ExecutionRecorder | None = field(default=None, repr=False)
-    """The recording: that of ``record_workflow``, or one of its own for a child; None when nothing is recorded."""
+    """The recording: that of ``record_workflow``, else one of its own; children have one inside ``record_workflow``."""
 
     @property
     def success(self) -> bool:
@@ -167,7 +167,8 @@ async def execute(
     name; those that it does not name are looked up likewise. ``approve`` decides approvals; without it they
     fail. ``timeout_s`` ends the whole run as failed.
 
-    With ``record_workflow(…)`` around it every event is recorded. Cancelling the awaiting task cancels the
+    Every event is recorded, by the recorder of ``record_workflow(…)`` around it or one of its own, which
+    ``get_current_recorder()`` returns afterwards until the next run. Cancelling the awaiting task cancels the
     nodes, closes the browser page, and records the end.
 
     Raises:
@@ -181,7 +182,8 @@ async def execute(
     else:
         run = _prepare(*wanted)
     thread = ThreadPoolExecutor(1, thread_name_prefix="local")
-    work = asyncio.get_running_loop().run_in_executor(thread, contextvars.copy_context().run, run.drive_alone)
+    inside = _inside_recording(run)
+    work = asyncio.get_running_loop().run_in_executor(thread, inside.run, run.drive_alone)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -204,7 +206,58 @@ def execute_sync(
 ) -> LocalResult:
     """Do what ``execute`` does and return when the execution has ended; Ctrl-C cancels it."""
     given = _Given(dict(variables or {}), credentials or {}, workflows or {}, approve)
-    return _prepare(workflow, initial_context, given, timeout_s).drive()
+    run = _prepare(workflow, initial_context, given, timeout_s)
+    return _inside_recording(run).run(run.drive)
+
+
+class Executor:
+    """Runs workflows in this process, each time with the same options; those of ``execute``.
+
+    A run that does not complete raises ``WorkflowFailed``, so that ``except`` can save its recording;
+    with ``raise_on_failure=False`` it is returned like any other.
+    """
+
+    def __init__(
+        self,
+        *,
+        raise_on_failure: bool = True,
+        variables: Mapping[str, Any] | None = None,
+        credentials: Credentials | None = None,
+        workflows: Mapping[str, Source] | None = None,
+        approve: Approve | None = None,
+        timeout_s: float | None = None,
+    ) -> None:
+        self._raise = raise_on_failure
+        self._options: dict[str, Any] = {
+            "variables": variables, "credentials": credentials, "workflows": workflows, "approve": approve,
+            "timeout_s": timeout_s,
+        }  # fmt: skip
+
+    async def execute(self, workflow: Source, initial_context: Any = None) -> LocalResult:
+        """Run ``workflow`` and return what it gave; see ``execute`` of this module.
+
+        Raises:
+            WorkflowFailed: it failed or was cancelled; ``result`` is what it gave until then.
+        """
+        return self._checked(await execute(workflow, initial_context, **self._options))
+
+    def execute_sync(self, workflow: Source, initial_context: Any = None) -> LocalResult:
+        """Do what ``execute`` does and return when the execution has ended."""
+        return self._checked(execute_sync(workflow, initial_context, **self._options))
+
+    def _checked(self, result: LocalResult) -> LocalResult:
+        if self._raise and not result.success:
+            raise WorkflowFailed(result)
+        return result
+
+
+class WorkflowFailed(ExecutionError):
+    """A workflow in this process did not complete; ``result`` is what it gave."""
+
+    def __init__(self, result: LocalResult) -> None:
+        where = f' at node "{result.error_node}"' if result.error_node else ""
+        super().__init__(f'workflow "{result.workflow_name}" {result.status}{where}: {result.error}')
+        self.result = result
 
 
 _CANCELLED = End(states.CANCELLED, "cancelled", "cancelled")
@@ -299,7 +352,7 @@ def _prepare(source: Source, initial_context: Any, given: _Given, timeout_s: flo
         payload = msgspec.json.decode(store.encode_json({} if initial_context is None else initial_context))
     except (TypeError, ValueError, RecursionError) as error:
         raise StartRefused(f"the initial context is not JSON: {error}") from error
-    recorder = get_current_recorder()
+    recorder = active_recorder()
     own = dict(version.workflow.settings or {}) if version else {}
     if timeout_s is not None and not 0 < timeout_s <= LONGEST_SECONDS:
         raise ValueError(f"timeout_s must be more than 0 and at most {LONGEST_SECONDS}, not {timeout_s}")
@@ -315,7 +368,19 @@ def _prepare(source: Source, initial_context: Any, given: _Given, timeout_s: flo
         given=given, stored=version is not None, timeout_s=timeout_s,
     )  # fmt: skip
     context.open_credentials()
-    return _Run(context, recorder)
+    if recorder is not None:
+        return _Run(context, recorder)
+    return _Run(context, ExecutionRecorder(context.workflow_name, context.id.hex), asked=False)
+
+
+def _inside_recording(run: _Run) -> contextvars.Context:
+    """Return a context in which the recorder of ``run`` is the current one; one of its own is readable outside, too."""
+    recorder = run.own_recorder
+    keep_last(recorder)
+    inside = contextvars.copy_context()
+    if recorder is not None:
+        inside.run(record_into, recorder)
+    return inside
 
 
 def _definition(source: Source) -> tuple[WorkflowVersion | None, Definition]:
@@ -408,8 +473,8 @@ _Happening = Item | Ready | _ChildEnded | _Decided
 class _Run:
     """One execution. Only the thread in ``drive`` touches the context and the recorder."""
 
-    def __init__(self, context: _LocalContext, recorder: ExecutionRecorder | None) -> None:
-        self._context, self._recorder = context, recorder
+    def __init__(self, context: _LocalContext, recorder: ExecutionRecorder | None, *, asked: bool = True) -> None:
+        self._context, self._recorder, self._asked = context, recorder, asked
         self._inbox: queue.SimpleQueue[Sequence[_Happening] | BaseException] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(settings.WORKER_SLOTS, thread_name_prefix="local-header")
         self._stop: tuple[End, str] | None = None
@@ -430,6 +495,11 @@ class _Run:
         self._waiters: dict[int, _Waiter] = {}
         self._running: dict[UUID, tuple[int, _Run]] = {}
         self._children: list[LocalResult] = []
+
+    @property
+    def own_recorder(self) -> ExecutionRecorder | None:
+        """Return the recorder that was made for this run, because there was none around it."""
+        return None if self._asked else self._recorder
 
     def halt(self, end: End, by: str) -> None:
         """Cancel what runs, again and again until the execution has ended: a node may be about to begin."""
@@ -675,7 +745,7 @@ class _Run:
     def _start_child(self, node: PlannedNode, row: ChildRow) -> None:
         context = _inside(self._context, node, row)
         recorder = None
-        if self._recorder is not None:
+        if self._recorder is not None and self._asked:
             on = self._recorder.config
             recorder = ExecutionRecorder(
                 context.workflow_name,
@@ -683,7 +753,9 @@ class _Run:
                 on["record_inputs"],
                 on["record_outputs"],
                 on["record_state_snapshots"],
+                tags=self._recorder.metadata.tags,
             )
+            recorder.metadata.parent_recording_id = self._recorder.metadata.recording_id
         child = _Run(context, recorder)
         self._running[row.id] = (-1 if row.detached else node.index, child)
         self._pool.submit(contextvars.copy_context().run, self._run_child, node, row, child)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recordings.context import (
         RecordingConfig,
+        carry_recording,
         disable_workflow_recording,
         enable_workflow_recording,
         get_current_recorder,
@@ -33,9 +34,11 @@ if TYPE_CHECKING:
         record_state_snapshot,
         record_workflow,
         save_workflow_recording,
+        save_workflow_recording_sync,
     )
     from recordings.database import DatabaseRecordingStorage as DatabaseRecordingStorage
     from recordings.errors import (
+        BlobMissing,
         DamagedRecording,
         InvalidRecording,
         RecordingError,
@@ -59,6 +62,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "context": (
         "RecordingConfig",
+        "carry_recording",
         "disable_workflow_recording",
         "enable_workflow_recording",
         "get_current_recorder",
@@ -69,9 +73,17 @@ _MODULES = {
         "record_state_snapshot",
         "record_workflow",
         "save_workflow_recording",
+        "save_workflow_recording_sync",
     ),
     "database": ("DatabaseRecordingStorage",),
-    "errors": ("DamagedRecording", "InvalidRecording", "RecordingError", "RecordingNotFound", "UnsupportedVersion"),
+    "errors": (
+        "BlobMissing",
+        "DamagedRecording",
+        "InvalidRecording",
+        "RecordingError",
+        "RecordingNotFound",
+        "UnsupportedVersion",
+    ),
     "events": ("RecordingEvent", "RecordingEventType", "RecordingMetadata", "StateSnapshot"),
     "recorder": ("ExecutionRecorder",),
     "redaction": ("Redactor",),
@@ -88,6 +100,7 @@ _MODULES = {
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = [
+    "BlobMissing",
     "DamagedRecording",
     "ExecutionRecorder",
     "ExecutionReplayer",
@@ -109,6 +122,7 @@ __all__ = [
     "StateSnapshot",
     "StorageBackend",
     "UnsupportedVersion",
+    "carry_recording",
     "disable_workflow_recording",
     "enable_workflow_recording",
     "get_current_recorder",
@@ -119,6 +133,7 @@ __all__ = [
     "record_state_snapshot",
     "record_workflow",
     "save_workflow_recording",
+    "save_workflow_recording_sync",
 ]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 from recordings.events import RecordingEventType
 from recordings.recorder import ExecutionRecorder
@@ -20,13 +20,55 @@ if TYPE_CHECKING:
     from recordings.storage import RecordingStorage
 
 _current: ContextVar[ExecutionRecorder | None] = ContextVar("current_recorder", default=None)
+_last: ContextVar[ExecutionRecorder | None] = ContextVar("last_recorder", default=None)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+_NOWHERE = "save_workflow_recording needs a file path or a storage"
 _ENDS = (RecordingEventType.WORKFLOW_COMPLETE, RecordingEventType.WORKFLOW_ERROR)
 
 
 def get_current_recorder() -> ExecutionRecorder | None:
-    """Return the recorder of this task or thread, or None. Concurrent tasks have their own."""
+    """Return the recorder of this task or thread, or None. Concurrent tasks have their own.
+
+    Outside of a recording it is that of the last run which ``executions.local`` made here, until the next run
+    or recording begins, so that a run can be saved once it is known how it went.
+    """
+    return _current.get() or _last.get()
+
+
+def active_recorder() -> ExecutionRecorder | None:
+    """Return the recorder that records now, not one whose run has ended."""
     return _current.get()
+
+
+def keep_last(recorder: ExecutionRecorder | None) -> None:
+    """Let ``get_current_recorder`` return the recorder of a run that has ended; None forgets the last one."""
+    _last.set(recorder)
+
+
+def record_into(recorder: ExecutionRecorder) -> None:
+    """Let ``recorder`` be the current one of this task or thread."""
+    _current.set(recorder)
+
+
+def carry_recording(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Return ``function`` so that it runs with the current recorder of here, in whatever thread it is called.
+
+    ``threading.Thread`` and pools start without a recorder: ``Thread(target=carry_recording(work))``,
+    ``pool.submit(carry_recording(work), 1)``. ``asyncio.to_thread`` and tasks need no help.
+    """
+    recorder = _current.get()
+
+    @functools.wraps(function)
+    def carried(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        token = _current.set(recorder)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _current.reset(token)
+
+    return carried
 
 
 def enable_workflow_recording(
@@ -47,12 +89,14 @@ def enable_workflow_recording(
         tags=tags,
     )
     _current.set(recorder)
+    _last.set(None)
     return recorder
 
 
 def disable_workflow_recording() -> None:
-    """Stop recording in this task or thread."""
+    """Stop recording in this task or thread, and forget the last recorder."""
     _current.set(None)
+    _last.set(None)
 
 
 class record_workflow:
@@ -85,6 +129,7 @@ class record_workflow:
         """Start recording."""
         recorder = ExecutionRecorder(**self._arguments)
         self._entered.append((recorder, _current.set(recorder)))
+        _last.set(None)
         return recorder
 
     def __exit__(
@@ -154,8 +199,22 @@ async def save_workflow_recording(
         identifier = await storage.save(recorder, filepath)
         return await storage.get_metadata(identifier) or recorder.finalize().to_dict()
     if filepath is None:
-        raise ValueError("save_workflow_recording needs a file path or a storage")
+        raise ValueError(_NOWHERE)
     return (await recorder.save(filepath)).to_dict()
+
+
+def save_workflow_recording_sync(
+    recorder: ExecutionRecorder,
+    filepath: str | os.PathLike[str] | None = None,
+    storage: RecordingStorage | None = None,
+) -> dict[str, Any]:
+    """Do what ``save_workflow_recording`` does, from code that is not async."""
+    if storage is not None:
+        identifier = storage.save_sync(recorder, filepath)
+        return storage.get_metadata_sync(identifier) or recorder.finalize().to_dict()
+    if filepath is None:
+        raise ValueError(_NOWHERE)
+    return recorder.save_sync(filepath).to_dict()
 
 
 # --------------------------------------------------------------------------- forwards

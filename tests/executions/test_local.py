@@ -24,7 +24,7 @@ from executions import report, runtime
 from executions.browser import PROFILE_PREFIX
 from executions.errors import StartRefused
 from executions.events import load_events
-from executions.local import LocalResult, execute, execute_sync
+from executions.local import Executor, LocalResult, WorkflowFailed, execute, execute_sync
 from executions.models import Execution
 from executions.nodes import flow
 from executions.triggers import start_execution
@@ -186,9 +186,35 @@ async def test_runs_at_the_same_time_have_a_recording_each():
         assert str(number) in str(result.outputs["a"])
 
 
-def test_without_a_recorder_nothing_is_recorded_and_the_result_is_the_same():
+async def test_a_run_without_a_recorder_can_be_saved_once_it_is_known_how_it_went(tmp_path):
+    result = await execute(graph([rules("a", x=1)]))
+
+    recorder = get_current_recorder()
+    assert recorder is not None
+    assert recorder is result.recorder
+    assert recorder.metadata.execution_id == str(result.execution_id)
+    await recorder.save(tmp_path / "long.json")
+    assert ExecutionReplayer.load(tmp_path / "long.json").metadata.success is True
+    await execute(graph([rules("a", x=2)]))
+    assert get_current_recorder() is not recorder
+    with record_workflow("explicit"):
+        await execute(graph([rules("a", x=3)]))
     assert get_current_recorder() is None
-    assert execute_sync(graph([rules("a", x=1)])).outputs["a"]
+
+
+@pytest.mark.parametrize("blocking", [False, True])
+async def test_an_executor_raises_what_failed_and_its_recording_can_be_saved(blocking):
+    bad = graph([node("bad", "merge_data", Data_1={"key": {"$credential": "shop"}}, Data_2={})])
+    executor = Executor(credentials={"other": {"password": "x"}})
+
+    with record_workflow("failing") as recorder, pytest.raises(WorkflowFailed, match='failed at node "bad"') as caught:
+        executor.execute_sync(bad) if blocking else await executor.execute(bad)
+
+    assert caught.value.result.status == "failed"
+    assert recorder.metadata.success is False
+    assert [event.event_type.value for event in recorder.events][-1] == "workflow_error"
+    assert (await Executor(raise_on_failure=False).execute(bad)).status == "failed"
+    assert (await Executor(credentials={"shop": {"password": "x"}}).execute(bad)).success
 
 
 def test_values_are_left_out_where_the_recorder_is_told_so():

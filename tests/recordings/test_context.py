@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from recordings import (
     FileRecordingStorage,
     InMemoryRecordingStorage,
     RecordingConfig,
+    carry_recording,
     disable_workflow_recording,
     enable_workflow_recording,
     get_current_recorder,
@@ -22,6 +24,7 @@ from recordings import (
     record_node_execution_start,
     record_workflow,
     save_workflow_recording,
+    save_workflow_recording_sync,
 )
 
 
@@ -209,3 +212,45 @@ def test_only_failures_are_kept_on_request() -> None:
     assert config.keeps(False, "x")
     assert not config.keeps(True, "x")
     assert not RecordingConfig(enabled=False).keeps(False, "x")
+
+
+def test_a_thread_gets_the_recorder_by_carry_recording() -> None:
+    done = []
+
+    def work(name: str) -> None:
+        record_node_execution_start(name)
+        done.append(get_current_recorder())
+
+    with record_workflow("shop") as recorder:
+        for target in (work, carry_recording(work)):
+            thread = threading.Thread(target=target, args=("n",))
+            thread.start()
+            thread.join()
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(carry_recording(work), "pooled").result()
+            pool.submit(work, "not carried").result()
+
+    assert done == [None, recorder, recorder, None]
+    assert [event.node_id for event in recorder.events] == ["n", "pooled"]
+
+
+async def test_tasks_and_to_thread_carry_the_recorder_themselves() -> None:
+    async with record_workflow("shop") as recorder:
+        await asyncio.to_thread(record_node_execution_start, "in a thread")
+        await asyncio.create_task(asyncio.to_thread(record_node_execution_start, "in a task"))
+
+    assert [event.node_id for event in recorder.events] == ["in a thread", "in a task"]
+
+
+def test_save_workflow_recording_without_async(tmp_path: Path) -> None:
+    with record_workflow("shop") as recorder:
+        record_node_execution_start("n1")
+    storage = InMemoryRecordingStorage()
+
+    kept = save_workflow_recording_sync(recorder, storage=storage)
+    saved = save_workflow_recording_sync(recorder, tmp_path / "x.json")
+
+    assert kept["recording_id"] == saved["recording_id"] == storage.list_sync()[0]["recording_id"]
+    assert (tmp_path / "x.json").stat().st_size == saved["file_size_bytes"]
+    with pytest.raises(ValueError, match="file path or a storage"):
+        save_workflow_recording_sync(recorder)
