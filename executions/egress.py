@@ -16,7 +16,7 @@ import ssl
 import time
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -389,20 +389,22 @@ def guarded_client(
     follow_redirects: bool = False,
     limit_bytes: int = RESPONSE_LIMIT_BYTES,
     verify: ssl.SSLContext | bool = True,
+    around: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] | None = None,
     **options: Any,
 ) -> httpx.AsyncClient:
     """Return a client that reaches only what ``policy`` allows.
 
     ``timeout`` bounds each step in seconds, ``limit_bytes`` the decoded size of one answer. Proxy settings
-    of the environment are not used. ``options`` go to ``httpx.AsyncClient``.
+    of the environment are not used. ``around`` wraps the transport. ``options`` go to ``httpx.AsyncClient``.
     """
+    transport = GuardedTransport(policy, limit_bytes=limit_bytes, verify=verify)
     headers = {
         "Accept-Encoding": "gzip, deflate",
         "User-Agent": "FlowBuilder",
         **dict(options.pop("headers", None) or {}),
     }
     return httpx.AsyncClient(
-        transport=GuardedTransport(policy, limit_bytes=limit_bytes, verify=verify),
+        transport=transport if around is None else around(transport),
         timeout=timeout,
         follow_redirects=follow_redirects,
         max_redirects=MAX_REDIRECTS,

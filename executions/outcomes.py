@@ -16,7 +16,7 @@ from executions.failpoints import failpoint
 from executions.models import BrowserSession, Execution
 from executions.opening import DEFAULT_QUEUE, Dispatch, Work
 from executions.planner import PlannedNode
-from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened, Waiting
+from executions.runtime import RECORDED_BY, Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened, Waiting
 from executions.store import EventDraft, Job, NodeEnd, Transaction, now_us
 from executions.waits import ChildRow
 from recordings.events import RecordingEventType as Kind
@@ -24,6 +24,7 @@ from recordings.events import plain
 from recordings.redaction import Redactor
 
 EVENT_TYPE_CHARACTERS = 32
+NODE_ID_CHARACTERS = 200
 ERROR_CODE_CHARACTERS = 40
 TRACEBACK_CHARACTERS = 4_000
 LARGEST_VARIABLES = 256 * 1024
@@ -120,7 +121,11 @@ def noted(context: Context, item: Noted) -> EventDraft:
             content = Redactor(context.secrets).redact_bytes(content)
         data |= {"blob": context.keep(content, item.content_type), "size_bytes": len(content)}
     stored = msgspec.json.decode(store.encode_json(context.redact(data)))
-    return EventDraft(store.to_column(event.type, EVENT_TYPE_CHARACTERS), event.timestamp, event.node_id, stored)
+    kind, node_id = (
+        store.to_column(event.type, EVENT_TYPE_CHARACTERS),
+        store.to_column(event.node_id, NODE_ID_CHARACTERS),
+    )
+    return EventDraft(kind, event.timestamp, node_id, stored)
 
 
 def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd, EventDraft]:
@@ -224,7 +229,7 @@ def _move_and_note(
 
     Returns those of ``drafts`` that are still to be written: all of them when the node is not ours any more.
     """
-    mine = [*(draft for draft in drafts if draft.node_id == node_id), event]
+    mine = [*(draft for draft in drafts if _is_of(draft, node_id)), event]
 
     def job(tx: Transaction) -> tuple[bool, int | None]:
         if not move(tx):
@@ -237,7 +242,11 @@ def _move_and_note(
     won, base = store.committer.run(job, context.id.hex)
     if base is not None:
         events.push(context.id, base, mine, states.RUNNING, context.depth)
-    return [draft for draft in drafts if draft.node_id != node_id] if won else drafts
+    return [draft for draft in drafts if not _is_of(draft, node_id)] if won else drafts
+
+
+def _is_of(draft: EventDraft, node_id: str) -> bool:
+    return node_id in (draft.node_id, draft.data.get(RECORDED_BY))
 
 
 def retry_event(context: Context, node: PlannedNode, item: Retrying) -> EventDraft:

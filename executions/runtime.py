@@ -30,6 +30,7 @@ from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeFailed, NodeInputError, NodeTimeout, NodeWaits, SessionLost
 from executions.nodes.base import NodeCall, NodeExecutor
+from executions.notes import NotedTransport, TeamNotes, refuse_reserved
 from executions.planner import MAIN_SESSION, PlannedNode
 from executions.store import EventDraft, now_us
 from recordings.events import RecordingEventType as Kind
@@ -45,6 +46,10 @@ GRACE_SECONDS = 5.0
 """How long a node that was cancelled, or is out of time, may take to stop before it is left behind."""
 WATCHDOG_SECONDS = 2.0
 """How much later the kernel ends a confined process whose node keeps everything else in it from running."""
+
+
+RECORDED_BY = "recorded_by"
+"""In the data of a team event: the node that wrote it; the event itself carries the id of the team."""
 
 
 # --------------------------------------------------------------------------- what comes out
@@ -584,7 +589,7 @@ def _cancelled(node: Ready, attempt: int, started: int) -> Finished | Released:
 # --------------------------------------------------------------------------- what a node may touch
 
 
-class NodeEnvironment:
+class NodeEnvironment(TeamNotes):
     """The ``Environment`` of one attempt."""
 
     def __init__(self, facts: Facts, planned: PlannedNode, inbox: queue.SimpleQueue[Item]) -> None:
@@ -610,11 +615,15 @@ class NodeEnvironment:
 
     def log(self, message: str, *, level: str = "info", **data: Any) -> None:
         """Write one log line."""
-        self.record(Kind.LOG.value, {"message": message, "level": level, **data})
+        self._note(Kind.LOG.value, {"message": message, "level": level, **data})
 
     def record(self, event_type: str, data: dict[str, Any]) -> None:
-        """Write an event of this node."""
+        """Write an event of this node; the types of the engine's own events are refused."""
+        refuse_reserved(event_type)
         self._note(event_type, data)
+
+    def _note_for(self, kind: Kind, team_id: str, data: dict[str, Any]) -> None:
+        self._note(kind.value, {**data, RECORDED_BY: self._planned.node.id}, node_id=str(team_id))
 
     async def save_artifact(self, kind: str, content: bytes, *, content_type: str, name: str = "") -> str:
         """Store bytes beside the recording and return their SHA-256."""
@@ -649,7 +658,10 @@ class NodeEnvironment:
 
     def http_client(self, **options: Any) -> Any:
         """Return an ``httpx.AsyncClient`` that reaches only allowed addresses."""
-        return guarded_client(egress_policy(), **options)
+        return guarded_client(egress_policy(), around=lambda inner: NotedTransport(inner, self._note_call), **options)
+
+    def _note_call(self, data: dict[str, Any]) -> None:
+        self._note(Kind.EXTERNAL_CALL.value, data)
 
     @property
     def _session_id(self) -> str:
@@ -662,13 +674,14 @@ class NodeEnvironment:
         return sha256
 
     def _note(
-        self, event_type: str, data: dict[str, Any], content: bytes | None = None, content_type: str = ""
-    ) -> None:
+        self, event_type: str, data: dict[str, Any], content: bytes | None = None, content_type: str = "",
+        node_id: str = "",
+    ) -> None:  # fmt: skip
         if not self._open:
             return
         planned = self._planned
         full = {"name": planned.name, "node_type": planned.node.type, **data}
-        event = EventDraft(event_type, now_us(), planned.node.id, full)
+        event = EventDraft(event_type, now_us(), node_id or planned.node.id, full)
         self._inbox.put(Noted(planned.index, event, content, content_type))
 
 

@@ -60,7 +60,33 @@ class Environment(Protocol):
         """Write one log line; it is shown live, recorded, and never holds a resolved secret."""
 
     def record(self, event_type: str, data: dict[str, Any]) -> None:
-        """Write a custom event of the recording format."""
+        """Write a custom event of the recording format.
+
+        Raises:
+            NodeInputError: ``event_type`` is one by which the engine tells what it did.
+        """
+
+    def record_team_start(
+        self, team_id: str, formation: str, member_count: int, context: dict[str, Any] | None = None
+    ) -> None:
+        """Record that a team begins."""
+
+    def record_team_complete(
+        self, team_id: str, final_output: Any = None, duration_seconds: float | None = None, success: bool = True
+    ) -> None:
+        """Record that a team ended, well or not."""
+
+    def record_team_member_start(self, team_id: str, member_id: str, inputs: dict[str, Any] | None = None) -> None:
+        """Record that a member of a team begins."""
+
+    def record_team_member_complete(
+        self, team_id: str, member_id: str, outputs: dict[str, Any] | None = None,
+        duration_seconds: float | None = None, error: str | None = None,
+    ) -> None:  # fmt: skip
+        """Record that a member of a team ended."""
+
+    def record_team_member_communication(self, team_id: str, from_member: str, to_member: str, message: Any) -> None:
+        """Record a message from one member of a team to another."""
 
     async def save_artifact(self, kind: str, content: bytes, *, content_type: str, name: str = "") -> str:
         """Store bytes (a screenshot, a page) beside the recording; return their SHA-256."""

@@ -21,6 +21,8 @@ from executions.browser import BrowserHost, BrowserOptions, BrowserPage, find_ch
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeInputError
 from executions.nodes.base import NodeCall
+from executions.notes import TeamNotes
+from recordings.events import RecordingEventType
 from workflows.registry import NODE_REGISTRY
 
 SITE = Path(__file__).parent.parent / "site"
@@ -167,7 +169,7 @@ async def make_host(tmp_path: Path) -> AsyncIterator[Callable[..., BrowserHost]]
         await host.shutdown()
 
 
-class TestEnvironment:
+class TestEnvironment(TeamNotes):
     """The ``Environment`` of nodes, over a real guarded client and a real browser host."""
 
     __test__ = False
@@ -190,6 +192,9 @@ class TestEnvironment:
 
     def record(self, event_type: str, data: dict[str, Any]) -> None:
         self.logs.append((event_type, "", data))
+
+    def _note_for(self, kind: RecordingEventType, team_id: str, data: dict[str, Any]) -> None:
+        self.record(kind.value, {"team_id": team_id, **data})
 
     async def save_artifact(self, kind: str, content: bytes, *, content_type: str, name: str = "") -> str:
         raise NotImplementedError

@@ -81,6 +81,31 @@ class Talks(EdgeNode, type="test_talks"):
         return {"Value": "said"}
 
 
+class Teams(EdgeNode, type="test_teams"):
+    """Record a team of its own."""
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Record what two members say to each other."""
+        env.record_team_start("crew", "sequential", 2, {"task": node.inputs["Kind"]})
+        for member in ("ann", "ben"):
+            env.record_team_member_start("crew", member, {"said": node.inputs["Kind"]})
+            env.record_team_member_complete("crew", member, {"heard": True}, 0.5)
+        env.record_team_member_communication("crew", "ann", "ben", "hello")
+        env.record_team_complete("crew", {"said": "hello"}, 1.5, success=True)
+        env.record("checkpoint", {"name": "half way"})
+        env.record("gauge", {"level": 7})
+        return {"Value": "done"}
+
+
+class Forges(EdgeNode, type="test_forges"):
+    """Write an event of the type in ``Kind``."""
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Pretend that the engine wrote it."""
+        env.record(node.inputs["Kind"], {"outputs": {"Value": "forged"}, "final_state": {"a": "forged"}})
+        return {"Value": "said"}
+
+
 class Stubborn(EdgeNode, type="test_stubborn"):
     """Go on when cancelled."""
 

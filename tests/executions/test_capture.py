@@ -188,3 +188,56 @@ def test_children_of_a_node_that_fails_while_they_run_are_left(run, make_workflo
     assert sorted(data["status"] for _, data in data_of(execution, "recursion_exit")) == ["cancelled", "failed"]
     for one in Execution.objects.all():
         assert_balanced(one)
+
+
+# --------------------------------------------------------------------------- what nodes record themselves
+
+
+@pytest.mark.row("S0-31")
+def test_node_code_records_teams_and_events_of_its_own(run):
+    execution = run([node("crew node", "test_teams", Kind="lift")])
+
+    assert execution.status == "completed", execution.error
+    team = [event for event in iter_events(execution.pk) if event.node_id == "crew"]
+    assert [event.event_type.value for event in team] == [
+        "team_start", "team_member_start", "team_member_complete", "team_member_start", "team_member_complete",
+        "team_communication", "team_complete",
+    ]  # fmt: skip
+    assert team[0].data["context"] == {"task": "lift"}
+    assert (team[0].data["formation"], team[0].data["member_count"]) == ("sequential", 2)
+    assert [team[1].data[key] for key in ("member_id", "inputs", "recorded_by")] == [
+        "ann",
+        {"said": "lift"},
+        "crew node",
+    ]
+    assert [team[5].data[key] for key in ("from_member", "to_member", "message")] == ["ann", "ben", "hello"]
+    assert [team[6].data[key] for key in ("final_output", "duration_seconds", "success")] == [
+        {"said": "hello"},
+        1.5,
+        True,
+    ]
+    assert [data["name"] for _, data in data_of(execution, "checkpoint")] == ["half way"]
+    assert [data["level"] for _, data in data_of(execution, "gauge")] == [7]
+
+
+@pytest.mark.parametrize("kind", ["node_complete", "workflow_error", "state_snapshot", "recursion_enter", "artifact"])
+def test_node_code_cannot_forge_events_of_the_engine(run, kind):
+    execution = run([node("liar", "test_forges", Kind=kind)])
+
+    assert (execution.status, execution.error_code) == ("failed", "invalid_input")
+    assert f'env.record("{kind}"' in execution.error
+    assert not [data for _, data in data_of(execution, kind) if "forged" in json.dumps(data)]
+
+
+def test_every_call_to_another_system_is_an_event_without_its_query(run, settings):
+    settings.EGRESS_ALLOW = []
+    request = node(
+        "call", "http_request", {"on_error": "continue"}, URL="http://127.0.0.1:9/a/path?token=very-secret#part"
+    )
+    execution = run([request])
+
+    [(_, call)] = data_of(execution, "external_call")
+    assert (call["method"], call["url"], call["status"], call["bytes"]) == ("GET", "http://127.0.0.1:9/a/path", None, 0)
+    assert "not allowed" in call["error"]
+    assert call["duration_seconds"] >= 0
+    assert "very-secret" not in json.dumps(call)
