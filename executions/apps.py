@@ -18,6 +18,7 @@ class ExecutionsConfig(AppConfig):
 
         autodiscover_modules("nodes")
         database.OUTPUT_SOURCE = events.outputs_of
+        database.OUTPUT_BLOBS = events.output_blobs_of
         database.BLOBS_IN_USE = events.blobs_in_use
         database.ARTIFACT_POLICY = lambda user, execution_id: (
             Execution.objects.visible_to(user).filter(pk=execution_id).exists()

@@ -110,6 +110,12 @@ def blobs_in_use(sha256s: Collection[str]) -> set[str]:
     return set(NodeRun.objects.filter(outputs_blob__in=list(sha256s)).values_list("outputs_blob", flat=True))
 
 
+def output_blobs_of(execution_id: UUID, node_ids: Iterable[str]) -> dict[str, str]:
+    """Return the blobs that hold the outputs of completed nodes, by node id; none for outputs up to 32 KiB."""
+    rows = NodeRun.objects.filter(execution_id=execution_id, node_id__in=list(node_ids), status=states.COMPLETED)
+    return dict(rows.exclude(outputs_blob="").values_list("node_id", "outputs_blob"))
+
+
 def outputs_of(execution_id: UUID, node_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return the stored outputs of completed nodes by node id. Reads blobs for outputs above 32 KiB."""
     rows = NodeRun.objects.filter(

@@ -1,7 +1,7 @@
 """Recordings in the database: event rows while they are young, a sealed file afterwards, blobs beside both.
 
 Readers ask for an execution and do not notice which of the two they read. What only the engine knows
-comes through the three callables that ``executions`` sets when it starts: ``OUTPUT_SOURCE``,
+comes through the callables that ``executions`` sets when it starts: ``OUTPUT_SOURCE``, ``OUTPUT_BLOBS``,
 ``ARTIFACT_POLICY`` and ``BLOBS_IN_USE``.
 """
 
@@ -35,6 +35,7 @@ from django.utils.deconstruct import deconstructible
 
 from recordings.errors import BlobMissing, DamagedRecording, RecordingError, RecordingNotFound
 from recordings.events import (
+    BlobReference,
     RecordingEvent,
     RecordingEventType,
     RecordingMetadata,
@@ -68,6 +69,9 @@ Result = TypeVar("Result")
 
 OUTPUT_SOURCE: Callable[[UUID, Collection[str]], Mapping[str, Any]] | None = None
 """``(execution_id, node_ids) -> {node_id: outputs}`` of completed node runs."""
+
+OUTPUT_BLOBS: Callable[[UUID, Collection[str]], Mapping[str, str]] | None = None
+"""``(execution_id, node_ids) -> {node_id: sha256}`` of those node runs whose outputs are a blob."""
 
 ARTIFACT_POLICY: Callable[[Any, UUID], bool] | None = None
 """``(user, execution_id) -> may the user see files of this execution``, also before it has a recording."""
@@ -254,8 +258,13 @@ def _remove_blob(sha256: str) -> bool:
 # --------------------------------------------------------------------------- events
 
 
-def load_rows(execution_id: UUID | str, after: int = 0, limit: int = PAGE_EVENTS) -> list[RecordingEvent]:
-    """Return the event rows after number ``after``, outputs filled in. One query, and one for outputs."""
+def load_rows(
+    execution_id: UUID | str, after: int = 0, limit: int = PAGE_EVENTS, *, references: bool = False
+) -> list[RecordingEvent]:
+    """Return the event rows after number ``after``, outputs filled in. One query, and one for outputs.
+
+    With ``references`` outputs that are a blob are a ``BlobReference``, and the blob is not read.
+    """
     key = UUID(str(execution_id))
     name = str(key)
     rows = (
@@ -276,16 +285,20 @@ def load_rows(execution_id: UUID | str, after: int = 0, limit: int = PAGE_EVENTS
         )
         for seq, kind, timestamp, node_id, depth, data in rows
     ]
-    _fill_outputs(key, events)
+    _fill_outputs(key, events, references=references)
     return events
 
 
-def _fill_outputs(execution_id: UUID, events: Iterable[RecordingEvent]) -> None:
+def _fill_outputs(execution_id: UUID, events: Iterable[RecordingEvent], *, references: bool) -> None:
     waiting = [event for event in events if event.data.get("outputs") == OUTPUTS_ELSEWHERE]
     if not waiting:
         return
     wanted = {event.node_id for event in waiting if event.node_id is not None}
-    found = OUTPUT_SOURCE(execution_id, wanted) if OUTPUT_SOURCE is not None else {}
+    found: dict[str, Any] = {}
+    if references and OUTPUT_BLOBS is not None:
+        found = {node: BlobReference(sha256) for node, sha256 in OUTPUT_BLOBS(execution_id, wanted).items()}
+    if OUTPUT_SOURCE is not None and wanted - found.keys():
+        found |= OUTPUT_SOURCE(execution_id, wanted - found.keys())
     for event in waiting:
         outputs = found.get(event.node_id or "")
         event.data["outputs"] = {} if outputs is None else outputs
@@ -331,7 +344,7 @@ def open_sealed(recording: Recording) -> SealedRecording:
         path = _cached(recording.sealed)
     if not path.is_file():
         raise BlobMissing(f"{name}: its sealed file {recording.sealed[:12]}… is not in the storage")
-    return SealedRecording.open(path, name)
+    return SealedRecording.open(path, name, read_blob=read_blob)
 
 
 def _cached(sha256: str) -> Path:
@@ -522,9 +535,9 @@ def seal(recording: Recording) -> bool:
     if recording.sealed or execution_id is None:
         return False
     with tempfile.TemporaryFile() as file:
-        writer = SealedWriter(file, str(execution_id))
+        writer = SealedWriter(file, str(execution_id), metadata_of(recording), read_blob=read_blob)
         after = teams = depth = 0
-        while events := load_rows(execution_id, after, PAGE_EVENTS):
+        while events := load_rows(execution_id, after, PAGE_EVENTS, references=True):
             for event in events:
                 writer.write(event)
                 teams += event.event_type is RecordingEventType.TEAM_START

@@ -557,8 +557,9 @@ class SealedRecording(Sequence[RecordingEvent]):
         if position is None:
             raise DamagedRecording(f"{self._name}: a state needs event {seq:,}, which is not there", first_seq=seq)
         event = self._event_at(position)
-        if event.data.get("outputs_missing") and "$blob" in (event.data.get("outputs") or {}):
-            sha256 = str(event.data["outputs"]["$blob"])
+        outputs = event.data.get("outputs")
+        if event.data.get("outputs_missing") and isinstance(outputs, dict) and "$blob" in outputs:
+            sha256 = str(outputs["$blob"])
             raise BlobMissing(f"{self._name}: the outputs of event {seq:,} are blob {sha256[:12]}…, which is not here")
         return event, self.snapshot_at(position)
 

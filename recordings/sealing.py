@@ -14,6 +14,7 @@ from typing import IO, Any, Self
 import msgspec
 import zstandard
 
+from recordings.errors import BlobMissing
 from recordings.events import (
     BlobReference,
     RecordingEvent,
@@ -245,7 +246,10 @@ class SealedWriter:
             raise ValueError(
                 f"the outputs of {event.node_id} are blob {blob.sha256[:12]}…, and nothing reads blobs here"
             )
-        outputs = decode_json(self._read_blob(blob.sha256))
+        try:
+            outputs = decode_json(self._read_blob(blob.sha256))
+        except BlobMissing:  # the rest of the run is kept all the same
+            outputs = None
         extra["k"] = list(outputs) if isinstance(outputs, dict) else []
         return event.with_data({**event.data, "outputs": dict.fromkeys(extra["k"])})
 

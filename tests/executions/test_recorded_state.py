@@ -75,7 +75,7 @@ def test_state_at_every_event_of_a_run_that_failed_retried_skipped_and_was_kille
     workflow = make_workflow(
         graph(
             [
-                transform("first", big="x" * 100),
+                transform("first", big="x" * 40_000),
                 node("flaky", "test_flaky", {"retries": 3, "backoff_s": 0.2}, Succeeds_On=2),
                 node("tolerated", "test_flaky", {"on_error": "continue"}, Succeeds_On=9),
                 node("check", "branch", Left_Value="1", Operator="equals", Right_Value="2"),

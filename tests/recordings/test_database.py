@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import threading
 import uuid
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.files.storage import storages
 from django.db import connection, transaction
 from django.utils import timezone
 
@@ -27,6 +29,7 @@ from recordings.database import (
     seal,
 )
 from recordings.errors import BlobMissing, DamagedRecording, RecordingError, RecordingNotFound
+from recordings.events import encode_json
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
 from tests.recordings.conftest import record_run
 
@@ -94,6 +97,55 @@ def test_outputs_come_from_the_node_run_and_stay_in_the_sealed_file(
 
     states = open_replayer(recording.pk).get_state_at_position(3)
     assert states["$nodes"] == {"node1": {"Html": "page 1", "Done": True}}
+
+
+@pytest.mark.row("S0-38")
+def test_large_outputs_stay_outside_the_sealed_file_and_are_read_when_they_are_asked_for(
+    make_execution: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = make_execution(nodes=4)
+    execution_id = recording.execution_id
+    noise = random.Random(4).randbytes(40_000).hex()
+    content = encode_json({"Html": noise, "Done": True})
+    sha256 = save_blob(content, "application/json", execution_id)
+    monkeypatch.setattr(database, "OUTPUT_BLOBS", lambda _, nodes: {name: sha256 for name in nodes if name == "node3"})
+    before = open_replayer(execution_id)
+    events = [event for event in before.events if event.node_id != "node3"]
+    seal(recording)
+    recording.refresh_from_db()
+    purge_rows(recording, 1000)
+    assert recording.file_size_bytes < 3_000
+
+    reads: list[str] = []
+
+    def read(name: str) -> bytes:
+        reads.append(name)
+        return read_blob(name)
+
+    monkeypatch.setattr(database, "read_blob", read)
+    with open_sealed(recording) as sealed:
+        last = len(sealed) - 1
+        assert [event for event in sealed if event.node_id != "node3"] == events
+        reads.clear()
+        assert sealed.verify().ok
+        assert [node for _, node in sealed.iter_path()][-3:-1] == ["node4", "last"]
+        assert sealed[2].data["attempt"] == 1
+        assert reads == []
+        state = sealed.state_at(last)
+        assert reads == [sha256]
+        (event,) = [event for event in sealed if event.node_id == "node3" and "outputs" in event.data]
+        assert event.data["outputs"] == {"Html": noise, "Done": True} == state["$nodes"]["node3"]
+        assert "outputs_missing" not in event.data
+        assert state["Html"] == "page 4"
+        assert sealed.state_at(event.seq - 1)["Html"] == noise
+
+    storages["blobs"].delete(f"{sha256[:2]}/{sha256}")
+    with open_sealed(recording) as sealed:
+        (event,) = [event for event in sealed if event.node_id == "node3" and "outputs" in event.data]
+        assert event.data["outputs"] == {"$blob": sha256}
+        assert event.data["outputs_missing"] is True
+        with pytest.raises(BlobMissing, match=rf"outputs of event {event.seq} are blob {sha256[:12]}"):
+            sealed.state_at(last)
 
 
 def test_lost_outputs_are_named(make_execution: Make, monkeypatch: pytest.MonkeyPatch) -> None:
