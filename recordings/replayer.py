@@ -9,14 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
+from recordings import timing
+from recordings.compare import compare
 from recordings.errors import RecordingNotFound
-from recordings.events import RecordingEvent, RecordingEventType, RecordingMetadata, StateSnapshot
+from recordings.events import RecordingEvent, RecordingMetadata, StateSnapshot
 from recordings.export import atomic_write, read_json, to_dot
 from recordings.sealed import SealedRecording, is_sealed
 from recordings.state import CHANGES_STATE, State
 
 KEYFRAME_EVENTS = 256
-_DIFFERENCES_PER_NODE = 1000
 
 
 @runtime_checkable
@@ -214,39 +215,26 @@ class ExecutionReplayer:
     # ------------------------------------------------------------------ comparing
 
     def compare(self, other: ExecutionReplayer) -> dict[str, Any]:
-        """Return what differs. Differences of numbers are self minus other; ``node_diff`` holds sets.
+        """Return what differs; see ``recordings.compare.compare``. Numbers are self minus other."""
+        return compare(self, other)
 
-        ``output_diff`` has, per node that both ran, the values that differ, each with a JSON pointer.
-        ``identical`` says that path, outputs and success are equal; durations may differ.
-        """
-        mine, theirs = _Outline(self), _Outline(other)
-        a, b = self.metadata, other.metadata
-        difference = _first_difference(mine.path, theirs.path)
-        outputs = _output_diff(mine.outputs, theirs.outputs)
-        return {
-            "metadata_diff": {
-                "duration_diff": (a.duration_seconds or 0.0) - (b.duration_seconds or 0.0),
-                "node_count_diff": a.node_count - b.node_count,
-                "team_count_diff": a.team_count - b.team_count,
-                "event_count_diff": len(self.events) - len(other.events),
-            },
-            "node_diff": {
-                "only_in_self": mine.nodes - theirs.nodes,
-                "only_in_other": theirs.nodes - mine.nodes,
-                "common": mine.nodes & theirs.nodes,
-            },
-            "path_diff": {"self_path": mine.path, "other_path": theirs.path, "first_difference": difference},
-            "output_diff": outputs,
-            "timing_diff": {
-                node: {"self": mine.seconds[node], "other": theirs.seconds[node]}
-                for node in sorted(mine.seconds.keys() & theirs.seconds.keys())
-            },
-            "status_diff": None if a.success == b.success else {"self": a.success, "other": b.success},
-            "version_diff": None
-            if a.workflow_version == b.workflow_version
-            else {"self": a.workflow_version, "other": b.workflow_version},
-            "identical": difference is None and not outputs and a.success == b.success,
-        }
+    # ------------------------------------------------------------------ understanding
+
+    def durations(self) -> dict[str, float]:
+        """Return the seconds of work of each node, the longest first; all its runs, failed ones too."""
+        return timing.durations(self.events)
+
+    def critical_path(self) -> list[tuple[str, float]]:
+        """Return the nodes that decided how long the run took, with their seconds; see ``recordings.timing``."""
+        return timing.critical_path(self.events)
+
+    def path(self) -> list[str]:
+        """Return the ids of the nodes in the order in which they started, once for every start."""
+        return timing.path(self.events)
+
+    def first_error(self) -> RecordingEvent | None:
+        """Return the event of the first node that failed, else of the run; None where nothing failed."""
+        return timing.first_error(self.events)
 
     def visualize(self, output_path: str | os.PathLike[str] | None = None) -> str:
         """Return the run as Graphviz DOT; also write it where a path is given."""
@@ -265,85 +253,6 @@ class ExecutionReplayer:
             self.events.verify().check()
         elif self.recording_path is not None:
             read_json(self.recording_path)
-
-
-class _Outline:
-    """The parts of a run that ``compare`` looks at."""
-
-    def __init__(self, replayer: ExecutionReplayer) -> None:
-        events = replayer.events
-        self.path: list[str]
-        if isinstance(events, _Seekable):
-            self.path = [node for _, node in events.iter_path() if node is not None]
-        else:
-            self.path = [event.node_id for event in events if event.node_id is not None]
-        self.nodes = set(self.path)
-        self.outputs: dict[str, list[Any]] = defaultdict(list)
-        self.seconds: dict[str, float] = defaultdict(float)
-        for event in events:
-            if event.event_type is RecordingEventType.NODE_COMPLETE and event.node_id is not None:
-                hidden = event.metadata.get("outputs_sha256")
-                self.outputs[event.node_id].append(event.data.get("outputs") if hidden is None else {"sha256": hidden})
-                self.seconds[event.node_id] += event.data.get("duration_seconds") or 0.0
-
-
-def _first_difference(mine: list[str], theirs: list[str]) -> dict[str, Any] | None:
-    for position, (a, b) in enumerate(zip(mine, theirs, strict=False)):
-        if a != b:
-            return {"position": position, "self_node": a, "other_node": b}
-    if len(mine) == len(theirs):
-        return None
-    position = min(len(mine), len(theirs))
-    return {
-        "position": position,
-        "self_node": mine[position] if position < len(mine) else None,
-        "other_node": theirs[position] if position < len(theirs) else None,
-    }
-
-
-def _output_diff(mine: dict[str, list[Any]], theirs: dict[str, list[Any]]) -> dict[str, list[dict[str, Any]]]:
-    result: dict[str, list[dict[str, Any]]] = {}
-    for node in sorted(mine.keys() & theirs.keys()):
-        found: list[dict[str, Any]] = []
-        for number in range(max(len(mine[node]), len(theirs[node]))):
-            missing = number >= len(mine[node]) or number >= len(theirs[node])
-            old = mine[node][number] if number < len(mine[node]) else None
-            new = theirs[node][number] if number < len(theirs[node]) else None
-            start = len(found)
-            if missing:
-                found.append({"path": "", "change": "added" if old is None else "removed", "old": old, "new": new})
-            else:
-                _value_diff(old, new, "", found)
-            for change in found[start:] if number else ():
-                change["occurrence"] = number + 1
-        if found:
-            result[node] = found
-    return result
-
-
-def _value_diff(old: Any, new: Any, path: str, found: list[dict[str, Any]]) -> None:
-    if len(found) >= _DIFFERENCES_PER_NODE or (old == new and type(old) is type(new)):
-        return
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            pointer = f"{path}/{key.replace('~', '~0').replace('/', '~1')}"
-            if key not in new:
-                found.append({"path": pointer, "change": "removed", "old": old[key], "new": None})
-            elif key not in old:
-                found.append({"path": pointer, "change": "added", "old": None, "new": new[key]})
-            else:
-                _value_diff(old[key], new[key], pointer, found)
-    elif isinstance(old, list) and isinstance(new, list):
-        for place in range(max(len(old), len(new))):
-            pointer = f"{path}/{place}"
-            if place >= len(new):
-                found.append({"path": pointer, "change": "removed", "old": old[place], "new": None})
-            elif place >= len(old):
-                found.append({"path": pointer, "change": "added", "old": None, "new": new[place]})
-            else:
-                _value_diff(old[place], new[place], pointer, found)
-    elif old != new or isinstance(old, bool) != isinstance(new, bool):
-        found.append({"path": path, "change": "changed", "old": old, "new": new})
 
 
 def _existing(path: Path) -> Path:

@@ -379,6 +379,26 @@ class SealedRecording(Sequence[RecordingEvent]):
                 yield kind or "", node, line, extra.get("m", _NOTHING)
             start, number = end, number + 1
 
+    def iter_outlines(
+        self, start: int, stop: int, *, lines: bool = False
+    ) -> Iterator[tuple[list[str], list[str | None], list[bytes]]]:
+        """Iterate over ``(event types, node ids, data)`` of the events from ``start`` on, a frame at a time.
+
+        ``data`` is JSON, and empty without ``lines``; then only columns are read.
+        """
+        number = bisect_right(self._starts, start) - 1
+        while start < stop and number < len(self._frames):
+            first, end = self._starts[number], min(self._starts[number + 1], stop)
+            frame = self._load(number, lines=lines)
+            columns, places = frame.columns, slice(start - first, end - first)
+            names: list[Any] = [*columns.names, None]
+            count = end - start
+            types = [columns.types] * count if isinstance(columns.types, int) else columns.types[places]
+            nodes = [columns.nodes] * count if isinstance(columns.nodes, int) else columns.nodes[places]
+            data = (frame.lines or [])[places] if lines else []
+            yield [names[item] for item in types], [names[item] for item in nodes], data
+            start, number = end, number + 1
+
     def iter_of(self, kinds: Collection[str]) -> Iterator[RecordingEvent]:
         """Iterate over the events of the types ``kinds``; frames that have none are not decoded."""
         for number, start in enumerate(self._starts[:-1]):
