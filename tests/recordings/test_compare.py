@@ -291,9 +291,9 @@ def test_an_equal_end_is_found_behind_an_insertion(monkeypatch: pytest.MonkeyPat
 
 
 def test_equal_frames_cost_a_fraction_of_different_ones() -> None:
-    """60,000 events, process time. A million equal ones take about 0.6 s, a million different ones 5 s."""
-    steps = [step for number in range(30_000) for step in node(f"n{number % 90}", {"v": number})]
-    later = [step for number in range(30_000) for step in node(f"n{number % 90}", {"v": number}, seconds=0.6)]
+    """20,000 events, process time. A million equal ones take about 0.6 s, a million different ones 5 s."""
+    steps = [step for number in range(10_000) for step in node(f"n{number % 90}", {"v": number})]
+    later = [step for number in range(10_000) for step in node(f"n{number % 90}", {"v": number}, seconds=0.6)]
     one, same = replay(steps, sealed=2048), replay(steps, sealed=2048, run="run2", start=1.8e9)
     other = replay(later, sealed=2048, run="run3")
     spent: list[float] = []
@@ -305,14 +305,14 @@ def test_equal_frames_cost_a_fraction_of_different_ones() -> None:
             rounds.append(time.process_time() - began)
         spent.append(min(rounds))
 
-    assert spent[0] < 0.15, spent
+    assert spent[0] < 0.1, spent
     assert spent[0] < spent[1] / 2, spent
 
 
 # --------------------------------------------------------------------------- anything at all
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False) | st.text(max_size=3),
+    st.none() | st.booleans() | st.integers(-3, 3) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=6,
 )
@@ -329,7 +329,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(mine=STEPS, theirs=STEPS, frames=st.sampled_from([1, 2, 5]))
 def test_every_form_gives_the_same_answer_for_any_content(mine: list[Step], theirs: list[Step], frames: int) -> None:
     expected = replay(mine).compare(replay(theirs))
