@@ -14,12 +14,14 @@ class ExecutionsConfig(AppConfig):
         """Import the ``nodes`` module of every installed app, and give recordings what only we can answer."""
         from executions import events
         from executions.models import Execution
-        from recordings import database
+        from recordings import database, keeping
 
         autodiscover_modules("nodes")
         database.OUTPUT_SOURCE = events.outputs_of
         database.OUTPUT_BLOBS = events.output_blobs_of
-        database.BLOBS_IN_USE = events.blobs_in_use
+        database.OUTPUTS_NEEDED = events.outputs_needed
+        database.RELEASE_OUTPUTS = events.release_outputs
+        keeping.WORKFLOW_RETENTION = events.workflow_retention
         database.ARTIFACT_POLICY = lambda user, execution_id: (
             Execution.objects.visible_to(user).filter(pk=execution_id).exists()
         )

@@ -14,10 +14,12 @@ import msgspec
 from channels.layers import get_channel_layer
 
 from executions import runtime, states
-from executions.models import NodeRun
+from executions.models import Execution, NodeRun
 from executions.store import EventDraft
 from recordings.database import iter_events, read_blob
 from recordings.events import RecordingEvent, RecordingEventType, event_id, execution_log
+from workflows.keeping import retention_problem
+from workflows.models import Workflow
 
 logger = logging.getLogger(__name__)
 
@@ -105,9 +107,32 @@ def load_events(execution_id: UUID | str, after: int = 0, limit: int | None = No
     return list(islice(iter_events(UUID(str(execution_id)), after), limit))
 
 
-def blobs_in_use(sha256s: Collection[str]) -> set[str]:
-    """Return those blobs that hold the outputs of a node run."""
-    return set(NodeRun.objects.filter(outputs_blob__in=list(sha256s)).values_list("outputs_blob", flat=True))
+def outputs_needed(execution_ids: Collection[UUID]) -> set[UUID]:
+    """Return those of ``execution_ids`` that run for an execution which has not ended. One query per depth."""
+    needed: set[UUID] = set()
+    level = {key: {key} for key in execution_ids}
+    while level:
+        above: dict[UUID, set[UUID]] = {}
+        parents = Execution.objects.filter(pk__in=list(level), parent__isnull=False)
+        for key, parent, status in parents.values_list("pk", "parent_id", "parent__status"):
+            if status in states.TERMINAL:
+                above.setdefault(parent, set()).update(level[key])
+            else:
+                needed |= level[key]
+        level = above
+    return needed
+
+
+def release_outputs(execution_id: UUID) -> None:
+    """Let no node run of an ended execution name a blob; those say from then on that their outputs were removed."""
+    runs = NodeRun.objects.filter(execution_id=execution_id).exclude(outputs_blob="")
+    runs.update(outputs=NodeRun.REMOVED, outputs_blob="")
+
+
+def workflow_retention() -> dict[UUID, dict[str, Any]]:
+    """Return the ``retention`` setting of the workflows that have one which can be read."""
+    rows = Workflow.objects.filter(settings__has_key="retention").values_list("pk", "settings")
+    return {key: own["retention"] for key, own in rows if not retention_problem(own["retention"])}
 
 
 def output_blobs_of(execution_id: UUID, node_ids: Iterable[str]) -> dict[str, str]:

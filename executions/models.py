@@ -172,6 +172,8 @@ class NodeRun(models.Model):
     """
 
     TIMER, APPROVAL, CHILDREN = "timer", "approval", "children"
+    REMOVED = '{"$removed":true}'
+    """What ``outputs`` says once the blob with them went, together with the recording."""
 
     execution = models.ForeignKey(Execution, on_delete=models.CASCADE, related_name="node_runs")
     phase_index = models.IntegerField()

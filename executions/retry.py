@@ -62,10 +62,12 @@ def _kept(execution: Execution) -> list[NodeRun]:
     plan, _ = plan_of(execution.version_id)
     runs = {run.node_index: run for run in NodeRun.objects.filter(execution=execution, iteration=0)}
     completed = {index for index, run in runs.items() if run.status == states.COMPLETED}
+    removed = {index for index in completed if runs[index].outputs == NodeRun.REMOVED}
     ended_well = completed | {index for index, run in runs.items() if run.status == states.SKIPPED}
     again = _again(plan, ended_well)
     if not again:
         raise StartRefused(f"nothing failed in execution {execution.pk}; run the whole of it again")
+    again = _again(plan, ended_well - removed)
     doubled = [plan.nodes[i].name for i in sorted(again & completed) if plan.nodes[i].description.effect == "write"]
     if doubled:
         names = ", ".join(f'"{name}"' for name in doubled)

@@ -2,7 +2,7 @@
 
 Readers ask for an execution and do not notice which of the two they read. What only the engine knows
 comes through the callables that ``executions`` sets when it starts: ``OUTPUT_SOURCE``, ``OUTPUT_BLOBS``,
-``ARTIFACT_POLICY`` and ``BLOBS_IN_USE``.
+``ARTIFACT_POLICY``, ``OUTPUTS_NEEDED`` and ``RELEASE_OUTPUTS``.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import math
 import os
 import re
 import shutil
 import tempfile
-from collections import OrderedDict
+import time
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -46,9 +48,9 @@ from recordings.events import (
     event_seq,
 )
 from recordings.export import atomic_write
-from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
+from recordings.models import Blob, BlobRef, Event, NotRecorded, Recording, StoredFile
 from recordings.replayer import ExecutionReplayer
-from recordings.retention import RetentionPolicy
+from recordings.retention import RetentionPolicy, refuse_held
 from recordings.sealed import SealedRecording, SealedWriter, write_sealed
 from recordings.storage import (
     BATCH_EVENTS,
@@ -76,8 +78,14 @@ OUTPUT_BLOBS: Callable[[UUID, Collection[str]], Mapping[str, str]] | None = None
 ARTIFACT_POLICY: Callable[[Any, UUID], bool] | None = None
 """``(user, execution_id) -> may the user see files of this execution``, also before it has a recording."""
 
-BLOBS_IN_USE: Callable[[Collection[str]], Collection[str]] | None = None
-"""``sha256s -> those that something outside of recordings still names``; they survive a recording."""
+OUTPUTS_NEEDED: Callable[[Collection[UUID]], Collection[UUID]] | None = None
+"""``execution_ids -> those whose outputs a running execution may still read``; nothing of them is removed yet."""
+
+RELEASE_OUTPUTS: Callable[[UUID], None] | None = None
+"""``execution_id -> None``: let no node run of this ended execution name a blob any more."""
+
+REMOVED_BY_HAND = "its recording was removed by hand"
+REMOVED_BY_RETENTION = "its recording was removed by retention"
 
 OUTPUTS_ELSEWHERE = {"$outputs": True}
 """What a ``node_complete`` row holds in the place of outputs that its node run stores."""
@@ -85,6 +93,9 @@ OUTPUTS_ELSEWHERE = {"$outputs": True}
 SEALED_TYPE = "application/x-flowbuilder-recording"
 PAGE_EVENTS = 250
 PURGE_ROWS = 5_000
+SWEEP_BLOBS = 500
+ROW_BYTES = 60
+"""About what an event row takes beside its data."""
 CACHE_BYTES = 1 << 30
 LARGEST_INTEGER = 2**31 - 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -228,19 +239,67 @@ def _refer(sha256: str, file: IO[bytes], size: int, content_type: str, execution
         storages["blobs"].save(name, File(file))
 
 
-def drop_references(execution_id: UUID) -> int:
-    """Forget the blobs of an execution, remove those that nobody needs, and return how many went."""
-    names = list(BlobRef.objects.filter(execution_id=execution_id).values_list("blob_id", flat=True))
-    used = set(BLOBS_IN_USE(names)) if BLOBS_IN_USE is not None and names else set()
-    unused = [name for name in names if name not in used]
-    BlobRef.objects.filter(execution_id=execution_id, blob_id__in=unused).delete()
-    return sum(_remove_blob(name) for name in unused)
+def drop_references(execution_id: UUID) -> list[str]:
+    """Forget the blobs of an execution; return their names for ``remove_blobs``, once that is committed."""
+    refs = BlobRef.objects.filter(execution_id=execution_id)
+    names = list(refs.values_list("blob_id", flat=True))
+    refs.delete()
+    return names
 
 
-def remove_unused_blobs(before: datetime, limit: int) -> int:
-    """Remove blobs from before a moment that lost their last reference in a crash; return how many went."""
-    unused = Blob.objects.filter(refs=None, created_at__lt=before).values_list("pk", flat=True)[:limit]
-    return sum(_remove_blob(name) for name in list(unused))
+def remove_blobs(sha256s: Iterable[str]) -> int:
+    """Remove those blobs that nobody refers to, and return how many went; what fails is left to ``sweep_blobs``."""
+    removed = 0
+    for sha256 in sha256s:
+        try:
+            removed += _remove_blob(sha256)
+        except Exception:  # one bad file must not hold up the others
+            logger.exception("blob %s was not removed", sha256[:12])
+    return removed
+
+
+def sweep_blobs(before: datetime, until: float = math.inf) -> int:
+    """Remove what crashes left behind before a moment: blobs without references, files without rows.
+
+    Goes on until all are gone, or ``until`` on the monotonic clock; returns how many went.
+    """
+    removed, last = 0, ""
+    while time.monotonic() < until:
+        unused = Blob.objects.filter(refs=None, created_at__lt=before, pk__gt=last).order_by("pk")
+        names = list(unused.values_list("pk", flat=True)[:SWEEP_BLOBS])
+        if not names:
+            break
+        removed, last = removed + remove_blobs(names), names[-1]
+    return removed + _sweep_files(before.timestamp(), until)
+
+
+def _sweep_files(before: float, until: float) -> int:
+    """Remove local files without a row, and unfinished ones; both come from processes that were killed."""
+    some = _file_path("0" * 64)
+    if some is None or not some.parent.parent.is_dir():
+        return 0
+    removed = 0
+    for directory in sorted(some.parent.parent.iterdir()):
+        if time.monotonic() > until:
+            break
+        if not directory.is_dir():
+            continue
+        old = [path for path in directory.iterdir() if path.stat().st_mtime < before]
+        known = set(Blob.objects.filter(pk__in=[path.name for path in old]).values_list("pk", flat=True))
+        for path in old:
+            if _SHA256.fullmatch(path.name) and path.name not in known:
+                removed += _remove_file(path)
+            elif path.name.endswith(".tmp"):
+                path.unlink(missing_ok=True)
+                removed += 1
+    return removed
+
+
+def _remove_file(path: Path) -> bool:
+    """Remove a file without a row; its own row keeps away those who would store the same bytes now."""
+    with transaction.atomic():
+        Blob.objects.bulk_create([Blob(sha256=path.name, size_bytes=0)], ignore_conflicts=True)
+        return _remove_blob(path.name)
 
 
 def _remove_blob(sha256: str) -> bool:
@@ -800,46 +859,31 @@ class DatabaseRecordingStorage(RecordingStorage):
         rows = self._rows()
         totals = rows.aggregate(
             total=Count("pk"),
-            size=Sum("file_size_bytes"),
             seconds=Sum("duration_seconds"),
             good=Count("pk", filter=Q(success=True)),
             bad=Count("pk", filter=Q(success=False)),
             oldest=Min("started_at"),
             newest=Max("started_at"),
         )
-        names = rows.order_by().values_list("workflow_name").annotate(count=Count("pk"), size=Sum("file_size_bytes"))
-        counted = list(names.order_by("-count", "workflow_name"))
+        sizes = workflow_sizes(rows)
+        size = sum(taken for _, taken in sizes.values())
         return {
             "total_recordings": totals["total"],
-            "total_size_bytes": totals["size"] or 0,
-            "total_size_mb": (totals["size"] or 0) / (1 << 20),
+            "total_size_bytes": size,
+            "total_size_mb": size / (1 << 20),
             "total_duration_seconds": totals["seconds"] or 0.0,
             "success_count": totals["good"],
             "failed_count": totals["bad"],
             "unfinished_count": totals["total"] - totals["good"] - totals["bad"],
-            "workflow_counts": {name: count for name, count, _ in counted},
-            "workflow_sizes": {name: size or 0 for name, _, size in counted},
+            "workflow_counts": {name: count for name, (count, _) in sizes.items()},
+            "workflow_sizes": {name: taken for name, (_, taken) in sizes.items()},
             "oldest_recording": totals["oldest"].timestamp() if totals["oldest"] else None,
             "newest_recording": totals["newest"].timestamp() if totals["newest"] else None,
         }
 
-    def expire(self, policy: RetentionPolicy, limit: int) -> list[str]:
-        """Remove up to ``limit`` recordings that are too old for the policy, oldest first; return their ids.
-
-        Looks only at age and tags; ``apply_retention_policy`` also at count and size.
-        """
-        if policy.max_age_days is None:
-            return []
-        now = timezone.now()
-        cutoff = datetime.fromtimestamp(now.timestamp() - policy.max_age_days * 86_400, UTC)
-        removed: list[str] = []
-        for recording in self._rows().filter(started_at__lt=cutoff).order_by("started_at").iterator(500):
-            if len(removed) >= limit:
-                break
-            metadata = metadata_of(recording).to_dict()
-            if not policy.should_keep(metadata, now=now.timestamp()) and delete_recording(recording):
-                removed.append(str(metadata["recording_id"]))
-        return removed
+    def apply_retention_policy_sync(self, policy: RetentionPolicy, dry_run: bool = False) -> dict[str, Any]:
+        """Remove what the policy does not keep; in a dry run only say what."""
+        return apply_policy(self._rows(), policy, dry_run=dry_run)
 
     def _rows(self) -> QuerySet[Recording]:
         rows: QuerySet[Recording] = (
@@ -873,13 +917,121 @@ class DatabaseRecordingStorage(RecordingStorage):
         return [metadata_of(row).to_dict() for row in self._rows().iterator(500)]
 
 
-def delete_recording(recording: Recording) -> bool:
-    """Remove a recording, its events and the blobs that only it needed; return whether this call did it."""
-    owner = recording.execution_id or recording.pk
+# --------------------------------------------------------------------------- removing
+
+
+def apply_policy(
+    rows: QuerySet[Recording], policy: RetentionPolicy, *, dry_run: bool = False, until: float = math.inf
+) -> dict[str, Any]:
+    """Remove what ``policy`` does not keep of ``rows``, until a time of the monotonic clock; in a dry run only say what.
+
+    Returns the answer of ``apply_retention_policy``. Needs about half a kilobyte of memory per recording.
+    """
+    plan = policy.plan(_measured(rows))
+    deleted = []
+    for identifier in () if dry_run else plan.delete:
+        if time.monotonic() > until:
+            break
+        recording = Recording.objects.filter(pk=UUID(identifier)).first()
+        try:
+            if recording is not None and delete_recording(recording, REMOVED_BY_RETENTION):
+                deleted.append(identifier)
+        except Exception:  # one bad recording must not hold up the others
+            logger.exception("recording %s was not removed", identifier)
+    return plan.to_dict(deleted)
+
+
+def _measured(rows: QuerySet[Recording]) -> Iterator[dict[str, Any]]:
+    """Give what a policy looks at, of each recording."""
+    young = unsealed_sizes(rows)
+    columns = ("pk", "execution_id", "started_at", "success", "tags", "file_size_bytes")
+    for key, execution_id, started_at, success, tags, size in rows.order_by().values_list(*columns).iterator(2000):
+        yield {
+            "recording_id": key.hex if execution_id is None else str(key),
+            "started_at": started_at.timestamp(),
+            "success": success,
+            "tags": tags,
+            "file_size_bytes": size if size is not None else young.get(execution_id, 0),
+        }
+
+
+def unsealed_sizes(rows: QuerySet[Recording]) -> dict[UUID, int]:
+    """Return about how many bytes the events of those recordings take that are not sealed yet, by execution."""
+    waiting = rows.filter(file_size_bytes=None, execution_id__isnull=False).order_by().values("execution_id")
+    events = Event.objects.filter(execution_id__in=waiting).order_by().values_list("execution_id")
+    return {
+        key: size + count * ROW_BYTES
+        for key, size, count in events.annotate(size=Sum(Length("data")), count=Count("pk"))
+    }
+
+
+def workflow_sizes(rows: QuerySet[Recording]) -> dict[str, tuple[int, int]]:
+    """Return how many recordings and about how many bytes each workflow has, the most recordings first."""
+    young = unsealed_sizes(rows)
+    waiting = rows.filter(file_size_bytes=None, execution_id__isnull=False)
+    extra: Counter[str] = Counter()
+    for key, name in waiting.values_list("execution_id", "workflow_name"):
+        extra[name] += young.get(cast(UUID, key), 0)
+    totals = rows.order_by().values_list("workflow_name").annotate(count=Count("pk"), size=Sum("file_size_bytes"))
+    return {
+        name: (count, (size or 0) + extra[name])
+        for name, count, size in totals.order_by("-count", "workflow_name")
+    }  # fmt: skip
+
+
+def delete_recording(recording: Recording, reason: str = REMOVED_BY_HAND) -> bool:
+    """Remove a recording, its events and the blobs that only it needed; return whether this call did it.
+
+    Raises:
+        RecordingProtected: it is on legal hold.
+    """
+    names: list[str] = []
     with transaction.atomic():
-        won = Recording.objects.filter(pk=recording.pk).delete()[0] > 0
-        if won and recording.execution_id is not None:
-            Event.objects.filter(execution_id=recording.execution_id).delete()
-    if won:
-        drop_references(owner)
-    return won
+        row = Recording.objects.select_for_update().filter(pk=recording.pk).first()
+        if row is None:
+            return False
+        refuse_held(row.pk, row.tags)
+        if row.execution_id is None:
+            names = drop_references(row.pk)
+        else:
+            values = {"reason": reason, "ended_at": row.completed_at or timezone.now(), "events_removed_at": None}
+            NotRecorded.objects.update_or_create(execution_id=row.execution_id, defaults={**values, "recording": ""})
+        Recording.objects.filter(pk=row.pk).delete()
+    if row.execution_id is None:
+        remove_blobs(names)
+    else:
+        remove_leftovers([row.execution_id])
+    return True
+
+
+def remove_leftovers(execution_ids: Sequence[UUID], limit: float = math.inf) -> int:
+    """Remove events and blobs of executions without recording, at most about ``limit`` events; return how many.
+
+    What a running execution may still read stays for another time. A crash at any point leaves the rest for
+    the next call.
+    """
+    needed = set(OUTPUTS_NEEDED(execution_ids)) if OUTPUTS_NEEDED is not None else set()
+    removed = 0
+    for key in execution_ids:
+        if removed >= limit or key in needed:
+            continue
+        if not NotRecorded.objects.filter(pk=key, events_removed_at=None).update(recording=""):
+            continue  # it was kept in this moment
+        rows = Event.objects.filter(execution_id=key).order_by("seq")
+        while removed < limit and (batch := list(rows.values_list("pk", flat=True)[:PURGE_ROWS])):
+            removed += Event.objects.filter(pk__in=batch).delete()[0]
+        if removed < limit or not rows.exists():
+            remove_blobs(_tick_off(key))
+    return removed
+
+
+def _tick_off(execution_id: UUID) -> list[str]:
+    with transaction.atomic():
+        row = NotRecorded.objects.select_for_update().filter(pk=execution_id, events_removed_at=None)
+        if row.first() is None:
+            return []
+        if RELEASE_OUTPUTS is not None:
+            RELEASE_OUTPUTS(execution_id)
+        names = drop_references(execution_id)
+        row.update(events_removed_at=timezone.now())
+    return names

@@ -6,6 +6,7 @@
     - UnsupportedVersion a newer version wrote it
     - DamagedRecording   it was ours once: cut short, changed, or a checksum does not fit; ``first_seq`` and
                          ``last_seq`` name the events that are lost, where that is known
+  - RecordingProtected   it is on legal hold and may not be removed
   - BlobMissing          no blob with this SHA-256, or its file is gone
 """
 
@@ -40,6 +41,10 @@ class DamagedRecording(InvalidRecording):
         self.first_seq = first_seq
         self.last_seq = last_seq
         self.reason = reason or message
+
+
+class RecordingProtected(RecordingError):
+    """The recording may not be removed."""
 
 
 class BlobMissing(RecordingError, FileNotFoundError):

@@ -7,17 +7,32 @@ reminder, and it is ticked off in the transaction that forgets its last blob.
 from __future__ import annotations
 
 import json
+import math
+import time
 import uuid
-from datetime import datetime
-from typing import cast
+from collections import Counter
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, cast
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
+from django.utils import timezone
 
+from recordings.database import apply_policy, remove_leftovers, workflow_sizes
 from recordings.errors import RecordingError, RecordingNotFound
 from recordings.models import NotRecorded, Recording
+from recordings.retention import RetentionPolicy
 
 BY_HAND = "it was kept by hand"
+FAILED_DAYS_FACTOR = 3
+"""Recordings of failed runs are kept this many times longer, unless a setting says how long."""
+
+LEFTOVERS_AT_ONCE = 500
+
+WORKFLOW_RETENTION: Callable[[], Mapping[UUID, Mapping[str, Any]]] | None = None
+"""``() -> {workflow_id: its "retention" setting}`` of the workflows that have one; ``executions`` sets it."""
 
 
 def keep(execution_id: UUID | str) -> Recording:
@@ -53,6 +68,76 @@ def keep(execution_id: UUID | str) -> Recording:
         )
         row.delete()
     return Recording.objects.get(execution_id=key)
+
+
+def purge_unrecorded(before: datetime, limit: int, until: float = math.inf) -> int:
+    """Remove events and blobs of executions that ended without recording before a moment, the oldest first.
+
+    At most about ``limit`` events, until a time of the monotonic clock. Returns how many events went.
+    """
+    removed = 0
+    due = NotRecorded.objects.filter(events_removed_at=None, ended_at__lt=before).order_by("ended_at", "pk")
+    keys = list(due.values_list("pk", flat=True))
+    for start in range(0, len(keys), LEFTOVERS_AT_ONCE):
+        if removed >= limit or time.monotonic() > until:
+            break
+        removed += remove_leftovers(keys[start : start + LEFTOVERS_AT_ONCE], limit - removed)
+    return removed
+
+
+def retention_policy(own: Mapping[str, Any] | None = None) -> RetentionPolicy:
+    """Return the policy of this installation, or that of a workflow with the setting ``own``.
+
+    A workflow takes over what it does not say itself, but for count and size: those are limits of its own.
+    """
+    rules: dict[str, Any] = dict(settings.RETENTION)
+    if settings.RECORDING_DAYS > 0:
+        rules.setdefault("max_age_days", settings.RECORDING_DAYS)
+    if own is not None:
+        rules = {key: value for key, value in rules.items() if key not in ("max_count", "max_size_gb")} | dict(own)
+        if "max_age_days" in own and "max_age_days_failed" not in own:
+            rules.pop("max_age_days_failed", None)
+    if rules.get("max_age_days") is not None:
+        rules.setdefault("max_age_days_failed", rules["max_age_days"] * FAILED_DAYS_FACTOR)
+    return RetentionPolicy(**rules)
+
+
+def apply_retention(*, dry_run: bool = False, until: float = math.inf) -> dict[str, Any]:
+    """Remove what the settings do not keep, until a time of the monotonic clock; in a dry run only say what.
+
+    Workflows with a ``retention`` setting are looked at by themselves, all others together. Returns the
+    answer of ``apply_retention_policy`` over all of them.
+    """
+    owns = WORKFLOW_RETENTION() if WORKFLOW_RETENTION is not None else {}
+    others = Recording.objects.exclude(workflow_id__in=list(owns)) if owns else Recording.objects.all()
+    parts = [(others, retention_policy())]
+    parts += [(Recording.objects.filter(workflow_id=key), retention_policy(own)) for key, own in owns.items()]
+    whole: dict[str, Any] = {
+        "total_recordings": 0, "to_delete": 0, "total_size_bytes": 0, "deleted_ids": [], "candidate_ids": [],
+    }  # fmt: skip
+    kept: Counter[str] = Counter()
+    for rows, policy in parts:
+        answer = apply_policy(rows, policy, dry_run=dry_run, until=until)
+        kept.update(answer["kept_by_rule"])
+        for key in whole:
+            whole[key] += answer[key]
+    return {**whole, "kept_by_rule": dict(kept)}
+
+
+def sizes_by_workflow(user: Any = None) -> list[dict[str, Any]]:
+    """Return ``workflow``, ``recordings`` and ``bytes`` of each workflow name, the greatest first; three queries.
+
+    With ``user`` only of the recordings that the user may see. Events that are not sealed yet count about.
+    """
+    rows = Recording.objects.all() if user is None else Recording.objects.visible_to(user)
+    found = workflow_sizes(rows).items()
+    sizes = [{"workflow": name, "recordings": count, "bytes": size} for name, (count, size) in found]
+    return sorted(sizes, key=lambda item: (-item["bytes"], item["workflow"]))
+
+
+def grace_began() -> datetime:
+    """Return the moment before which event rows are not needed any more."""
+    return timezone.now() - timedelta(seconds=settings.EVENT_GRACE_SECONDS)
 
 
 def _execution_key(text: UUID | str) -> UUID:

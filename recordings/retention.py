@@ -8,6 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from recordings.errors import RecordingProtected
+
+HOLD_TAG = "legal-hold"
+"""A recording with this tag is removed by nobody, until the tag is taken off."""
+
 DAY_SECONDS = 86_400
 GIGABYTE = 1 << 30
 
@@ -35,7 +40,7 @@ class RetentionPlan:
 
 @dataclass(slots=True)
 class RetentionPolicy:
-    """Rules in their order: a protected tag keeps; a failure keeps while ``keep_failed``; then age, count, size.
+    """Rules in their order: ``legal-hold`` keeps, a protected tag keeps; a failure keeps while ``keep_failed``; then age, count, size.
 
     ``max_age_days_failed`` ends the protection of failures. Count and size remove the oldest of those that
     nothing protects; protected ones count towards the totals but are never removed by them. A recording
@@ -84,7 +89,9 @@ class RetentionPolicy:
         )
 
     def _rule(self, metadata: Mapping[str, Any], now: float) -> str:
-        """Return the rule that decides: tag, failed or fresh keep, expired does not."""
+        """Return the rule that decides: legal-hold, tag, failed or fresh keep, expired does not."""
+        if HOLD_TAG in (metadata.get("tags") or ()):
+            return HOLD_TAG
         if set(self.tags_to_keep) & set(metadata.get("tags") or ()):
             return "tag"
         days = (now - float(metadata["started_at"])) / DAY_SECONDS
@@ -92,6 +99,32 @@ class RetentionPolicy:
             expired = self.max_age_days_failed is not None and days > self.max_age_days_failed
             return "expired" if expired else "failed"
         return "expired" if self.max_age_days is not None and days > self.max_age_days else "fresh"
+
+
+def refuse_held(recording_id: object, tags: Iterable[str] | None) -> None:
+    """Raise unless a recording with these tags may be removed.
+
+    Raises:
+        RecordingProtected: it is on legal hold.
+    """
+    if HOLD_TAG in (tags or ()):
+        raise RecordingProtected(
+            f'recording {recording_id} is protected by its tag "{HOLD_TAG}" and was not removed; take the tag off first'
+        )
+
+
+def keep(execution_id: Any) -> Any:
+    """Keep the recording of an ended execution by hand; see ``recordings.keeping.keep``. Needs Django."""
+    from recordings import keeping
+
+    return keeping.keep(execution_id)
+
+
+def sizes_by_workflow(user: Any = None) -> list[dict[str, Any]]:
+    """Return ``workflow``, ``recordings`` and ``bytes`` of each workflow, the greatest first. Needs Django."""
+    from recordings import keeping
+
+    return keeping.sizes_by_workflow(user)
 
 
 def _size(metadata: Mapping[str, Any]) -> int:

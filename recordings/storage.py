@@ -26,7 +26,7 @@ from recordings.events import RecordingEvent, RecordingMetadata, StateSnapshot, 
 from recordings.export import atomic_write
 from recordings.recorder import ExecutionRecorder, write_recording
 from recordings.replayer import ExecutionReplayer
-from recordings.retention import RetentionPolicy
+from recordings.retention import RetentionPolicy, refuse_held
 from recordings.sealed import SUFFIX, SealedRecording, write_sealed
 
 Arguments = ParamSpec("Arguments")
@@ -502,6 +502,8 @@ class InMemoryRecordingStorage(RecordingStorage):
     def delete_sync(self, recording_id: str) -> bool:
         """Remove a recording; return whether there was one."""
         with self._lock:
+            kept = self._recordings.get(recording_id)
+            refuse_held(recording_id, kept.metadata["tags"] if kept else ())
             return self._recordings.pop(recording_id, None) is not None
 
     def get_metadata_sync(self, recording_id: str) -> dict[str, Any] | None:
@@ -621,6 +623,7 @@ class FileRecordingStorage(RecordingStorage):
         """Remove a recording; return whether there was one."""
         path = self._path(recording_id)
         with self._changed_index() as index:
+            refuse_held(recording_id, index.get(recording_id, {}).get("tags"))
             known = index.pop(recording_id, None) is not None
         if path is not None:
             path.unlink(missing_ok=True)

@@ -7,12 +7,11 @@ import time
 from datetime import timedelta
 
 from celery import shared_task
-from django.conf import settings
 from django.utils import timezone
 
-from recordings.database import DatabaseRecordingStorage, purge_rows, remove_unused_blobs, seal
+from recordings.database import purge_rows, seal, sweep_blobs
+from recordings.keeping import apply_retention, grace_began, purge_unrecorded
 from recordings.models import Recording
-from recordings.retention import RetentionPolicy
 
 logger = logging.getLogger(__name__)
 
@@ -20,10 +19,8 @@ SEAL_SECONDS = 20.0
 SEAL_RECORDINGS = 500
 PURGE_RECORDINGS = 200
 PURGE_ROWS = 50_000
-RETENTION_RECORDINGS = 200
+PURGE_SECONDS = 60.0
 RETENTION_SECONDS = 300.0
-FAILED_DAYS_FACTOR = 3
-"""Recordings of failed runs are kept this many times longer."""
 
 
 @shared_task(name="recordings.seal")
@@ -43,8 +40,8 @@ def seal_finished() -> int:
 
 @shared_task(name="recordings.purge_events")
 def purge_events() -> int:
-    """Remove event rows of recordings that were sealed long enough ago; return how many rows."""
-    before = timezone.now() - timedelta(seconds=settings.EVENT_GRACE_SECONDS)
+    """Remove event rows that were sealed long enough ago, or whose execution is not kept; return how many rows."""
+    before, deadline = grace_began(), time.monotonic() + PURGE_SECONDS
     due = Recording.objects.filter(sealed_at__lt=before, events_removed_at=None).exclude(sealed="")
     removed = 0
     for recording in due.order_by("sealed_at")[:PURGE_RECORDINGS]:
@@ -54,25 +51,13 @@ def purge_events() -> int:
             removed += purge_rows(recording, PURGE_ROWS - removed)
         except Exception:  # one bad recording must not hold up the others
             logger.exception("event rows of recording %s were not removed", recording.pk)
-    return removed
-
-
-def retention_policy() -> RetentionPolicy | None:
-    """Return the policy of the settings, or None when recordings are kept for ever (``RECORDING_DAYS`` 0)."""
-    days = settings.RECORDING_DAYS
-    if days <= 0:
-        return None
-    return RetentionPolicy(max_age_days=days, max_age_days_failed=days * FAILED_DAYS_FACTOR)
+    return removed + purge_unrecorded(before, PURGE_ROWS, deadline)
 
 
 @shared_task(name="recordings.retention")
 def retention() -> int:
-    """Remove recordings that are too old, for up to five minutes, and blobs that nobody needs; return how many."""
-    policy, removed, deadline = retention_policy(), 0, time.monotonic() + RETENTION_SECONDS
-    while policy is not None and time.monotonic() < deadline:
-        batch = len(DatabaseRecordingStorage().expire(policy, RETENTION_RECORDINGS))
-        removed += batch
-        if batch < RETENTION_RECORDINGS:
-            break
-    remove_unused_blobs(timezone.now() - timedelta(days=1), RETENTION_RECORDINGS)
-    return removed
+    """Remove what the settings do not keep, and what crashes left behind, for up to ten minutes; return how many."""
+    result = apply_retention(until=time.monotonic() + RETENTION_SECONDS)
+    logger.info("retention: %s", {key: value for key, value in result.items() if not key.endswith("_ids")})
+    sweep_blobs(timezone.now() - timedelta(days=1), time.monotonic() + RETENTION_SECONDS)
+    return len(result["deleted_ids"])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flowbuilder.management.commands.recordings import Command
-from recordings import FileRecordingStorage
+from recordings import FileRecordingStorage, keeping
 from recordings.database import seal
 from recordings.models import Recording
 from tests.conftest import test_environment
@@ -318,7 +318,7 @@ def test_stats(flow: Flow, make_execution: Make, alice: Any) -> None:
         "  Failed: 1",
         "  Unfinished: 0",
         "  Total duration: 8.0s",
-        "  other: 1 (0.0B)",
+        "  other: 1 (1.2KB)",
     ):
         assert line in out.splitlines()
     assert flow.json("stats")["total_recordings"] == 2
@@ -329,11 +329,13 @@ def test_stats_say_how_much_each_workflow_takes(flow: Flow, make_execution: Make
     recording = make_execution(finished=True)
     seal(recording)
     recording.refresh_from_db()
-    make_execution(success=None, workflow_name="other")
+    young = make_execution(success=None, workflow_name="other")
+    waiting = keeping.sizes_by_workflow()[0]["bytes"]
     storage = FileRecordingStorage(tmp_path)
     storage.save_sync(record_run("filed"))
 
-    assert flow.json("stats")["workflow_sizes"] == {"shop": recording.file_size_bytes, "other": 0}
+    assert flow.json("stats")["workflow_sizes"] == {"shop": recording.file_size_bytes, "other": waiting}
+    assert waiting > 60 * young.event_count
     assert "  Unfinished: 1" in flow("stats").splitlines()
     assert flow.json("stats")["success_rate"] == 0.0
     totals = flow.json("stats", "--storage", str(tmp_path))
@@ -350,7 +352,7 @@ def test_cleanup(flow: Flow, make_execution: Make, alice: Any) -> None:
     new = make_execution(success=True, age_days=1)
 
     out = flow("cleanup", "--max-age-days", "30", "--dry-run")
-    assert f"To delete: 1 (0.0B)\n  {good.pk}\n" in out
+    assert f"To delete: 1 (1.2KB)\n  {good.pk}\n" in out
     assert out.endswith("\nDry run: nothing was deleted.\n")
     assert Recording.objects.count() == 3
     assert flow.json("cleanup", "--max-age-days", "30", "--delete-failed")["to_delete"] == 2
@@ -368,11 +370,11 @@ def test_cleanup_says_by_which_rule_the_others_stay(flow: Flow, make_execution: 
 
     out = flow("cleanup", "--max-age-days", "30", "--keep-tags", "other, critical", "--dry-run")
 
-    assert f"To delete: 1 (0.0B)\n  {old.pk}\nKept: 3\n" in out
+    assert f"To delete: 1 (1.2KB)\n  {old.pk}\nKept: 3\n" in out
     for line in ("  protected by a tag: 1", "  failed: 1", "  within the limits: 1"):
         assert line in out.splitlines()
     assert flow.json("cleanup", "--max-age-days-failed", "30", "--dry-run")["to_delete"] == 1
-    assert flow.json("cleanup", "--max-size-gb", "0", "--delete-failed", "--dry-run")["to_delete"] == 0
+    assert flow.json("cleanup", "--max-size-gb", "0", "--delete-failed", "--dry-run")["to_delete"] == 4
     Recording.objects.filter(pk__in=[old.pk, new.pk]).update(file_size_bytes=600 << 20)
     held = ("--max-size-gb", "1", "--keep-tags", "critical")
     assert flow.json("cleanup", *held)["deleted_ids"] == [str(old.pk)]
