@@ -37,6 +37,7 @@ from django.utils.deconstruct import deconstructible
 
 from recordings.errors import BlobMissing, DamagedRecording, RecordingError, RecordingNotFound
 from recordings.events import (
+    ENGINE_VERSION,
     BlobReference,
     RecordingEvent,
     RecordingEventType,
@@ -48,10 +49,12 @@ from recordings.events import (
     event_seq,
 )
 from recordings.export import atomic_write
+from recordings.frames import VERSION
 from recordings.models import Blob, BlobRef, Event, NotRecorded, Recording, StoredFile
+from recordings.recorder import seal_into
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import RetentionPolicy, refuse_held
-from recordings.sealed import SealedRecording, SealedWriter, write_sealed
+from recordings.sealed import SealedRecording, SealedWriter
 from recordings.storage import (
     BATCH_EVENTS,
     SHORTEST_PREFIX,
@@ -611,8 +614,11 @@ def seal(recording: Recording) -> bool:
         metadata.event_count = writer.event_count
         metadata.team_count = max(metadata.team_count, teams)
         metadata.recursion_max_depth = max(metadata.recursion_max_depth, depth)
+        stored = {"engine_version": ENGINE_VERSION, "format_version": VERSION, "codec": "zstd"}
+        metadata.engine_version, metadata.format_version, metadata.codec = ENGINE_VERSION, VERSION, "zstd"
         checksum = writer.close(metadata)
         values = {
+            "details": encode_json({**decode_json(recording.details or "{}"), **stored}).decode(),
             "event_count": metadata.event_count,
             "team_count": metadata.team_count,
             "recursion_max_depth": metadata.recursion_max_depth,
@@ -783,17 +789,15 @@ class DatabaseRecordingStorage(RecordingStorage):
         recording = Recording(pk=_key_of(metadata.recording_id), **_columns_of(metadata))
         if self.user is not None:
             recording.user_id = self.user.pk
-        recording.details = _details_of(recording, metadata)
         with tempfile.TemporaryFile() as file:
-            checksum = write_sealed(file, metadata, events, snapshots, workflow_id=workflow_id)
-            size = file.tell()
+            seal_into(file, metadata, events, snapshots, workflow_id)
+            recording.details = _details_of(recording, metadata)
             with transaction.atomic():
                 before = Recording.objects.select_for_update().filter(pk=recording.pk).first()
                 if before is not None and (before.execution_id or not self._rows().filter(pk=before.pk).exists()):
                     raise RecordingError(f"there is another recording {recording.pk} already; it was left as it is")
                 recording.save(force_insert=before is None, force_update=before is not None)
-                _keep_sealed(recording, file, size, checksum, {})
-        metadata.checksum, metadata.file_size_bytes = checksum, size
+                _keep_sealed(recording, file, metadata.file_size_bytes or 0, metadata.checksum or "", {})
         return metadata_of(recording).recording_id
 
     def tag_sync(self, recording_id: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Tags:

@@ -10,6 +10,8 @@ import base64
 import dataclasses
 import hashlib
 import math
+import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
@@ -22,6 +24,15 @@ from typing import Any, Self
 from uuid import UUID
 
 import msgspec
+
+from recordings import shapes
+
+ENGINE_VERSION = "0.1.0"
+ENVIRONMENT = f"{sys.implementation.name}-{platform.python_version()}-{sys.platform}-{platform.machine()}"
+"""What a recording says of the program and the machine that made it."""
+
+MORE = "$more"
+"""Where keys are kept that a newer version wrote beside those of the format."""
 
 
 class RecordingEventType(Enum):
@@ -111,16 +122,21 @@ class RecordingEvent:
     seq: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form: the seven keys of the recording format."""
-        return {
+        """Return the JSON form: the seven keys of the recording format, and those of a newer one that were read."""
+        metadata = self.metadata
+        more = metadata.get(MORE)
+        if type(more) is dict:
+            metadata = {key: item for key, item in metadata.items() if key != MORE}
+        result = {
             "event_id": self.event_id,
             "event_type": self.event_type.value,
             "timestamp": self.timestamp,
             "workflow_id": self.workflow_id,
             "node_id": self.node_id,
             "data": plain(self.data),
-            "metadata": plain(self.metadata),
+            "metadata": plain(metadata),
         }
+        return result if type(more) is not dict else {**plain(more), **result}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], seq: int = 0) -> RecordingEvent:
@@ -130,6 +146,9 @@ class RecordingEvent:
             KeyError, TypeError, ValueError: a key is missing or of the wrong kind.
         """
         node_id = data.get("node_id")
+        metadata = dict(data.get("metadata") or {})
+        if more := shapes.unknown(data, shapes.EVENT_KEYS):
+            metadata[MORE] = more
         return cls(
             event_id=str(data["event_id"]),
             event_type=RecordingEventType(str(data["event_type"])),
@@ -137,7 +156,7 @@ class RecordingEvent:
             workflow_id=str(data["workflow_id"]),
             node_id=None if node_id is None else str(node_id),
             data=dict(data.get("data") or {}),
-            metadata=dict(data.get("metadata") or {}),
+            metadata=metadata,
             seq=seq,
         )
 
@@ -162,7 +181,8 @@ class RecordingMetadata:
     """What a recording says about itself. Times are Unix seconds, ``success`` is None until it ended.
 
     ``node_count`` counts completions, errors included. ``checksum`` and ``file_size_bytes`` describe
-    the stored form. Keys that this version does not know are kept in ``extra``.
+    the stored form, as do ``format_version`` and ``codec`` (json, gzip, zstd). ``env_fingerprint`` names Python and
+    machine. Keys that this version does not know are kept in ``extra``.
     """
 
     recording_id: str
@@ -188,6 +208,10 @@ class RecordingMetadata:
     credits_consumed: int | None = None
     parent_recording_id: str | None = None
     fork_event_id: str | None = None
+    engine_version: str | None = None
+    format_version: int | None = None
+    codec: str | None = None
+    env_fingerprint: str | None = None
     redaction_count: int | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -207,8 +231,10 @@ class RecordingMetadata:
         """Return the metadata of a JSON form; unknown keys go to ``extra``.
 
         Raises:
-            TypeError: ``recording_id``, ``workflow_name`` or ``started_at`` is missing.
+            ValueError: ``recording_id``, ``workflow_name`` or ``started_at`` is missing, or a value is of the
+                wrong kind; the message names the key.
         """
+        shapes.check(data, shapes.Metadata)
         known = {name: value for name, value in data.items() if name in _METADATA_NAMES}
         known["tags"] = list(known.get("tags") or [])
         extra = {name: value for name, value in data.items() if name not in _METADATA_NAMES}

@@ -16,8 +16,10 @@ from typing import IO, Any, Protocol
 
 import msgspec
 
+from recordings import shapes
 from recordings.errors import DamagedRecording, InvalidRecording, RecordingNotFound
 from recordings.events import (
+    MORE,
     RecordingEvent,
     RecordingEventType,
     RecordingMetadata,
@@ -30,6 +32,9 @@ from recordings.events import (
 _GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED = ("checksum", "file_size_bytes")
 _SIZE_TRIES = 64
+JSON_VERSION = 1
+JSON_LIMIT_BYTES = 1 << 29
+"""The most JSON that a file may hold: it is read whole, and takes several times as much memory."""
 
 
 class Readable(Protocol):
@@ -77,13 +82,14 @@ def write_json(
     *,
     compress: bool,
 ) -> None:
-    """Write the JSON format and set ``checksum`` and ``file_size_bytes`` of ``metadata``.
+    """Write the JSON format and set in ``metadata`` what describes the stored form.
 
     The checksum is SHA-256 over metadata (without the two), events and snapshots, as compact JSON with
     sorted keys, one line each. Metadata is a gzip member of its own, so that it can be read alone.
     """
     event_text = _json_list(event.to_dict() for event in events)
     snapshot_text = _json_list(snapshot.to_dict() for snapshot in snapshots)
+    metadata.format_version, metadata.codec = JSON_VERSION, "gzip" if compress else "json"
     metadata.checksum = _checksum(metadata.to_dict(), event_text, snapshot_text)
     pack = _gzip if compress else _as_is
     body = pack(b'"events":' + event_text + b',"snapshots":' + snapshot_text + b"}\n", 6)
@@ -91,7 +97,7 @@ def write_json(
     atomic_write(path, lambda file: file.writelines((head, body)))
 
 
-def _json_list(items: Iterable[dict[str, Any]]) -> bytes:
+def _json_list(items: Iterable[Any]) -> bytes:
     return b"[" + b",\n".join(encode_json(item, canonical=True) for item in items) + b"]"
 
 
@@ -165,46 +171,54 @@ def read_json(path: Path) -> tuple[RecordingMetadata, Sequence[RecordingEvent], 
         RecordingNotFound: there is no such file.
         InvalidRecording: it is not a recording, or was changed or cut short.
     """
+    content, size = _read(path)
     try:
-        content = path.read_bytes()
-    except FileNotFoundError as error:
-        raise RecordingNotFound(f"no recording at {path}") from error
-    size = len(content)
-    if content.startswith(_GZIP_MAGIC):
-        try:
-            content = gzip.decompress(content)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise DamagedRecording(f"{path}: the gzip data is damaged or cut short: {error}") from error
-    try:
+        shapes.check_depth(content)
         whole = decode_json(content)
+        if not isinstance(whole, dict) or not isinstance(whole.get("metadata"), dict):
+            raise InvalidRecording(f'{path}: not a recording: it must be a JSON object with the key "metadata"')
+        return _parse(path, whole, size)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRecording(f"{path}: not a recording: not valid JSON ({error})") from error
-    if not isinstance(whole, dict) or not isinstance(whole.get("metadata"), dict):
-        raise InvalidRecording(f'{path}: not a recording: it must be a JSON object with the key "metadata"')
-    return _parse(path, whole, size)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InvalidRecording):
+            raise
+        raise InvalidRecording(f"{path}: not a recording: {error}") from error
+
+
+def _read(path: Path) -> tuple[bytes, int]:
+    """Return the JSON text of a file, unpacked, and the size of the file."""
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            packed = file.read(2) == _GZIP_MAGIC
+            file.seek(0)
+            with gzip.open(file) if packed else file as source:
+                content: bytes = source.read(JSON_LIMIT_BYTES + 1)
+    except FileNotFoundError as error:
+        raise RecordingNotFound(f"no recording at {path}") from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DamagedRecording(f"{path}: the gzip data is damaged or cut short: {error}") from error
+    if len(content) > JSON_LIMIT_BYTES:
+        raise InvalidRecording(
+            f"{path}: it holds more than {JSON_LIMIT_BYTES:,} bytes of JSON; export such recordings as .fbrec"
+        )
+    return content, size
 
 
 def _parse(
     path: Path, whole: dict[str, Any], size: int
 ) -> tuple[RecordingMetadata, Sequence[RecordingEvent], list[StateSnapshot]]:
+    shapes.check(whole, shapes.Whole)
     events, snapshots = whole.get("events") or [], whole.get("snapshots") or []
-    if not isinstance(events, list) or not isinstance(snapshots, list):
-        raise InvalidRecording(f'{path}: not a recording: "events" and "snapshots" must be lists')
     checksum = whole["metadata"].get("checksum")
     if checksum is not None and checksum != _checksum(whole["metadata"], _json_list(events), _json_list(snapshots)):
         raise DamagedRecording(f"{path}: the content was changed after it was saved: its checksum does not fit")
-    number = 0
-    try:
-        metadata = RecordingMetadata.from_dict(whole["metadata"])
-        for number, raw in enumerate(events, 1):  # noqa: B007 - the message below names the last one
-            if not isinstance(raw["event_id"], str) or not isinstance(raw["event_type"], str):
-                raise TypeError("event_id and event_type must be text")
-            float(raw["timestamp"]), str(raw["workflow_id"])
-        parsed = [StateSnapshot.from_dict(item) for item in snapshots]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidRecording(f"{path}: not a recording: near event {number}: {error}") from error
+    metadata = RecordingMetadata.from_dict(whole["metadata"])
     metadata.file_size_bytes = size
-    return metadata, DictEvents(events), parsed
+    if more := shapes.unknown(whole, shapes.KEYS):
+        metadata.extra[MORE] = more
+    return metadata, DictEvents(events), [StateSnapshot.from_dict(item) for item in snapshots]
 
 
 # --------------------------------------------------------------------------- Graphviz
@@ -332,13 +346,9 @@ def to_summary(recording: Readable) -> str:
 
 
 def to_json(recording: Readable) -> str:
-    """Return metadata, events and snapshots as indented JSON text."""
-    return json.dumps(
-        {
-            "metadata": recording.metadata.to_dict(),
-            "events": [event.to_dict() for event in recording.events],
-            "snapshots": [snapshot.to_dict() for snapshot in recording.snapshots],
-        },
-        indent=2,
-        ensure_ascii=False,
-    )
+    """Return metadata, events and snapshots as indented JSON text, which can be loaded like a saved file."""
+    events = [event.to_dict() for event in recording.events]
+    snapshots = [snapshot.to_dict() for snapshot in recording.snapshots]
+    metadata = {**recording.metadata.to_dict(), "file_size_bytes": None}
+    metadata["checksum"] = _checksum(metadata, _json_list(events), _json_list(snapshots))
+    return json.dumps({"metadata": metadata, "events": events, "snapshots": snapshots}, indent=2, ensure_ascii=False)

@@ -14,6 +14,8 @@ from typing import IO, Any
 from uuid import uuid4
 
 from recordings.events import (
+    ENGINE_VERSION,
+    ENVIRONMENT,
     RecordingEvent,
     RecordingEventType,
     RecordingMetadata,
@@ -23,6 +25,7 @@ from recordings.events import (
     plain,
 )
 from recordings.export import atomic_write, write_json
+from recordings.frames import VERSION
 from recordings.redaction import Redactor
 from recordings.sealed import SUFFIX, write_sealed
 
@@ -67,7 +70,12 @@ class ExecutionRecorder:
             "compress": compress is None or compress,
         }
         self.metadata = RecordingMetadata(
-            recording_id=uuid4().hex, workflow_name=workflow_name, started_at=_now(), tags=list(tags or [])
+            recording_id=uuid4().hex,
+            workflow_name=workflow_name,
+            started_at=_now(),
+            tags=list(tags or []),
+            engine_version=ENGINE_VERSION,
+            env_fingerprint=ENVIRONMENT,
         )
         self.snapshots: list[StateSnapshot] = []
         self.path: Path | None = None
@@ -106,17 +114,17 @@ class ExecutionRecorder:
     def record_workflow_start(self, initial_context: dict[str, Any] | None = None) -> None:
         """Record that the run begins."""
         data, metadata = self._value("initial_context", initial_context, self.config["record_inputs"])
-        self._add(Type.WORKFLOW_START, None, data, metadata)
+        self._add_deep(Type.WORKFLOW_START, None, data, metadata)
 
     def record_workflow_complete(
         self, final_state: dict[str, Any] | None, success: bool, error: str | None = None, **details: Any
     ) -> None:
         """Record that the run ended; ``details`` are further data of the event."""
         data, metadata = self._value("final_state", final_state, self.config["record_outputs"])
-        data["success"], data["error"] = success, self._redact(error)
+        data["success"], data["error"] = success, self._said(error)
         data.update(self._redact(plain(details)))
         with self._lock:
-            moment = self._add(Type.WORKFLOW_COMPLETE if success else Type.WORKFLOW_ERROR, None, data, metadata)
+            moment = self._add_deep(Type.WORKFLOW_COMPLETE if success else Type.WORKFLOW_ERROR, None, data, metadata)
             self.metadata.completed_at = moment
             self.metadata.duration_seconds = moment - self.metadata.started_at
             self.metadata.success = success
@@ -139,7 +147,7 @@ class ExecutionRecorder:
     ) -> None:
         """Record that a node ended; with a text as ``error`` it failed."""
         data, metadata = self._value("outputs", outputs, self.config["record_outputs"])
-        data["duration_seconds"], data["error"] = plain(duration_seconds), self._redact(error)
+        data["duration_seconds"], data["error"] = plain(duration_seconds), self._said(error)
         self._add_deep(Type.NODE_ERROR if error else Type.NODE_COMPLETE, node_id, data, metadata)
 
     # ------------------------------------------------------------------ teams
@@ -179,7 +187,7 @@ class ExecutionRecorder:
             "member_id": member_id,
             **data,
             "duration_seconds": plain(duration_seconds),
-            "error": self._redact(error),
+            "error": self._said(error),
         }
         self._add_deep(Type.TEAM_MEMBER_COMPLETE, team_id, data, metadata)
 
@@ -196,13 +204,13 @@ class ExecutionRecorder:
             self._recursion_depth += 1
             self._recursion_max_depth = max(self._recursion_max_depth, self._recursion_depth)
             data = {"operation_type": operation_type, "identifier": identifier, "depth": self._recursion_depth}
-            self._add(Type.RECURSION_ENTER, None, data, {})
+            self._add_deep(Type.RECURSION_ENTER, None, data, {})
 
     def record_recursion_exit(self, operation_type: str, identifier: str) -> None:
         """Record that a nested workflow, team or loop ended."""
         with self._lock:
             data = {"operation_type": operation_type, "identifier": identifier, "depth": self._recursion_depth}
-            self._add(Type.RECURSION_EXIT, None, data, {})
+            self._add_deep(Type.RECURSION_EXIT, None, data, {})
             self._recursion_depth = max(self._recursion_depth - 1, 0)
 
     def record_state_snapshot(
@@ -226,6 +234,11 @@ class ExecutionRecorder:
                     list(execution_stack or []),
                 )
             )
+
+    def record_checkpoint(self, name: str, state_ref: Any = None, node_id: str | None = None) -> None:
+        """Record that something can be resumed from here; ``state_ref`` says where its state is kept."""
+        data = {"name": name, "state_ref": self._redact(plain(state_ref))}
+        self._add_deep(Type.CHECKPOINT, node_id, data, {})
 
     def record_event(self, event_type: str | RecordingEventType, node_id: str | None = None, **data: Any) -> None:
         """Record an event of any type; a name of your own is kept as it is."""
@@ -274,6 +287,11 @@ class ExecutionRecorder:
         text = encode_json(kept, canonical=True)
         return {name: empty}, {f"{name}_sha256": hashlib.sha256(text).hexdigest(), f"{name}_bytes": len(text)}
 
+    def _said(self, error: Any) -> str | None:
+        """Return the text of an error, which may be an exception."""
+        found: str | None = self._redact(error if error is None or isinstance(error, str) else str(error))
+        return found
+
     def _redact(self, value: Any) -> Any:
         return value if self._redactor is None else self._redactor.redact(value)
 
@@ -283,15 +301,8 @@ class ExecutionRecorder:
         with self._lock:
             microseconds = time.time_ns() // 1000
             metadata["recursion_depth"] = self._recursion_depth
-            self._raw.append((kind, microseconds, node_id, data, metadata))
-        return microseconds / 1_000_000
-
-    def _add(
-        self, kind: RecordingEventType, node_id: str | None, data: dict[str, Any], metadata: dict[str, Any]
-    ) -> float:
-        with self._lock:
-            microseconds = time.time_ns() // 1000
-            self._raw.append((kind, microseconds, node_id, data, metadata))
+            name = node_id if node_id is None or type(node_id) is str else str(node_id)
+            self._raw.append((kind, microseconds, name, data, metadata))
         return microseconds / 1_000_000
 
     # ------------------------------------------------------------------ the end
@@ -349,11 +360,20 @@ def write_recording(
         write_json(path, metadata, events, snapshots, compress=path.suffix == ".gz")
         return
 
-    def write(file: IO[bytes]) -> None:
-        metadata.checksum = write_sealed(file, metadata, events, snapshots, workflow_id=workflow_id)
-        metadata.file_size_bytes = file.tell()
+    atomic_write(path, lambda file: seal_into(file, metadata, events, snapshots, workflow_id))
 
-    atomic_write(path, write)
+
+def seal_into(
+    file: IO[bytes],
+    metadata: RecordingMetadata,
+    events: Iterable[RecordingEvent],
+    snapshots: Sequence[StateSnapshot],
+    workflow_id: str,
+) -> None:
+    """Write a sealed recording to an empty file and set in ``metadata`` what describes the stored form."""
+    metadata.format_version, metadata.codec = VERSION, "zstd"
+    metadata.checksum = write_sealed(file, metadata, events, snapshots, workflow_id=workflow_id)
+    metadata.file_size_bytes = file.tell()
 
 
 def _now() -> float:

@@ -24,10 +24,10 @@ import msgspec
 from recordings.errors import InvalidRecording, RecordingError, RecordingNotFound
 from recordings.events import RecordingEvent, RecordingMetadata, StateSnapshot, copy_json, decode_json, encode_json
 from recordings.export import atomic_write
-from recordings.recorder import ExecutionRecorder, write_recording
+from recordings.recorder import ExecutionRecorder, seal_into, write_recording
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import RetentionPolicy, refuse_held
-from recordings.sealed import SUFFIX, SealedRecording, write_sealed
+from recordings.sealed import SUFFIX, SealedRecording
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -484,8 +484,7 @@ class InMemoryRecordingStorage(RecordingStorage):
     ) -> str:
         """Keep a recording that is given in its parts and return its id; one with this id is replaced."""
         buffer = io.BytesIO()
-        metadata.checksum = write_sealed(buffer, metadata, events, snapshots, workflow_id=workflow_id)
-        metadata.file_size_bytes = buffer.tell()
+        seal_into(buffer, metadata, events, snapshots, workflow_id)
         with self._lock:
             self._recordings[metadata.recording_id] = _Kept(copy_json(metadata.to_dict()), buffer.getvalue())
         return metadata.recording_id

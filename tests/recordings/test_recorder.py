@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 import sys
 import threading
 import time
+import tomllib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,7 +19,7 @@ from uuid import UUID
 
 import pytest
 
-from recordings import ExecutionRecorder, ExecutionReplayer, RecordingEventType, Redactor
+from recordings import ExecutionRecorder, ExecutionReplayer, InMemoryRecordingStorage, RecordingEventType, Redactor
 from recordings.events import (
     RecordingEvent,
     RecordingMetadata,
@@ -28,6 +30,7 @@ from recordings.events import (
     plain,
     restore,
 )
+from recordings.frames import VERSION
 from tests.recordings.conftest import record_run
 
 
@@ -85,6 +88,7 @@ def test_recorder_recursion_tracking() -> None:
     recorder.record_recursion_exit("workflow", "outer")
 
     assert [event.data["depth"] for event in recorder.events] == [1, 2, 2, 1]
+    assert [event.metadata["recursion_depth"] for event in recorder.events] == [1, 2, 2, 1]
     assert recorder._recursion_depth == 0
     assert recorder._recursion_max_depth == 2
     assert recorder.finalize().recursion_max_depth == 2
@@ -107,6 +111,91 @@ def test_recorder_team_execution() -> None:
     assert end.data == {"final_output": {"issues": 3}, "duration_seconds": 1.5, "success": True}
     assert {event.node_id for event in recorder.events} == {"review"}
     assert recorder.finalize().team_count == 1
+
+
+@pytest.mark.row("S0-02")
+def test_members_of_a_team_are_recorded() -> None:
+    recorder = ExecutionRecorder("shop", redactor=Redactor({"hunter22": "1"}))
+    recorder.record_team_start("review", "sequential", 1)
+    recorder.record_team_member_start("review", "security", {"diff": "a + b"})
+    recorder.record_team_member_complete("review", "security", {"issues": 3}, 0.5)
+    recorder.record_team_member_complete("review", "quality", error="no hunter22")
+    recorder.record_team_complete("review", success=False)
+
+    _, start, good, bad, _ = recorder.events
+    assert start.event_type is RecordingEventType.TEAM_MEMBER_START
+    assert start.data == {"member_id": "security", "inputs": {"diff": "a + b"}}
+    assert good.event_type is bad.event_type is RecordingEventType.TEAM_MEMBER_COMPLETE
+    assert good.data == {
+        "member_id": "security", "outputs": {"issues": 3}, "duration_seconds": 0.5, "error": None,
+    }  # fmt: skip
+    assert "hunter22" not in str(bad.data)
+    assert {event.node_id for event in recorder.events} == {"review"}
+    assert {event.metadata["recursion_depth"] for event in recorder.events} == {0}
+
+
+@pytest.mark.row("S0-03")
+def test_every_event_says_its_depth_and_checkpoints_are_recorded() -> None:
+    recorder = ExecutionRecorder("shop", record_state_snapshots=True)
+    recorder.record_workflow_start({})
+    recorder.record_recursion_enter("loop", "x")
+    recorder.record_checkpoint("after login", {"sha256": "ab" * 32}, "login")
+    recorder.record_state_snapshot({"a": 1})
+    recorder.record_event("external_call", "login", url="https://example.com")
+    recorder.record_recursion_exit("loop", "x")
+    recorder.record_workflow_complete({}, True)
+
+    assert [event.metadata["recursion_depth"] for event in recorder.events] == [0, 1, 1, 1, 1, 1, 0]
+    assert recorder.events[2].event_type is RecordingEventType.CHECKPOINT
+    assert recorder.events[2].node_id == "login"
+    assert recorder.events[2].data == {"name": "after login", "state_ref": {"sha256": "ab" * 32}}
+
+
+def test_errors_and_names_that_are_no_text_become_text(tmp_path: Path) -> None:
+    recorder = ExecutionRecorder("shop")
+    recorder.record_node_complete(5, error=KeyError("price"))  # type: ignore[arg-type]
+    recorder.record_workflow_complete({}, False, ValueError("no price"))  # type: ignore[arg-type]
+    recorder.save_sync(tmp_path / "x.json")
+
+    replayer = ExecutionReplayer.load(tmp_path / "x.json")
+    assert [event.node_id for event in replayer.events] == ["5", None]
+    assert replayer.events[0].data["error"] == "'price'"
+    assert replayer.metadata.error == "no price"
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"), [("x.json", "json"), ("x.json.gz", "gzip"), ("x.fbrec", "zstd")]
+)  # fmt: skip
+def test_a_recording_says_what_made_it_and_how_it_is_stored(tmp_path: Path, name: str, codec: str) -> None:
+    record_run().save_sync(tmp_path / name)
+
+    metadata = ExecutionReplayer.load(tmp_path / name).metadata
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    assert metadata.engine_version == project["version"]
+    assert (metadata.codec, metadata.format_version) == (codec, 1 if codec != "zstd" else VERSION)
+    assert platform.python_version() in (metadata.env_fingerprint or "")
+
+
+@pytest.mark.row("S0-41")
+@pytest.mark.parametrize("name", ["y.json", "y.json.gz", "y.fbrec"])
+def test_keys_of_a_newer_version_survive_every_format(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "x.json"
+    record_run().save_sync(path)
+    whole = json.loads(path.read_text())
+    whole["metadata"] |= {"mood": "good", "checksum": None}
+    whole["events"][1]["colour"] = {"red": 1}
+    whole["annotations"] = [1, 2]
+    path.write_text(json.dumps(whole))
+
+    storage = InMemoryRecordingStorage()
+    recording_id = storage.import_file_sync(path)
+    replayer = ExecutionReplayer.load(storage.export_sync(recording_id, tmp_path / name))
+
+    assert replayer.metadata.extra["mood"] == "good"
+    assert replayer.metadata.extra["$more"] == {"annotations": [1, 2]}
+    assert replayer.events[1].to_dict()["colour"] == {"red": 1}
+    assert replayer.events[1].to_dict() == whole["events"][1]
 
 
 def test_recorder_state_snapshots() -> None:
@@ -211,8 +300,14 @@ def test_a_changed_json_recording_is_refused(tmp_path: Path) -> None:
         (b"\x1f\x8b\x08garbage", "gzip data is damaged"),
         (b"[1, 2]", "must be a JSON object"),
         (b'{"metadata": {}, "events": []}', "not a recording"),
-        (b'{"metadata": {"recording_id": "a", "workflow_name": "b", "started_at": 1}, "events": [{}]}', "near event 1"),
-        (b'{"metadata": {"recording_id": "a", "workflow_name": "b", "started_at": 1}, "events": 3}', "must be lists"),
+        (
+            b'{"metadata": {"recording_id": "a", "workflow_name": "b", "started_at": 1}, "events": [{}]}',
+            "event 1: Object missing required field `event_id`",
+        ),
+        (
+            b'{"metadata": {"recording_id": "a", "workflow_name": "b", "started_at": 1}, "events": 3}',
+            "events: Expected `array | null`, got `int`",
+        ),
     ],
 )
 def test_a_file_that_is_no_recording_is_named(tmp_path: Path, content: bytes, message: str) -> None:
@@ -408,6 +503,14 @@ def test_recordings_can_be_imported_without_django_settings(tmp_path: Path) -> N
     code = (
         "import sys, recordings\n"
         "from recordings import *\n"
+        "import asyncio, tempfile\n"
+        "for storage in (FileRecordingStorage(tempfile.mkdtemp()), InMemoryRecordingStorage()):\n"
+        "    with record_workflow('y', tags=['a']) as kept: record_node_execution_start('n')\n"
+        "    asyncio.run(save_workflow_recording(kept, storage=storage))\n"
+        "    assert storage.list_sync(RecordingQuery(any_tags=['a']))\n"
+        "    storage.tag_sync(kept.metadata.recording_id, add=['b'])\n"
+        "    assert storage.apply_retention_policy_sync(RetentionPolicy(max_count=0))['to_delete'] == 1\n"
+        "assert RecordingConfig(enabled=True).keeps(False, 'x')\n"
         "recorder = ExecutionRecorder('x'); recorder.record_node_complete('a', {'b': 1})\n"
         f"recorder.save_sync({str(tmp_path / 'x.fbrec')!r})\n"
         f"replayer = ExecutionReplayer.load({str(tmp_path / 'x.fbrec')!r})\n"
