@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any
 
-from django.contrib import admin
-from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.contrib import admin, messages
+from django.db import connections
+from django.db.models import Avg, Count, Q, QuerySet, Sum
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
-from django.urls import reverse
+from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
-from recordings.events import RecordingEvent, describe
+from recordings import inspection, pages
+from recordings.database import DatabaseRecordingStorage, replayer_of
+from recordings.errors import RecordingError
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
 
 EMPTY = mark_safe('<span class="adm-muted">–</span>')
-EVENTS_PER_PAGE = 100
+OFFERED = 50
+TAGGED_ROWS = 500
+TAGS_SHOWN = 4
+TAG_CHARACTERS = 100
+MOST_TAGS = 50
+SIBLINGS = 25
+DURATIONS: dict[str, tuple[str, float, float | None]] = {
+    "1": ("Below 1 s", 0, 1),
+    "10": ("1 to 10 s", 1, 10),
+    "60": ("10 to 60 s", 10, 60),
+    "600": ("1 to 10 min", 60, 600),
+    "more": ("10 min and more", 600, None),
+}
 
 
 def status_pill(status: str) -> SafeString | str:
@@ -94,28 +108,117 @@ def _executions_of(user: Any) -> QuerySet[Any]:
     return Recording.objects.visible_to(user).filter(execution_id__isnull=False).values("execution_id")
 
 
+class NameFilter(admin.SimpleListFilter):
+    """The workflows that the user has recordings of."""
+
+    title = "workflow"
+    parameter_name = "workflow"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the names; of many the first ones, and always the chosen one."""
+        names = model_admin.get_queryset(request).order_by("workflow_name").values_list("workflow_name", flat=True)
+        return [(name, name) for name in _offered(list(names.distinct()[:OFFERED]), self.value())]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the recordings of the chosen workflow."""
+        return queryset.filter(workflow_name=self.value()) if self.value() else queryset
+
+
+class TagFilter(admin.SimpleListFilter):
+    """The tags of the user's newest recordings."""
+
+    title = "tag"
+    parameter_name = "tag"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the tags, and always the chosen one."""
+        tagged = model_admin.get_queryset(request).exclude(tags=[]).order_by("-started_at")
+        found = {str(tag) for tags in tagged.values_list("tags", flat=True)[:TAGGED_ROWS] for tag in tags}
+        return [(tag, tag) for tag in _offered(sorted(found)[:OFFERED], self.value())]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the recordings with the chosen tag."""
+        return with_tag(queryset, self.value()) if self.value() else queryset
+
+
+def _offered(names: list[str], chosen: str | None) -> list[str]:
+    return [*names, chosen] if chosen and chosen not in names else names
+
+
+def with_tag(rows: QuerySet[Any], tag: str | None) -> QuerySet[Any]:
+    """Return the recordings that have a tag."""
+    if connections[rows.db].features.supports_json_field_contains:
+        return rows.filter(tags__contains=[tag])
+    found = "EXISTS (SELECT 1 FROM json_each(recordings_recording.tags) AS tag WHERE tag.value = %s)"
+    return rows.extra(where=[found], params=[tag])  # noqa: S610 - the tag is a parameter
+
+
+class DurationFilter(admin.SimpleListFilter):
+    """How long the execution took."""
+
+    title = "duration"
+    parameter_name = "duration"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the ranges."""
+        return [(name, label) for name, (label, _, _) in DURATIONS.items()]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the recordings within the chosen range."""
+        if self.value() not in DURATIONS:
+            return queryset
+        _, least, below = DURATIONS[str(self.value())]
+        rows = queryset.filter(duration_seconds__gte=least)
+        return rows if below is None else rows.filter(duration_seconds__lt=below)
+
+
 @admin.register(Recording)
 class RecordingAdmin(WatchedAdmin):
-    """List of recordings; the page of one shows its events."""
+    """List of recordings; the page of one steps through its events."""
 
     list_display = ("workflow_text", "status_pill", "error_line", "started", "length", "events", "size")
-    list_filter = ("status", "trigger", ("started_at", DateFilter), ("sealed", admin.EmptyFieldListFilter))
+    list_filter = ("status", NameFilter, TagFilter, DurationFilter, "trigger", ("started_at", DateFilter))
     search_fields = ("workflow_name", "error", "id", "execution_id")
     ordering = ("-started_at",)
     empty_text = "Every execution is recorded when it ends. Run a workflow, then step through it here."
+
+    class Media:
+        js = ("flowbuilder/recording.js",)
 
     def visible(self, rows: QuerySet[Recording], user: Any) -> QuerySet[Recording]:
         """Return the recordings of ``user``."""
         return rows.filter(user_id=user.pk)
 
+    def get_urls(self) -> list[URLPattern]:
+        """Add the addresses of an event, of the tags and of a comparison."""
+        view = self.admin_site.admin_view
+        name = "recordings_recording"
+        return [
+            path("<uuid:pk>/event/<int:number>/", view(self.event_view), name=f"{name}_event"),
+            path("<uuid:pk>/tags/", view(self.tags_view), name=f"{name}_tags"),
+            path("<uuid:pk>/compare/", view(self.compare_view), name=f"{name}_compare"),
+            *super().get_urls(),
+        ]
+
+    # ------------------------------------------------------------------ the list
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list, with totals of what it shows."""
+        response = super().changelist_view(request, extra_context)
+        context = getattr(response, "context_data", None)
+        if context and "cl" in context:
+            context["totals"] = _totals(context["cl"].queryset)
+        return response
+
     @admin.display(description="Recording", ordering="workflow_name")
     def workflow_text(self, recording: Recording) -> SafeString:
-        """Show the workflow, the version and the start of the id."""
+        """Show the workflow, the version, the start of the id and the tags."""
         return format_html(
-            '{}<span class="adm-second"><span class="adm-mono">{}</span> · {}</span>',
+            '{}<span class="adm-second"><span class="adm-mono">{}</span> · {}</span>{}',
             recording.workflow_name,
             str(recording.pk)[:8],
             self.version_text(recording),
+            _tag_list(recording.tags[:TAGS_SHOWN]),
         )
 
     @admin.display(description="Status", ordering="status")
@@ -160,37 +263,131 @@ class RecordingAdmin(WatchedAdmin):
         """Say where the events are."""
         return "Sealed file" if recording.sealed else "Rows"
 
+    # ------------------------------------------------------------------ one recording
+
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
-        """Show one recording and a page of its events."""
-        from recordings.database import iter_events
+        """Show one recording at an event: the chosen one, else the one that made it fail, else the first."""
+        recording = self._get(request, object_id)
+        context = {
+            **self._context(request, recording, f"Recording of {recording.workflow_name}"),
+            "facts": self._facts(recording),
+            "tags": [str(tag) for tag in recording.tags or ()],
+            "hold": pages.HOLD,
+            "held": pages.HOLD in (recording.tags or ()),
+            "downloads": pages.downloads(recording),
+            "execution_url": self._execution_url(recording),
+            "media": self.media,
+        }
+        try:
+            context |= self._inside(request, recording)
+        except RecordingError as error:
+            context["unreadable"] = str(error)
+        return TemplateResponse(request, "admin/recordings/recording/change_form.html", context)
 
-        recording: Recording | None = self.get_object(request, object_id)
+    def _inside(self, request: HttpRequest, recording: Recording) -> dict[str, Any]:
+        """Return what has to be read from the events."""
+        replayer = replayer_of(recording)
+        count = len(replayer.events)
+        if not count:
+            return {"count": 0}
+        opening = inspection.opening_position(recording, replayer) + 1
+        number = _number(request.GET.get("event"), count) or opening
+        after = _number(request.GET.get("after"), count)
+        page = (number - 1) // pages.EVENTS_PER_PAGE * pages.EVENTS_PER_PAGE if after is None else after
+        found: dict[str, Any] = {
+            "count": count,
+            "number": number,
+            "opening": opening if recording.success is False else None,
+            "player": pages.player(replayer, number),
+            "page": pages.events_page(replayer, min(page, count - 1)),
+            "artifacts": pages.artifacts(recording, replayer),
+            "previous": max(1, number - 1),
+            "next": min(count, number + 1),
+        }
+        if count <= pages.MEASURED_EVENTS:
+            found |= {"path": pages.path_steps(recording, replayer), "timing": pages.timing(replayer)}
+        return found
+
+    def event_view(self, request: HttpRequest, pk: Any, number: int) -> HttpResponse:
+        """Show one event and the state after it, for the player."""
+        recording = self._get(request, str(pk))
+        try:
+            replayer = replayer_of(recording)
+            if not 1 <= number <= len(replayer.events):
+                raise Http404("there is no such event")
+            context: dict[str, Any] = {"player": pages.player(replayer, number)}
+        except RecordingError as error:
+            context = {"player": None, "unreadable": str(error)}
+        return TemplateResponse(request, "admin/recordings/recording/event.html", context)
+
+    def tags_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        """Add the tags named by ``add`` and remove those named by ``remove``, then show the recording."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        recording = self._get(request, str(pk))
+        add = [tag.strip()[:TAG_CHARACTERS] for tag in request.POST.get("add", "").split(",") if tag.strip()]
+        remove = request.POST.getlist("remove")
+        if len(add) + len(recording.tags or ()) > MOST_TAGS:
+            messages.error(request, f"A recording has at most {MOST_TAGS} tags.")
+        elif add or remove:
+            DatabaseRecordingStorage(request.user).tag_sync(str(recording.pk), add=add, remove=remove)
+        return HttpResponseRedirect(reverse("admin:recordings_recording_change", args=(recording.pk,)) + "#tags")
+
+    def compare_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        """Compare with the recording named by ``with``; without one offer the newest of the same workflow."""
+        recording = self._get(request, str(pk))
+        context = self._context(request, recording, f"Compare {recording.workflow_name}")
+        chosen = request.GET.get("with")
+        if chosen:
+            other = self._get(request, chosen)
+            context |= {"other": other, "other_id": str(other.pk)[:8], "other_status": status_pill(other.status)}
+            try:
+                context["result"] = pages.comparison(replayer_of(recording), replayer_of(other))
+            except RecordingError as error:
+                context["unreadable"] = str(error)
+        else:
+            context["choices"] = [
+                {
+                    "recording": row,
+                    "status": status_pill(row.status),
+                    "length": self.length(row),
+                    "started": self.started(row),
+                }
+                for row in self._siblings(request, recording)
+            ]
+        return TemplateResponse(request, "admin/recordings/recording/compare.html", context)
+
+    def _siblings(self, request: HttpRequest, recording: Recording) -> QuerySet[Recording]:
+        """Return the newest other recordings of the same workflow."""
+        rows = self.get_queryset(request).exclude(pk=recording.pk)
+        if recording.workflow_id is not None:
+            same: QuerySet[Recording] = rows.filter(workflow_id=recording.workflow_id)
+        else:
+            same = rows.filter(workflow_name=recording.workflow_name)
+        return same.order_by("-started_at")[:SIBLINGS]
+
+    def _get(self, request: HttpRequest, pk: str) -> Recording:
+        """Return a recording that the user may see.
+
+        Raises:
+            Http404: there is none with this id, or it is somebody else's.
+        """
+        recording: Recording | None = self.get_object(request, pk)
         if recording is None:
             raise Http404("there is no such recording")
-        after = request.GET.get("after", "0")
-        start = min(int(after), recording.event_count) if after.isascii() and after.isdigit() and len(after) < 10 else 0
-        events: list[RecordingEvent] = []
-        if recording.execution_id is not None:
-            events = list(islice(iter_events(recording.execution_id, start), EVENTS_PER_PAGE))
-        last = events[-1].seq if events else start
-        context = {
+        return recording
+
+    def _context(self, request: HttpRequest, recording: Recording, title: str) -> dict[str, Any]:
+        return {
             **self.admin_site.each_context(request),
-            "title": f"Recording of {recording.workflow_name}",
+            "title": title,
             "opts": self.opts,
             "recording": recording,
             "short_id": str(recording.pk)[:8],
             "status": status_pill(recording.status),
-            "facts": self._facts(recording),
-            "events": [_event(event) for event in events],
-            "first": events[0].seq if events else 0,
-            "last": last,
-            "previous": max(0, start - EVENTS_PER_PAGE) if start else None,
-            "next": last if len(events) == EVENTS_PER_PAGE and last < recording.event_count else None,
-            "execution_url": self._execution_url(recording),
         }
-        return TemplateResponse(request, "admin/recordings/recording/change_form.html", context)
 
     def _facts(self, recording: Recording) -> list[tuple[str, Any]]:
         return [
@@ -206,7 +403,6 @@ class RecordingAdmin(WatchedAdmin):
             ("Credits", recording.credits),
             ("Size", self.size(recording)),
             ("Kept as", self.kept(recording)),
-            ("Tags", ", ".join(map(str, recording.tags)) or EMPTY),
             (
                 "Checksum",
                 format_html(
@@ -223,19 +419,39 @@ class RecordingAdmin(WatchedAdmin):
         return reverse("admin:executions_execution_change", args=(recording.execution_id,))
 
 
-def _event(event: RecordingEvent) -> dict[str, Any]:
-    """Return what the event table shows."""
-    data = {key: value for key, value in event.data.items() if key not in ("name", "node_type")}
-    text = json.dumps(data, ensure_ascii=False, default=str) if data else ""
+def _totals(rows: QuerySet[Recording]) -> dict[str, Any]:
+    """Return totals of the listed recordings, as they are shown."""
+    found = rows.order_by().aggregate(
+        total=Count("pk"),
+        good=Count("pk", filter=Q(success=True)),
+        bad=Count("pk", filter=Q(success=False)),
+        size=Sum("file_size_bytes"),
+        seconds=Sum("duration_seconds"),
+        mean=Avg("duration_seconds"),
+    )
+    ended = found["good"] + found["bad"]
     return {
-        "seq": event.seq,
-        "time": datetime.fromtimestamp(event.timestamp, UTC),
-        "type": event.event_type.value.replace("_", " "),
-        "failed": event.event_type.value in ("node_error", "workflow_error"),
-        "text": describe(event),
-        "node": event.data.get("name") or event.node_id or EMPTY,
-        "data": text if len(text) <= 2_000 else f"{text[:2_000]}… ({len(text):,} characters)",
+        "total": f"{found['total']:,}",
+        "success_rate": None if not ended else f"{100 * found['good'] / ended:.1f}",
+        "good": f"{found['good']:,}",
+        "bad": f"{found['bad']:,}",
+        "unfinished": f"{found['total'] - ended:,}",
+        "size": filesizeformat(found["size"] or 0),
+        "seconds": seconds_text(found["seconds"] or 0.0),
+        "mean": seconds_text(found["mean"]),
     }
+
+
+def _tag_list(tags: Any) -> SafeString:
+    found = format_html_join("", '<span class="adm-tag">{}</span>', ((str(tag),) for tag in tags or ()))
+    return format_html('<span class="adm-tags">{}</span>', found) if found else mark_safe("")
+
+
+def _number(text: str | None, most: int) -> int | None:
+    """Return the number that a text says, at least 1 and at most ``most``; None when it says none."""
+    if not text or not text.isascii() or not text.isdigit() or len(text) > 12:
+        return None
+    return max(1, min(int(text), most))
 
 
 @admin.register(Event)

@@ -1,16 +1,22 @@
-"""HTTP door to recordings: what there is, and the files that runs left behind."""
+"""HTTP door to recordings: what there is, what happened, what differs, and the files that runs left behind."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase
 from ninja import Field, Query, Router, Schema
+from ninja.errors import HttpError
+from pydantic import StringConstraints
 
-from recordings import database
-from recordings.database import find_recording, metadata_of, open_blob
-from recordings.errors import RecordingError
+from recordings import database, inspection
+from recordings.database import DatabaseRecordingStorage, find_recording, metadata_of, open_blob, replayer_of
+from recordings.errors import InvalidRecording, RecordingError
+from recordings.events import RecordingEvent
 from recordings.models import BlobRef, Recording
 
 router = Router(tags=["recordings"])
@@ -80,7 +86,82 @@ class RecordingFilters(Schema):
     offset: int = Field(0, ge=0, le=1_000_000)
 
 
+class EventOut(Schema):
+    """One event. The time is Unix seconds."""
+
+    seq: int
+    event_id: str
+    event_type: str
+    timestamp: float
+    node_id: str | None
+    data: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class EventsOut(Schema):
+    """A page of events; ``next`` is the ``after`` of the next one, null at the end."""
+
+    items: list[EventOut]
+    count: int
+    next: int | None
+
+
+class EventPage(Schema):
+    """Which events to list."""
+
+    after: int = Field(0, ge=0, le=2_147_483_647)
+    limit: int = Field(100, ge=1, le=500)
+
+
+class StateOut(Schema):
+    """The state after an event: flat keys, ``$nodes`` and ``$errors``."""
+
+    event: EventOut
+    state: dict[str, Any]
+
+
+class ComparisonOut(Schema):
+    """What differs between two recordings; numbers are the first minus the other. Paths end after 1,000 nodes."""
+
+    identical: bool
+    metadata_diff: dict[str, Any]
+    node_diff: dict[str, list[str]]
+    path_diff: dict[str, Any]
+    event_diff: Any = None
+    input_diff: Any = None
+    output_diff: Any = None
+    error_diff: Any = None
+    status_diff: Any = None
+    timing_diff: Any = None
+    version_diff: Any = None
+
+
+TagName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+
+
+class TagsIn(Schema):
+    """Tags to add and to remove. A recording with the tag ``legal-hold`` is never removed."""
+
+    add: list[TagName] = Field(default_factory=list, max_length=50)
+    remove: list[TagName] = Field(default_factory=list, max_length=50)
+
+
+class TagsOut(Schema):
+    """The tags that a recording has now."""
+
+    tags: list[str]
+
+
+class DownloadFormat(Schema):
+    """The format of a copy; the first three can be imported again."""
+
+    format: Literal["fbrec", "json.gz", "json", "dot", "summary"] = "fbrec"
+
+
 ERRORS: dict[int, Any] = dict.fromkeys((400, 401, 403, 404, 422), Problem)
+READ_ERRORS: dict[int, Any] = {**ERRORS, 409: Problem}
+"""Also 409: the recording is damaged."""
+COMPARED_NODES = 1_000
 
 
 @router.get("", response={200: RecordingsOut, **ERRORS}, url_name="recordings")
@@ -113,10 +194,101 @@ def artifact(request: HttpRequest, sha256: str, execution: UUID) -> HttpResponse
 @router.get("/{recording_id}", response={200: RecordingOut, **ERRORS}, url_name="recording")
 def get_recording(request: HttpRequest, recording_id: UUID) -> dict[str, Any]:
     """Return one recording, by its own id or that of its execution."""
+    return metadata_of(_visible(request, recording_id)).to_dict()
+
+
+@router.get("/{recording_id}/events", response={200: EventsOut, **READ_ERRORS}, url_name="recording_events")
+def list_events(request: HttpRequest, recording_id: UUID, page: Query[EventPage]) -> dict[str, Any]:
+    """List events in order, ``limit`` of them after event number ``after``."""
+    recording = _visible(request, recording_id)
+    with _readable():
+        events = replayer_of(recording).events
+        found = [events[place] for place in islice(range(page.after, len(events)), page.limit)]
+    last = page.after + len(found)
+    return {
+        "items": [_event(event) for event in found],
+        "count": len(events),
+        "next": last if found and last < len(events) else None,
+    }
+
+
+@router.get("/{recording_id}/state", response={200: StateOut, **READ_ERRORS}, url_name="recording_state")
+def state_at(
+    request: HttpRequest, recording_id: UUID, event: Annotated[str, StringConstraints(max_length=64)]
+) -> dict[str, Any]:
+    """Return the state after an event, which is named by its number from 1 or by its id."""
+    recording = _visible(request, recording_id)
+    with _readable():
+        replayer = replayer_of(recording)
+        number = int(event) if event.isascii() and event.isdigit() and len(event) < 16 else None
+        place = replayer.position_of(event) if number is None else number - 1
+        if place is None or not 0 <= place < len(replayer.events):
+            raise Http404
+        return {"event": _event(replayer.events[place]), "state": replayer.get_state_at_position(place)}
+
+
+@router.get(
+    "/{recording_id}/compare/{other_id}", response={200: ComparisonOut, **READ_ERRORS}, url_name="recording_compare"
+)
+def compare(request: HttpRequest, recording_id: UUID, other_id: UUID) -> dict[str, Any]:
+    """Compare two recordings: metadata, nodes, paths, inputs, outputs, errors, timing."""
+    first, second = _visible(request, recording_id), _visible(request, other_id)
+    with _readable():
+        difference = replayer_of(first).compare(replayer_of(second))
+    return inspection.plain_comparison(difference, COMPARED_NODES)
+
+
+@router.get("/{recording_id}/download", response={200: None, **READ_ERRORS}, url_name="recording_download")
+def download(request: HttpRequest, recording_id: UUID, wanted: Query[DownloadFormat]) -> HttpResponseBase:
+    """Download a copy of a recording."""
+    recording = _visible(request, recording_id)
+    with _readable():
+        file = inspection.copy_of(recording, wanted.format)
+    return FileResponse(
+        file,
+        as_attachment=True,
+        filename=inspection.file_name(recording, wanted.format),
+        content_type=inspection.DOWNLOADS[wanted.format],
+        headers={**ATTACHMENT_HEADERS, "Cache-Control": "private, no-cache"},
+    )
+
+
+@router.post("/{recording_id}/tags", response={200: TagsOut, **ERRORS}, url_name="recording_tags")
+def change_tags(request: HttpRequest, recording_id: UUID, body: TagsIn) -> dict[str, Any]:
+    """Add and remove tags."""
+    recording = _visible(request, recording_id)
+    storage = DatabaseRecordingStorage(request.user)
+    return {"tags": storage.tag_sync(str(recording.pk), add=body.add, remove=body.remove)}
+
+
+def _visible(request: HttpRequest, recording_id: UUID) -> Recording:
     try:
-        return metadata_of(find_recording(recording_id, request.user)).to_dict()
+        return find_recording(recording_id, request.user)
     except RecordingError as error:
         raise Http404 from error
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Answer 409 when a recording is damaged, and 404 when its events are gone."""
+    try:
+        yield
+    except InvalidRecording as error:
+        raise HttpError(409, str(error)) from error
+    except RecordingError as error:
+        raise Http404 from error
+
+
+def _event(event: RecordingEvent) -> dict[str, Any]:
+    return {
+        "seq": event.seq,
+        "event_id": event.event_id,
+        "event_type": event.event_type.value,
+        "timestamp": event.timestamp,
+        "node_id": event.node_id,
+        "data": event.data,
+        "metadata": event.metadata,
+    }
 
 
 def _may_see(user: Any, execution_id: UUID) -> bool:

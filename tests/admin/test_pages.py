@@ -13,12 +13,12 @@ from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 
-from recordings.models import BlobRef
+from recordings.models import BlobRef, NotRecorded
 from tests.admin.conftest import inline, logged_in
 from workflows.models import Schedule
 
 OURS = ("workflows", "executions", "recordings", "monitoring", "flowbuilder")
-INLINES = {Schedule, BlobRef}
+INLINES = {Schedule, BlobRef, NotRecorded}
 """Models that are seen on the page of another one."""
 
 

@@ -1,10 +1,11 @@
-"""Generated requests: the executions API answers only what its OpenAPI document says."""
+"""Generated requests: the API of executions and recordings answers only what its OpenAPI document says."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from typing import Any
+from uuid import UUID
 
 import pytest
 import schemathesis
@@ -21,7 +22,9 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from flowbuilder.api import api
+from recordings.database import DatabaseRecordingStorage
 from tests.conftest import graph, node
+from tests.recordings.conftest import record_run
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -46,14 +49,23 @@ def session(alice: Any, make_workflow: Any, settings: Any) -> dict[str, Any]:
     body = json.dumps({"workflow_id": str(workflow.pk)})
     started = client.post("/api/v1/executions", body, content_type="application/json", headers={"host": "localhost"})
     cookies = {"sessionid": client.cookies["sessionid"].value, "csrftoken": "a" * 32}
-    return {"cookies": cookies, "workflow": str(workflow.pk), "execution": started.json()["execution_id"]}
+    recording = UUID(DatabaseRecordingStorage(alice).save_sync(record_run()))
+    return {
+        "cookies": cookies,
+        "workflow": str(workflow.pk),
+        "execution": started.json()["execution_id"],
+        "recording": str(recording),
+    }
 
 
 OPERATIONS = [
-    found.ok() for found in schema.include(path_regex="/executions").get_all_operations() if isinstance(found, Ok)
+    found.ok()
+    for found in schema.include(path_regex="/(executions|recordings)").get_all_operations()
+    if isinstance(found, Ok)
 ]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the client closes no downloads
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
 def test_every_answer_is_a_documented_one(operation: Any, session: dict[str, Any]) -> None:
     @given(case=operation.as_strategy())
@@ -61,6 +73,9 @@ def test_every_answer_is_a_documented_one(operation: Any, session: dict[str, Any
     def check(case: Any) -> None:
         if len(str(case.path_parameters.get("execution_id", ""))) == 36 and sum(seen.values()) % 2:
             case.path_parameters["execution_id"] = session["execution"]
+        for name in ("recording_id", "other_id"):
+            if len(str(case.path_parameters.get(name, ""))) == 36 and sum(seen.values()) % 3:
+                case.path_parameters[name] = session["recording"]
         if isinstance(case.body, dict) and len(str(case.body.get("workflow_id", ""))) == 36:
             case.body["workflow_id"] = session["workflow"]
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.test import Client
 
-from recordings import database
-from recordings.database import save_blob
+from recordings import ExecutionReplayer, database
+from recordings.database import save_blob, seal
 
 Make = Callable[..., Any]
 URL = "/api/v1/recordings"
@@ -47,11 +48,117 @@ def test_list_and_read_ones_own(as_bob: Client, bob: Any, alice: Any, make_execu
     assert as_bob.get(f"{URL}/{str(old.pk)[:8]}").status_code == 422
 
 
+def test_events_are_listed_by_pages(as_bob: Client, bob: Any, make_execution: Make) -> None:
+    recording = make_execution(user=bob)
+    url = f"{URL}/{recording.pk}/events"
+
+    first = as_bob.get(url, {"limit": 6}).json()
+    second = as_bob.get(url, {"limit": 6, "after": first["next"]}).json()
+
+    assert [event["seq"] for event in first["items"] + second["items"]] == list(range(1, 12))
+    assert (first["count"], first["next"], second["next"]) == (11, 6, None)
+    assert second["items"][0]["event_type"] == "node_error"
+    assert as_bob.get(url, {"after": 2_000_000_000}).json() == {"items": [], "count": 11, "next": None}
+    assert as_bob.get(url, {"limit": 501}).status_code == 422
+
+
+def test_the_state_at_an_event_is_named_by_number_or_id(as_bob: Client, bob: Any, make_execution: Make) -> None:
+    recording = make_execution(user=bob)
+    url = f"{URL}/{recording.pk}/state"
+
+    answer = as_bob.get(url, {"event": "4"}).json()
+
+    assert answer["event"]["node_id"] == "node1"
+    assert answer["state"] == {
+        "region": "eu", "Html": "page 1", "Done": True, "$nodes": {"node1": {"Html": "page 1", "Done": True}},
+    }  # fmt: skip
+    assert as_bob.get(url, {"event": answer["event"]["event_id"]}).json() == answer
+    for unknown in ("0", "12", "x", "9" * 15, "f" * 32, "²"):
+        assert as_bob.get(url, {"event": unknown}).status_code == 404, unknown
+    assert as_bob.get(url).status_code == 422
+    assert as_bob.get(url, {"event": "1" * 65}).status_code == 422
+
+
+def test_two_recordings_are_compared(as_bob: Client, bob: Any, make_execution: Make) -> None:
+    first, longer = make_execution(user=bob), make_execution(user=bob, nodes=4)
+
+    found = as_bob.get(f"{URL}/{first.pk}/compare/{longer.execution_id}").json()
+
+    assert found["identical"] is False
+    assert found["node_diff"]["only_in_other"] == ["node4"]
+    assert found["path_diff"]["first_difference"] == {"position": 7, "self_node": "last", "other_node": "node4"}
+    assert as_bob.get(f"{URL}/{first.pk}/compare/{first.pk}").json()["identical"] is True
+
+
+@pytest.mark.parametrize("kind", ["fbrec", "json.gz", "json"])
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_copy_holds_the_same_events(
+    as_bob: Client, bob: Any, make_execution: Make, tmp_path: Path, kind: str, sealed: bool
+) -> None:
+    recording = make_execution(user=bob)
+    if sealed:
+        seal(recording)
+
+    response = as_bob.get(f"{URL}/{recording.pk}/download", {"format": kind})
+
+    assert response["Content-Disposition"] == f'attachment; filename="shop-{str(recording.pk)[:8]}.{kind}"'
+    assert response["Content-Security-Policy"].startswith("sandbox")
+    file = tmp_path / f"copy.{kind}"
+    file.write_bytes(b"".join(response))
+    copy = ExecutionReplayer.load(file)
+    copy.verify()
+    events = as_bob.get(f"{URL}/{recording.pk}/events").json()["items"]
+    assert [(event.event_id, event.data) for event in copy.events] == [(e["event_id"], e["data"]) for e in events]
+
+
+def test_copies_for_people(as_bob: Client, bob: Any, make_execution: Make) -> None:
+    recording = make_execution(user=bob)
+
+    def copy(kind: str) -> str:
+        response = as_bob.get(f"{URL}/{recording.pk}/download", {"format": kind})
+        assert response.status_code == 200
+        return b"".join(response).decode()
+
+    assert copy("dot").startswith("digraph workflow_execution {")
+    assert "Timeline:" in copy("summary")
+    assert as_bob.get(f"{URL}/{recording.pk}/download", {"format": "exe"}).status_code == 422
+
+
+def test_tags_are_changed(as_bob: Client, bob: Any, make_execution: Make) -> None:
+    recording = make_execution(user=bob, tags=["old"])
+    url = f"{URL}/{recording.pk}/tags"
+
+    answer = as_bob.post(url, {"add": ["legal-hold", " new "], "remove": ["old"]}, content_type="application/json")
+
+    assert answer.json() == {"tags": ["legal-hold", "new"]}
+    recording.refresh_from_db()
+    assert recording.tags == ["legal-hold", "new"]
+    assert as_bob.post(url, {"add": [" "]}, content_type="application/json").status_code == 422
+    assert as_bob.post(url, {"add": ["x"] * 51}, content_type="application/json").status_code == 422
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(bob)
+    assert strict.post(url, {"add": ["y"]}, content_type="application/json").status_code in (401, 403)
+
+
 def test_nobody_sees_nothing(client: Client, make_execution: Make) -> None:
     recording = make_execution()
 
-    for url in (URL, f"{URL}/{recording.pk}", f"{URL}/artifacts/{'a' * 64}?execution={recording.execution_id}"):
-        assert client.get(url).status_code == 401
+    inside = ("", "/events", "/state?event=1", "/download", f"/compare/{recording.pk}")
+    artifact = f"{URL}/artifacts/{'a' * 64}?execution={recording.execution_id}"
+    for url in (URL, artifact, *(f"{URL}/{recording.pk}{page}" for page in inside)):
+        assert client.get(url).status_code == 401, url
+    assert client.post(f"{URL}/{recording.pk}/tags", {}, content_type="application/json").status_code == 401
+
+
+def test_what_belongs_to_others_does_not_exist(as_bob: Client, alice: Any, make_execution: Make) -> None:
+    recording = make_execution(user=alice, tags=["hers"])
+
+    for page in ("", "/events", "/state?event=1", "/download", f"/compare/{recording.pk}"):
+        assert as_bob.get(f"{URL}/{recording.pk}{page}").status_code == 404, page
+    answer = as_bob.post(f"{URL}/{recording.pk}/tags", {"remove": ["hers"]}, content_type="application/json")
+    assert answer.status_code == 404
+    recording.refresh_from_db()
+    assert recording.tags == ["hers"]
 
 
 def test_artifacts_are_attachments(as_bob: Client, bob: Any, make_execution: Make) -> None:

@@ -29,10 +29,18 @@ from flowbuilder.management.recording_texts import (
     print_state,
     print_stats,
 )
-from recordings.database import DatabaseRecordingStorage, find_recording, iter_events, open_replayer, replayer_of
+from recordings.database import (
+    DatabaseRecordingStorage,
+    find_recording,
+    iter_events,
+    metadata_of,
+    open_replayer,
+    replayer_of,
+)
 from recordings.errors import InvalidRecording, RecordingError, RecordingNotFound
 from recordings.events import RecordingEvent, encode_json
 from recordings.export import atomic_write, human_bytes, to_dot, to_json, to_summary
+from recordings.keeping import keep
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import RetentionPolicy
 from recordings.sealed import write_sealed
@@ -128,6 +136,9 @@ class Command(ProductCommand):
         tag.add_argument("recording", metavar="ID")
         tag.add_argument("--add", metavar="A,B", help="tags to add")
         tag.add_argument("--remove", metavar="A,B", help="tags to remove")
+
+        keep = self._verb("keep", self.keep, "Keep an execution that its strategy would let go.")
+        keep.add_argument("recording", metavar="ID")
 
         tail = self._verb("tail", self.tail, "Print the events of an execution as they happen, until it ends.")
         tail.add_argument("recording", metavar="ID")
@@ -437,6 +448,20 @@ class Command(ProductCommand):
         self.emit(
             {"recording_id": identifier, "tags": tags},
             lambda console: console.print(f"Tags of {identifier}: {', '.join(map(clean, tags)) or 'none'}"),
+        )
+
+    def keep(self, options: dict[str, Any]) -> None:
+        """Keep what would be forgotten."""
+        if self._directory(options) is not None:
+            self.fail("keep works on executions of this installation; it takes no --storage", USAGE)
+        user = self.user(options)
+        execution = _execution(options["recording"], user)
+        if execution is None:
+            self.fail(f'there is no execution "{options["recording"]}"')
+        recording = keep(execution.pk)
+        self.emit(
+            metadata_of(recording).to_dict(),
+            lambda console: console.print(f"Kept execution {execution.pk} as recording {recording.pk}"),
         )
 
     def stats(self, options: dict[str, Any]) -> None:
