@@ -510,7 +510,14 @@ def execution_log(event: RecordingEvent) -> dict[str, Any]:
 
 
 def describe(event: RecordingEvent) -> str:
-    """Return one line that says what happened, for people."""
+    """Return one line that says what happened, for people; its type where the data is not what it should be."""
+    try:
+        return _describe(event)
+    except (AttributeError, TypeError, ValueError):
+        return str(event.event_type.value).replace("_", " ")
+
+
+def _describe(event: RecordingEvent) -> str:
     data = event.data
     name = data.get("name") or event.node_id or ""
     error = data.get("error") or ""

@@ -10,18 +10,17 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any, Protocol
 
 import msgspec
 
 from recordings import shapes
+from recordings.drawings import to_dot as to_dot
 from recordings.errors import DamagedRecording, InvalidRecording, RecordingNotFound
 from recordings.events import (
     MORE,
     RecordingEvent,
-    RecordingEventType,
     RecordingMetadata,
     StateSnapshot,
     decode_json,
@@ -219,74 +218,6 @@ def _parse(
     if more := shapes.unknown(whole, shapes.KEYS):
         metadata.extra[MORE] = more
     return metadata, DictEvents(events), [StateSnapshot.from_dict(item) for item in snapshots]
-
-
-# --------------------------------------------------------------------------- Graphviz
-
-_COLOURS = {
-    "completed": "#1a7f37",
-    "failed": "#cf222e",
-    "skipped": "#6e7781",
-    "running": "#0969da",
-    "waiting": "#9a6700",
-}
-_STATUS = {
-    RecordingEventType.NODE_START: "running",
-    RecordingEventType.NODE_COMPLETE: "completed",
-    RecordingEventType.NODE_ERROR: "failed",
-    RecordingEventType.NODE_SKIPPED: "skipped",
-    RecordingEventType.NODE_WAITING: "waiting",
-}
-
-
-def to_dot(recording: Readable) -> str:
-    """Return the run as a Graphviz graph: a box per node with its seconds, grouped by phase.
-
-    Solid lines are the wires of the workflow, where the recording has them; dashed ones are the order in
-    which nodes started.
-    """
-    seconds: dict[str, float] = {}
-    status: dict[str, str] = {}
-    phase_of: dict[str, int] = {}
-    starts: list[str] = []
-    wires: list[tuple[str, str]] = []
-    phase = -1
-    for event in recording.events:
-        kind, node = event.event_type, event.node_id
-        if kind is RecordingEventType.WORKFLOW_START:
-            wires = [(str(edge[0]), str(edge[1])) for edge in event.data.get("edges") or [] if len(edge) >= 2]
-        elif kind is RecordingEventType.PHASE_START:
-            phase = int(event.data.get("phase") or 0)
-        elif kind in _STATUS and node is not None:
-            status[node] = _STATUS[kind]
-            seconds.setdefault(node, 0.0)
-            phase_of.setdefault(node, phase)
-            if kind is RecordingEventType.NODE_START:
-                starts.append(node)
-            elif kind is RecordingEventType.NODE_COMPLETE:
-                seconds[node] += event.data.get("duration_seconds") or 0.0
-    lines = ["digraph workflow_execution {", "  rankdir=TD;", "  node [shape=box];"]
-    for number in sorted(set(phase_of.values())):
-        inside = [
-            f'"{_escape(node)}" [label="{_escape(node)}\\n({seconds[node]:.2f}s)", color="{_COLOURS[status[node]]}"];'
-            for node in seconds
-            if phase_of[node] == number
-        ]
-        if number < 0:
-            lines += [f"  {line}" for line in inside]
-        else:
-            lines += [f"  subgraph cluster_phase_{number} {{", f'    label="Phase {number + 1}";', "    style=dotted;"]
-            lines += [*(f"    {line}" for line in inside), "  }"]
-    known = set(seconds)
-    solid = [edge for edge in dict.fromkeys(wires) if edge[0] in known and edge[1] in known]
-    lines += [f'  "{_escape(source)}" -> "{_escape(target)}";' for source, target in solid]
-    order = dict.fromkeys((a, b) for a, b in pairwise(starts) if a != b)
-    lines += [f'  "{_escape(source)}" -> "{_escape(target)}" [style=dashed];' for source, target in order if not solid]
-    return "\n".join([*lines, "}"]) + "\n"
-
-
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "").replace("\0", "")
 
 
 # --------------------------------------------------------------------------- for people

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from recordings import timing
 from recordings.compare import compare
+from recordings.drawings import draw
 from recordings.errors import RecordingNotFound
 from recordings.events import RecordingEvent, RecordingMetadata, StateSnapshot
-from recordings.export import atomic_write, read_json, to_dot
+from recordings.export import atomic_write, read_json
 from recordings.sealed import SealedRecording, is_sealed
 from recordings.state import CHANGES_STATE, State
 
@@ -236,12 +237,18 @@ class ExecutionReplayer:
         """Return the event of the first node that failed, else of the run; None where nothing failed."""
         return timing.first_error(self.events)
 
-    def visualize(self, output_path: str | os.PathLike[str] | None = None) -> str:
-        """Return the run as Graphviz DOT; also write it where a path is given."""
-        dot = to_dot(self)
+    def visualize(self, output_path: str | os.PathLike[str] | None = None, format: str = "dot") -> str:
+        """Return the run as a drawing: ``dot`` (Graphviz), ``svg``, ``html`` or ``mermaid``.
+
+        With ``output_path`` it is also written there, as UTF-8.
+
+        Raises:
+            ValueError: there is no such format.
+        """
+        text = draw(self, format)
         if output_path is not None:
-            atomic_write(Path(output_path), lambda file: file.write(dot.encode()))
-        return dot
+            atomic_write(Path(output_path), lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+        return text
 
     def verify(self) -> None:
         """Read everything and compare checksums.

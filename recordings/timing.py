@@ -141,7 +141,11 @@ def critical_path(events: Sequence[RecordingEvent]) -> list[tuple[str, float]]:
     phases: the longest node of each. Else by time: from the node that ended last back, each time, to the one that
     ended last before that one started.
     """
-    found = outline(events)
+    return critical_path_of(outline(events))
+
+
+def critical_path_of(found: Outline) -> list[tuple[str, float]]:
+    """Return the critical path of an outline, as ``critical_path`` does."""
     nodes = [node for node in found.nodes.values() if node.runs]
     wires = [edge for edge in found.wires if edge[0] in found.nodes and edge[1] in found.nodes]
     if wires:
