@@ -13,7 +13,7 @@ from flowbuilder.celery import app
 
 django.setup()  # what follows needs the models, and Celery imports this module first
 
-from executions import ending  # noqa: E402
+from executions import ending, steps, store  # noqa: E402
 from executions.nodes.base import Environment, NodeCall, NodeExecutor  # noqa: E402
 from tests.benchmarks import counting  # noqa: E402
 from workflows.registry import NodeDescription, Weight, register  # noqa: E402
@@ -70,6 +70,16 @@ def next_phase(results: object, left: list[int]) -> None:
 def report_calls() -> None:
     """Say how many calls to the database this worker has made."""
     _client().rpush(CALLS_KEY, counting.calls())
+
+
+@shared_task(name="bench.write_events")
+def write_events(wanted: bool) -> None:
+    """Let this worker write event rows, or none; only a benchmark can do without."""
+    store.insert_events, steps._events = (_INSERT, _EVENTS) if wanted else (lambda *_: None, lambda *_: "[]")
+    say_done()
+
+
+_INSERT, _EVENTS = store.insert_events, steps._events
 
 
 def say_done() -> None:

@@ -110,27 +110,27 @@ def measure(repeat: int, names: list[str]) -> dict[str, Any]:
     counting.install()
     owner = get_user_model().objects.create_superuser("bench", "", "bench")
     load = os.getloadavg()[0]
-    with _worker(), Pushes() as pushes:
+    with worker(), Pushes() as pushes:
         bench = Bench(owner, pushes)
         results = {name: bench.measure(name, WORKLOADS[name], repeat) for name in names}
     return {"database": connection.vendor, "repeats": repeat, "load": round(load, 1), "workloads": results}
 
 
 @contextmanager
-def _worker() -> Iterator[None]:
+def worker() -> Iterator[None]:
     """Run one worker, for both sides; it has the installation's settings."""
     from executions.models import WorkerLease
     from tests import environment
 
     with tempfile.TemporaryDirectory() as logs, open(Path(logs) / "worker.log", "wb") as log:
-        worker = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "celery", "-A", "tests.benchmarks.app", *WORKER],
             stdout=log, stderr=log, cwd=environment.ROOT,
         )  # fmt: skip
         try:
             deadline = time.monotonic() + 30
             while not WorkerLease.objects.exists():
-                if worker.poll() is not None or time.monotonic() > deadline:
+                if process.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(f"the worker did not start:\n{(Path(logs) / 'worker.log').read_text()}")
                 time.sleep(0.1)
             yield
@@ -138,8 +138,8 @@ def _worker() -> Iterator[None]:
             sys.stderr.write((Path(logs) / "worker.log").read_text()[-4000:])
             raise
         finally:
-            worker.terminate()
-            worker.wait(timeout=30)
+            process.terminate()
+            process.wait(timeout=30)
 
 
 class Pushes:

@@ -1,0 +1,30 @@
+"""The sizes and times that the documents name, as ``./flow bench recording`` measures them, with room for load."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.benchmarks.recording import measure_reading, measure_recorder, measure_sizes
+
+
+@pytest.mark.row("S0-36")
+def test_recordings_stay_as_small_as_the_documents_say() -> None:
+    for row, sealed in zip(measure_sizes("1000"), (700, 1_100, 3_100), strict=True):
+        similar, noise = row["similar"], row["noise"]
+        assert similar["sealed"] <= sealed
+        assert similar["json"] <= 470 * row["events"]
+        assert noise["sealed"] <= 200 * row["events"] + 700
+        assert row["events"] == 10 or similar["sealed"] < similar["json_gz"]
+
+
+@pytest.mark.row("S0-11")
+def test_a_recorder_takes_microseconds_per_event() -> None:
+    assert measure_recorder()["us_per_event"] < 15
+
+
+def test_the_reading_part_of_the_benchmark_measures_everything_it_names() -> None:
+    measured = measure_reading("5000", saved=500)
+
+    assert measured["events"] == 5_000
+    assert measured["open_ms"] < 50
+    assert {"seek_p99_ms", "steps_1000_ms", "compare_equal_s", "rss_growth_mb", "save_500_fbrec_ms"} <= set(measured)
