@@ -22,6 +22,7 @@ class ExecutionsConfig(AppConfig):
         database.OUTPUTS_NEEDED = events.outputs_needed
         database.RELEASE_OUTPUTS = events.release_outputs
         keeping.WORKFLOW_RETENTION = events.workflow_retention
+        database.EDGE_SOURCE = events.edges_of
         database.ARTIFACT_POLICY = lambda user, execution_id: (
             Execution.objects.visible_to(user).filter(pk=execution_id).exists()
         )

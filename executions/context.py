@@ -73,6 +73,11 @@ class Context:
     session_boot: str = ""
     session_queue: str = ""
     secrets: set[str] = field(default_factory=set)
+    redactor: Redactor = field(default_factory=Redactor)
+    known: set[str] = field(default_factory=set)
+    """The secrets that ``redactor`` looks for."""
+    large_payload: dict[str, Any] | None = None
+    """What the first event holds in the place of a payload that is too large for a row."""
     kept: set[int] = field(default_factory=set)
     """Nodes of a retry whose results were there before it began."""
     knows_failures: bool = False
@@ -86,7 +91,7 @@ class Context:
     def facts(self) -> Facts:
         """Return what nodes may know."""
         return Facts(
-            self.id, self.workflow_id, self.owner_id, self.page_of, bool(self.session_boot), self.variables
+            self.id, self.workflow_id, self.owner_id, self.page_of, bool(self.session_boot), self.variables, self.clean
         )  # fmt: skip
 
     @property
@@ -101,7 +106,21 @@ class Context:
 
     def redact(self, value: Any) -> Any:
         """Return ``value`` without any secret that this task resolved."""
-        return Redactor(self.secrets).redact(value) if self.secrets else value
+        return self._redactor().redact(value) if self.secrets else value
+
+    def clean(self, content: bytes, content_type: str) -> bytes:
+        """Return the content of a file without secrets, if it is text."""
+        if self.secrets and (content_type.startswith("text/") or "json" in content_type):
+            return self._redactor().redact_bytes(content)
+        return content
+
+    def _redactor(self) -> Redactor:
+        """Return what takes the secrets out that are known now; it is made once."""
+        if len(self.known) != len(self.secrets):
+            for secret in self.secrets - self.known:
+                self.redactor.add(secret)
+            self.known = set(self.secrets)
+        return self.redactor
 
     def error_text(self, text: str) -> str:
         """Return an error message as it may be stored: without secrets, and not longer than people read."""

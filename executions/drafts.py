@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from executions import states
+from django.conf import settings
+
+from executions import states, store
 from executions.context import Context
 from executions.planner import PlannedNode
 from executions.runtime import Ready
 from executions.store import EventDraft, now_us
+from recordings.database import BLOBS, EDGES_ELSEWHERE, STATE_ELSEWHERE
 from recordings.events import RecordingEventType as Kind
 
 
@@ -37,11 +40,31 @@ def phase_event(kind: Kind, phase: int, node_count: int, **data: Any) -> EventDr
     return EventDraft(kind.value, now_us(), "", {"phase": phase, "node_count": node_count, **data})
 
 
-def start_event(context: Context, item: Ready, began_us: int | None = None) -> EventDraft:
-    data = {"inputs": context.redact(item.inputs), "attempt": item.attempt}
+def start_event(context: Context, item: Ready, began_us: int | None = None, queued_us: int = 0) -> EventDraft:
+    data = {
+        "inputs": context.redact(item.inputs), "attempt": item.attempt, "queued_seconds": queued_us / 1_000_000,
+    }  # fmt: skip
     if item.resume is not None:
         data["resumed"] = True
-    return node_event(Kind.NODE_START, item.planned, data, began_us)
+    draft = node_event(Kind.NODE_START, item.planned, data, began_us)
+    return draft if item.large is None else replace(draft, data=draft.data | item.large, shown=draft.data)
+
+
+def set_apart(context: Context, data: dict[str, Any]) -> dict[str, Any] | None:
+    """Store the values of an event's data that are large as blobs; return what stands for them, None without any.
+
+    Not inside a transaction of ``store``.
+    """
+    encoded = {key: store.encode_json(value) for key, value in data.items()}
+    room = sum(map(len, encoded.values())) - settings.INLINE_OUTPUT_BYTES
+    apart: dict[str, Any] = {}
+    for key in sorted(encoded, key=lambda name: -len(encoded[name])):
+        if room <= 0:
+            break
+        content = encoded[key]
+        apart[key] = {"$blob": context.keep(content, "application/json"), "size_bytes": len(content)}
+        room -= len(content)
+    return {**apart, BLOBS: sorted(apart)} if apart else None
 
 
 def kept_event(context: Context, node: PlannedNode) -> EventDraft:
@@ -57,7 +80,7 @@ def kept_event(context: Context, node: PlannedNode) -> EventDraft:
 def end_events(context: Context, end: End, now: int) -> list[EventDraft]:
     kind = Kind.WORKFLOW_COMPLETE if end.success else Kind.WORKFLOW_ERROR
     data = {
-        "final_state": {}, "success": end.success, "error": end.error or None, "status": end.status,
+        "final_state": STATE_ELSEWHERE, "success": end.success, "error": end.error or None, "status": end.status,
         "duration_seconds": (now - context.queued_us) / 1_000_000, "failed_node": end.node_id or None,
     }  # fmt: skip
     return [EventDraft(kind.value, now, "", data)]
@@ -66,8 +89,9 @@ def end_events(context: Context, end: End, now: int) -> list[EventDraft]:
 def started_event(context: Context, now: int) -> EventDraft:
     """Return the first event of an execution; ``now`` is when it begins, not after any event that follows."""
     data = {
-        "initial_context": context.redact(context.payload), "workflow": context.workflow_name,
+        "initial_context": context.redact(context.payload), "edges": EDGES_ELSEWHERE, "workflow": context.workflow_name,
         "version": context.version_number, "trigger": context.trigger, "phase_count": len(context.plan.phases),
         "node_count": context.plan.node_count, "queued_seconds": max(0, now - context.queued_us) / 1_000_000,
     }  # fmt: skip
-    return EventDraft(Kind.WORKFLOW_START.value, now, "", data)
+    draft = EventDraft(Kind.WORKFLOW_START.value, now, "", data)
+    return draft if context.large_payload is None else replace(draft, data=data | context.large_payload, shown=data)

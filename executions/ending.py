@@ -12,7 +12,7 @@ from django.conf import settings
 
 from executions import events, leases, runtime, states, store, waits
 from executions.context import Context, load
-from executions.drafts import End, end_events, node_event
+from executions.drafts import End, end_events, node_event, started_event
 from executions.models import BrowserSession, Execution, NodeRun
 from executions.store import EventDraft, Transaction, now_us
 from recordings.context import FAILED, RecordingConfig
@@ -282,6 +282,8 @@ def _end_all(tx: Transaction, context: Context, drafts: list[EventDraft], end: E
             if node
             else EventDraft(Kind.NODE_SKIPPED.value, now, node_id, data)
         )
+    if not ended and store.is_unopened(tx, context.id):
+        drafts.append(started_event(context, now))
     drafts.extend(end_events(context, end, now))
     base = finish(tx, context, end, len(drafts), 0, now)
     if base is not None:

@@ -16,7 +16,7 @@ from django.conf import settings
 
 from executions import bursts, events, leases, runtime, states, steps, store, waits
 from executions.context import Context, load_failures, load_results, load_session
-from executions.drafts import end_events, phase_event, start_event, started_event
+from executions.drafts import end_events, phase_event, set_apart, start_event, started_event
 from executions.ending import (
     cancel_children,
     ended,
@@ -73,6 +73,8 @@ def advance(execution_id: UUID, phase: int) -> Dispatch | None:
 
 
 def _advance(context: Context, phase: int, local_until: float) -> Dispatch | None:
+    if phase == 0:
+        context.large_payload = set_apart(context, {"initial_context": context.redact(context.payload)})
     opening = prepare(context, phase, local_until=local_until, at_once=bursts.run)
     moved = store.committer.run(
         _step(context, phase, opening, [], lambda tx: _move(tx, context, phase, opening, [], 0)), context.id.hex
@@ -104,8 +106,11 @@ def to_resume(execution_id: UUID) -> list[Dispatch]:
     return [Dispatch(execution_id, phase, (message,), priority=context.priority) for message in messages]
 
 
-def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | None:
-    """Claim queued node runs that a message names, run them, and go on. Returns messages to send, or None."""
+def take(execution_id: UUID, phase: int, indexes: Sequence[int], sent_us: int = 0) -> Dispatch | None:
+    """Claim queued node runs that a message names, run them, and go on. Returns messages to send, or None.
+
+    ``sent_us`` is when the message was sent, so that the nodes' first events tell how long they were queued.
+    """
     context = load_or_give_up(execution_id)
     if context is None:
         logger.warning("run_nodes: there is no execution %s in this database", execution_id)
@@ -125,6 +130,7 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
     nodes = [context.plan.nodes[index] for index in indexes]
     load_results(context, {source for node in nodes for source in node.feeds})
     claim = uuid.uuid4().hex
+    queued_us = max(0, now_us() - sent_us) if sent_us else 0
     failpoint("before-claim")
     ready = {item.planned.index: item for item in waits.resumed(context, [make_ready(context, n) for n in nodes])}
 
@@ -134,14 +140,17 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
         )
         if not attempts:
             return None
-        drafts = [start_event(context, ready[index].with_attempt(attempts[index])) for index in sorted(attempts)]
+        drafts = [
+            start_event(context, ready[index].with_attempt(attempts[index]), None, queued_us)
+            for index in sorted(attempts)
+        ]
         base = store.bump(tx, execution_id, events=len(drafts))
         if base is None:
             raise StaleTransition("the execution ended while its nodes were claimed")
         store.insert_events(tx, execution_id, base, drafts, context.depth)
         return Claimed(base, attempts, drafts, store.open_nodes(tx, execution_id, phase))
 
-    won = store.committer.run(_claiming(context, phase, claim, list(ready.values()), job), execution_id.hex)
+    won = store.committer.run(_claiming(context, phase, claim, list(ready.values()), queued_us, job), execution_id.hex)
     if won is None:
         leases.note_stale()
         return None
@@ -153,12 +162,12 @@ def take(execution_id: UUID, phase: int, indexes: Sequence[int]) -> Dispatch | N
 
 
 def _claiming(
-    context: Context, phase: int, claim: str, nodes: list[Ready], careful: Job[Claimed | None]
+    context: Context, phase: int, claim: str, nodes: list[Ready], queued_us: int, careful: Job[Claimed | None]
 ) -> Job[Claimed | None]:
     """Return the claim of queued nodes in the form that suits the database."""
     if not store.on_postgres() or any(item.planned.description.waits for item in nodes):
         return careful
-    drafts = [start_event(context, item) for item in nodes]
+    drafts = [start_event(context, item, None, queued_us) for item in nodes]
     return steps.Claim(
         careful, context.id, phase, drafts, context.depth, _may_repeat(nodes),
         [item.planned.index for item in nodes], claim, leases.this_boot(), now_us(), _LEASE_US,

@@ -14,10 +14,12 @@ import msgspec
 from channels.layers import get_channel_layer
 
 from executions import runtime, states
+from executions.context import plan_of
 from executions.models import Execution, NodeRun
 from executions.store import EventDraft
 from recordings.database import iter_events, read_blob
 from recordings.events import RecordingEvent, RecordingEventType, event_id, execution_log
+from workflows.errors import WorkflowError
 from workflows.keeping import retention_problem
 from workflows.models import Workflow
 
@@ -139,6 +141,15 @@ def output_blobs_of(execution_id: UUID, node_ids: Iterable[str]) -> dict[str, st
     """Return the blobs that hold the outputs of completed nodes, by node id; none for outputs up to 32 KiB."""
     rows = NodeRun.objects.filter(execution_id=execution_id, node_id__in=list(node_ids), status=states.COMPLETED)
     return dict(rows.exclude(outputs_blob="").values_list("node_id", "outputs_blob"))
+
+
+def edges_of(execution_id: UUID) -> list[tuple[str, str]] | None:
+    """Return the wires of what an execution runs as (source, target), or None when it cannot be planned any more."""
+    row = Execution.objects.filter(pk=execution_id).values_list("version_id", "scope").first()
+    try:
+        return None if row is None else list(plan_of(*row)[0].edges())
+    except WorkflowError:
+        return None
 
 
 def outputs_of(execution_id: UUID, node_ids: Iterable[str]) -> dict[str, dict[str, Any]]:

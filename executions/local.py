@@ -52,6 +52,7 @@ from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, 
 from executions.store import EventDraft, NodeEnd, NodeRow, now_us
 from executions.waits import ChildEnd, ChildRow, Memory
 from recordings.context import active_recorder, keep_last, record_into
+from recordings.database import STATE_ELSEWHERE
 from recordings.events import RecordingEventType as Kind
 from recordings.recorder import ExecutionRecorder
 from recordings.state import State
@@ -484,7 +485,7 @@ class _Run:
         self._nodes: list[NodeOutcome] = []
         self._artifacts: set[str] = set()
         self._seq = 0
-        self._state = State() if recorder is not None and recorder.config["record_state_snapshots"] else None
+        self._state = State()
         self._phases = 0
         self._phase = 0
         self._ready: dict[int, Ready] = {}
@@ -808,16 +809,19 @@ class _Run:
         if self._recorder is None:
             return
         for draft in drafts:
-            data = draft.shown if draft.shown is not None else draft.data
+            data = dict(draft.shown if draft.shown is not None else draft.data)
+            if draft.type == Kind.WORKFLOW_START.value:
+                data["edges"] = [list(edge) for edge in self._context.plan.edges()]
+            elif data.get("final_state") == STATE_ELSEWHERE:
+                data["final_state"] = self._state.to_dict()
             self._recorder.record_as(
                 draft.type, draft.timestamp, draft.node_id or None, data, depth=self._context.depth
             )
             self._seq += 1
-            if self._state is not None:
-                self._state.apply(to_event(self._context.id, self._seq, draft))
+            self._state.apply(to_event(self._context.id, self._seq, draft))
 
     def _snapshot(self) -> None:
-        if self._recorder is not None and self._state is not None:
+        if self._recorder is not None and self._recorder.config["record_state_snapshots"]:
             self._recorder.record_state_snapshot(self._state.to_dict())
 
     def _is_critical(self, index: int) -> bool:

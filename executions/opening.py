@@ -13,7 +13,7 @@ from uuid import UUID
 
 from executions import inputs, leases, runtime, states
 from executions.context import Context, load_results
-from executions.drafts import End, kept_event, node_event, phase_event, start_event
+from executions.drafts import End, kept_event, node_event, phase_event, set_apart, start_event
 from executions.errors import NodeInputError
 from executions.inputs import NodeResult
 from executions.planner import Header, PlannedNode, headers
@@ -222,10 +222,12 @@ def queue_of(context: Context, group: Header) -> str:
 
 
 def make_ready(context: Context, node: PlannedNode, attempt: int = 1) -> Ready:
+    problem: NodeInputError | None = None
     try:
-        return Ready(node, inputs.resolve(node, context.sources()), attempt)
-    except NodeInputError as problem:
-        return Ready(node, dict(node.node.inputs), attempt, problem)
+        resolved = inputs.resolve(node, context.sources())
+    except NodeInputError as error:
+        resolved, problem = dict(node.node.inputs), error
+    return Ready(node, resolved, attempt, problem, large=set_apart(context, {"inputs": context.redact(resolved)}))
 
 
 def _critical_failure(context: Context) -> int | None:

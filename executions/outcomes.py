@@ -10,7 +10,7 @@ from django.conf import settings
 
 from executions import admission, events, leases, states, store, waits
 from executions.context import Context, note_result
-from executions.drafts import node_event, start_event
+from executions.drafts import node_event, set_apart, start_event
 from executions.errors import NodeFailed, NodeWaits
 from executions.failpoints import failpoint
 from executions.models import BrowserSession, Execution
@@ -19,9 +19,9 @@ from executions.planner import PlannedNode
 from executions.runtime import RECORDED_BY, Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened, Waiting
 from executions.store import EventDraft, Job, NodeEnd, Transaction, now_us
 from executions.waits import ChildRow
+from recordings.database import BLOBS
 from recordings.events import RecordingEventType as Kind
 from recordings.events import plain
-from recordings.redaction import Redactor
 
 EVENT_TYPE_CHARACTERS = 32
 NODE_ID_CHARACTERS = 200
@@ -116,15 +116,18 @@ def noted(context: Context, item: Noted) -> EventDraft:
     event = item.event
     data = plain(event.data)
     if item.content is not None:
-        content = item.content
-        if item.content_type.startswith("text/") or "json" in item.content_type:
-            content = Redactor(context.secrets).redact_bytes(content)
+        content = context.clean(item.content, item.content_type)
         data |= {"blob": context.keep(content, item.content_type), "size_bytes": len(content)}
-    stored = msgspec.json.decode(store.encode_json(context.redact(data)))
+    data.pop(BLOBS, None)
+    encoded = store.encode_json(context.redact(data))
+    stored = msgspec.json.decode(encoded)
+    apart = set_apart(context, stored) if len(encoded) > settings.INLINE_OUTPUT_BYTES else None
     kind, node_id = (
         store.to_column(event.type, EVENT_TYPE_CHARACTERS),
         store.to_column(event.node_id, NODE_ID_CHARACTERS),
     )
+    if apart is not None:
+        return EventDraft(kind, event.timestamp, node_id, stored | apart, stored)
     return EventDraft(kind, event.timestamp, node_id, stored)
 
 
@@ -158,7 +161,7 @@ def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd,
     error, code = context.error_text(item.error), store.to_column(item.error_code, ERROR_CODE_CHARACTERS)
     note_result(context, node.index, item.status, None, error, code)
     cost = node.description.credits if item.status == states.FAILED else 0
-    data |= {"error": error, "error_class": code, "credits": cost}
+    data |= {"outputs": {}, "error": error, "error_class": code, "credits": cost}
     if item.traceback:
         data["traceback"] = store.to_column(str(context.redact(item.traceback))[-TRACEBACK_CHARACTERS:])
     kind = Kind.NODE_ERROR if item.status == states.FAILED else Kind.NODE_SKIPPED

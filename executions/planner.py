@@ -111,6 +111,16 @@ class Plan:
         """Return whether a node of this scope may be set aside, and so may start executions. O(nodes)."""
         return any(self.nodes[index].description.waits for phase in self.phases for index in phase)
 
+    def edges(self) -> dict[tuple[str, str], None]:
+        """Return the wires inside this scope as ids (source, target), each once, in canvas order. O(wires)."""
+        members = {index for phase in self.phases for index in phase}
+        return {
+            (self.nodes[wire.source].node.id, self.nodes[index].node.id): None
+            for index in sorted(members)
+            for wire in self.nodes[index].wires
+            if wire.source in members
+        }
+
     def body(self, loop: int) -> Plan:
         """Return the plan of one turn of the loop ``loop`` (an index)."""
         phases = self.bodies[loop]

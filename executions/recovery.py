@@ -36,7 +36,7 @@ def fail_lost(
         nodes = [context.plan.nodes[index] for index in failed]
         for node in nodes:
             drafts.extend(exits.get(node.node.id, ()))
-            data = {"error": error, "error_class": code, "status": states.FAILED, "duration_seconds": 0}
+            data = {"outputs": {}, "error": error, "error_class": code, "status": states.FAILED, "duration_seconds": 0}
             drafts.append(node_event(Kind.NODE_ERROR, node, data, now))
         critical = sum(node.node.policy.on_error == "fail" for node in nodes)
         left, in_all = store.count_ends(tx, execution_id, phase, len(failed), critical, now) or (None, 0)

@@ -16,7 +16,7 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -149,6 +149,8 @@ class Ready:
     resume: dict[str, Any] | None = None
     memory: Any = None
     exits: tuple[EventDraft, ...] = ()
+    large: dict[str, Any] | None = None
+    """What its first event holds in the place of inputs that are too large for a row."""
 
     def with_attempt(self, attempt: int) -> Ready:
         """Return the same node with the number of its attempt."""
@@ -169,6 +171,8 @@ class Facts:
     session_owner: UUID
     session_known: bool = False
     variables: dict[str, Any] = field(default_factory=dict)
+    clean: Callable[[bytes, str], bytes] = lambda content, content_type: content
+    """Takes the secrets out of the content of a file of some type."""
 
 
 # --------------------------------------------------------------------------- the loop of this process
@@ -668,6 +672,7 @@ class NodeEnvironment(TeamNotes):
         return session_id(self._facts.session_owner)
 
     def _artifact(self, kind: str, content: bytes, content_type: str, name: str) -> str:
+        content = self._facts.clean(content, content_type)
         sha256 = hashlib.sha256(content).hexdigest()
         data = {"kind": kind, "blob": sha256, "content_type": content_type, "size_bytes": len(content), "file": name}
         self._note(Kind.ARTIFACT.value, data, content, content_type)

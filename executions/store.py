@@ -737,6 +737,12 @@ def depth_of(tx: Transaction, execution_id: UUID) -> int:
     return int(tx.run(f"SELECT depth FROM {_EXECUTION} WHERE id=?", (tx.id(execution_id),)).fetchone()[0])
 
 
+def is_unopened(tx: Transaction, execution_id: UUID) -> bool:
+    """Return whether an execution has not opened its first phase."""
+    row = tx.run(f"SELECT phase_index FROM {_EXECUTION} WHERE id=?", (tx.id(execution_id),)).fetchone()
+    return row is not None and int(row[0]) < 0
+
+
 def deepest_inside(tx: Transaction, execution_id: UUID, depth: int) -> int:
     """Return how deep the executions went that an execution started and those inside them; ``depth`` without any."""
     key = tx.id(execution_id)

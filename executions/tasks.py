@@ -25,6 +25,7 @@ from executions import admission, confinement, ending, engine, leases, letters, 
 from executions.failpoints import failpoint
 from executions.models import Execution
 from executions.opening import BROWSER_QUEUE, CONTROL_QUEUE, ISOLATED_QUEUE, Dispatch
+from executions.store import now_us
 
 logger = logging.getLogger(__name__)
 
@@ -73,26 +74,31 @@ def advance(execution_id: str, phase: int) -> None:
 
 @shared_task(name="executions.run_nodes", bind=True)
 def run_nodes(
-    self: Task[..., Any], execution_id: str, phase: int, node_indexes: Sequence[int], apart: bool = False
+    self: Task[..., Any],
+    execution_id: str,
+    phase: int,
+    node_indexes: Sequence[int],
+    apart: bool = False,
+    sent_us: int = 0,
 ) -> None:
     """Run nodes of one phase: a header of its chord. Never raises for a node that fails.
 
-    ``apart``: the nodes ran in a process that died, see ``Dispatch``.
+    ``apart``: the nodes ran in a process that died, see ``Dispatch``. ``sent_us``: when this message was sent.
     """
     worker = leases.current
     queue = (self.request.delivery_info or {}).get("routing_key")
     if worker is not None and worker.draining and queue != worker.queue:
         raise Reject("this worker is about to end; another one takes the nodes", requeue=True)
-    work = partial(_take, UUID(execution_id), phase, list(node_indexes))
+    work = partial(_take, UUID(execution_id), phase, list(node_indexes), sent_us)
     if apart:
         _one_by_one.run(work)
     else:
         work()
 
 
-def _take(execution_id: UUID, phase: int, indexes: list[int]) -> None:
+def _take(execution_id: UUID, phase: int, indexes: list[int], sent_us: int) -> None:
     try:
-        _go_on(engine.take(execution_id, phase, indexes))
+        _go_on(engine.take(execution_id, phase, indexes, sent_us))
     except MemoryError:
         if confinement.limits() is None:
             raise
@@ -184,7 +190,7 @@ def _send(dispatch: Dispatch) -> None:
         want_isolated_worker()
     _introduce(queue for _indexes, queue in dispatch.headers)
     execution_id = str(dispatch.execution_id)
-    more = {"apart": True} if dispatch.apart else {}
+    more = {"sent_us": now_us(), **({"apart": True} if dispatch.apart else {})}
     headers = [
         run_nodes.si(execution_id, dispatch.phase, list(indexes), **more).set(queue=queue, priority=priority)
         for indexes, queue in dispatch.headers

@@ -55,6 +55,7 @@ from recordings.recorder import seal_into
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import RetentionPolicy, refuse_held
 from recordings.sealed import SealedRecording, SealedWriter
+from recordings.state import CHANGES_STATE, State
 from recordings.storage import (
     BATCH_EVENTS,
     SHORTEST_PREFIX,
@@ -90,8 +91,23 @@ RELEASE_OUTPUTS: Callable[[UUID], None] | None = None
 REMOVED_BY_HAND = "its recording was removed by hand"
 REMOVED_BY_RETENTION = "its recording was removed by retention"
 
+EDGE_SOURCE: Callable[[UUID], list[tuple[str, str]] | None] | None = None
+"""``execution_id -> (source, target) of the wires of what it runs``, or None when that cannot be planned any more."""
+
 OUTPUTS_ELSEWHERE = {"$outputs": True}
 """What a ``node_complete`` row holds in the place of outputs that its node run stores."""
+
+EDGES_ELSEWHERE = {"$edges": True}
+"""What a ``workflow_start`` row holds in the place of the wires, which the version of the workflow knows."""
+
+STATE_ELSEWHERE = {"$state": True}
+"""What the last row of an execution holds in the place of its final state, which follows from the rows before."""
+
+BLOBS = "$blobs"
+"""Names the keys of an event row's data whose values are blobs; node code cannot set it."""
+
+LARGEST_IN_STATE = 32 * 1024
+LARGEST_FINAL_STATE = 1024 * 1024
 
 SEALED_TYPE = "application/x-flowbuilder-recording"
 PAGE_EVENTS = 250
@@ -321,11 +337,12 @@ def _remove_blob(sha256: str) -> bool:
 
 
 def load_rows(
-    execution_id: UUID | str, after: int = 0, limit: int = PAGE_EVENTS, *, references: bool = False
+    execution_id: UUID | str, after: int = 0, limit: int = PAGE_EVENTS, *, references: bool = False, ends: bool = True
 ) -> list[RecordingEvent]:
     """Return the event rows after number ``after``, outputs filled in. One query, and one for outputs.
 
-    With ``references`` outputs that are a blob are a ``BlobReference``, and the blob is not read.
+    With ``references`` values that are a blob are a ``BlobReference``, and the blob is not read. The last event of an
+    execution costs a look at all of its rows, for its final state, unless ``ends`` is False.
     """
     key = UUID(str(execution_id))
     name = str(key)
@@ -347,8 +364,68 @@ def load_rows(
         )
         for seq, kind, timestamp, node_id, depth, data in rows
     ]
+    _fill_blobs(events, references=references)
     _fill_outputs(key, events, references=references)
+    _fill_edges(key, events)
+    if ends:
+        _fill_final_state(key, events)
     return events
+
+
+def _fill_blobs(events: Iterable[RecordingEvent], *, references: bool) -> None:
+    for event in events:
+        for name in event.data.pop(BLOBS, ()):
+            sha256 = event.data[name]["$blob"]
+            try:
+                event.data[name] = BlobReference(sha256) if references else decode_json(read_blob(sha256))
+            except BlobMissing:
+                event.data[f"{name}_missing"] = True
+
+
+def _fill_edges(execution_id: UUID, events: Sequence[RecordingEvent]) -> None:
+    for event in events:
+        if event.event_type is RecordingEventType.WORKFLOW_START and event.data.get("edges") == EDGES_ELSEWHERE:
+            edges = EDGE_SOURCE(execution_id) if EDGE_SOURCE is not None else None
+            event.data["edges"] = [list(edge) for edge in edges or ()]
+
+
+def _fill_final_state(execution_id: UUID, events: Sequence[RecordingEvent]) -> None:
+    for event in events:
+        ends = event.event_type in (RecordingEventType.WORKFLOW_COMPLETE, RecordingEventType.WORKFLOW_ERROR)
+        if ends and event.data.get("final_state") == STATE_ELSEWHERE:
+            event.data["final_state"] = _state_before(execution_id, event.seq)
+
+
+def _state_before(execution_id: UUID, seq: int) -> dict[str, Any]:
+    """Return the state after the rows before ``seq``; a large value is the name of the node output that holds it."""
+    state, after, room = State(), 0, LARGEST_FINAL_STATE
+    while after < seq - 1:
+        page = load_rows(execution_id, after, min(PAGE_EVENTS, seq - 1 - after), ends=False)
+        if not page or page[0].seq != after + 1:
+            return {}  # the rows go right now; the sealed file has it
+        for event in page:
+            if event.event_type in CHANGES_STATE:
+                room -= _shorten(event, room)
+                state.apply(event)
+        after = page[-1].seq
+    return state.to_dict()
+
+
+def _shorten(event: RecordingEvent, room: int) -> int:
+    """Put a reference in the place of each large value of an event, and return how many bytes are left of it."""
+    kept = 0
+    for name in ("outputs", "initial_context"):
+        values = event.data.get(name)
+        if not isinstance(values, dict):
+            continue
+        short = {}
+        for key, value in values.items():
+            size = len(encode_json(value))
+            fits = size <= min(LARGEST_IN_STATE, room - kept)
+            short[key] = value if fits else {"$event": event.event_id, "value": f"{name}.{key}", "size_bytes": size}
+            kept += size if fits else 0
+        event.data[name] = short
+    return kept
 
 
 def _fill_outputs(execution_id: UUID, events: Iterable[RecordingEvent], *, references: bool) -> None:

@@ -474,7 +474,7 @@ _LEVEL_BY_TYPE = {
 PREVIEW_CHARACTERS = 4_000
 
 
-_SHOWN_APART = frozenset({"inputs", "outputs", "initial_context", "final_state"})
+_SHOWN_APART = frozenset({"inputs", "outputs", "initial_context", "final_state", "edges"})
 
 
 def execution_log(event: RecordingEvent) -> dict[str, Any]:
@@ -497,7 +497,7 @@ def execution_log(event: RecordingEvent) -> dict[str, Any]:
         "step_name": data.get("name") or event.node_id or kind.split("_")[0],
         "step_type": data.get("node_type") or kind,
         "input_data": _cut(data.get("inputs") or data.get("initial_context") or {}),
-        "output_data": _cut(data.get("outputs") or data.get("final_state") or {}),
+        "output_data": _cut(data.get("outputs") or {}),
         "duration_ms": 0 if duration is None else round(duration * 1000),
         "timestamp": datetime.fromtimestamp(event.timestamp, UTC).isoformat(timespec="milliseconds"),
         "error_message": error or None,

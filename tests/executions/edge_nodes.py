@@ -106,6 +106,26 @@ class Forges(EdgeNode, type="test_forges"):
         return {"Value": "said"}
 
 
+class Loud(EdgeNode, type="test_loud"):
+    """Log and record much, and try to name blobs of others."""
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Write events that are too large for a row, and one that pretends to be."""
+        env.log("x" * 50_000, numbers=list(range(20_000)))
+        env.record("mine", {"text": node.inputs["Kind"], "few": 1})
+        env.record("forged", {"text": {"$blob": "0" * 64}, "$blobs": ["text"]})
+        return {"Value": "said"}
+
+
+class Keeps(EdgeNode, type="test_keeps"):
+    """Save what ``Kind`` says as a file."""
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Return the id of the file."""
+        content = str(node.inputs["Kind"]).encode()
+        return {"Value": await env.save_artifact("note", content, content_type="text/plain", name="note.txt")}
+
+
 class Stubborn(EdgeNode, type="test_stubborn"):
     """Go on when cancelled."""
 

@@ -8,15 +8,18 @@ import signal
 import pytest
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+from executions import engine
 from executions.models import Execution
+from executions.store import now_us
 from executions.triggers import cancel_execution, pause_execution, resume_execution, start_execution
-from recordings.database import iter_events, seal
+from recordings.database import iter_events, open_replayer, open_sealed, read_blob, seal
 from recordings.models import Event, Recording
-from tests.conftest import graph, node, wait_for, wait_until_ended, wire
+from tests.conftest import graph, node, outputs, wait_for, wait_until_ended, wire
 from tests.executions import edge_nodes, worker_app
 from tests.executions.edge_nodes import run_here
 from tests.executions.test_engine import assert_numbered
 from tests.executions.test_speed import worker  # noqa: F401 - a fixture
+from workflows import credentials
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 NODE_TYPES = (worker_app, edge_nodes)  # importing them registers their node types
@@ -241,3 +244,118 @@ def test_every_call_to_another_system_is_an_event_without_its_query(run, setting
     assert "not allowed" in call["error"]
     assert call["duration_seconds"] >= 0
     assert "very-secret" not in json.dumps(call)
+
+
+# --------------------------------------------------------------------------- first and last events
+
+
+def replayed(execution):
+    """Return all events, read from rows and from the sealed recording; they are the same."""
+    rows = list(iter_events(execution.pk))
+    recording = Recording.objects.get(execution_id=execution.pk)
+    seal(recording)
+    recording.refresh_from_db()
+    with open_sealed(recording) as sealed:
+        assert [event.data for event in sealed] == [event.data for event in rows]
+    return rows
+
+
+def test_the_last_event_has_the_final_state_and_the_first_the_wires(run):
+    execution = run(
+        [gives("a", {"n": 1}), node("bad", "test_fails", {"on_error": "continue"}, Kind="nul"), gives("b", "two")],
+        wire("a", "Value", "b", "Kind"), wire("a", "Done", "bad", "Execute Condition"), input={"who": "alice"},
+    )  # fmt: skip
+    assert execution.status == "completed_with_errors"
+
+    events = replayed(execution)
+
+    replayer = open_replayer(str(Recording.objects.get(execution_id=execution.pk).pk))
+    state = events[-1].data["final_state"]
+    assert state == replayer.get_state_at_event(events[-1].event_id)
+    assert (state["who"], state["Value"], state["$nodes"]["a"]["Value"]) == ("alice", {"n": 1}, {"n": 1})
+    assert "page said" in state["$errors"]["bad"]
+    assert events[0].data["edges"] == [["a", "bad"], ["a", "b"]]
+    assert next(event for event in events if event.event_type.value == "node_error").data["outputs"] == {}
+
+
+def test_a_large_value_of_the_final_state_names_the_event_that_has_it(run):
+    execution = run([gives("big", "big"), gives("small", 7)], wire("big", "Done", "small", "Execute Condition"))
+
+    events = replayed(execution)
+
+    state = events[-1].data["final_state"]
+    reference = state["$nodes"]["big"]["Value"]
+    event = next(event for event in events if event.event_id == reference["$event"])
+    assert (event.node_id, reference["value"], reference["size_bytes"]) == ("big", "outputs.Value", 200_002)
+    assert len(event.data["outputs"]["Value"]) == 200_000
+    assert state["Value"] == 7
+
+
+def test_an_execution_that_ends_before_its_first_phase_says_what_it_was(alice, make_workflow):
+    workflow = make_workflow(graph([gives("a", 1)]), name="never opened")
+    execution = start_execution(workflow, owner=alice, input={"who": "alice"})
+    cancel_execution(execution, by="alice")
+
+    kinds = [event.event_type.value for event in iter_events(execution.pk)]
+    assert kinds == ["cancel_requested", "workflow_start", "workflow_error"]
+    [(_, data)] = data_of(execution, "workflow_start")
+    assert (data["workflow"], data["initial_context"]) == ("never opened", {"who": "alice"})
+
+
+@pytest.mark.row("S0-05")
+def test_the_time_in_the_queue_is_told_apart_from_the_time_at_work(alice, make_workflow):
+    heavy = [node(name, "test_heavy") for name in ("one", "two")]
+    execution = start_execution(make_workflow(graph(heavy)), owner=alice)
+    dispatch = engine.advance(execution.pk, 0)
+    for indexes, _ in dispatch.headers:
+        engine.take(execution.pk, 0, indexes, now_us() - 3_000_000)
+    execution.refresh_from_db()
+    assert execution.status == "completed"
+
+    starts = [data["queued_seconds"] for _, data in data_of(execution, "node_start")]
+    assert len(starts) == 2
+    assert all(3 <= seconds < 30 for seconds in starts)
+    assert all(0.4 < data["duration_seconds"] < 3 for _, data in data_of(execution, "node_complete"))
+    [(_, first)] = data_of(execution, "workflow_start")
+    [(_, last)] = data_of(execution, "workflow_complete")
+    assert first["queued_seconds"] >= 0
+    assert last["duration_seconds"] >= 0.9
+
+
+# --------------------------------------------------------------------------- large values
+
+
+def test_values_that_are_too_large_for_a_row_are_stored_once_and_read_back(run):
+    payload = {"text": "p" * 100_000}
+    execution = run(
+        [node("loud", "test_loud", Kind="{{ input.text }}"), gives("again", "{{ input.text }}")], input=payload
+    )
+    assert execution.status == "completed", execution.error
+
+    assert max(len(event.data) for event in Event.objects.filter(execution_id=execution.pk)) < 40_000
+    events = replayed(execution)
+    found = {(event.event_type.value, event.node_id): event.data for event in events}
+    assert found["workflow_start", None]["initial_context"] == payload
+    assert found["node_start", "loud"]["inputs"]["Kind"] == payload["text"]
+    assert found["mine", "loud"] == {
+        "name": found["mine", "loud"]["name"],
+        "node_type": "test_loud",
+        "text": payload["text"],
+        "few": 1,
+    }
+    assert found["log", "loud"]["message"] == "x" * 50_000
+    assert found["log", "loud"]["numbers"] == list(range(20_000))
+    assert found["forged", "loud"]["text"] == {"$blob": "0" * 64}
+    assert not any("$blobs" in event.data for event in events)
+    whole = read_blob(
+        json.loads(Event.objects.get(execution_id=execution.pk, type="workflow_start").data)["initial_context"]["$blob"]
+    )
+    assert json.loads(whole) == payload
+
+
+def test_the_id_of_a_file_is_that_of_the_bytes_that_are_stored(run, alice):
+    credentials.store(alice, "login", {"password": "hunter2-and-more"}, "generic")
+    execution = run([node("keeps", "test_keeps", Kind={"$credential": "login", "field": "password"})])
+
+    assert execution.status == "completed", execution.error
+    assert read_blob(outputs(execution, "keeps")["Value"]) == b"***"
