@@ -307,6 +307,7 @@ def test_the_time_in_the_queue_is_told_apart_from_the_time_at_work(alice, make_w
     heavy = [node(name, "test_heavy") for name in ("one", "two")]
     execution = start_execution(make_workflow(graph(heavy)), owner=alice)
     dispatch = engine.advance(execution.pk, 0)
+    assert dispatch is not None
     for indexes, _ in dispatch.headers:
         engine.take(execution.pk, 0, indexes, now_us() - 3_000_000)
     execution.refresh_from_db()
