@@ -56,6 +56,7 @@ TRAILER = struct.Struct("<Q32sI8s")
 END = b"FBREND\0\0"
 _CHUNK = struct.Struct("<4sIII")
 _FRAME = struct.Struct("<4sIIIIIQQIII16sI")
+_INDEXED = struct.Struct("<IIIIIQQIII16sI")
 FRAME_BYTES = _FRAME.size
 CHUNK_BYTES = _CHUNK.size
 _MARKERS = b"\xffFB"
@@ -199,8 +200,11 @@ def read_frame(packed: bytes, offset: int) -> SealedFrame | None:
     if len(packed) < FRAME_BYTES or not packed.startswith(FRAME) or not _is_closed(packed):
         return None
     frame = SealedFrame(offset, *_FRAME.unpack(packed)[1:-1])
-    fits = 0 < frame.event_count <= frame.last_seq - frame.first_seq + 1 and frame.first_seq > 0
-    return frame if fits else None
+    return frame if _is_plausible(frame) else None
+
+
+def _is_plausible(frame: SealedFrame) -> bool:
+    return 0 < frame.event_count <= frame.last_seq - frame.first_seq + 1 and frame.first_seq > 0
 
 
 def trailer(offset: int, digest: bytes) -> bytes:
@@ -233,15 +237,16 @@ def unpack_index(body: bytes, end: int) -> tuple[list[SealedFrame], Index]:
     headers = body[4 : 4 + length]
     if len(headers) != length or length % size:
         raise ValueError("the list of frames is cut")
-    found = [read_frame(FRAME + headers[at : at + size], 0) for at in range(0, length, size)]
-    at = end - sum(frame.end for frame in found if frame is not None)
+    found = list(_INDEXED.iter_unpack(headers))
+    at = end - sum(FRAME_BYTES + fields[2] + fields[3] + fields[4] for fields in found)
     frames: list[SealedFrame] = []
     seq = count = 0
-    for number, frame in enumerate(found):
-        if frame is None or frame.number != number or frame.first_seq <= seq or at < HEADER.size:
+    for number, fields in enumerate(found):
+        frame = SealedFrame(at, *fields[:-1])
+        if frame.number != number or frame.first_seq <= seq or at < HEADER.size or not _is_plausible(frame):
             raise ValueError(f"frame {number + 1} does not fit to the one before")
-        frames.append(frame._replace(offset=at))
-        at, seq, count = at + frame.end, frame.last_seq, count + frame.event_count
+        frames.append(frame)
+        at, seq, count = frame.end, frame.last_seq, count + frame.event_count
     index = _decode_index(inflate(body[4 + length :]))
     if count != index.event_count:
         raise ValueError(f"its frames have {count:,} events, but it says {index.event_count:,}")
