@@ -593,7 +593,7 @@ class SealedRecording(Sequence[RecordingEvent]):
         damaged = [*self.damaged, *(self._check_ends() if self.checksum is not None else ())]
         intact: list[tuple[int, int]] = []
         for number, frame in enumerate(self._frames):
-            found = self._check_frame(number, frame)
+            found = list(self._check_frame(number, frame))
             damaged.extend(found)
             if not any(item.first_seq is not None for item in found):
                 intact.append((frame.first_seq, frame.last_seq))
@@ -933,10 +933,7 @@ def _salvage(source: Source, name: str) -> _Left:
     if version is not None and version != VERSION:
         _check_header(source, name)
     found = _indexed(source, source.size - TRAILER.size)
-    met = [] if found else list(scan(source))
-    for item in met:
-        found = found or (_index_at(source, item.offset) if item.what == INDEX else None)
-    left = _left_by_index(source, *found) if found else _left_by_search(source, met)
+    left = _left_by_index(source, *found) if found else _left_by_search(source)
     if version is None:
         if not left.frames:
             raise InvalidRecording(f"{name}: not a sealed recording: nothing of one is in it")
@@ -965,12 +962,33 @@ def _left_by_index(source: Source, frames: list[SealedFrame], index: Index) -> _
             left.frames.append(frame)
         else:
             left.damaged.append(_lost(frame, "the checksum does not fit"))
-    seqs = [(frame.first_seq, frame.last_seq) for frame in left.frames]
-    left.snapshots = [seq for seq in index.snapshots if any(first <= seq <= last for first, last in seqs)]
+    left.snapshots = _there(index.snapshots, left.frames)
     return left
 
 
-def _left_by_search(source: Source, met: list[Found]) -> _Left:
+def _left_by_search(source: Source) -> _Left:
+    """Return what a search finds. An index without its trailer tells all but where the frames are."""
+    met = list(scan(source))
+    left = _sorted_out(source, met)
+    for item in met:
+        found = _index_at(source, item.offset) if item.what == INDEX else None
+        if found is not None:
+            there = {frame.number for frame in left.frames}
+            left.index = found[1]
+            left.snapshots = _there(found[1].snapshots, left.frames)
+            reason = "it is damaged, or bytes were added or lost before it"
+            left.damaged = [
+                DamagedRange(None, None, item.end, source.size - item.end, "trailer", reason),
+                *(_lost(frame, "it is not whole") for frame in found[0] if frame.number not in there),
+            ]
+    return left
+
+
+def _there(seqs: list[int], frames: list[SealedFrame]) -> list[int]:
+    return [seq for seq in seqs if any(frame.first_seq <= seq <= frame.last_seq for frame in frames)]
+
+
+def _sorted_out(source: Source, met: list[Found]) -> _Left:
     """Sort what a search met. Numbers of frames tell which are missing in between."""
     left = _Left(Index({}, "", 0))
     number, seq, gap = -1, 0, source.size

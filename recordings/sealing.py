@@ -103,6 +103,7 @@ class SealedWriter:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
         writer = cls(os.fdopen(descriptor, "wb"), workflow_id, metadata)
         writer._owned = True
+        writer.flush()
         _sync_directory(Path(path).parent)
         return writer
 
@@ -276,6 +277,8 @@ class SealedWriter:
             self._offset, len(self._frames), count, a, b, c, first, self._seqs[-1], x, y, z, _digest(columns, data)
         )
         self._put(b"".join((frame.pack(), *parts)))
+        if self._owned:
+            self._file.flush()
         self._frames.append(frame)
         self._add_piece()
         self._begin_frame()
