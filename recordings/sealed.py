@@ -236,7 +236,7 @@ class SealedRecording(Sequence[RecordingEvent]):
         self.workflow_id = index.workflow_id
         try:
             self.metadata = RecordingMetadata.from_dict(index.metadata)
-        except TypeError as error:
+        except (TypeError, ValueError) as error:
             raise DamagedRecording(f"{name}: the index has no usable metadata: {error}") from error
         self.metadata.checksum = checksum
         self.metadata.file_size_bytes = source.size
@@ -509,7 +509,7 @@ class SealedRecording(Sequence[RecordingEvent]):
     def _outputs(self, frame: _Loaded, place: int) -> Any:
         try:
             return _decode_outputs((frame.lines or ())[place]).outputs
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise self._unreadable(frame.seqs[place], error) from error
 
     def _state_before(self, place: int) -> State:
@@ -557,7 +557,7 @@ class SealedRecording(Sequence[RecordingEvent]):
         raw = self._part(place, 2)
         try:
             return unpack_state(decode_json(raw))
-        except (msgspec.DecodeError, AttributeError, TypeError, ValueError) as error:
+        except (msgspec.DecodeError, AttributeError, TypeError, ValueError, RecursionError) as error:
             raise self._damaged(place, "state", str(error)) from error
 
     def _resolve(self, state: State) -> None:
@@ -674,7 +674,7 @@ class SealedRecording(Sequence[RecordingEvent]):
         metadata = extra.get("m", {})
         try:
             data = decode_json((frame.lines or ())[place])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise self._unreadable(seq, error) from error
         if type(data) is not dict:
             raise self._unreadable(seq, TypeError("its data is not an object"))
@@ -709,7 +709,7 @@ class SealedRecording(Sequence[RecordingEvent]):
             return {}
         try:
             found = decode_json(frame.lines[len(frame.seqs) + at])
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise self._unreadable(frame.seqs[place], error) from error
         if type(found) is not dict:
             raise self._unreadable(frame.seqs[place], TypeError("its second line is not an object"))
@@ -1024,7 +1024,11 @@ def _sorted_out(source: Source, met: list[Found]) -> _Left:
     reason = "the file was cut short, or never closed"
     left.damaged.append(DamagedRange(seq + 1, None, gap, source.size - gap, "end", reason))
     if not left.index.metadata:
-        left.index.metadata = {"recording_id": left.index.workflow_id, "workflow_name": "", "started_at": 0.0}
+        left.index.metadata = {
+            "recording_id": left.index.workflow_id or "unknown",
+            "workflow_name": "",
+            "started_at": 0.0,
+        }
     return left
 
 
