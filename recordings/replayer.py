@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from recordings import timing
 from recordings.compare import compare
@@ -86,6 +86,19 @@ class ExecutionReplayer:
     def from_sealed(cls, sealed: SealedRecording, path: Path | None = None) -> ExecutionReplayer:
         """Return a replayer that reads ``sealed`` as it goes."""
         return cls(path, sealed.metadata, sealed)
+
+    def close(self) -> None:
+        """Close the file that events are read from; ``with`` does so at its end. Twice does no harm."""
+        if isinstance(self.events, SealedRecording):
+            self.events.close()
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
 
     @property
     def snapshots(self) -> Sequence[StateSnapshot]:

@@ -352,12 +352,9 @@ class RecordingStorage(ABC):
         Raises:
             RecordingNotFound: no such recording.
         """
-        replayer = self.load_sync(recording_id)
-        try:
+        with self.load_sync(recording_id) as replayer:
             metadata = copy_metadata(replayer.metadata)
             write_recording(Path(path), metadata, replayer.events, replayer.snapshots, workflow_of(replayer))
-        finally:
-            _close(replayer)
         return Path(path)
 
     def import_file_sync(self, path: Target) -> str:
@@ -370,16 +367,13 @@ class RecordingStorage(ABC):
             InvalidRecording: it is not a recording, or it is damaged.
             RecordingError: another recording has this id.
         """
-        replayer = ExecutionReplayer.load(path)
-        try:
+        with ExecutionReplayer.load(path) as replayer:
             replayer.verify()
             metadata = copy_metadata(replayer.metadata)
             if not self.takes_owners:
                 metadata.user_id = None
             known = self._same(metadata.recording_id, replayer)
             return known or self.keep_sync(metadata, replayer.events, replayer.snapshots, workflow_of(replayer))
-        finally:
-            _close(replayer)
 
     def _same(self, recording_id: str, replayer: ExecutionReplayer) -> str | None:
         """Return the id if these events are here already, None if the id is free."""
@@ -391,7 +385,7 @@ class RecordingStorage(ABC):
             if len(mine.events) == len(replayer.events) and all(map(_equal, mine.events, replayer.events)):
                 return mine.metadata.recording_id
         finally:
-            _close(mine)
+            mine.close()
         raise RecordingError(f"there is a recording {recording_id} with other events already; delete it first")
 
     def iter_events_sync(self, recording_id: str, after_seq: int = 0, batch: int = BATCH_EVENTS) -> Events:
@@ -414,16 +408,11 @@ def _after(replayer: ExecutionReplayer, after_seq: int) -> Events:
         else:
             yield from (event for event in events if event.seq > after_seq)
     finally:
-        _close(replayer)
+        replayer.close()
 
 
 def _take(events: Events, count: int) -> list[RecordingEvent]:
     return list(islice(events, count))
-
-
-def _close(replayer: ExecutionReplayer) -> None:
-    if isinstance(replayer.events, SealedRecording):
-        replayer.events.close()
 
 
 def _equal(mine: RecordingEvent, other: RecordingEvent) -> bool:
@@ -607,7 +596,7 @@ class FileRecordingStorage(RecordingStorage):
                     metadata.tags = tags
                     write_recording(path, metadata, replayer.events, replayer.snapshots, workflow_of(replayer))
             finally:
-                _close(replayer)
+                replayer.close()
             index[recording_id] = {**metadata.to_dict(), "filepath": str(path.absolute())}
         return list(tags)
 

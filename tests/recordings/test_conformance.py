@@ -188,6 +188,36 @@ def test_replayer_load(through: Through) -> None:
     replayer.verify()
 
 
+def test_a_replayer_can_be_closed(storage: RecordingStorage) -> None:
+    recording_id = storage.save_sync(seven())
+
+    with storage.load_sync(recording_id) as replayer:
+        assert replayer.events[6].seq == 7
+    replayer.close()
+
+    assert len(storage.load_sync(recording_id).events) == 7
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs /proc")
+def test_nothing_stays_open_that_was_closed(tmp_path: Path) -> None:
+    storage = FileRecordingStorage(tmp_path / "data")
+    recorder = seven()
+    recorder.save_sync(tmp_path / "x.fbrec")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    recording_id = storage.import_file_sync(tmp_path / "x.fbrec")
+    storage.tag_sync(recording_id, add=["a"])
+    storage.export_sync(recording_id, tmp_path / "y.json")
+    kept = [ExecutionReplayer.load(tmp_path / "x.fbrec") for _ in range(3)]
+    opened = len(list(Path("/proc/self/fd").iterdir()))
+    for replayer in kept:
+        replayer.close()
+
+    assert list(storage.recordings_dir.iterdir()) == [storage.recordings_dir / f"{recording_id}.fbrec"]
+    assert opened == before + 3
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 @pytest.mark.row("S0-23")
 def test_replayer_step_forward(through: Through) -> None:
     replayer = through(seven())

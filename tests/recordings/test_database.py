@@ -43,6 +43,7 @@ def everything(recording: Any) -> tuple[Any, ...]:
     return list(iter_events(recording.execution_id or recording.pk)), list(replayer.events), states
 
 
+@pytest.mark.postgres
 @pytest.mark.row("S0-29")
 def test_readers_do_not_notice_sealing_and_purging(make_execution: Make) -> None:
     recording = make_execution()
@@ -158,6 +159,7 @@ def test_lost_outputs_are_named(make_execution: Make, monkeypatch: pytest.Monkey
     assert event.data["outputs_missing"] is True
 
 
+@pytest.mark.postgres
 def test_two_sealers_make_one_recording(make_execution: Make) -> None:
     recording = make_execution(nodes=40)
     barrier, won = threading.Barrier(3), []
@@ -259,6 +261,7 @@ def test_a_reader_goes_on_while_rows_go(make_execution: Make, monkeypatch: pytes
     assert [*stepped, *sequence.step_forward()] == whole
 
 
+@pytest.mark.postgres
 def test_a_running_execution_can_be_replayed(make_execution: Make) -> None:
     recording = make_execution(finished=False)
 
@@ -294,6 +297,7 @@ def test_unknown_event_types_of_rows_are_kept(make_execution: Make) -> None:
 # --------------------------------------------------------------------------- finding
 
 
+@pytest.mark.postgres
 def test_recordings_are_found_by_unique_prefixes_of_both_ids(make_execution: Make, alice: Any, bob: Any) -> None:
     recording = make_execution(user=alice)
     other = make_execution(user=bob)
@@ -324,6 +328,7 @@ def test_an_ambiguous_prefix_is_refused(make_execution: Make) -> None:
 # --------------------------------------------------------------------------- tasks
 
 
+@pytest.mark.postgres
 def test_tasks_seal_purge_and_expire(make_execution: Make, settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     settings.EVENT_GRACE_SECONDS = 3600
     settings.RECORDING_DAYS = 30
@@ -385,6 +390,7 @@ def test_unknown_blobs(blobs: str, name: str) -> None:
         read_blob(name)
 
 
+@pytest.mark.postgres
 def test_a_rolled_back_blob_can_be_saved_again(blobs: str) -> None:
     owner = uuid.uuid4()
     with transaction.atomic():
@@ -423,6 +429,7 @@ def test_a_changed_blob_is_refused(blobs: str) -> None:
         read_blob(name)
 
 
+@pytest.mark.postgres
 def test_savers_and_removers_at_the_same_time_lose_nothing(blobs: str) -> None:
     stop, problems = threading.Event(), []
 
@@ -463,6 +470,7 @@ def test_forgotten_blobs_are_swept(blobs: str) -> None:
     assert list(Blob.objects.values_list("pk", flat=True)) == [kept]
 
 
+@pytest.mark.postgres
 def test_the_database_storage_filters_by_owner(blobs: str, alice: Any, bob: Any) -> None:
     mine = DatabaseRecordingStorage(bob)
     recording_id = mine.save_sync(record_run())

@@ -45,6 +45,8 @@ def read_all(path: Path) -> None:
     replayer = ExecutionReplayer.load(path)
     for event in replayer.step_forward():
         replayer.get_state_at_event(event.event_id)
+    replayer.compare(replayer)
+    replayer.visualize()
     export.to_summary(replayer)
     export.to_json(replayer)
 
