@@ -22,6 +22,7 @@ from recordings import inspection, pages
 from recordings.database import DatabaseRecordingStorage, replayer_of
 from recordings.errors import RecordingError
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
+from recordings.retention import HOLD_TAG
 
 EMPTY = mark_safe('<span class="adm-muted">–</span>')
 OFFERED = 50
@@ -274,8 +275,8 @@ class RecordingAdmin(WatchedAdmin):
             **self._context(request, recording, f"Recording of {recording.workflow_name}"),
             "facts": self._facts(recording),
             "tags": [str(tag) for tag in recording.tags or ()],
-            "hold": pages.HOLD,
-            "held": pages.HOLD in (recording.tags or ()),
+            "hold": HOLD_TAG,
+            "held": HOLD_TAG in (recording.tags or ()),
             "downloads": pages.downloads(recording),
             "execution_url": self._execution_url(recording),
             "media": self.media,
@@ -307,7 +308,11 @@ class RecordingAdmin(WatchedAdmin):
             "next": min(count, number + 1),
         }
         if count <= pages.MEASURED_EVENTS:
-            found |= {"path": pages.path_steps(recording, replayer), "timing": pages.timing(replayer)}
+            found |= {
+                "path": pages.path_steps(recording, replayer),
+                "timing": pages.timing(replayer),
+                "graph_url": reverse("api:recording_download", args=(recording.pk,)) + "?format=svg",
+            }
         return found
 
     def event_view(self, request: HttpRequest, pk: Any, number: int) -> HttpResponse:
@@ -403,6 +408,7 @@ class RecordingAdmin(WatchedAdmin):
             ("Credits", recording.credits),
             ("Size", self.size(recording)),
             ("Kept as", self.kept(recording)),
+            *([("Kept because", recording.kept_because)] if recording.kept_because else []),
             (
                 "Checksum",
                 format_html(

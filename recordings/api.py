@@ -155,7 +155,7 @@ class TagsOut(Schema):
 class DownloadFormat(Schema):
     """The format of a copy; the first three can be imported again."""
 
-    format: Literal["fbrec", "json.gz", "json", "dot", "summary"] = "fbrec"
+    format: Literal["fbrec", "json.gz", "json", "html", "svg", "dot", "summary"] = "fbrec"
 
 
 ERRORS: dict[int, Any] = dict.fromkeys((400, 401, 403, 404, 422), Problem)

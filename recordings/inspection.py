@@ -97,10 +97,15 @@ DOWNLOADS: dict[str, str] = {
     "fbrec": "application/x-flowbuilder-recording",
     "json.gz": "application/gzip",
     "json": "application/json",
+    "html": "text/html; charset=utf-8",
+    "svg": "image/svg+xml",
     "dot": "text/vnd.graphviz; charset=utf-8",
     "summary": "text/plain; charset=utf-8",
 }
 """Formats and their content types; the first three can be imported again."""
+
+
+_DRAWN = ("html", "svg", "dot")
 
 
 def copy_of(recording: Recording, kind: str) -> IO[bytes]:
@@ -112,8 +117,8 @@ def copy_of(recording: Recording, kind: str) -> IO[bytes]:
     """
     with tempfile.TemporaryDirectory(prefix="recording-") as directory:
         path = Path(directory) / f"copy.{kind}"
-        if kind == "dot":
-            replayer_of(recording).visualize(path)
+        if kind in _DRAWN:
+            replayer_of(recording).visualize(path, format=kind)
         elif kind == "summary":
             path.write_bytes(to_summary(replayer_of(recording)).encode("utf-8", "backslashreplace"))
         else:

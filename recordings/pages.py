@@ -25,9 +25,6 @@ STATE_ENTRIES = 200
 PATH_STEPS = 60
 ARTIFACTS = 100
 CHANGES = 50
-HOLD = "legal-hold"
-"""The tag that protects a recording from every removal."""
-
 DOWNLOAD_LABELS = (
     ("fbrec", "Sealed file (.fbrec)"),
     ("json.gz", "JSON (.json.gz)"),

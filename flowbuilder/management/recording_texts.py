@@ -10,6 +10,7 @@ from rich.text import Text
 from recordings.events import RecordingEvent, encode_json
 from recordings.export import human_bytes, human_duration, human_time
 from recordings.replayer import ExecutionReplayer
+from recordings.retention import HOLD_TAG
 
 RULE = "-" * 100
 SHORT_RULE = "-" * 50
@@ -19,7 +20,7 @@ LISTED = 10
 STATUS_STYLES = {"SUCCESS": "green", "FAILED": "red", "UNFINISHED": "yellow"}
 KEPT_RULES = {
     "tag": "protected by a tag",
-    "legal_hold": "on legal hold",
+    HOLD_TAG: "on legal hold",
     "failed": "failed",
     "fresh": "within the limits",
 }

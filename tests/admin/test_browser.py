@@ -12,8 +12,10 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from flowbuilder.stack import free_port
+from recordings.database import seal
 from tests.admin.test_pages import pages as pages  # the fixture
 from tests.conftest import wait_for
+from tests.recordings.conftest import make_execution as make_recording  # the fixture
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis]
 
@@ -139,3 +141,103 @@ def test_the_schedule_is_said_in_words_while_it_is_typed(world: Any, page: Page)
     expect(preview.locator("li")).to_have_count(5)
     page.get_by_role("textbox", name="Cron").fill("30 6 * *")
     expect(preview).to_contain_text("exactly five")
+
+
+@pytest.fixture
+def blobs() -> str:
+    """The storage of blobs of these tests, which the web process shares."""
+    return "files"
+
+
+@pytest.fixture
+def recordings(processes: Any, alice: Any, make_recording: Any) -> list[Any]:
+    """Two recordings of alice, which differ. Tests name it before ``page``, as ``world``."""
+    made = [make_recording(user=alice), make_recording(user=alice, nodes=30)]
+    assert all(map(seal, made))
+    return made
+
+
+@pytest.mark.row("S0-06")
+@pytest.mark.row("S0-08")
+def test_a_recording_is_stepped_through_tagged_taken_away_and_compared(
+    recordings: list[Any], page: Page, refused: list[str]
+) -> None:
+    page.goto(f"/admin/recordings/recording/{recordings[1].pk}/change/")
+    step_through(page)
+    set_tags(page)
+    compare(page, recordings)
+    assert refused == []
+
+
+def step_through(page: Page) -> None:
+    """Move by keys, slider and clicks."""
+    player = page.locator("#player")
+    text, number, shown = (
+        player.locator(".adm-event-text"), player.locator("output"), player.locator(".adm-event"),
+    )  # fmt: skip
+    expect(text).to_have_text("node2 failed: still too slow")
+    expect(player.locator(".adm-event-state")).to_contain_text("page 1")
+    expect(page.locator(".adm-durations tbody tr").first).to_contain_text("node2 critical")
+
+    page.keyboard.press("ArrowLeft")
+    expect(text).to_contain_text("node2 will be tried again")
+    page.keyboard.press("Home")
+    expect(text).to_have_text("Execution started: shop v1")
+    expect(page).to_have_url(re.compile(r"\?event=1$"))
+    for _ in range(20):
+        page.keyboard.press("ArrowRight")
+    expect(number).to_have_text("21")
+    expect(shown).to_have_attribute("data-number", "21")
+    player.get_by_role("slider").fill("30")
+    expect(shown).to_have_attribute("data-number", "30")
+    player.get_by_role("link", name="Next event").click()
+    expect(number).to_have_text("31")
+    expect(page.locator("tr[aria-current]")).to_have_attribute("data-row", "31")
+    page.locator("tr[data-row='4'] a").click()
+    expect(text).to_have_text("node1 completed")
+    expect(player.locator(".adm-added dt").first).to_contain_text("Html")
+    page.get_by_role("link", name="Go to the failure").click()
+    expect(text).to_have_text("node2 failed: still too slow")
+    page.get_by_label("Add tags, separated by commas").press_sequentially("left ")
+    page.keyboard.press("ArrowLeft")
+    expect(number).to_have_text("7")
+    page.get_by_text("Graph", exact=True).click()
+    graph = page.get_by_role("img", name="Graph of the nodes")
+    graph.scroll_into_view_if_needed()
+    expect(graph).to_be_visible()
+    assert graph.evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+
+
+def set_tags(page: Page) -> None:
+    """Add and remove tags, and put the recording on legal hold."""
+    page.get_by_label("Add tags, separated by commas").fill("nightly, shop")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.get_by_role("button", name="Remove the tag nightly").click()
+    page.get_by_role("button", name="Put on legal hold").click()
+
+    expect(page.get_by_text("On legal hold")).to_be_visible()
+    expect(page.locator(".adm-tag-form .adm-tag")).to_have_text(["shop×", "legal-hold×"])
+    page.goto("/admin/recordings/recording/?tag=legal-hold")
+    expect(page.locator("#result_list tbody tr")).to_have_count(1)
+    page.locator("#result_list tbody a").first.click()
+
+
+def compare(page: Page, recordings: list[Any]) -> None:
+    """Take a copy away, then compare with the other recording."""
+    short, long = (str(recording.pk)[:8] for recording in recordings)
+    page.get_by_text("Download", exact=True).click()
+    with page.expect_download() as started:
+        page.get_by_role("link", name="Sealed file (.fbrec)").click()
+    assert started.value.suggested_filename == f"shop-{long}.fbrec"
+
+    page.get_by_role("link", name="Compare").click()
+    page.get_by_role("link", name=short).click()
+
+    expect(page.locator("h1")).to_contain_text("Different")
+    expect(page.get_by_text("At position 8")).to_be_visible()
+    assert page.evaluate(CUT) == []
+    page.get_by_role("link", name="Swap").click()
+    expect(page.locator("h1")).to_contain_text(f"{short} and {long}")
+
+
+__all__ = ["make_recording", "pages"]

@@ -121,6 +121,8 @@ def test_copies_for_people(as_bob: Client, bob: Any, make_execution: Make) -> No
 
     assert copy("dot").startswith("digraph workflow_execution {")
     assert "Timeline:" in copy("summary")
+    assert copy("html").lower().startswith("<!doctype html")
+    assert "<svg" in copy("svg")
     assert as_bob.get(f"{URL}/{recording.pk}/download", {"format": "exe"}).status_code == 422
 
 

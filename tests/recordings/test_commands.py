@@ -7,17 +7,20 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from executions.triggers import start_execution
 from flowbuilder.management.commands.recordings import Command
 from recordings import FileRecordingStorage, keeping
 from recordings.database import seal
 from recordings.models import Recording
-from tests.conftest import test_environment
+from tests.conftest import graph, node, test_environment, wire
 from tests.environment import ROOT
 from tests.recordings.conftest import record_run
 
@@ -283,9 +286,51 @@ def test_export(flow: Flow, make_execution: Make, alice: Any, tmp_path: Path) ->
     flow("export", identifier, "--format", "json", "--output", str(tmp_path / "x.json"))
     assert len(json.loads((tmp_path / "x.json").read_text())["events"]) == 11
     assert "Timeline:" in flow("export", identifier, "--output", "-")
+    for kind, start in (("html", "<!doctype html"), ("svg", "<svg"), ("mermaid", "flowchart"), ("dot", "digraph")):
+        assert start in flow("export", identifier, "--format", kind, "--output", "-").lower()[:200], kind
+    trace = json.loads(flow("export", identifier, "--format", "trace", "--output", "-"))
+    assert len(trace["traceEvents"]) > 3
     flow("export", identifier, "--format", "fbrec", "--output", str(tmp_path / "recordings" / "x.fbrec"))
     copied = flow("replay", identifier, "--storage", str(tmp_path / "recordings"))
     assert copied == flow("replay", identifier)
+
+
+@pytest.mark.row("S0-26")
+def test_calls_to_other_systems_are_exported_as_har(flow: Flow, tmp_path: Path, alice: Any) -> None:
+    recorder = record_run("calls")
+    for data in (
+        {
+            "method": "POST",
+            "url": "https://x.test/a",
+            "status": 201,
+            "bytes": 12,
+            "duration_seconds": 0.25,
+            "error": None,
+        },
+        {
+            "method": "GET",
+            "url": "https://x.test/b",
+            "status": None,
+            "bytes": 0,
+            "duration_seconds": 2.0,
+            "error": "refused",
+        },
+        {"method": None, "status": "odd", "bytes": -3, "duration_seconds": "soon"},
+    ):
+        recorder.record_event("external_call", "send", **data)
+    identifier = FileRecordingStorage(tmp_path).save_sync(recorder)
+
+    archive = json.loads(flow("--storage", str(tmp_path), "export", identifier, "--format", "har", "--output", "-"))
+
+    first, second, strange = archive["log"]["entries"]
+    assert archive["log"]["version"] == "1.2"
+    assert (first["request"]["method"], first["request"]["url"], first["time"]) == ("POST", "https://x.test/a", 250.0)
+    assert (first["response"]["status"], first["response"]["statusText"]) == (201, "Created")
+    assert first["response"]["content"]["size"] == 12
+    called = recorder.events[-3].timestamp - 0.25
+    assert datetime.fromisoformat(first["startedDateTime"]).timestamp() == pytest.approx(called, abs=0.002)
+    assert (second["response"]["status"], second["_error"], second["comment"]) == (0, "refused", "node send")
+    assert (strange["time"], strange["response"]["status"], strange["response"]["bodySize"]) == (0, 0, 0)
 
 
 @pytest.mark.row("S0-40")
@@ -366,12 +411,13 @@ def test_cleanup(flow: Flow, make_execution: Make, alice: Any) -> None:
 def test_cleanup_says_by_which_rule_the_others_stay(flow: Flow, make_execution: Make, alice: Any) -> None:
     make_execution(age_days=40)
     make_execution(age_days=40, success=True, tags=["critical"])
+    make_execution(age_days=40, success=True, tags=["legal-hold"])
     old, new = make_execution(age_days=40, success=True), make_execution(age_days=1, success=True)
 
     out = flow("cleanup", "--max-age-days", "30", "--keep-tags", "other, critical", "--dry-run")
 
-    assert f"To delete: 1 (1.2KB)\n  {old.pk}\nKept: 3\n" in out
-    for line in ("  protected by a tag: 1", "  failed: 1", "  within the limits: 1"):
+    assert f"To delete: 1 (1.2KB)\n  {old.pk}\nKept: 4\n" in out
+    for line in ("  on legal hold: 1", "  protected by a tag: 1", "  failed: 1", "  within the limits: 1"):
         assert line in out.splitlines()
     assert flow.json("cleanup", "--max-age-days-failed", "30", "--dry-run")["to_delete"] == 1
     assert flow.json("cleanup", "--max-size-gb", "0", "--delete-failed", "--dry-run")["to_delete"] == 4
@@ -456,3 +502,25 @@ def test_as_a_process(make_execution: Make, alice: Any) -> None:
     assert call("inspect", "ffffffff").returncode == 1
     assert call("inspect").returncode == 2
     assert os.linesep.join(json.loads(call("list", "--json").stdout)[0]["tags"]) == ""
+
+
+@pytest.mark.redis
+@pytest.mark.worker
+@pytest.mark.django_db(transaction=True)
+def test_tail_follows_a_running_execution_to_its_end(
+    flow: Flow, processes: Any, alice: Any, make_workflow: Make
+) -> None:
+    waits = [node(f"wait{number}", "delay", Duration=1) for number in range(3)]
+    wires = [wire(f"wait{number}", "Done", f"wait{number + 1}", "Execute Condition") for number in range(2)]
+    execution = start_execution(make_workflow(graph(waits, *wires)), owner=alice)
+    begun = time.monotonic()
+    processes.worker()
+
+    lines = [json.loads(line) for line in flow("tail", str(execution.pk)[:8], "--json").splitlines()]
+
+    execution.refresh_from_db()
+    assert time.monotonic() - begun > 3
+    assert execution.status == "completed", processes.logs()
+    assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
+    assert (lines[0]["event_type"], lines[-1]["event_type"]) == ("workflow_start", "workflow_complete")
+    assert [line["node_id"] for line in lines if line["event_type"] == "node_complete"] == ["wait0", "wait1", "wait2"]

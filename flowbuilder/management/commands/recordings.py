@@ -37,9 +37,11 @@ from recordings.database import (
     open_replayer,
     replayer_of,
 )
+from recordings.drawings import to_trace
 from recordings.errors import InvalidRecording, RecordingError, RecordingNotFound
 from recordings.events import RecordingEvent, encode_json
-from recordings.export import atomic_write, human_bytes, to_dot, to_json, to_summary
+from recordings.export import atomic_write, human_bytes, to_json, to_summary
+from recordings.har import to_har
 from recordings.keeping import keep
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import RetentionPolicy
@@ -53,7 +55,7 @@ from recordings.storage import (
 )
 
 SORT_KEYS = ("started_at", "completed_at", "duration", "size", "events", "nodes", "workflow", "success", "recording_id")
-FORMATS = ("dot", "json", "summary", "fbrec")
+FORMATS = ("dot", "json", "summary", "fbrec", "html", "svg", "mermaid", "har", "trace")
 STEP_HELP = "Enter or n: next   p: previous   j N or j EVENT_ID: jump   s: state   q: quit"
 POLL_SECONDS = 0.25
 
@@ -112,7 +114,11 @@ class Command(ProductCommand):
         compare.add_argument("first", metavar="ID1")
         compare.add_argument("second", metavar="ID2")
 
-        export = self._verb("export", self.export, "Write a recording as Graphviz, JSON, text or sealed file.")
+        export = self._verb(
+            "export",
+            self.export,
+            "Write a recording as text, JSON, sealed file, drawing, report, HTTP archive or trace.",
+        )
         export.add_argument("recording", metavar="ID")
         export.add_argument("--format", choices=FORMATS, default="summary", help="(default: summary)")
         export.add_argument("--output", required=True, metavar="FILE", help='where to write; "-" is stdout')
@@ -380,7 +386,8 @@ class Command(ProductCommand):
                 Path(target), lambda file: write_sealed(file, replayer.metadata, replayer.events, replayer.snapshots)
             )
         else:
-            text = {"dot": to_dot, "json": to_json, "summary": to_summary}[kind](replayer)
+            written = {"json": to_json, "summary": to_summary, "har": to_har, "trace": to_trace}
+            text = written[kind](replayer) if kind in written else replayer.visualize(format=kind)
             if target == "-":
                 self.console.file.write(text)
                 return
