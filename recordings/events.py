@@ -12,7 +12,7 @@ import hashlib
 import math
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -395,6 +395,42 @@ def _text(value: Any) -> str:
         return str(value)
     except Exception as error:  # somebody's __str__ is broken; recording must go on
         return f"<{type(value).__qualname__}: no text, {type(error).__name__}>"
+
+
+BLOB = "$blob"
+BLOB_PREVIEW = 1_000
+
+
+def has_long_text(value: Any, limit: int) -> bool:
+    """Return whether a JSON value holds a text of more than ``limit`` characters."""
+    kind = type(value)
+    if kind is str:
+        return len(value) > limit
+    if kind is not dict and kind is not list:
+        return False
+    for item in value.values() if kind is dict else value:
+        inner = type(item)
+        if inner is str:
+            if len(item) > limit:
+                return True
+        elif (inner is dict or inner is list) and has_long_text(item, limit):
+            return True
+    return False
+
+
+def without_long_texts(value: Any, limit: int, keep: Callable[[bytes], str]) -> Any:
+    """Return a JSON value with ``{"$blob": sha256, "bytes": …, "preview": …}`` for texts over ``limit`` characters.
+
+    ``keep`` gets the UTF-8 of each and returns its SHA-256.
+    """
+    if type(value) is dict:
+        return {key: without_long_texts(item, limit, keep) for key, item in value.items()}
+    if type(value) is list:
+        return [without_long_texts(item, limit, keep) for item in value]
+    if type(value) is not str or len(value) <= limit:
+        return value
+    content = value.encode("utf-8", "backslashreplace")
+    return {BLOB: keep(content), "bytes": len(content), "preview": value[:BLOB_PREVIEW]}
 
 
 _RESTORE: dict[str, Any] = {

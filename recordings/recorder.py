@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
@@ -22,7 +22,9 @@ from recordings.events import (
     StateSnapshot,
     encode_json,
     event_id,
+    has_long_text,
     plain,
+    without_long_texts,
 )
 from recordings.export import atomic_write, write_json
 from recordings.frames import VERSION
@@ -31,6 +33,8 @@ from recordings.sealed import SUFFIX, write_sealed
 
 _Raw = tuple[RecordingEventType, int, str | None, dict[str, Any], dict[str, Any]]
 Type = RecordingEventType
+SaveBlob = Callable[[bytes, str, str], str]
+MAX_TEXT = 1 << 24
 _VALUES = {
     Type.WORKFLOW_START: ("initial_context", "record_inputs"),
     Type.NODE_START: ("inputs", "record_inputs"),
@@ -46,7 +50,9 @@ class ExecutionRecorder:
 
     Values are copied when they are recorded, so what happens to them later does not change the recording.
     With ``record_inputs`` or ``record_outputs`` off, hash and size of the values stay in the event's
-    metadata, so that runs can still be compared. ``redactor`` keeps secrets out.
+    metadata, so that runs can still be compared. ``redactor`` keeps secrets out. A text of more than ``max_text``
+    characters is recorded as a reference, ``{"$blob": sha256, "bytes": …, "preview": …}``; its bytes are kept only
+    by ``save_blob(content, content_type, recording_id)``, such as ``recordings.database.save_blob``.
     """
 
     def __init__(
@@ -60,7 +66,11 @@ class ExecutionRecorder:
         tags: Sequence[str] | None = None,
         *,
         redactor: Redactor | None = None,
+        max_text: int = MAX_TEXT,
+        save_blob: SaveBlob | None = None,
     ) -> None:
+        self.max_text = max_text
+        self._save_blob = save_blob
         self.workflow_id = workflow_id or uuid4().hex
         self.workflow_name = workflow_name
         self.config = {
@@ -122,7 +132,7 @@ class ExecutionRecorder:
         """Record that the run ended; ``details`` are further data of the event."""
         data, metadata = self._value("final_state", final_state, self.config["record_outputs"])
         data["success"], data["error"] = success, self._said(error)
-        data.update(self._redact(plain(details)))
+        data.update(self._copy(details))
         with self._lock:
             moment = self._add_deep(Type.WORKFLOW_COMPLETE if success else Type.WORKFLOW_ERROR, None, data, metadata)
             self.metadata.completed_at = moment
@@ -193,7 +203,7 @@ class ExecutionRecorder:
 
     def record_team_member_communication(self, team_id: str, from_member: str, to_member: str, message: Any) -> None:
         """Record a message from one member of a team to another."""
-        data = {"from_member": from_member, "to_member": to_member, "message": self._redact(plain(message))}
+        data = {"from_member": from_member, "to_member": to_member, "message": self._copy(message)}
         self._add_deep(Type.TEAM_COMMUNICATION, team_id, data, {})
 
     # ------------------------------------------------------------------ recursion, snapshots, anything
@@ -219,7 +229,7 @@ class ExecutionRecorder:
         """Record the whole state; does nothing unless ``record_state_snapshots`` is on."""
         if not self.config["record_state_snapshots"]:
             return
-        kept = self._redact(plain(state))
+        kept = self._copy(state)
         with self._lock:
             identifier = uuid4().hex
             moment = self._add_deep(Type.STATE_SNAPSHOT, node_id, {"snapshot_id": identifier}, {})
@@ -237,13 +247,13 @@ class ExecutionRecorder:
 
     def record_checkpoint(self, name: str, state_ref: Any = None, node_id: str | None = None) -> None:
         """Record that something can be resumed from here; ``state_ref`` says where its state is kept."""
-        data = {"name": name, "state_ref": self._redact(plain(state_ref))}
+        data = {"name": name, "state_ref": self._copy(state_ref)}
         self._add_deep(Type.CHECKPOINT, node_id, data, {})
 
     def record_event(self, event_type: str | RecordingEventType, node_id: str | None = None, **data: Any) -> None:
         """Record an event of any type; a name of your own is kept as it is."""
         kind = event_type if isinstance(event_type, RecordingEventType) else RecordingEventType(event_type)
-        self._add_deep(kind, node_id, self._redact(plain(data)), {})
+        self._add_deep(kind, node_id, self._copy(data), {})
 
     def record_as(
         self,
@@ -263,7 +273,7 @@ class ExecutionRecorder:
         name, switch = _VALUES.get(kind, ("", ""))
         rest = {key: value for key, value in data.items() if key != name}
         value, metadata = self._value(name, data[name], bool(self.config[switch])) if name in data else ({}, {})
-        kept = {**value, **self._redact(plain(rest))}
+        kept = {**value, **self._copy(rest)}
         with self._lock:
             metadata["recursion_depth"] = depth
             self._recursion_max_depth = max(self._recursion_max_depth, depth)
@@ -279,9 +289,7 @@ class ExecutionRecorder:
         empty: Any = {} if none is ... else none
         if value is None or (type(value) is dict and not value):
             return {name: empty}, {}
-        kept = plain(value)
-        if self._redactor is not None:
-            kept = self._redactor.redact(kept)
+        kept = self._copy(value)
         if keep:
             return {name: kept}, {}
         text = encode_json(kept, canonical=True)
@@ -291,6 +299,18 @@ class ExecutionRecorder:
         """Return the text of an error, which may be an exception."""
         found: str | None = self._redact(error if error is None or isinstance(error, str) else str(error))
         return found
+
+    def _copy(self, value: Any) -> Any:
+        """Return a copy of ``value`` as JSON, without secrets and without texts that are too long."""
+        kept = self._redact(plain(value))
+        if not has_long_text(kept, self.max_text):
+            return kept
+        return without_long_texts(kept, self.max_text, self._keep_blob)
+
+    def _keep_blob(self, content: bytes) -> str:
+        if self._save_blob is not None:
+            return self._save_blob(content, "text/plain", self.metadata.recording_id)
+        return hashlib.sha256(content).hexdigest()
 
     def _redact(self, value: Any) -> Any:
         return value if self._redactor is None else self._redactor.redact(value)

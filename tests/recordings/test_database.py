@@ -15,7 +15,15 @@ from django.core.files.storage import storages
 from django.db import connection, transaction
 from django.utils import timezone
 
-from recordings import DatabaseRecordingStorage, ExecutionReplayer, RetentionPolicy, database, keeping, tasks
+from recordings import (
+    DatabaseRecordingStorage,
+    ExecutionRecorder,
+    ExecutionReplayer,
+    RetentionPolicy,
+    database,
+    keeping,
+    tasks,
+)
 from recordings.database import (
     find_recording,
     iter_events,
@@ -507,3 +515,18 @@ def test_the_local_cache_of_sealed_files_is_bounded(
 
     directory = settings.DATA_DIR / "cache" / "sealed"
     assert [path.name for path in directory.glob("*")] == ([recordings[-1].sealed] if blobs == "rows" else [])
+
+
+def test_long_texts_of_a_recorder_are_blobs_that_go_with_their_recording(blobs: str) -> None:
+    recorder = ExecutionRecorder("shop", max_text=100, save_blob=save_blob)
+    recorder.record_node_complete("a", {"Html": "page " * 100})
+    storage = DatabaseRecordingStorage()
+    recording_id = storage.save_sync(recorder)
+
+    (event,) = storage.load_sync(recording_id).events
+    name = event.data["outputs"]["Html"]["$blob"]
+
+    assert read_blob(name) == b"page " * 100
+    assert storage.delete_sync(recording_id)
+    with pytest.raises(BlobMissing):
+        read_blob(name)

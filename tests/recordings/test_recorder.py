@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -553,3 +554,28 @@ def test_children_and_decisions_are_said_in_words(kind: str, data: dict[str, Any
     )  # fmt: skip
 
     assert describe(event) == text
+
+
+def test_a_very_long_text_becomes_a_reference(tmp_path: Path) -> None:
+    page = "ü" * 1001
+    kept: dict[str, tuple[bytes, str, str]] = {}
+
+    def save_blob(content: bytes, content_type: str, recording_id: str) -> str:
+        name = hashlib.sha256(content).hexdigest()
+        kept[name] = (content, content_type, recording_id)
+        return name
+
+    recorder = ExecutionRecorder("shop", max_text=1000, save_blob=save_blob)
+    recorder.record_node_complete("a", {"pages": ["x" * 1000, page]})
+    recorder.record_event("log", message=page)
+    recorder.save_sync(tmp_path / "x.fbrec")
+
+    name = hashlib.sha256(page.encode()).hexdigest()
+    reference = {"$blob": name, "bytes": 2002, "preview": page[:1000]}
+    assert kept == {name: (page.encode(), "text/plain", recorder.metadata.recording_id)}
+    first, second = ExecutionReplayer.load(tmp_path / "x.fbrec").events
+    assert first.data["outputs"]["pages"] == ["x" * 1000, reference]
+    assert second.data["message"] == reference
+    plainly = ExecutionRecorder("shop", max_text=1000)
+    plainly.record_node_start("a", {"page": page})
+    assert plainly.events[0].data["inputs"]["page"] == reference
