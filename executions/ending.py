@@ -89,6 +89,7 @@ def _config(text: str) -> RecordingConfig:
 def recording_of(context: Context, end: End, now: int) -> dict[str, Any]:
     """Return the columns of the recording of an execution that ends, without its counts."""
     tags = context.settings.get("tags")
+    own = tags if isinstance(tags, list) else []
     return {
         "execution_id": context.id,
         "workflow_id": context.workflow_id,
@@ -99,7 +100,7 @@ def recording_of(context: Context, end: End, now: int) -> dict[str, Any]:
         "status": end.status,
         "success": end.success,
         "error": end.error,
-        "tags": tags if isinstance(tags, list) else [],
+        "tags": [*own, f"trigger:{context.trigger}"],
         "started_at": context.queued_us,
         "completed_at": now,
         "duration_seconds": (now - context.queued_us) / 1_000_000,

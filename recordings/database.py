@@ -633,6 +633,9 @@ def open_replayer(identifier: UUID | str) -> ExecutionReplayer:
     last = Event.objects.filter(execution_id=key).aggregate(last=Max("seq"))["last"]
     if last is None:
         raise RecordingNotFound(f"nothing was recorded for {identifier}")
+    dropped = NotRecorded.objects.filter(pk=key).exclude(recording="").first()
+    if dropped is not None:
+        return replayer_of(undropped(dropped))
     events = RowEvents(key, last)
     start = events[0]
     metadata = RecordingMetadata(
@@ -644,6 +647,14 @@ def open_replayer(identifier: UUID | str) -> ExecutionReplayer:
         status="running",
     )
     return ExecutionReplayer(None, metadata, events)
+
+
+def undropped(row: NotRecorded) -> Recording:
+    """Return the recording, not saved, that an execution would have whose events are still there."""
+    values = decode_json(row.recording)
+    moments = {name: datetime.fromisoformat(value) for name, value in values.items() if name.endswith("_at") and value}
+    counts = {"node_count": row.node_count, "event_count": row.event_count, "credits": row.credits}
+    return Recording(**{**values, **moments, **counts, "execution_id": row.execution_id})
 
 
 def replayer_of(recording: Recording) -> ExecutionReplayer:

@@ -6,10 +6,8 @@ reminder, and it is ticked off in the transaction that forgets its last blob.
 
 from __future__ import annotations
 
-import json
 import math
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -20,7 +18,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from recordings.database import apply_policy, remove_leftovers, workflow_sizes
+from recordings.database import apply_policy, remove_leftovers, undropped, workflow_sizes
 from recordings.errors import RecordingError, RecordingNotFound
 from recordings.models import NotRecorded, Recording
 from recordings.retention import RetentionPolicy
@@ -55,17 +53,9 @@ def keep(execution_id: UUID | str) -> Recording:
                 f"execution {key} cannot be kept any more: {row.reason}, and its events are gone"
                 " (they stay for FLOWBUILDER_EVENT_GRACE_SECONDS after its end)"
             )
-        values = json.loads(row.recording)
-        Recording.objects.create(
-            **{
-                **{name: _moment(value) if name.endswith("_at") else value for name, value in values.items()},
-                "id": uuid.uuid4(),
-                "node_count": row.node_count,
-                "event_count": row.event_count,
-                "credits": row.credits,
-                "kept_because": BY_HAND,
-            }
-        )
+        recording = undropped(row)
+        recording.kept_because = BY_HAND
+        recording.save(force_insert=True)
         row.delete()
     return Recording.objects.get(execution_id=key)
 
@@ -145,7 +135,3 @@ def _execution_key(text: UUID | str) -> UUID:
         return UUID(str(text))
     except ValueError as error:
         raise RecordingNotFound(f'"{text!s:.80}" is not the id of an execution') from error
-
-
-def _moment(value: str | None) -> datetime | None:
-    return None if value is None else datetime.fromisoformat(value)

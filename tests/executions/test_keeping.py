@@ -14,6 +14,7 @@ from executions import ending, report
 from executions.triggers import cancel_execution, start_execution
 from recordings import keeping
 from recordings.context import RecordingConfig, sample
+from recordings.database import open_replayer
 from recordings.errors import RecordingError, RecordingNotFound
 from recordings.models import Event, NotRecorded, Recording
 from tests.conftest import graph, node, wait_until_ended, wire
@@ -36,7 +37,7 @@ def facts(execution):
 
 @pytest.mark.worker
 @pytest.mark.redis
-@pytest.mark.row("S0-18", "S0-19", "S0-20", "S0-21", "S0-37")
+@pytest.mark.row("S0-18", "S0-19", "S0-20", "S0-21", "S0-32", "S0-37")
 def test_each_strategy_keeps_what_it_says_and_the_reason_is_shown(
     processes, alice, make_workflow, settings, client, capsys
 ):
@@ -56,10 +57,10 @@ def test_each_strategy_keeps_what_it_says_and_the_reason_is_shown(
 
     installation = "this installation keeps the recordings 'failed', and this execution is not one of them"
     assert facts(good) == (None, installation)
-    assert facts(bad) == (("it failed", ["shop", "auto-failure"]), None)
-    assert facts(slow) == (("it took longer than 0.2 s", []), None)
+    assert facts(bad) == (("it failed", ["shop", "trigger:manual", "auto-failure"]), None)
+    assert facts(slow) == (("it took longer than 0.2 s", ["trigger:manual"]), None)
     assert facts(quick)[0] is None
-    assert facts(everything) == (("every execution is kept", []), None)
+    assert facts(everything) == (("every execution is kept", ["trigger:manual"]), None)
     assert facts(nothing) == (
         None, "the workflow keeps the recordings 'off', and this execution is not one of them",
     )  # fmt: skip
@@ -79,10 +80,12 @@ def test_each_strategy_keeps_what_it_says_and_the_reason_is_shown(
     assert f"recording none: {installation}" in " ".join(capsys.readouterr().out.split())
 
     row = NotRecorded.objects.get(pk=good.pk)
+    replayer = open_replayer(good.pk)
+    assert (replayer.metadata.status, len(replayer.events)) == ("completed", row.event_count)
     assert (row.node_count, row.event_count) == (2, Event.objects.filter(execution_id=good.pk).count())
     kept = keeping.keep(good.pk)
     assert keeping.keep(str(good.pk)) == kept
-    assert facts(good) == (("it was kept by hand", []), None)
+    assert facts(good) == (("it was kept by hand", ["trigger:manual"]), None)
     same = Recording.objects.get(execution_id=everything.pk)
     assert (kept.node_count, kept.event_count, kept.status, kept.workflow_id, kept.trigger, kept.version_number) == (
         2, same.event_count, "completed", good.workflow_id, same.trigger, 1,
