@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -29,7 +30,9 @@ from recordings.events import (
 from recordings.export import atomic_write, write_json
 from recordings.frames import VERSION
 from recordings.redaction import Redactor
-from recordings.sealed import SUFFIX, write_sealed
+from recordings.sealed import SUFFIX, SealedWriter, write_sealed
+
+logger = logging.getLogger(__name__)
 
 _Raw = tuple[RecordingEventType, int, str | None, dict[str, Any], dict[str, Any]]
 Type = RecordingEventType
@@ -91,6 +94,9 @@ class ExecutionRecorder:
         self.path: Path | None = None
         """Where the recording was saved last."""
         self._append_gz = compress is True
+        self._ahead: SealedWriter | None = None
+        self._ahead_seconds = 0.0
+        self._ahead_due = False
         self._redactor = redactor
         self._lock = threading.RLock()
         self._raw: list[_Raw] = []
@@ -278,6 +284,8 @@ class ExecutionRecorder:
             metadata["recursion_depth"] = depth
             self._recursion_max_depth = max(self._recursion_max_depth, depth)
             self._raw.append((kind, timestamp_us, node_id, kept, metadata))
+            if self._ahead is not None:
+                self._flush_later()
             if kind in (Type.WORKFLOW_COMPLETE, Type.WORKFLOW_ERROR):
                 self.metadata.completed_at = timestamp_us / 1_000_000
                 self.metadata.duration_seconds = self.metadata.completed_at - self.metadata.started_at
@@ -323,7 +331,54 @@ class ExecutionRecorder:
             metadata["recursion_depth"] = self._recursion_depth
             name = node_id if node_id is None or type(node_id) is str else str(node_id)
             self._raw.append((kind, microseconds, name, data, metadata))
+            if self._ahead is not None:
+                self._flush_later()
         return microseconds / 1_000_000
+
+    # ------------------------------------------------------------------ while it runs
+
+    def write_ahead(self, path: str | os.PathLike[str], flush_seconds: float = 1.0) -> None:
+        """Write events to a new sealed file while they happen, at most ``flush_seconds`` late; ``finalize`` ends it.
+
+        What was written survives the death of this process: ``SealedRecording.recover(path)`` reads it.
+
+        Raises:
+            FileExistsError: there is such a file.
+            RuntimeError: this recorder writes to another file already.
+        """
+        with self._lock:
+            if self._ahead is not None:
+                raise RuntimeError("this recorder writes ahead already")
+            self._ahead = SealedWriter.create(path, self.workflow_id, self.metadata)
+            self._ahead_seconds = flush_seconds
+            self._flush_ahead()
+
+    def _flush_later(self) -> None:
+        if not self._ahead_due:
+            self._ahead_due = True
+            timer = threading.Timer(self._ahead_seconds, self._flush_ahead)
+            timer.daemon = True
+            timer.start()
+
+    def _flush_ahead(self) -> None:
+        with self._lock:
+            self._ahead_due = False
+            if self._ahead is None:
+                return
+            states = {snapshot.snapshot_id: snapshot for snapshot in self.snapshots}
+            try:
+                for event in self.events[self._ahead.event_count :]:
+                    self._ahead.write(event, states.get(str(event.data.get("snapshot_id"))))
+                self._ahead.flush()
+            except OSError as error:
+                self._ahead = None
+                logger.error("events are no longer written ahead: %s", error)
+
+    def _end_ahead(self) -> None:
+        self._flush_ahead()
+        if self._ahead is not None:
+            self._ahead.close(self.metadata)
+            self._ahead = None
 
     # ------------------------------------------------------------------ the end
 
@@ -342,6 +397,8 @@ class ExecutionRecorder:
             if metadata.completed_at is None:
                 metadata.completed_at = _now()
                 metadata.duration_seconds = metadata.completed_at - metadata.started_at
+            if self._ahead is not None:
+                self._end_ahead()
             return metadata
 
     async def save(self, filepath: str | os.PathLike[str]) -> RecordingMetadata:

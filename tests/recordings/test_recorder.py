@@ -20,7 +20,15 @@ from uuid import UUID
 
 import pytest
 
-from recordings import ExecutionRecorder, ExecutionReplayer, InMemoryRecordingStorage, RecordingEventType, Redactor
+from recordings import (
+    ExecutionRecorder,
+    ExecutionReplayer,
+    InMemoryRecordingStorage,
+    InvalidRecording,
+    RecordingEventType,
+    Redactor,
+    SealedRecording,
+)
 from recordings.events import (
     RecordingEvent,
     RecordingMetadata,
@@ -579,3 +587,60 @@ def test_a_very_long_text_becomes_a_reference(tmp_path: Path) -> None:
     plainly = ExecutionRecorder("shop", max_text=1000)
     plainly.record_node_start("a", {"page": page})
     assert plainly.events[0].data["inputs"]["page"] == reference
+
+
+@pytest.mark.row("S0-43")
+def test_a_killed_program_leaves_what_it_wrote_ahead(tmp_path: Path) -> None:
+    path = tmp_path / "x.fbrec"
+    code = (
+        "import time\n"
+        "from recordings import ExecutionRecorder\n"
+        "recorder = ExecutionRecorder('killed', tags=['a'], record_state_snapshots=True)\n"
+        f"recorder.write_ahead({str(path)!r}, flush_seconds=0.05)\n"
+        "for number in range(99): recorder.record_node_complete(f'n{number}', {'number': number})\n"
+        "recorder.record_state_snapshot({'all': 99})\n"
+        "print('recorded', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen([sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "recorded\n"
+            deadline = time.monotonic() + 15
+            while _recovered(path) < 100 and time.monotonic() < deadline:
+                time.sleep(0.02)
+        finally:
+            process.kill()
+
+    with SealedRecording.recover(path) as left:
+        replayer = ExecutionReplayer.from_sealed(left)
+        assert [event.seq for event in replayer.events] == list(range(1, 101))
+        assert (replayer.metadata.workflow_name, replayer.metadata.tags) == ("killed", ["a"])
+        assert replayer.get_state_at_position(98)["number"] == 98
+        assert replayer.get_state_at_position(99) == {"all": 99}
+
+
+def _recovered(path: Path) -> int:
+    try:
+        with SealedRecording.recover(path) as left:
+            return len(left)
+    except InvalidRecording:
+        return 0
+
+
+def test_what_is_written_ahead_is_complete_at_the_end(tmp_path: Path) -> None:
+    recorder = record_run(nodes=1)
+    recorder.write_ahead(tmp_path / "x.fbrec", flush_seconds=60)
+    recorder.record_node_start("late")
+    with pytest.raises(RuntimeError, match="already"):
+        recorder.write_ahead(tmp_path / "y.fbrec")
+
+    metadata = recorder.finalize()
+
+    with ExecutionReplayer.load(tmp_path / "x.fbrec") as replayer:
+        replayer.verify()
+        assert list(replayer.events) == recorder.events
+        assert replayer.metadata.event_count == metadata.event_count == 5
+    with pytest.raises(FileExistsError):
+        recorder.write_ahead(tmp_path / "x.fbrec")
