@@ -22,6 +22,7 @@ from recordings import inspection, pages
 from recordings.database import DatabaseRecordingStorage, replayer_of
 from recordings.errors import RecordingError
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
+from recordings.replayer import ExecutionReplayer
 from recordings.retention import HOLD_TAG
 
 EMPTY = mark_safe('<span class="adm-muted">–</span>')
@@ -289,7 +290,10 @@ class RecordingAdmin(WatchedAdmin):
 
     def _inside(self, request: HttpRequest, recording: Recording) -> dict[str, Any]:
         """Return what has to be read from the events."""
-        replayer = replayer_of(recording)
+        with replayer_of(recording) as replayer:
+            return self._read(request, recording, replayer)
+
+    def _read(self, request: HttpRequest, recording: Recording, replayer: ExecutionReplayer) -> dict[str, Any]:
         count = len(replayer.events)
         if not count:
             return {"count": 0}
@@ -319,10 +323,10 @@ class RecordingAdmin(WatchedAdmin):
         """Show one event and the state after it, for the player."""
         recording = self._get(request, str(pk))
         try:
-            replayer = replayer_of(recording)
-            if not 1 <= number <= len(replayer.events):
-                raise Http404("there is no such event")
-            context: dict[str, Any] = {"player": pages.player(replayer, number)}
+            with replayer_of(recording) as replayer:
+                if not 1 <= number <= len(replayer.events):
+                    raise Http404("there is no such event")
+                context: dict[str, Any] = {"player": pages.player(replayer, number)}
         except RecordingError as error:
             context = {"player": None, "unreadable": str(error)}
         return TemplateResponse(request, "admin/recordings/recording/event.html", context)
@@ -349,7 +353,8 @@ class RecordingAdmin(WatchedAdmin):
             other = self._get(request, chosen)
             context |= {"other": other, "other_id": str(other.pk)[:8], "other_status": status_pill(other.status)}
             try:
-                context["result"] = pages.comparison(replayer_of(recording), replayer_of(other))
+                with replayer_of(recording) as first, replayer_of(other) as second:
+                    context["result"] = pages.comparison(first, second)
             except RecordingError as error:
                 context["unreadable"] = str(error)
         else:

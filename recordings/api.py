@@ -201,14 +201,14 @@ def get_recording(request: HttpRequest, recording_id: UUID) -> dict[str, Any]:
 def list_events(request: HttpRequest, recording_id: UUID, page: Query[EventPage]) -> dict[str, Any]:
     """List events in order, ``limit`` of them after event number ``after``."""
     recording = _visible(request, recording_id)
-    with _readable():
-        events = replayer_of(recording).events
+    with _readable(), replayer_of(recording) as replayer:
+        events = replayer.events
         found = [events[place] for place in islice(range(page.after, len(events)), page.limit)]
-    last = page.after + len(found)
+    last, count = page.after + len(found), len(events)
     return {
         "items": [_event(event) for event in found],
-        "count": len(events),
-        "next": last if found and last < len(events) else None,
+        "count": count,
+        "next": last if found and last < count else None,
     }
 
 
@@ -218,8 +218,7 @@ def state_at(
 ) -> dict[str, Any]:
     """Return the state after an event, which is named by its number from 1 or by its id."""
     recording = _visible(request, recording_id)
-    with _readable():
-        replayer = replayer_of(recording)
+    with _readable(), replayer_of(recording) as replayer:
         number = int(event) if event.isascii() and event.isdigit() and len(event) < 16 else None
         place = replayer.position_of(event) if number is None else number - 1
         if place is None or not 0 <= place < len(replayer.events):
@@ -233,8 +232,8 @@ def state_at(
 def compare(request: HttpRequest, recording_id: UUID, other_id: UUID) -> dict[str, Any]:
     """Compare two recordings: metadata, nodes, paths, inputs, outputs, errors, timing."""
     first, second = _visible(request, recording_id), _visible(request, other_id)
-    with _readable():
-        difference = replayer_of(first).compare(replayer_of(second))
+    with _readable(), replayer_of(first) as mine, replayer_of(second) as theirs:
+        difference = mine.compare(theirs)
     return inspection.plain_comparison(difference, COMPARED_NODES)
 
 

@@ -118,9 +118,11 @@ def copy_of(recording: Recording, kind: str) -> IO[bytes]:
     with tempfile.TemporaryDirectory(prefix="recording-") as directory:
         path = Path(directory) / f"copy.{kind}"
         if kind in _DRAWN:
-            replayer_of(recording).visualize(path, format=kind)
+            with replayer_of(recording) as replayer:
+                replayer.visualize(path, format=kind)
         elif kind == "summary":
-            path.write_bytes(to_summary(replayer_of(recording)).encode("utf-8", "backslashreplace"))
+            with replayer_of(recording) as replayer:
+                path.write_bytes(to_summary(replayer).encode("utf-8", "backslashreplace"))
         else:
             path = DatabaseRecordingStorage().export_sync(str(recording.pk), path)
         return path.open("rb")

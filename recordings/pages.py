@@ -267,7 +267,7 @@ def _timing_rows(timing: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
                 "first": human_duration(pair["self"]),
                 "second": human_duration(pair["other"]),
                 "text": _signed(change),
-                "ratio": pair.get("ratio"),
+                "ratio": float(pair["other"] or 0.0) / pair["self"] if pair["self"] else None,
             }
         )
     return rows

@@ -190,7 +190,7 @@ def _print_timing(console: Console, timing: dict[str, dict[str, Any]]) -> None:
     console.print("\nTiming differences:")
     slowest = sorted(timing.items(), key=lambda item: -abs((item[1]["self"] or 0) - (item[1]["other"] or 0)))
     for node, pair in slowest[:LISTED]:
-        ratio = f" (x{pair['ratio']:.2f})" if pair.get("ratio") is not None else ""
+        ratio = f" (x{(pair['other'] or 0.0) / pair['self']:.2f})" if pair["self"] else ""
         console.print(f"  {clean(node)}: {human_duration(pair['self'])} vs {human_duration(pair['other'])}{ratio}")
     if len(timing) > LISTED:
         console.print(f"  … and {len(timing) - LISTED} more")

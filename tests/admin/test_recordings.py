@@ -247,6 +247,8 @@ def test_another_recording_of_the_same_workflow_is_chosen_and_compared(make_reco
     assert page.context["result"]["difference"] is None
     assert "The paths are the same" in page.content.decode()
     assert {row["name"]: row["differs"] for row in page.context["result"]["metadata"]}["Version"]
+    (slow,) = [row for row in result["timing"] if row["node"] == "node1"]
+    assert (slow["first"], slow["second"], slow["text"], slow["ratio"]) == ("500ms", "500ms", "0ms", 1.0)
 
 
 # --------------------------------------------------------------------------- who may see it

@@ -524,3 +524,8 @@ def test_tail_follows_a_running_execution_to_its_end(
     assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
     assert (lines[0]["event_type"], lines[-1]["event_type"]) == ("workflow_start", "workflow_complete")
     assert [line["node_id"] for line in lines if line["event_type"] == "node_complete"] == ["wait0", "wait1", "wait2"]
+    recording = Recording.objects.get(execution_id=execution.pk)
+    kept = flow("keep", str(execution.pk)[:8])
+    assert kept == f"Kept execution {execution.pk} as recording {recording.pk}\n"
+    flow("keep", "f" * 32)
+    assert (flow.code, "there is no execution" in flow.error) == (1, True)
