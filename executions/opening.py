@@ -227,7 +227,8 @@ def make_ready(context: Context, node: PlannedNode, attempt: int = 1) -> Ready:
         resolved = inputs.resolve(node, context.sources())
     except NodeInputError as error:
         resolved, problem = dict(node.node.inputs), error
-    return Ready(node, resolved, attempt, problem, large=set_apart(context, {"inputs": context.redact(resolved)}))
+    large = set_apart(context, {"inputs": context.redact(resolved)}) if resolved else None
+    return Ready(node, resolved, attempt, problem, large=large)
 
 
 def _critical_failure(context: Context) -> int | None:
