@@ -13,12 +13,14 @@ from recordings import timing
 from recordings.compare import compare
 from recordings.drawings import draw
 from recordings.errors import RecordingNotFound
-from recordings.events import RecordingEvent, RecordingMetadata, StateSnapshot
+from recordings.events import RecordingEvent, RecordingMetadata, StateSnapshot, event_seq
 from recordings.export import atomic_write, read_json
 from recordings.sealed import SealedRecording, is_sealed
 from recordings.state import CHANGES_STATE, State
 
 KEYFRAME_EVENTS = 256
+MOST_KEYFRAMES = 257
+"""States kept of a recording that has none of its own; of more than 65,536 events they lie further apart."""
 
 
 @runtime_checkable
@@ -44,7 +46,9 @@ class _Seekable(Protocol):
 class ExecutionReplayer:
     """A position in a recording, and questions about it. Executes nothing.
 
-    ``events`` may be any sequence; sealed recordings and rows of a database are read as they are needed.
+    ``events`` may be any sequence; sealed recordings and rows of a database are read as they are needed. A state
+    of a sealed recording costs at most a part of one frame. Of others the first one reads all events before it, and
+    later ones start from the nearest of at most 257 states that are kept on the way.
     """
 
     DEFAULT_STEPS: ClassVar[int | None] = None
@@ -65,6 +69,7 @@ class ExecutionReplayer:
         self._positions: dict[str, int] | None = None
         self._nodes: dict[str, list[int]] | None = None
         self._keyframes: list[State] = [State()]
+        self._keyframe_events = KEYFRAME_EVENTS
 
     @classmethod
     def load(cls, filepath: str | os.PathLike[str]) -> ExecutionReplayer:
@@ -113,6 +118,10 @@ class ExecutionReplayer:
         """Return the position of an event, or None."""
         if isinstance(self.events, _Indexed):
             return self.events.position_of(event_id)
+        if len(self.events):
+            seq = event_seq(self.events[0].workflow_id, event_id)
+            if seq is not None and 1 <= seq <= len(self.events) and self.events[seq - 1].event_id == event_id:
+                return seq - 1
         if self._positions is None:
             self._positions = {}
             for position, event in enumerate(self.events):
@@ -157,18 +166,21 @@ class ExecutionReplayer:
         if isinstance(self.events, _Seekable):
             return self.events.state_at(position)
         by_id = {snapshot.snapshot_id: snapshot for snapshot in self.snapshots}
-        wanted = (position + 1) // KEYFRAME_EVENTS
-        while len(self._keyframes) <= wanted:
-            number = len(self._keyframes) - 1
-            state = self._keyframes[number].copy()
-            self._advance(state, number * KEYFRAME_EVENTS, (number + 1) * KEYFRAME_EVENTS, by_id)
+        while len(self._keyframes) <= (position + 1) // self._keyframe_events:
+            start = (len(self._keyframes) - 1) * self._keyframe_events
+            state = self._keyframes[-1].copy()
+            self._advance(state, start, start + self._keyframe_events, by_id)
             self._keyframes.append(state)
-        state = self._keyframes[wanted].copy()
-        self._advance(state, wanted * KEYFRAME_EVENTS, position + 1, by_id)
+            if len(self._keyframes) > MOST_KEYFRAMES:
+                self._keyframes = self._keyframes[::2]
+                self._keyframe_events *= 2
+        nearest = (position + 1) // self._keyframe_events
+        state = self._keyframes[nearest].copy()
+        self._advance(state, nearest * self._keyframe_events, position + 1, by_id)
         return state.to_dict()
 
     def _advance(self, state: State, start: int, stop: int, by_id: dict[str, StateSnapshot]) -> None:
-        for event in self.events[start:stop]:
+        for event in self._range(start, stop):
             if event.event_type in CHANGES_STATE:
                 state.apply(event, by_id.get(str(event.data.get("snapshot_id"))))
 

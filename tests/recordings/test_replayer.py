@@ -186,6 +186,37 @@ def test_a_nested_node_does_not_overwrite_the_outer_one_of_the_same_id(frame_eve
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("most", [2, 3, 5, 257])
+def test_states_kept_on_the_way_are_few_and_change_no_answer(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr("recordings.replayer.KEYFRAME_EVENTS", 4)
+    monkeypatch.setattr("recordings.replayer.MOST_KEYFRAMES", most)
+    recorder = record_long(200, nodes=7)
+    file = io.BytesIO()
+    write_sealed(file, recorder.finalize(), recorder.events)
+    sealed = SealedRecording.open(file.getvalue())
+    replayer = ExecutionReplayer(None, recorder.metadata, recorder.events, [])
+
+    for position in (*range(0, 200, 9), 199, *range(0, 200, 7)):
+        assert replayer.get_state_at_position(position) == sealed.state_at(position), position
+        assert len(replayer._keyframes) <= most
+
+
+def test_an_event_is_found_by_its_id_without_reading_the_others() -> None:
+    recorder = record_long(1000)
+    read: list[int] = []
+
+    class Noted(list[Any]):
+        def __getitem__(self, place: Any) -> Any:
+            read.append(place)
+            return super().__getitem__(place)
+
+    replayer = ExecutionReplayer(None, recorder.finalize(), Noted(recorder.events), [])
+
+    assert replayer.position_of(recorder.events[700].event_id) == 700
+    assert read == [0, 700]
+    assert replayer.position_of("foreign") is None
+
+
 def test_a_snapshot_replaces_scopes_and_brings_its_own() -> None:
     recorder = nested()
     whole = ExecutionReplayer(None, recorder.finalize(), recorder.events, []).get_state_at_position(7)
