@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from recordings import ExecutionRecorder, ExecutionReplayer
 from recordings import compare as comparing
 from recordings.differences import Alignment, value_diff
-from recordings.events import RecordingEvent, RecordingEventType, RecordingMetadata, event_id
+from recordings.events import RecordingEvent, RecordingEventType, RecordingMetadata, StateSnapshot, event_id
 from recordings.sealed import SealedRecording, write_sealed
 
 Step = tuple[str, str | None, dict[str, Any]]
@@ -236,6 +236,36 @@ def test_snapshots_are_compared(tmp_path: Path, suffix: str) -> None:
     result = run(1).compare(run(2))
     assert result["state_diff"] == [{"path": "/value", "change": "changed", "old": 1, "new": 2, "position": 1}]
     assert not result["identical"]
+
+
+@pytest.mark.parametrize("budget", [0, comparing.WAITING_BYTES])
+@pytest.mark.parametrize("sealed", [0, 3])
+def test_values_that_wait_for_their_other_half_are_compared(
+    monkeypatch: pytest.MonkeyPatch, budget: int, sealed: int
+) -> None:
+    """Without room only a digest waits, and the event is read again where it differs."""
+    monkeypatch.setattr(comparing, "WAITING_BYTES", budget)
+    names = list("abcdefgh")
+    one = replay(phase(0, *(node(name, {"v": name}) for name in names)), sealed=sealed)
+    two = replay(
+        phase(0, *(node(name, {"v": name if name != "c" else "other"}) for name in reversed(names))), sealed=sealed
+    )
+
+    result = one.compare(two)
+
+    assert result["output_diff"] == {"c": [{"path": "/v", "change": "changed", "old": "c", "new": "other"}]}
+    assert result["event_diff"]["counts"]["moved"] > 0
+    assert result["identical"] is False
+
+
+def test_snapshots_of_one_id_are_compared_by_their_states() -> None:
+    def run(value: int) -> ExecutionReplayer:
+        steps = replay([("state_snapshot", None, {"snapshot_id": "s1"})])
+        snapshot = StateSnapshot("s1", 1.0, "run1", None, {"value": value})
+        return ExecutionReplayer(None, steps.metadata, steps.events, [snapshot])
+
+    assert run(1).compare(run(2))["identical"] is False
+    assert run(1).compare(run(1))["identical"] is True
 
 
 def test_reports_are_bounded() -> None:

@@ -235,6 +235,20 @@ def test_a_snapshot_replaces_scopes_and_brings_its_own() -> None:
         assert replayer.get_state_at_position(2) == {**whole, "$scopes": scopes}
 
 
+def test_an_event_belongs_to_the_scope_of_its_own_depth() -> None:
+    """An outer node may end while a nested run is still open."""
+    recorder = ExecutionRecorder("shop")
+    recorder.record_recursion_enter("workflow", "prices")
+    recorder.record_as("node_complete", 1_700_000_000_000_000, "outer", {"outputs": {"x": 1}}, depth=0)
+    recorder.record_as("node_complete", 1_700_000_000_000_000, "inner", {"outputs": {"x": 2}}, depth=1)
+    replayer = ExecutionReplayer(None, recorder.finalize(), recorder.events, [])
+
+    assert replayer.get_state_at_position(2) == {
+        "x": 1, "$nodes": {"outer": {"x": 1}},
+        "$scopes": {"workflow:prices": {"x": 2, "$nodes": {"inner": {"x": 2}}}},
+    }  # fmt: skip
+
+
 def test_subflows_of_the_engine_are_recordings_of_their_own() -> None:
     """Its ``recursion_enter`` names an execution; many may be open, and nodes after it are not inside."""
     recorder = ExecutionRecorder("shop")
