@@ -299,7 +299,7 @@ class RecordingAdmin(WatchedAdmin):
             return {"count": 0}
         opening = inspection.opening_position(recording, replayer) + 1
         number = _number(request.GET.get("event"), count) or opening
-        after = _number(request.GET.get("after"), count)
+        after = _number(request.GET.get("after"), count, 0)
         page = (number - 1) // pages.EVENTS_PER_PAGE * pages.EVENTS_PER_PAGE if after is None else after
         found: dict[str, Any] = {
             "count": count,
@@ -458,11 +458,11 @@ def _tag_list(tags: Any) -> SafeString:
     return format_html('<span class="adm-tags">{}</span>', found) if found else mark_safe("")
 
 
-def _number(text: str | None, most: int) -> int | None:
-    """Return the number that a text says, at least 1 and at most ``most``; None when it says none."""
+def _number(text: str | None, most: int, least: int = 1) -> int | None:
+    """Return the number that a text says, from ``least`` to ``most``; None when it says none."""
     if not text or not text.isascii() or not text.isdigit() or len(text) > 12:
         return None
-    return max(1, min(int(text), most))
+    return max(least, min(int(text), most))
 
 
 @admin.register(Event)
