@@ -237,6 +237,33 @@ def test_a_flipped_version_is_damage_and_not_a_version() -> None:
     assert len(SealedRecording.recover(bytes(content))) == 32
 
 
+def test_without_an_index_the_numbers_of_frames_tell_what_is_missing() -> None:
+    content = seal(busy(5, events=100), frame_events=16)
+    frames = SealedRecording.open(content).frames
+    start, inside = frames[1].offset, frames[3].parts[1][1] + 4
+    headless = content[:start] + b"\0" * 30 + content[start + 30 : frames[-1].end]
+    shorter = headless[:inside] + headless[inside + 7 :]
+
+    recovered = SealedRecording.recover(shorter)
+
+    assert [event.seq for event in recovered] == [*range(1, 17), *range(33, 49), *range(65, 103)]
+    assert [(item.first_seq, item.last_seq) for item in recovered.damaged] == [(17, 32), (49, 64), (103, None)]
+
+
+def test_a_file_says_what_it_is_before_its_first_event(tmp_path: Path) -> None:
+    writer = SealedWriter.create(tmp_path / "x.fbrec", "w", RecordingMetadata("r", "begun", 1.0))
+    writer.append(busy(3, events=5).events)
+
+    with SealedRecording.recover(tmp_path / "x.fbrec") as recording:
+        assert (len(recording), recording.metadata.workflow_name) == (0, "begun")
+    with writer:
+        pass
+    with SealedRecording.recover(tmp_path / "x.fbrec") as recording:
+        assert [event.seq for event in recording] == list(range(1, 8))
+    with pytest.raises(FileExistsError):
+        SealedWriter.create(tmp_path / "x.fbrec", "w")
+
+
 def test_a_frame_of_another_run_is_not_taken_for_ours() -> None:
     mine, other = (seal(busy(seed, events=60), frame_events=16) for seed in (5, 6))
     frames, foreign = SealedRecording.open(mine).frames, SealedRecording.open(other).frames
