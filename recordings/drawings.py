@@ -85,7 +85,7 @@ def _names(run: Outline) -> dict[str, str]:
     names: dict[str, str] = {}
     taken: set[str] = set()
     for node in run.nodes:
-        name = base = _dot_text(node)
+        name = base = _dot_label(node)
         number = 1
         while name in taken:
             number += 1
@@ -100,7 +100,7 @@ def _dot_text(text: str) -> str:
 
 
 def _dot_label(text: str) -> str:
-    return re.sub(r"&(?=#|\w+;)", "&amp;", _dot_text(text))
+    return re.sub(r"&(?=#|\w*;)", "&amp;", _dot_text(text))
 
 
 def _hint(node: NodeTimes) -> str:

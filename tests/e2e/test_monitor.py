@@ -20,7 +20,7 @@ from tests.e2e.line import Line
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.worker]
 
-PHASES, WIDTH = 11, 19
+PHASES, WIDTH = 18, 12
 NODE_ENDS = {"node_complete", "node_error", "node_skipped"}
 RECORD = """() => {
     window.seen = []

@@ -11,6 +11,7 @@ from functools import partial
 import pytest
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+from executions.engine import LOCAL_SECONDS
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, WorkerLease
 from executions.store import now_us
 from executions.triggers import cancel_execution, start_execution
@@ -218,22 +219,29 @@ def test_the_lease_of_a_killed_worker_is_removed(processes):
 
 @pytest.mark.browser
 def test_an_execution_whose_browser_died_with_its_worker_fails_with_the_reason(
-    processes, alice, make_workflow, fail_at, site_url
+    processes, alice, make_workflow, tmp_path, site_url
 ):
+    """It dies with a message for its own queue: a task goes on by itself for five seconds only."""
     workflow = make_workflow(
         graph(
             [
                 node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html"),
+                node("wait", "delay", Duration=LOCAL_SECONDS + 1),
                 node("html", "get_html"),
-                node("wait", "delay", Duration=1),
             ],
             wire("open", "Web Page", "html", "Web Page"),
             wire("open", "Done", "wait", "Execute Condition"),
+            wire("wait", "Done", "html", "Execute Condition"),
         )
     )
-    doomed = processes.worker(**fail_at("before-publish-headers"))
+    armed = tmp_path / "armed"
+    doomed = processes.worker(FLOWBUILDER_FAILPOINT=f"before-publish:{armed}")
     execution = start_execution(workflow, owner=alice)
+    opened = execution.node_runs.filter(node_id="open", status="completed")
+    wait_for(opened.exists, 20, "the page", processes.logs)
+    armed.touch()
     wait_for_death(doomed, processes)
+    assert execution.node_runs.get(node_id="html").status == "queued"
     processes.worker()
 
     recovers(processes, "fail_lost_sessions", ends(execution))

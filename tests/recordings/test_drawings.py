@@ -18,7 +18,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from recordings import ExecutionRecorder, ExecutionReplayer
@@ -110,6 +110,7 @@ def test_graphviz_makes_a_png() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(NAMES)
+@example(["&;"])
 def test_graphviz_finds_as_many_nodes_and_edges_as_there_are(names: list[str]) -> None:
     svg = graphviz(to_dot(run_of(names)))
 
