@@ -229,15 +229,18 @@ def is_dead(boot: str) -> bool:
     if not _is_free(boot):
         return False
     if time.monotonic() - _found_free.get(boot, -SURE_SECONDS) >= SURE_SECONDS:
-        time.sleep(CANCEL_POLL_SECONDS + 0.2)
-        if not _is_free(boot):
-            return False
+        for _ in range(FURTHER_LOOKS):
+            time.sleep(CANCEL_POLL_SECONDS + 0.2)
+            if not _is_free(boot):
+                return False
         _found_free[boot] = time.monotonic()
     return True
 
 
+FURTHER_LOOKS = 2
+"""How often a free lock must be found free again; a busy machine may need two tries to connect and lock."""
 _found_free: dict[str, float] = {}
-"""When (monotonic) the lock of a process was found free twice in a row."""
+"""When (monotonic) the lock of a process was found free again and again."""
 
 
 def _is_free(boot: str) -> bool:
