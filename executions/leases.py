@@ -229,16 +229,16 @@ def is_dead(boot: str) -> bool:
     if not _is_free(boot):
         return False
     if time.monotonic() - _found_free.get(boot, -SURE_SECONDS) >= SURE_SECONDS:
-        for _ in range(FURTHER_LOOKS):
-            time.sleep(CANCEL_POLL_SECONDS + 0.2)
+        for pause in LOOK_AGAIN_SECONDS:
+            time.sleep(pause)
             if not _is_free(boot):
                 return False
         _found_free[boot] = time.monotonic()
     return True
 
 
-FURTHER_LOOKS = 2
-"""How often a free lock must be found free again; a busy machine may need two tries to connect and lock."""
+LOOK_AGAIN_SECONDS = (CANCEL_POLL_SECONDS + 0.2, 0.4)
+"""Pauses before a free lock is looked at again; meanwhile its process tries twice to connect and to lock it."""
 _found_free: dict[str, float] = {}
 """When (monotonic) the lock of a process was found free again and again."""
 
