@@ -238,7 +238,7 @@ def is_dead(boot: str) -> bool:
 
 
 LOOK_AGAIN_SECONDS = (CANCEL_POLL_SECONDS + 0.2, 0.4)
-"""Pauses before a free lock is looked at again; meanwhile its process tries twice to connect and to lock it."""
+"""Pauses before a free lock is looked at again; its process, if it lives, tries every second to lock it again."""
 _found_free: dict[str, float] = {}
 """When (monotonic) the lock of a process was found free again and again."""
 
