@@ -204,7 +204,18 @@ class LivenessLock:
             self._connection.close()
             if not was_held:
                 raise
-            self.keep()  # at once: until it is held again, others take this process for dead
+            self._retake()
+
+    def _retake(self) -> None:
+        """Connect and lock at once, for half a second: until it is held again, others take this process for dead.
+
+        The server may need a moment to see that the connection which held it is gone.
+        """
+        for _ in range(10):
+            self.keep()
+            if self._held:
+                return
+            time.sleep(0.05)
 
     def release(self) -> None:
         """Let the lock go."""
@@ -237,7 +248,7 @@ def is_dead(boot: str) -> bool:
     return True
 
 
-LOOK_AGAIN_SECONDS = (CANCEL_POLL_SECONDS + 0.2, 0.4)
+LOOK_AGAIN_SECONDS = (CANCEL_POLL_SECONDS + 0.2, 0.8)
 """Pauses before a free lock is looked at again; its process, if it lives, tries every second to lock it again."""
 _found_free: dict[str, float] = {}
 """When (monotonic) the lock of a process was found free again and again."""
