@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -32,11 +33,12 @@ def refuse_reserved(event_type: str) -> None:
         )
 
 
-class TeamNotes:
+class TeamNotes(ABC):
     """The team events of the recording format, for node code. ``team_id`` may be any name of your choice."""
 
+    @abstractmethod
     def _note_for(self, kind: Kind, team_id: str, data: dict[str, Any]) -> None:
-        raise NotImplementedError
+        """Write an event of the team."""
 
     def record_team_start(
         self, team_id: str, formation: str, member_count: int, context: dict[str, Any] | None = None

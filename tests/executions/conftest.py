@@ -22,7 +22,10 @@ from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeInputError
 from executions.nodes.base import NodeCall
 from executions.notes import TeamNotes
+from executions.triggers import start_execution
 from recordings.events import RecordingEventType
+from tests.conftest import graph
+from tests.executions.edge_nodes import run_here
 from workflows.registry import NODE_REGISTRY
 
 SITE = Path(__file__).parent.parent / "site"
@@ -33,6 +36,16 @@ def periodic_reconcile(transactional_db: None) -> None:
     """The row of the beat admin, which the emptied test database lacks."""
     interval, _ = IntervalSchedule.objects.get_or_create(every=2, period="seconds")
     PeriodicTask.objects.get_or_create(name="Reconcile", task="executions.reconcile", interval=interval)
+
+
+@pytest.fixture
+def run(alice: Any, make_workflow: Callable[..., Any], transactional_db: None) -> Callable[..., Any]:
+    """Run a workflow of these nodes and edges to its end, in this process, and return the execution."""
+
+    def run_it(nodes: list[Any], *edges: Any, input: Any = None, **fields: Any) -> Any:
+        return run_here(start_execution(make_workflow(graph(nodes, *edges), **fields), owner=alice, input=input).pk)
+
+    return run_it
 
 
 class Site:

@@ -14,6 +14,7 @@ from executions import engine, opening
 from executions.errors import NodeFailed
 from executions.models import Execution
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
+from tests.conftest import node
 from workflows.registry import NodeDescription, Port, register
 
 DEEP: list[Any] = []
@@ -148,6 +149,11 @@ class Interrupted(EdgeNode, type="test_interrupted"):
         if node.inputs.get("Kind") == "exit":
             sys.exit(3)
         raise asyncio.CancelledError
+
+
+def gives(node_id: str, value: Any, **policy: Any) -> dict[str, Any]:
+    """Return a node whose output is ``VALUES[value]``, or ``value`` itself."""
+    return node(node_id, "test_gives", policy, Kind=value)
 
 
 def run_here(execution_id: UUID, dispatch: opening.Dispatch | None = None) -> Execution:

@@ -16,7 +16,7 @@ from recordings.database import iter_events, open_replayer, open_sealed, read_bl
 from recordings.models import Event, Recording
 from tests.conftest import graph, node, outputs, wait_for, wait_until_ended, wire
 from tests.executions import edge_nodes, worker_app
-from tests.executions.edge_nodes import run_here
+from tests.executions.edge_nodes import gives
 from tests.executions.test_engine import assert_numbered
 from tests.executions.test_speed import worker  # noqa: F401 - a fixture
 from workflows import credentials
@@ -29,20 +29,6 @@ APP = "tests.executions.worker_app"
 @pytest.fixture(autouse=True)
 def database(transactional_db):
     """Commit for real, as the engine does."""
-
-
-@pytest.fixture
-def run(alice, make_workflow):
-    """Run a workflow of these nodes and edges to its end and return the execution."""
-
-    def run_it(nodes, *edges, input=None, **fields):
-        return run_here(start_execution(make_workflow(graph(nodes, *edges), **fields), owner=alice, input=input).pk)
-
-    return run_it
-
-
-def gives(node_id, value, **policy):
-    return node(node_id, "test_gives", policy, Kind=value)
 
 
 def data_of(execution, *kinds):

@@ -17,7 +17,7 @@ from recordings.database import iter_events
 from recordings.models import Event, Recording
 from tests.conftest import graph, node, outputs, statuses, wire
 from tests.executions import edge_nodes, worker_app
-from tests.executions.edge_nodes import run_here
+from tests.executions.edge_nodes import gives, run_here
 
 pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 NODE_TYPES = (worker_app, edge_nodes)  # importing them registers their node types
@@ -26,20 +26,6 @@ NODE_TYPES = (worker_app, edge_nodes)  # importing them registers their node typ
 @pytest.fixture(autouse=True)
 def database(transactional_db):
     """Commit for real, as the engine does."""
-
-
-@pytest.fixture
-def run(alice, make_workflow):
-    """Run a workflow of these nodes and edges to its end and return the execution."""
-
-    def run_it(nodes, *edges, input=None, **fields):
-        return run_here(start_execution(make_workflow(graph(nodes, *edges), **fields), owner=alice, input=input).pk)
-
-    return run_it
-
-
-def gives(node_id, value, **policy):
-    return node(node_id, "test_gives", policy, Kind=value)
 
 
 def events(execution, *kinds):
