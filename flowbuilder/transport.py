@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import base64
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import kombu
@@ -16,8 +14,9 @@ from celery.app import amqp
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import base as virtual
 from kombu.utils import json
+from redis.connection import Connection as RedisConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import MasterDownError, OutOfMemoryError, ReadOnlyError, ResponseError
 
 RECONNECT_SECONDS = 3
 """How long a worker waits at most before it looks again for a broker that is away."""
@@ -87,52 +86,46 @@ def _loads(text: str | bytes) -> Any:
         return text if isinstance(text, str) else text.decode("utf-8", "replace")
 
 
-class QoS(kombu_redis.QoS):
-    """kombu's book of unacknowledged messages, except that a Redis that is full is like one that is away.
+class RedisRefuses(ResponseError, OSError):
+    """Redis is there but takes nothing at the moment: it is full, cannot write its file, or is a replica just now.
 
-    Celery logs a ConnectionError and tries again later; any other error it takes for a bug and ends the worker.
+    An OSError, because Celery logs such a one and tries again later; any other error it takes for a bug and ends the
+    worker. Still a ResponseError, because redis-py then reads the rest of a pipeline's answers.
     """
 
-    def append(self, message: Any, delivery_tag: str) -> None:
-        """Note a message that was delivered."""
-        with _full_is_away():
-            super().append(message, delivery_tag)
 
-    def ack(self, delivery_tag: str) -> None:
-        """Forget a message that is done."""
-        with _full_is_away():
-            super().ack(delivery_tag)
+def _refusing(base: type[RedisConnection]) -> type[RedisConnection]:
+    """Return a class of connections like ``base`` that raises RedisRefuses for what Redis refuses for the moment."""
 
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
-        """Forget a message, or give it back to its queue."""
-        with _full_is_away():
-            super().reject(delivery_tag, requeue=requeue)
+    class Refusing(base):  # type: ignore[valid-type, misc]
+        def read_response(self, *args: Any, **kwargs: Any) -> Any:
+            try:
+                return super().read_response(*args, **kwargs)
+            except ResponseError as error:
+                passes = isinstance(error, OutOfMemoryError | ReadOnlyError | MasterDownError)
+                if not passes and not str(error).startswith(("MISCONF", "NOREPLICAS")):
+                    raise
+                raise RedisRefuses(f"Redis takes nothing: {error}") from error
 
-
-@contextmanager
-def _full_is_away() -> Iterator[None]:
-    try:
-        yield
-    except OutOfMemoryError as error:
-        raise RedisConnectionError(f"Redis is full: {error}") from error
+    return Refusing
 
 
 class Channel(kombu_redis.Channel):
-    """kombu's channel, except that one whose connection is gone says so.
+    """kombu's channel, except that one whose connection is gone says so, and that a Redis that is full is as one away.
 
     When Redis goes away with messages to acknowledge or to give back, kombu 5.7 stumbles over the closed connection
     with an AttributeError, which Celery takes for a bug and ends the worker and all that it runs. A ConnectionError is
     logged, and the worker connects again.
     """
 
-    QoS = QoS
     Message = Message
 
     def _connparams(self, asynchronous: bool = False) -> Any:
         transport: Any = self.connection
         if transport is None or transport.client is None:
             raise RedisConnectionError("the connection of this channel was closed")
-        return super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]
+        found = super()._connparams(asynchronous=asynchronous)  # type: ignore[misc]
+        return {**found, "connection_class": _refusing(found["connection_class"])}
 
 
 def install() -> None:
