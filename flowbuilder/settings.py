@@ -27,7 +27,8 @@ SECRET_KEY = env.str("FLOWBUILDER_SECRET_KEY", default=_secrets["secret_key"])
 CREDENTIAL_KEYS: list[str] = env.list("FLOWBUILDER_CREDENTIAL_KEYS", default=_secrets["credential_keys"])
 DEBUG = env.bool("FLOWBUILDER_DEBUG", default=False)
 PORT = env.int("FLOWBUILDER_PORT", default=8000)
-PUBLIC_URL = env.str("FLOWBUILDER_URL", default=f"http://127.0.0.1:{PORT}").rstrip("/")
+_stack = running_stack(DATA_DIR)
+PUBLIC_URL = env.str("FLOWBUILDER_URL", default=_stack.web if _stack else f"http://127.0.0.1:{PORT}").rstrip("/")
 NO_BEAT = env.bool("FLOWBUILDER_NO_BEAT", default=False)
 ALLOWED_HOSTS: list[str] = env.list("FLOWBUILDER_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = env.list("FLOWBUILDER_TRUSTED_ORIGINS", default=[])
@@ -95,7 +96,6 @@ DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # ------------------------------------------------------------------ redis, celery, channels
-_stack = running_stack(DATA_DIR)
 REDIS_URL = env.str("REDIS_URL", default="") or (_stack.redis_url if _stack else "redis://127.0.0.1:6379/0")
 
 CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL.replace("unix://", "redis+socket://"))

@@ -226,6 +226,8 @@ def _speak_to(stack: RunningStack) -> None:
     from django.conf import settings
 
     settings.WORKFLOW_VARS = stack.variables | settings.WORKFLOW_VARS
+    if not os.environ.get("FLOWBUILDER_URL"):
+        settings.PUBLIC_URL = stack.web
     if stack.redis_url == settings.REDIS_URL:
         return
     os.environ["REDIS_URL"] = settings.REDIS_URL = stack.redis_url

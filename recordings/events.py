@@ -590,6 +590,9 @@ def _describe(event: RecordingEvent) -> str:
         case "approval" if isinstance(data.get("approved"), bool):
             comment = f": {data['comment']}" if data.get("comment") else ""
             return f"{'Approved' if data['approved'] else 'Rejected'} by {data.get('by') or 'somebody'}{comment}"
+        case "external_call" if data.get("url"):
+            answer = f" failed: {error}" if error else f": {data.get('status') or 'no answer'}"
+            return f"{data.get('method', '')} {data['url']}{answer}".strip()
         case "pause":
             return f"Paused by {data.get('by', 'a user')}"
         case "resume":

@@ -74,7 +74,7 @@ class Approval(NodeExecutor):
         inputs = self.inputs(node)
         where = link(UUID(env.execution_id), node.index)
         title, message = inputs.text("Title"), inputs.text("Message")
-        env.log(f"Asks for an approval: {title}. Decide at {where}", link=where)
+        env.log(f'Asks for an approval: "{title}". Decide at {where}', link=where)
         url = inputs.text("Notify URL")
         if not url:
             return

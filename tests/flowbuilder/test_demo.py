@@ -11,6 +11,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from flowbuilder.demo.site import PRODUCTS
@@ -116,6 +117,30 @@ def test_the_second_example_reads_the_products_own_admin_with_a_stored_credentia
     assert names
     assert sorted(row["name"] for row in rows) == sorted(names)
     assert {row["enabled"] for row in rows} <= {True, False}
+
+
+def test_the_order_reads_loops_branches_asks_and_orders_what_was_approved(up: Up) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "manage.py", "executions", "run", "demo-order", "--input", '{"budget": 13}', "--json"],
+        cwd=ROOT, env=up.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+
+    link = next(line for line in process.stderr if '"Order 2 products?"' in line).split()[-1]
+    assert link.startswith(f"http://127.0.0.1:{up.port}/approvals/")
+    with httpx.Client() as person:
+        person.get(link)
+        answer = person.post(link, data={"decision": "approve", "csrfmiddlewaretoken": person.cookies["csrftoken"]})
+    assert answer.status_code == 200
+    output, errors = process.communicate(timeout=60)
+
+    outcome = json.loads(output)
+    assert (process.returncode, outcome["status"]) == (0, "completed"), errors
+    assert outcome["outputs"]["each"]["Results"] == [*SHOP[:2], None, None, None, None]
+    assert [child["status"] for child in outcome["children"]] == ["completed"] * 7
+    assert {node["node_id"]: node["status"] for node in outcome["nodes"]}["leave"] == "skipped"
+    [delivery] = deliveries(up, outcome["execution_id"])
+    assert delivery["body"]["order"] == SHOP[:2]
 
 
 def test_a_worker_killed_in_the_middle_ends_the_run_with_a_reason_and_one_delivery_at_most(up: Up) -> None:

@@ -52,6 +52,8 @@ def test_examples_are_active_and_those_that_were_edited_stay_as_they_are(alice: 
     assert set(Workflow.objects.values_list("name", "status")) == {
         ("demo-shop", "active"),
         ("demo-shop-http", "active"),
+        ("demo-prices", "active"),
+        ("demo-order", "active"),
         ("admin-tasks", "active"),
     }
 

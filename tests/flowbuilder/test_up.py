@@ -79,6 +79,12 @@ class TestRunning:
 
         assert result.stdout.strip() == running_redis_url(up.data_dir)
 
+    def test_links_that_a_second_shell_prints_lead_to_the_stack_whatever_port_it_thinks_of(self, up: Up) -> None:
+        show = ("shell", "-v", "0", "-c", "from django.conf import settings; print(settings.PUBLIC_URL)")
+
+        assert up.manage(*show, FLOWBUILDER_PORT="8000").stdout.strip() == f"http://127.0.0.1:{up.port}"
+        assert up.manage(*show, FLOWBUILDER_URL="https://flow.example").stdout.strip() == "https://flow.example"
+
     def test_nodes_may_reach_the_demo_site_and_the_own_pages_and_no_other_loopback_port(self, up: Up) -> None:
         stack = running_stack(up.data_dir)
         assert stack is not None

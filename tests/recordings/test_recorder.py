@@ -551,11 +551,15 @@ def test_a_line_of_a_node_is_described_by_its_own_words() -> None:
         ("recursion_exit", {"name": "Loop", "index": 9, "status": "completed_with_errors"},
          "Loop: execution 10 completed with errors"),
         ("recursion_enter", {"description": "by hand"}, "recursion enter"),
+        ("external_call", {"method": "GET", "url": "http://a.example/x", "status": 200}, "GET http://a.example/x: 200"),
+        ("external_call", {"method": "GET", "url": "http://a.example/x", "status": None, "error": "timed out"},
+         "GET http://a.example/x failed: timed out"),
+        ("external_call", {"by": "hand"}, "external call"),
         ("approval", {"approved": True, "comment": "fine", "by": "ada"}, "Approved by ada: fine"),
         ("approval", {"approved": False, "comment": "", "by": "link"}, "Rejected by link"),
     ],
 )  # fmt: skip
-def test_children_and_decisions_are_said_in_words(kind: str, data: dict[str, Any], text: str) -> None:
+def test_children_calls_and_decisions_are_said_in_words(kind: str, data: dict[str, Any], text: str) -> None:
     event = RecordingEvent(
         event_id=event_id("0" * 32, 1), event_type=RecordingEventType(kind), timestamp=0.0, workflow_id="0" * 32,
         data=data,

@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
@@ -173,7 +172,7 @@ class Command(ProductCommand):
         if options["follow"]:
             self.note(f"execution {execution.pk}")
         try:
-            asyncio.run(self._wait(execution.pk, self._printer(options) if options["follow"] else None))
+            asyncio.run(self._wait(execution, self._printer(options) if options["follow"] else None))
         except KeyboardInterrupt:
             return self._interrupted(execution, private=private)
         execution = self._execution(str(execution.pk), user)
@@ -181,16 +180,19 @@ class Command(ProductCommand):
         self.emit(outcome, lambda console: self._show(console, outcome))
         return OK if execution.status == states.COMPLETED else FAILED
 
-    async def _wait(self, execution_id: UUID, show: Callable[[RecordingEvent], None] | None) -> None:
-        """Return when the execution has ended; give every event to ``show``, once and in order."""
-        async with Feed().watch(str(execution_id)) as watch:
-            last = 0
+    async def _wait(self, execution: Execution, show: Callable[[RecordingEvent], None] | None) -> None:
+        """Return when the execution has ended; give every event to ``show``, once and in order.
+
+        Without ``show`` only approvals are told, each once, because nothing goes on without a person.
+        """
+        async with Feed().watch(str(execution.pk)) as watch:
+            last, asked = 0, set[str]()
             while True:
-                head = await read(report.head, execution_id)
+                head = await read(report.head, execution.pk)
                 if head is None:
                     return
                 while show is not None and last < head.seq:
-                    page = await read(load_events, execution_id, last, PAGE_EVENTS)
+                    page = await read(load_events, execution.pk, last, PAGE_EVENTS)
                     for event in page:
                         show(event)
                         last = event.seq
@@ -198,6 +200,11 @@ class Command(ProductCommand):
                         break
                 if head.ended:
                     return
+                if show is None and head.status == states.WAITING:
+                    for wait in await read(report.waiting, execution):
+                        if wait["kind"] == "approval" and wait["node_id"] not in asked:
+                            asked.add(wait["node_id"])
+                            self.note(f"{wait['name']} {_wait_text(wait)}")
                 await watch.wait(LOOK_SECONDS)
                 watch.take()
                 watch.resume()
