@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import os
@@ -97,11 +98,12 @@ class SealedWriter:
     ) -> SealedWriter:
         """Begin a new file that only its owner may read. Leaving ``with`` on an error keeps what was appended.
 
+        The file stays locked until it is closed or this process dies; see ``is_being_written``.
+
         Raises:
             FileExistsError: there is such a file; nothing is overwritten.
         """
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
-        writer = cls(os.fdopen(descriptor, "wb"), workflow_id, metadata)
+        writer = cls(os.fdopen(_create_locked(path), "wb"), workflow_id, metadata)
         writer._owned = True
         writer.flush()
         _sync_directory(Path(path).parent)
@@ -368,6 +370,32 @@ def _column(values: list[int]) -> list[int] | int:
 
 def _differences(values: list[int]) -> list[int]:
     return [values[0], *(later - earlier for earlier, later in pairwise(values))]
+
+
+def is_being_written(path: str | os.PathLike[str]) -> bool:
+    """Return whether a living process has the file open that ``SealedWriter.create`` began.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _create_locked(path: str | os.PathLike[str]) -> int:
+    """Return a descriptor of a new file that is locked, and that nobody removed before it was."""
+    while True:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return descriptor
+        os.close(descriptor)
 
 
 def _sync_directory(directory: Path) -> None:

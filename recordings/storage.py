@@ -27,7 +27,7 @@ from recordings.export import atomic_write
 from recordings.recorder import ExecutionRecorder, seal_into, write_recording
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import RetentionPolicy, refuse_held
-from recordings.sealed import SUFFIX, SealedRecording
+from recordings.sealed import SUFFIX, SealedRecording, is_sealed
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -637,13 +637,15 @@ class FileRecordingStorage(RecordingStorage):
         return await self._call(self.cleanup_empty_files_sync)
 
     def cleanup_empty_files_sync(self) -> int:
-        """Remove files that are empty or damaged, and entries without a file; return how many."""
+        """Remove files of which nothing can be read, and entries without a file; return how many.
+
+        A file that somebody still writes stays, and so does one that was cut short but has whole events:
+        ``SealedRecording.recover`` reads them.
+        """
         with self._locked():
             index = self._read_index()
             paths = {Path(entry["filepath"]) for entry in index.values()} | {path.absolute() for path in self._files()}
-            bad = {path for path in paths if not _readable(path)}
-            for path in bad:
-                path.unlink(missing_ok=True)
+            bad = {path for path in paths if _remove_if_useless(path)}
             self._write_index({key: item for key, item in index.items() if Path(item["filepath"]) not in bad})
         return len(bad)
 
@@ -719,9 +721,33 @@ def _described(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def _readable(path: Path) -> bool:
+def _remove_if_useless(path: Path) -> bool:
+    """Remove a file of which nothing can be read, unless it is being written; return whether it is gone."""
     try:
-        ExecutionReplayer.load(path).verify()
-    except (InvalidRecording, RecordingNotFound):
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # who begins the same file now waits, and looks again
+            if _has_events(path):
+                return False
+            path.unlink(missing_ok=True)
+    except BlockingIOError:
         return False
+    except FileNotFoundError:
+        pass
     return True
+
+
+def _has_events(path: Path) -> bool:
+    try:
+        with ExecutionReplayer.load(path) as replayer:
+            replayer.verify()
+        return True
+    except InvalidRecording:
+        return is_sealed(path) and _can_be_recovered(path)
+
+
+def _can_be_recovered(path: Path) -> bool:
+    try:
+        with SealedRecording.recover(path) as left:
+            return len(left) > 0
+    except InvalidRecording:
+        return False

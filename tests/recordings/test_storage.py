@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -21,11 +24,16 @@ from recordings import (
     RecordingError,
     RecordingQuery,
     RetentionPolicy,
+    SealedRecording,
+    SealedWriter,
     StorageBackend,
 )
+from recordings.events import RecordingMetadata
 from recordings.retention import DAY_SECONDS
+from recordings.sealing import is_being_written
 from tests.recordings.conftest import record_run
 
+ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
@@ -372,6 +380,79 @@ async def test_cleanup_of_empty_and_damaged_files(tmp_path: Path) -> None:
     assert await storage.cleanup_empty_files() == 3
     assert [item["recording_id"] for item in storage.list_sync()] == [good]
     assert [path.name for path in storage.recordings_dir.iterdir()] == [f"{good}.json.gz"]
+
+
+LIVING_WRITER = """
+import sys
+from recordings import SealedWriter
+from recordings.events import RecordingMetadata
+from tests.recordings.test_killed_writer import written
+
+with SealedWriter.create(sys.argv[1], "w", RecordingMetadata("living", "shop", 1.0)) as writer:
+    if sys.argv[2] == "flushed":
+        writer.append(written(seq) for seq in range(1, 4))
+        writer.flush()
+    print("writing", flush=True)
+    sys.stdin.readline()
+    writer.append(written(seq) for seq in range(4, 6))
+    writer.close(RecordingMetadata("living", "shop", 1.0, success=True))
+"""
+
+
+@pytest.mark.parametrize("far", ["begun", "flushed"])
+def test_cleanup_keeps_a_file_that_another_process_writes(tmp_path: Path, far: str) -> None:
+    storage = FileRecordingStorage(tmp_path / "data")
+    path = storage.recordings_dir / "living.fbrec"
+    command = [sys.executable, "-c", LIVING_WRITER, str(path), far]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "writing\n"
+        assert is_being_written(path)
+        assert storage.cleanup_empty_files_sync() == 0
+        writer.communicate("go on\n", timeout=20)
+
+    assert writer.returncode == 0
+    assert not is_being_written(path)
+    assert storage.cleanup_empty_files_sync() == 0
+    with storage.load_sync("living") as replayer:
+        assert [event.seq for event in replayer.events] == list(range(1 if far == "flushed" else 4, 6))
+
+
+@pytest.mark.parametrize(("far", "gone"), [("begun", 1), ("flushed", 0)])
+def test_cleanup_removes_what_a_killed_writer_left_only_when_no_event_is_in_it(
+    tmp_path: Path, far: str, gone: int
+) -> None:
+    storage = FileRecordingStorage(tmp_path / "data")
+    path = storage.recordings_dir / "living.fbrec"
+    command = [sys.executable, "-c", LIVING_WRITER, str(path), far]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "writing\n"
+        writer.kill()
+
+    assert storage.cleanup_empty_files_sync() == gone
+    assert path.exists() is not bool(gone)
+    if not gone:
+        with SealedRecording.recover(path) as left:
+            assert len(left) == 3
+
+
+def test_a_writer_begins_again_when_its_new_file_was_removed_before_it_was_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, real = tmp_path / "x.fbrec", fcntl.flock
+    removals = iter([True])
+
+    def flock(descriptor: int, operation: int) -> None:
+        if next(removals, False):
+            path.unlink()
+        real(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with SealedWriter.create(path, "w") as writer:
+        writer.close(RecordingMetadata("r", "shop", 1.0))
+
+    assert len(SealedRecording.open(path)) == 0
 
 
 def test_backends(tmp_path: Path) -> None:
