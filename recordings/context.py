@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeAlias, TypeVar, cast
 
 from recordings.events import RecordingEventType
 from recordings.recorder import ExecutionRecorder
 
 if TYPE_CHECKING:
+    from recordings.recorder import OpensWriters
     from recordings.storage import RecordingStorage
 
+Ahead: TypeAlias = "str | os.PathLike[str] | OpensWriters"
 _current: ContextVar[ExecutionRecorder | None] = ContextVar("current_recorder", default=None)
 _last: ContextVar[ExecutionRecorder | None] = ContextVar("last_recorder", default=None)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -78,8 +80,9 @@ def enable_workflow_recording(
     record_state_snapshots: bool = False,
     compress: bool | None = None,
     tags: Sequence[str] | None = None,
+    write_ahead: Ahead | None = None,
 ) -> ExecutionRecorder:
-    """Make a recorder, let it be the current one, and return it."""
+    """Make a recorder, let it be the current one, and return it; with ``write_ahead`` see ``record_workflow``."""
     recorder = ExecutionRecorder(
         workflow_name,
         record_inputs=record_inputs,
@@ -88,6 +91,8 @@ def enable_workflow_recording(
         compress=compress,
         tags=tags,
     )
+    if write_ahead is not None:
+        recorder.write_ahead(write_ahead)
     _current.set(recorder)
     _last.set(None)
     return recorder
@@ -103,7 +108,9 @@ class record_workflow:
     """Record a block or a function: ``with``, ``async with``, or a decorator of a plain or async function.
 
     At the end the recorder is finalized, also after an exception, which is recorded as ``workflow_error``
-    first; nothing is saved. Blocks may be nested: the outer recorder comes back.
+    first. Nothing is saved, but with ``write_ahead``, the path of a new ``.fbrec`` file or the storage of the database,
+    events are kept there while they happen; see ``ExecutionRecorder.write_ahead``. A decorated function that is called
+    more than once needs a storage for it. Blocks may be nested: the outer recorder comes back.
     """
 
     def __init__(
@@ -114,7 +121,9 @@ class record_workflow:
         record_state_snapshots: bool = False,
         compress: bool | None = None,
         tags: Sequence[str] | None = None,
+        write_ahead: Ahead | None = None,
     ) -> None:
+        self._write_ahead = write_ahead
         self._arguments: dict[str, Any] = {
             "workflow_name": workflow_name,
             "record_inputs": record_inputs,
@@ -128,6 +137,8 @@ class record_workflow:
     def __enter__(self) -> ExecutionRecorder:
         """Start recording."""
         recorder = ExecutionRecorder(**self._arguments)
+        if self._write_ahead is not None:
+            recorder.write_ahead(self._write_ahead)
         self._entered.append((recorder, _current.set(recorder)))
         _last.set(None)
         return recorder
@@ -164,7 +175,7 @@ class record_workflow:
         self.__exit__(kind, error, trace)
 
     def _again(self) -> Self:
-        return type(self)(**self._arguments)
+        return type(self)(**self._arguments, write_ahead=self._write_ahead)
 
     def __call__(self, function: _Function) -> _Function:
         """Record every call of ``function``; inside, ``get_current_recorder()`` is its recorder."""

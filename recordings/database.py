@@ -20,6 +20,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar, cast
@@ -29,9 +30,9 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import Storage, storages
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Count, F, Max, Min, Q, QuerySet, Sum
-from django.db.models.functions import Length
+from django.db.models.functions import Coalesce, Length
 from django.utils import timezone
 from django.utils.deconstruct import deconstructible
 
@@ -65,8 +66,10 @@ from recordings.storage import (
     Rows,
     Tags,
     as_query,
+    copy_metadata,
     with_tags,
 )
+from recordings.writing import FLUSH_SECONDS, RowWriter, event_of_row, is_written, snapshot_of
 
 logger = logging.getLogger(__name__)
 
@@ -351,6 +354,9 @@ def load_rows(
         .order_by("seq")
         .values_list("seq", "type", "timestamp", "node_id", "depth", "data")[:limit]
     )
+    found = [(*columns, decode_json(data)) for *columns, data in rows]
+    if found and is_written(found[0][-1]):
+        return [event_of_row(key, *row) for row in found]
     events = [
         RecordingEvent(
             event_id=event_id(name, seq),
@@ -358,11 +364,11 @@ def load_rows(
             timestamp=timestamp / 1_000_000,
             workflow_id=name,
             node_id=node_id or None,
-            data=decode_json(data),
+            data=data,
             metadata={"recursion_depth": depth},
             seq=seq,
         )
-        for seq, kind, timestamp, node_id, depth, data in rows
+        for seq, kind, timestamp, node_id, depth, data in found
     ]
     _fill_blobs(events, references=references)
     _fill_outputs(key, events, references=references)
@@ -465,8 +471,9 @@ def iter_events(execution_id: UUID | str, after_seq: int = 0, batch: int = PAGE_
         after_seq = events[-1].seq
 
 
-def _sealed_of(execution_id: UUID) -> SealedRecording | None:
-    recording = Recording.objects.filter(execution_id=execution_id).exclude(sealed="").first()
+def _sealed_of(run_id: UUID) -> SealedRecording | None:
+    named = Q(execution_id=run_id) | Q(pk=run_id, execution_id=None)
+    recording = Recording.objects.filter(named).exclude(sealed="").first()
     return None if recording is None else open_sealed(recording)
 
 
@@ -507,9 +514,10 @@ class RowEvents(Sequence[RecordingEvent]):
 
     _KEPT_PAGES = 8
 
-    def __init__(self, execution_id: UUID, count: int) -> None:
+    def __init__(self, execution_id: UUID, count: int, workflow_id: str = "") -> None:
         self._execution_id = execution_id
-        self._name = str(execution_id)
+        self._name = workflow_id or str(execution_id)
+        self._by_engine = self._name == str(execution_id)
         self._count = count
         self._pages: OrderedDict[int, list[RecordingEvent]] = OrderedDict()
         self._sealed: SealedRecording | None = None
@@ -533,9 +541,11 @@ class RowEvents(Sequence[RecordingEvent]):
             yield self._at(position)
 
     def position_of(self, identifier: str) -> int | None:
-        """Return the position of an event id, or None, without reading anything."""
+        """Return the position of an event id, or None. Reads only what a program wrote under ids of its own."""
         seq = event_seq(self._name, identifier)
-        return seq - 1 if seq is not None and 1 <= seq <= self._count else None
+        if seq is not None or self._by_engine:
+            return seq - 1 if seq is not None and 1 <= seq <= self._count else None
+        return next((place for place, event in enumerate(self) if event.event_id == identifier), None)
 
     def _at(self, position: int) -> RecordingEvent:
         if self._sealed is not None:
@@ -663,10 +673,14 @@ def replayer_of(recording: Recording) -> ExecutionReplayer:
     if recording.sealed:
         sealed = open_sealed(recording)
         return ExecutionReplayer(None, metadata, sealed)
-    if recording.execution_id is None:
-        raise RecordingNotFound(f"recording {recording.pk} has no events")
-    count = Event.objects.filter(execution_id=recording.execution_id).aggregate(last=Max("seq"))["last"] or 0
-    return ExecutionReplayer(None, metadata, RowEvents(recording.execution_id, count))
+    count = Event.objects.filter(execution_id=recording.run_id).aggregate(last=Max("seq"))["last"] or 0
+    return ExecutionReplayer(None, metadata, RowEvents(recording.run_id, count, workflow_of_rows(recording)))
+
+
+def workflow_of_rows(recording: Recording) -> str:
+    """Return the id that the event rows of a recording name as that of their execution."""
+    first = load_rows(recording.pk, 0, 1) if recording.execution_id is None else []
+    return first[0].workflow_id if first else str(recording.run_id)
 
 
 # --------------------------------------------------------------------------- sealing
@@ -681,17 +695,16 @@ def seal(recording: Recording) -> bool:
     Raises:
         RecordingError: rows are missing.
     """
-    execution_id = recording.execution_id
-    if recording.sealed or execution_id is None:
+    if recording.sealed or recording.completed_at is None:
         return False
     with tempfile.TemporaryFile() as file:
-        writer = SealedWriter(file, str(execution_id), metadata_of(recording), read_blob=read_blob)
+        writer = SealedWriter(file, workflow_of_rows(recording), metadata_of(recording), read_blob=read_blob)
         after = teams = depth = 0
-        while events := load_rows(execution_id, after, PAGE_EVENTS, references=True):
+        while events := load_rows(recording.run_id, after, PAGE_EVENTS, references=True):
             for event in events:
-                writer.write(event)
+                writer.write(event, snapshot_of(event) if recording.execution_id is None else None)
                 teams += event.event_type is RecordingEventType.TEAM_START
-                depth = max(depth, event.metadata["recursion_depth"])
+                depth = max(depth, event.metadata.get("recursion_depth", 0))
             after = events[-1].seq
         if writer.event_count < recording.event_count or writer.event_count != after:
             raise RecordingError(
@@ -721,7 +734,7 @@ def _keep_sealed(recording: Recording, file: IO[bytes], size: int, checksum: str
     file.seek(0)
     _write_early(sha256, file)
     with transaction.atomic():
-        _refer(sha256, file, size, SEALED_TYPE, recording.execution_id or recording.pk)
+        _refer(sha256, file, size, SEALED_TYPE, recording.run_id)
         won = Recording.objects.filter(pk=recording.pk, sealed="").update(
             sealed=sha256, sealed_at=timezone.now(), checksum=checksum, file_size_bytes=size, **values
         )
@@ -730,22 +743,61 @@ def _keep_sealed(recording: Recording, file: IO[bytes], size: int, checksum: str
     return bool(won)
 
 
+def _finish_rows(key: UUID, metadata: RecordingMetadata | None) -> str:
+    """Make the rows of a ``RowWriter`` a finished recording, seal it and return its checksum."""
+    with transaction.atomic():
+        recording = Recording.objects.select_for_update().filter(pk=key, sealed="", completed_at=None).first()
+        if recording is None:
+            raise RecordingError(f"recording {key} was removed or finished while its events were written")
+        ended = copy_metadata(metadata) if metadata is not None else _ended_as_rows_say(recording)
+        ended.event_count = recording.event_count
+        ended.tags = with_tags(recording.tags or [], ended.tags, ())
+        ended.completed_at = ended.completed_at or timezone.now().timestamp()
+        for name, value in (_columns_of(ended) | {"user_id": recording.user_id}).items():
+            setattr(recording, name, value)
+        recording.details = _details_of(recording, ended)
+        recording.save()
+    seal(recording)
+    recording.refresh_from_db()
+    return str(recording.checksum)
+
+
+def _ended_as_rows_say(recording: Recording) -> RecordingMetadata:
+    """Return the metadata of a recording whose writer does not say how the run ended."""
+    metadata = metadata_of(recording)
+    last = next(iter(load_rows(recording.pk, recording.event_count - 1, 1)), None)
+    if last is not None:
+        metadata.completed_at = last.timestamp
+        metadata.duration_seconds = last.timestamp - metadata.started_at
+        ends = {RecordingEventType.WORKFLOW_COMPLETE: True, RecordingEventType.WORKFLOW_ERROR: False}
+        metadata.success, metadata.error = ends.get(last.event_type), last.data.get("error")
+        metadata.status = None if metadata.success is not None else "interrupted"
+    done = (RecordingEventType.NODE_COMPLETE.value, RecordingEventType.NODE_ERROR.value)
+    metadata.node_count = Event.objects.filter(execution_id=recording.pk, type__in=done).count()
+    return metadata
+
+
 def purge_rows(recording: Recording, limit: int) -> int:
     """Remove event rows of a sealed recording, at most about ``limit``, and return how many.
 
-    The sealed file is read and checked first. If it does not hold what the rows hold, it is given up
-    and the recording will be sealed anew from its rows.
+    The sealed file is read and checked first. If it does not hold what the rows hold, and they are all there, it is
+    given up and the recording will be sealed anew from its rows.
     """
-    execution_id = recording.execution_id
-    if not recording.sealed or execution_id is None:
+    if not recording.sealed:
         return 0
-    rows = Event.objects.filter(execution_id=execution_id)
+    rows = Event.objects.filter(execution_id=recording.run_id)
     last = rows.aggregate(last=Max("seq"))["last"] or 0
+    if not last and recording.execution_id is None:  # it was kept sealed
+        Recording.objects.filter(pk=recording.pk).update(events_removed_at=timezone.now())
+        return 0
     try:
         with open_sealed(recording) as sealed:
             sealed.verify().check()
             complete = len(sealed) >= last
     except RecordingError as error:
+        if rows.count() < max(last, recording.event_count):
+            logger.error("%s; too few of its event rows are left to seal it again", error)
+            return 0
         logger.error("%s; it will be sealed again", error)
         complete = False
     if not complete:
@@ -884,9 +936,50 @@ class DatabaseRecordingStorage(RecordingStorage):
                 before = Recording.objects.select_for_update().filter(pk=recording.pk).first()
                 if before is not None and (before.execution_id or not self._rows().filter(pk=before.pk).exists()):
                     raise RecordingError(f"there is another recording {recording.pk} already; it was left as it is")
+                Event.objects.filter(execution_id=recording.pk).delete()
                 recording.save(force_insert=before is None, force_update=before is not None)
                 _keep_sealed(recording, file, metadata.file_size_bytes or 0, metadata.checksum or "", {})
         return metadata_of(recording).recording_id
+
+    async def open_writer(self, execution: RecordingMetadata | str, flush_seconds: float = FLUSH_SECONDS) -> RowWriter:
+        """Begin a recording, or go on with one that was not finished; see ``open_writer_sync``."""
+        return await self._call(self.open_writer_sync, execution, flush_seconds)
+
+    def open_writer_sync(self, execution: RecordingMetadata | str, flush_seconds: float = FLUSH_SECONDS) -> RowWriter:
+        """Begin a recording whose events are appended while it runs, or go on with one that was not finished.
+
+        ``execution`` is what is known about the run that begins, such as ``recorder.metadata``, or the id of a recording.
+        ``ExecutionRecorder.write_ahead(storage)`` does all of it.
+
+        Raises:
+            RecordingNotFound: there is no recording with this id.
+            RecordingError: it was finished, or there is one with the id of the run that begins.
+        """
+        return RowWriter(partial(self._begin, execution), _finish_rows, flush_seconds=flush_seconds)
+
+    def _begin(self, execution: RecordingMetadata | str) -> tuple[UUID, int]:
+        if isinstance(execution, str):
+            return self._go_on(execution)
+        key = _key_of(execution.recording_id)
+        begun = replace(copy_metadata(execution), completed_at=None, duration_seconds=None, success=None)
+        recording = Recording(pk=key, **_columns_of(begun))
+        if self.user is not None:
+            recording.user_id = self.user.pk
+        recording.details = _details_of(recording, begun)
+        try:
+            with transaction.atomic():
+                recording.save(force_insert=True)
+        except IntegrityError as error:
+            raise RecordingError(f"there is a recording {key} already; give its id to go on with it") from error
+        return key, 0
+
+    def _go_on(self, recording_id: str) -> tuple[UUID, int]:
+        recording = self._find(recording_id)
+        if recording is None:
+            raise RecordingNotFound(f'no recording "{recording_id}" in the database')
+        if recording.execution_id or recording.sealed or recording.completed_at:
+            raise RecordingError(f"recording {recording.pk} is complete, or an execution writes it")
+        return recording.pk, recording.event_count
 
     def tag_sync(self, recording_id: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Tags:
         """Add and remove tags and return those that it has now."""
@@ -901,9 +994,9 @@ class DatabaseRecordingStorage(RecordingStorage):
     def iter_events_sync(self, recording_id: str, after_seq: int = 0, batch: int = BATCH_EVENTS) -> Events:
         """Iterate over the events after number ``after_seq``, reading about ``batch`` of them at a time."""
         recording = self._find(recording_id)
-        if recording is None or recording.sealed or recording.execution_id is None or batch < 1:
+        if recording is None or recording.sealed or batch < 1:
             return super().iter_events_sync(recording_id, after_seq, batch)
-        return iter_events(recording.execution_id, after_seq, batch)
+        return iter_events(recording.run_id, after_seq, batch)
 
     def load_sync(self, recording_id: str) -> ExecutionReplayer:
         """Return a replayer."""
@@ -1011,6 +1104,8 @@ class DatabaseRecordingStorage(RecordingStorage):
 
 # --------------------------------------------------------------------------- removing
 
+_RUN = Coalesce("execution_id", "pk")
+
 
 def apply_policy(
     rows: QuerySet[Recording], policy: RetentionPolicy, *, dry_run: bool = False, until: float = math.inf
@@ -1043,13 +1138,13 @@ def _measured(rows: QuerySet[Recording]) -> Iterator[dict[str, Any]]:
             "started_at": started_at.timestamp(),
             "success": success,
             "tags": tags,
-            "file_size_bytes": size if size is not None else young.get(execution_id, 0),
+            "file_size_bytes": size if size is not None else young.get(execution_id or key, 0),
         }
 
 
 def unsealed_sizes(rows: QuerySet[Recording]) -> dict[UUID, int]:
-    """Return about how many bytes the events of those recordings take that are not sealed yet, by execution."""
-    waiting = rows.filter(file_size_bytes=None, execution_id__isnull=False).order_by().values("execution_id")
+    """Return about how many bytes the events of those recordings take that are not sealed yet, by ``run_id``."""
+    waiting = rows.filter(file_size_bytes=None).order_by().values(run=_RUN)
     events = Event.objects.filter(execution_id__in=waiting).order_by().values_list("execution_id")
     return {
         key: size + count * ROW_BYTES
@@ -1060,10 +1155,10 @@ def unsealed_sizes(rows: QuerySet[Recording]) -> dict[UUID, int]:
 def workflow_sizes(rows: QuerySet[Recording]) -> dict[str, tuple[int, int]]:
     """Return how many recordings and about how many bytes each workflow has, the most recordings first."""
     young = unsealed_sizes(rows)
-    waiting = rows.filter(file_size_bytes=None, execution_id__isnull=False)
+    waiting = rows.filter(file_size_bytes=None).annotate(run=_RUN)
     extra: Counter[str] = Counter()
-    for key, name in waiting.values_list("execution_id", "workflow_name"):
-        extra[name] += young.get(cast(UUID, key), 0)
+    for key, name in waiting.values_list("run", "workflow_name"):
+        extra[name] += young.get(key, 0)
     totals = rows.order_by().values_list("workflow_name").annotate(count=Count("pk"), size=Sum("file_size_bytes"))
     return {
         name: (count, (size or 0) + extra[name])
@@ -1084,6 +1179,7 @@ def delete_recording(recording: Recording, reason: str = REMOVED_BY_HAND) -> boo
             return False
         refuse_held(row.pk, row.tags)
         if row.execution_id is None:
+            Event.objects.filter(execution_id=row.pk).delete()
             names = drop_references(row.pk)
         else:
             values = {"reason": reason, "ended_at": row.completed_at or timezone.now(), "events_removed_at": None}

@@ -29,9 +29,7 @@ def positions_of(recording: Recording, replayer: ExecutionReplayer, kinds: Colle
     names = {kind.value for kind in kinds}
     if isinstance(replayer.events, SealedRecording):
         return [place for place, (kind, _) in enumerate(replayer.events.iter_path()) if kind in names]
-    if recording.execution_id is None:
-        return []
-    rows = Event.objects.filter(execution_id=recording.execution_id, type__in=names).order_by("seq")
+    rows = Event.objects.filter(execution_id=recording.run_id, type__in=names).order_by("seq")
     return [seq - 1 for seq in rows.values_list("seq", flat=True) if seq <= len(replayer.events)]
 
 

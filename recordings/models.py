@@ -90,6 +90,11 @@ class Recording(models.Model):
     def __str__(self) -> str:
         return f"{self.workflow_name} {str(self.id)[:8]}"
 
+    @property
+    def run_id(self) -> uuid.UUID:
+        """The id under which its event rows and blobs are kept: of the execution, its own where there was none."""
+        return self.execution_id or self.id
+
 
 class NotRecorded(models.Model):
     """Why an ended execution has no recording, and what still has to be removed of it.

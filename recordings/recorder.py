@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 from uuid import uuid4
 
 from recordings.events import (
@@ -46,6 +46,28 @@ _VALUES = {
     Type.WORKFLOW_ERROR: ("final_state", "record_outputs"),
 }
 """Which data of an event are values that a recorder may be told to leave out, and by which switch."""
+
+
+class EventWriter(Protocol):
+    """What events are appended to while they happen: a ``SealedWriter`` or a ``recordings.writing.RowWriter``."""
+
+    event_count: int
+
+    def write(self, event: RecordingEvent, snapshot: StateSnapshot | None = None) -> None:
+        """Add one event, and with a ``state_snapshot`` event its state."""
+
+    def flush(self) -> None:
+        """Make the events so far durable."""
+
+    def close(self, metadata: RecordingMetadata, orphans: Iterable[StateSnapshot] = ()) -> str:
+        """Make a complete recording and return its checksum."""
+
+
+class OpensWriters(Protocol):
+    """A storage that takes events while they happen: ``recordings.database.DatabaseRecordingStorage``."""
+
+    def open_writer_sync(self, execution: RecordingMetadata) -> EventWriter:
+        """Begin a recording."""
 
 
 class ExecutionRecorder:
@@ -94,7 +116,7 @@ class ExecutionRecorder:
         self.path: Path | None = None
         """Where the recording was saved last."""
         self._append_gz = compress is True
-        self._ahead: SealedWriter | None = None
+        self._ahead: EventWriter | None = None
         self._ahead_seconds = 0.0
         self._ahead_due = False
         self._redactor = redactor
@@ -337,19 +359,25 @@ class ExecutionRecorder:
 
     # ------------------------------------------------------------------ while it runs
 
-    def write_ahead(self, path: str | os.PathLike[str], flush_seconds: float = 1.0) -> None:
-        """Write events to a new sealed file while they happen, at most ``flush_seconds`` late; ``finalize`` ends it.
+    def write_ahead(self, target: str | os.PathLike[str] | OpensWriters, flush_seconds: float = 1.0) -> None:
+        """Write events to a new sealed file, or into a storage, while they happen; ``finalize`` completes it.
 
-        What was written survives the death of this process: ``SealedRecording.recover(path)`` reads it.
+        They are there at most ``flush_seconds`` late, and survive the death of this process: of a file
+        ``SealedRecording.recover(path)`` reads them, in the database they are an unfinished recording. When they cannot
+        be written any more that is logged, and the run goes on.
 
         Raises:
             FileExistsError: there is such a file.
-            RuntimeError: this recorder writes to another file already.
+            RecordingError: the storage has a recording with this id.
+            RuntimeError: this recorder writes ahead already.
         """
         with self._lock:
             if self._ahead is not None:
                 raise RuntimeError("this recorder writes ahead already")
-            self._ahead = SealedWriter.create(path, self.workflow_id, self.metadata)
+            if isinstance(target, str | os.PathLike):
+                self._ahead = SealedWriter.create(target, self.workflow_id, self.metadata)
+            else:
+                self._ahead = target.open_writer_sync(self.metadata)
             self._ahead_seconds = flush_seconds
             self._flush_ahead()
 
@@ -370,15 +398,18 @@ class ExecutionRecorder:
                 for event in self.events[self._ahead.event_count :]:
                     self._ahead.write(event, states.get(str(event.data.get("snapshot_id"))))
                 self._ahead.flush()
-            except OSError as error:
+            except Exception:  # a full disk or a database that is away must not end what is recorded
                 self._ahead = None
-                logger.error("events are no longer written ahead: %s", error)
+                logger.exception("events of %s are no longer written ahead", self.workflow_name)
 
     def _end_ahead(self) -> None:
         self._flush_ahead()
-        if self._ahead is not None:
-            self._ahead.close(self.metadata)
-            self._ahead = None
+        ahead, self._ahead = self._ahead, None
+        try:
+            if ahead is not None:
+                ahead.close(self.metadata)
+        except Exception:
+            logger.exception("what was written ahead of %s is not complete", self.workflow_name)
 
     # ------------------------------------------------------------------ the end
 

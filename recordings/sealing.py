@@ -144,7 +144,7 @@ class SealedWriter:
         event, references = self._without_blobs(event)
         line = encode_json(event.data)
         microseconds = round(event.timestamp * 1_000_000)
-        depth, extra = _split_extra(event, seq, microseconds, self._workflow_id)
+        depth, extra = split_extra(event, seq, microseconds, self._workflow_id)
         if references:
             extra["b"] = {name: blob.sha256 for name, blob in references.items()}
         if snapshot is not None:
@@ -338,7 +338,7 @@ def _described(metadata: RecordingMetadata) -> dict[str, Any]:
     return {name: value for name, value in metadata.to_dict().items() if name not in left_out}
 
 
-def _split_extra(event: RecordingEvent, seq: int, microseconds: int, workflow_id: str) -> tuple[int, dict[str, Any]]:
+def split_extra(event: RecordingEvent, seq: int, microseconds: int, workflow_id: str) -> tuple[int, dict[str, Any]]:
     """Return the depth column and whatever of ``event`` the columns cannot say."""
     extra: dict[str, Any] = {}
     depth = -1

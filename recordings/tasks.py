@@ -27,7 +27,7 @@ RETENTION_SECONDS = 300.0
 def seal_finished() -> int:
     """Seal recordings of ended executions, the oldest first, for up to 20 seconds; return how many."""
     sealed, deadline = 0, time.monotonic() + SEAL_SECONDS
-    waiting = Recording.objects.filter(sealed="", completed_at__isnull=False, execution_id__isnull=False)
+    waiting = Recording.objects.filter(sealed="", completed_at__isnull=False)
     for recording in waiting.order_by("completed_at")[:SEAL_RECORDINGS]:
         if time.monotonic() > deadline:
             break
