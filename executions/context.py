@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -15,7 +15,7 @@ from django.conf import settings
 from executions import states, store
 from executions.inputs import NodeResult, Sources
 from executions.models import BrowserSession, Execution
-from executions.planner import Plan, plan
+from executions.planner import Plan, PlannedNode, plan
 from executions.runtime import Facts
 from recordings.database import read_blob, save_blob
 from recordings.redaction import Redactor
@@ -25,6 +25,7 @@ from workflows.errors import CredentialError
 from workflows.models import WorkflowVersion
 from workflows.registry import ERROR, ERROR_MESSAGE, EXECUTE
 
+RecordSwitch = Literal["record_inputs", "record_outputs"]
 ERROR_CHARACTERS = 4_000
 LONGEST_SECONDS = 366 * 86_400
 
@@ -91,7 +92,8 @@ class Context:
     def facts(self) -> Facts:
         """Return what nodes may know."""
         return Facts(
-            self.id, self.workflow_id, self.owner_id, self.page_of, bool(self.session_boot), self.variables, self.clean
+            self.id, self.workflow_id, self.owner_id, self.page_of, bool(self.session_boot), self.variables, self.clean,
+            self.captures,
         )  # fmt: skip
 
     @property
@@ -103,6 +105,15 @@ class Context:
         """Return where inputs come from."""
         turn = self.around[0].turn if self.around else None
         return Sources(self.plan, self.results, self.payload, self.variables, self._secret, turn)
+
+    def records(self, switch: RecordSwitch, node: PlannedNode | None = None) -> bool:
+        """Return whether recordings hold the inputs or outputs of a node, or (without) of the whole execution."""
+        own = None if node is None else getattr(node.node.policy, switch)
+        return self.settings.get(switch) is not False if own is None else bool(own)
+
+    def captures(self, node: PlannedNode) -> bool:
+        """Return whether the page of a failed node may be kept: it shows what went in and what came out."""
+        return self.records("record_inputs", node) and self.records("record_outputs", node)
 
     def redact(self, value: Any) -> Any:
         """Return ``value`` without any secret that this task resolved."""

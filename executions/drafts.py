@@ -13,6 +13,7 @@ from executions.planner import PlannedNode
 from executions.runtime import Ready
 from executions.store import EventDraft, now_us
 from recordings.database import BLOBS, EDGES_ELSEWHERE, STATE_ELSEWHERE
+from recordings.events import OMITTED, left_out, plain
 from recordings.events import RecordingEventType as Kind
 
 
@@ -36,6 +37,15 @@ def node_event(kind: Kind, node: PlannedNode, data: dict[str, Any], timestamp: i
     return EventDraft(kind.value, timestamp or now_us(), node.node.id, full)
 
 
+def omit(data: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return an event's data without the values of ``names``: only their hashes and sizes stay."""
+    given = [name for name in names if data.get(name)]
+    said: dict[str, Any] = {}
+    for name in given:
+        said |= left_out(name, plain(data[name]))
+    return {**data, **{name: {} for name in given}, OMITTED: said} if given else data
+
+
 def phase_event(kind: Kind, phase: int, node_count: int, **data: Any) -> EventDraft:
     return EventDraft(kind.value, now_us(), "", {"phase": phase, "node_count": node_count, **data})
 
@@ -46,6 +56,8 @@ def start_event(context: Context, item: Ready, began_us: int | None = None, queu
     }  # fmt: skip
     if item.resume is not None:
         data["resumed"] = True
+    if not context.records("record_inputs", item.planned):
+        data = omit(data, "inputs")
     draft = node_event(Kind.NODE_START, item.planned, data, began_us)
     return draft if item.large is None else replace(draft, data=draft.data | item.large, shown=draft.data)
 
@@ -73,6 +85,9 @@ def kept_event(context: Context, node: PlannedNode) -> EventDraft:
         "duration_seconds": 0, "error": None, "status": states.COMPLETED, "credits": 0, "kept": True,
         "outputs": {"$outputs": True},
     }  # fmt: skip
+    if not context.records("record_outputs", node):
+        outputs = context.results[node.index].outputs
+        return node_event(Kind.NODE_COMPLETE, node, omit({**data, "outputs": outputs}, "outputs"))
     event = node_event(Kind.NODE_COMPLETE, node, data)
     return replace(event, shown={**event.data, "outputs": context.results[node.index].outputs})
 
@@ -93,5 +108,7 @@ def started_event(context: Context, now: int) -> EventDraft:
         "version": context.version_number, "trigger": context.trigger, "phase_count": len(context.plan.phases),
         "node_count": context.plan.node_count, "queued_seconds": max(0, now - context.queued_us) / 1_000_000,
     }  # fmt: skip
+    if not context.records("record_inputs"):
+        data = omit(data, "initial_context")
     draft = EventDraft(Kind.WORKFLOW_START.value, now, "", data)
     return draft if context.large_payload is None else replace(draft, data=data | context.large_payload, shown=data)

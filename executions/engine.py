@@ -73,7 +73,7 @@ def advance(execution_id: UUID, phase: int) -> Dispatch | None:
 
 
 def _advance(context: Context, phase: int, local_until: float) -> Dispatch | None:
-    if phase == 0:
+    if phase == 0 and context.records("record_inputs"):
         context.large_payload = set_apart(context, {"initial_context": context.redact(context.payload)})
     opening = prepare(context, phase, local_until=local_until, at_once=bursts.run)
     moved = store.committer.run(

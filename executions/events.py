@@ -18,7 +18,7 @@ from executions.context import plan_of
 from executions.models import Execution, NodeRun
 from executions.store import EventDraft
 from recordings.database import iter_events, read_blob
-from recordings.events import RecordingEvent, RecordingEventType, event_id, execution_log
+from recordings.events import OMITTED, RecordingEvent, RecordingEventType, event_id, execution_log
 from workflows.errors import WorkflowError
 from workflows.keeping import retention_problem
 from workflows.models import Workflow
@@ -47,14 +47,19 @@ def push(execution_id: UUID, base: int, drafts: Sequence[EventDraft], status: st
 def to_event(execution_id: UUID, seq: int, draft: EventDraft, depth: int = 0) -> RecordingEvent:
     """Return a committed draft as the event that its row will be read as."""
     name = str(execution_id)
+    data = draft.shown if draft.shown is not None else draft.data
+    metadata: dict[str, Any] = {"recursion_depth": depth}
+    if OMITTED in data:
+        metadata |= data[OMITTED]
+        data = {key: value for key, value in data.items() if key != OMITTED}
     return RecordingEvent(
         event_id=event_id(name, seq),
         event_type=RecordingEventType(draft.type),
         timestamp=draft.timestamp / 1_000_000,
         workflow_id=name,
         node_id=draft.node_id or None,
-        data=draft.shown if draft.shown is not None else draft.data,
-        metadata={"recursion_depth": depth},
+        data=data,
+        metadata=metadata,
         seq=seq,
     )
 

@@ -53,6 +53,7 @@ from executions.store import EventDraft, NodeEnd, NodeRow, now_us
 from executions.waits import ChildEnd, ChildRow, Memory
 from recordings.context import active_recorder, keep_last, record_into
 from recordings.database import STATE_ELSEWHERE
+from recordings.events import OMITTED
 from recordings.events import RecordingEventType as Kind
 from recordings.recorder import ExecutionRecorder
 from recordings.state import State
@@ -814,8 +815,9 @@ class _Run:
                 data["edges"] = [list(edge) for edge in self._context.plan.edges()]
             elif data.get("final_state") == STATE_ELSEWHERE:
                 data["final_state"] = self._state.to_dict()
+            omitted = data.pop(OMITTED, None)
             self._recorder.record_as(
-                draft.type, draft.timestamp, draft.node_id or None, data, depth=self._context.depth
+                draft.type, draft.timestamp, draft.node_id or None, data, depth=self._context.depth, omitted=omitted
             )
             self._seq += 1
             self._state.apply(to_event(self._context.id, self._seq, draft))

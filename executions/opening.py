@@ -227,7 +227,8 @@ def make_ready(context: Context, node: PlannedNode, attempt: int = 1) -> Ready:
         resolved = inputs.resolve(node, context.sources())
     except NodeInputError as error:
         resolved, problem = dict(node.node.inputs), error
-    large = set_apart(context, {"inputs": context.redact(resolved)}) if resolved else None
+    recorded = resolved and context.records("record_inputs", node)
+    large = set_apart(context, {"inputs": context.redact(resolved)}) if recorded else None
     return Ready(node, resolved, attempt, problem, large=large)
 
 

@@ -9,8 +9,8 @@ import msgspec
 from django.conf import settings
 
 from executions import admission, events, leases, states, store, waits
-from executions.context import Context, note_result
-from executions.drafts import node_event, set_apart, start_event
+from executions.context import Context, RecordSwitch, note_result
+from executions.drafts import node_event, omit, set_apart, start_event
 from executions.errors import NodeFailed, NodeWaits
 from executions.failpoints import failpoint
 from executions.models import BrowserSession, Execution
@@ -20,14 +20,22 @@ from executions.runtime import RECORDED_BY, Finished, Item, Noted, Ready, Resume
 from executions.store import EventDraft, Job, NodeEnd, Transaction, now_us
 from executions.waits import ChildRow
 from recordings.database import BLOBS
+from recordings.events import OMITTED, plain
 from recordings.events import RecordingEventType as Kind
-from recordings.events import plain
 
 EVENT_TYPE_CHARACTERS = 32
 NODE_ID_CHARACTERS = 200
 ERROR_CODE_CHARACTERS = 40
 TRACEBACK_CHARACTERS = 4_000
 LARGEST_VARIABLES = 256 * 1024
+_TEAM_VALUES: dict[str, tuple[RecordSwitch, str]] = {
+    Kind.TEAM_START.value: ("record_inputs", "context"),
+    Kind.TEAM_MEMBER_START.value: ("record_inputs", "inputs"),
+    Kind.TEAM_COMMUNICATION.value: ("record_outputs", "message"),
+    Kind.TEAM_MEMBER_COMPLETE.value: ("record_outputs", "outputs"),
+    Kind.TEAM_COMPLETE.value: ("record_outputs", "final_output"),
+}
+"""Which data of a team's event is a value that went into its node or came out of it."""
 
 
 def record(
@@ -119,7 +127,12 @@ def noted(context: Context, item: Noted) -> EventDraft:
         content = context.clean(item.content, item.content_type)
         data |= {"blob": context.keep(content, item.content_type), "size_bytes": len(content)}
     data.pop(BLOBS, None)
-    encoded = store.encode_json(context.redact(data))
+    data.pop(OMITTED, None)
+    data = context.redact(data)
+    switch, name = _TEAM_VALUES.get(event.type, (None, ""))
+    if switch is not None and not context.records(switch, context.plan.nodes[item.index]):
+        data = omit(data, name)
+    encoded = store.encode_json(data)
     stored = msgspec.json.decode(encoded)
     apart = set_apart(context, stored) if len(encoded) > settings.INLINE_OUTPUT_BYTES else None
     kind, node_id = (
@@ -150,6 +163,9 @@ def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd,
             data["credits"] = cost
             if variables:
                 data["variables"] = variables
+            if not context.records("record_outputs", node):
+                data = omit({**data, "outputs": outputs}, "outputs", "variables")
+                return end, node_event(Kind.NODE_COMPLETE, node, data, item.ended_us)
             shown = {"name": node.name, "node_type": node.node.type, "outputs": outputs, **data}
             data["outputs"] = {"$outputs": True}
             event = node_event(Kind.NODE_COMPLETE, node, data, item.ended_us)

@@ -173,6 +173,8 @@ class Facts:
     variables: dict[str, Any] = field(default_factory=dict)
     clean: Callable[[bytes, str], bytes] = lambda content, content_type: content
     """Takes the secrets out of the content of a file of some type."""
+    captures: Callable[[PlannedNode], bool] = lambda node: True
+    """Whether the page of a node may be kept when it failed."""
 
 
 # --------------------------------------------------------------------------- the loop of this process
@@ -693,7 +695,7 @@ class NodeEnvironment(TeamNotes):
 async def _capture(facts: Facts, planned: PlannedNode, inbox: queue.SimpleQueue[Item]) -> None:
     """Save what the page showed when a browser node failed."""
     name = session_id(facts.session_owner)
-    if not planned.session or _host is None or _host.get(name) is None:
+    if not planned.session or _host is None or _host.get(name) is None or not facts.captures(planned):
         return
     try:
         capture = await asyncio.wait_for(_host.capture(name), timeout=10)

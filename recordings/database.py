@@ -39,6 +39,7 @@ from django.utils.deconstruct import deconstructible
 from recordings.errors import BlobMissing, DamagedRecording, RecordingError, RecordingNotFound
 from recordings.events import (
     ENGINE_VERSION,
+    OMITTED,
     BlobReference,
     RecordingEvent,
     RecordingEventType,
@@ -370,12 +371,18 @@ def load_rows(
         )
         for seq, kind, timestamp, node_id, depth, data in found
     ]
+    _lift_omitted(events)
     _fill_blobs(events, references=references)
     _fill_outputs(key, events, references=references)
     _fill_edges(key, events)
     if ends:
         _fill_final_state(key, events)
     return events
+
+
+def _lift_omitted(events: Iterable[RecordingEvent]) -> None:
+    for event in events:
+        event.metadata.update(event.data.pop(OMITTED, ()))
 
 
 def _fill_blobs(events: Iterable[RecordingEvent], *, references: bool) -> None:

@@ -31,6 +31,9 @@ ENGINE_VERSION = "0.1.0"
 ENVIRONMENT = f"{sys.implementation.name}-{platform.python_version()}-{sys.platform}-{platform.machine()}"
 """What a recording says of the program and the machine that made it."""
 
+OMITTED = "$omitted"
+"""Stands in the place of a value that was not recorded, and in an event row before the metadata that says so."""
+
 MORE = "$more"
 """Where keys are kept that a newer version wrote beside those of the format."""
 
@@ -480,6 +483,24 @@ def encode_json(value: Any, *, canonical: bool = False) -> bytes:
         return encode(_without_surrogates(value))
 
 
+def left_out(name: str, value: Any) -> dict[str, Any]:
+    """Return what the metadata of an event says of a plain value that is not recorded: its SHA-256 and size as JSON."""
+    text = encode_json(value, canonical=True)
+    return {f"{name}_sha256": hashlib.sha256(text).hexdigest(), f"{name}_bytes": len(text)}
+
+
+def omissions(event: RecordingEvent) -> dict[str, dict[str, Any]]:
+    """Return what stands for the values of an event that were not recorded, by the key of its data."""
+    if len(event.metadata) < 2:
+        return {}
+    found = {}
+    for key, sha256 in event.metadata.items():
+        name = key.removesuffix("_sha256")
+        if name != key:
+            found[name] = {OMITTED: {"sha256": sha256, "bytes": event.metadata.get(f"{name}_bytes")}}
+    return found
+
+
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
@@ -522,6 +543,8 @@ def execution_log(event: RecordingEvent) -> dict[str, Any]:
     preview of 4,000 characters of text per value.
     """
     data, kind = event.data, event.event_type._value_
+    if omitted := omissions(event):
+        data = data | omitted
     duration = data.get("duration_seconds")
     error = data.get("error")
     return {

@@ -11,7 +11,7 @@ from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
 
 from recordings import inspection
-from recordings.events import RecordingEvent, RecordingEventType, describe
+from recordings.events import RecordingEvent, RecordingEventType, describe, omissions
 from recordings.export import human_bytes, human_duration, human_time
 from recordings.inspection import DOWNLOADS, shown
 from recordings.models import Recording
@@ -46,7 +46,7 @@ _STATUS = {
 
 def event_row(event: RecordingEvent) -> dict[str, Any]:
     """Return what the event table shows."""
-    data = {key: value for key, value in event.data.items() if key not in ("name", "node_type")}
+    data = {key: value for key, value in event.data.items() if key not in ("name", "node_type")} | omissions(event)
     return {
         "seq": event.seq,
         "time": datetime.fromtimestamp(event.timestamp, UTC),
@@ -85,7 +85,7 @@ def player(replayer: ExecutionReplayer, number: int) -> dict[str, Any]:
         "event": event_row(event),
         "since": human_duration(max(0.0, event.timestamp - start)),
         "node": event.node_id or "",
-        "data": [(key, shown(value)) for key, value in event.data.items()],
+        "data": [(key, shown(value)) for key, value in (event.data | omissions(event)).items()],
         "groups": [
             group
             for group in (

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 from uuid import uuid4
@@ -21,9 +21,9 @@ from recordings.events import (
     RecordingEventType,
     RecordingMetadata,
     StateSnapshot,
-    encode_json,
     event_id,
     has_long_text,
+    left_out,
     plain,
     without_long_texts,
 )
@@ -44,6 +44,10 @@ _VALUES = {
     Type.NODE_COMPLETE: ("outputs", "record_outputs"),
     Type.WORKFLOW_COMPLETE: ("final_state", "record_outputs"),
     Type.WORKFLOW_ERROR: ("final_state", "record_outputs"),
+    Type.TEAM_START: ("context", "record_inputs"),
+    Type.TEAM_COMPLETE: ("final_output", "record_outputs"),
+    Type.TEAM_MEMBER_START: ("inputs", "record_inputs"),
+    Type.TEAM_MEMBER_COMPLETE: ("outputs", "record_outputs"),
 }
 """Which data of an event are values that a recorder may be told to leave out, and by which switch."""
 
@@ -291,11 +295,13 @@ class ExecutionRecorder:
         data: dict[str, Any],
         *,
         depth: int = 0,
+        omitted: Mapping[str, Any] | None = None,
     ) -> None:
         """Record an event that an engine made, with its own time (microseconds since the epoch) and all its data.
 
-        Inputs and outputs in it are kept as this recorder is told to keep them; ``depth`` is how many executions are around this one. The end of a workflow also
-        sets the metadata, as ``record_workflow_complete`` does.
+        Inputs and outputs in it are kept as this recorder is told to keep them; ``omitted`` is what ``left_out`` says
+        of those that the engine left out. ``depth`` is how many executions are around this one. The end of a workflow
+        also sets the metadata, as ``record_workflow_complete`` does.
         """
         kind = event_type if isinstance(event_type, RecordingEventType) else RecordingEventType(event_type)
         name, switch = _VALUES.get(kind, ("", ""))
@@ -303,7 +309,7 @@ class ExecutionRecorder:
         value, metadata = self._value(name, data[name], bool(self.config[switch])) if name in data else ({}, {})
         kept = {**value, **self._copy(rest)}
         with self._lock:
-            metadata["recursion_depth"] = depth
+            metadata |= {**(omitted or {}), "recursion_depth": depth}
             self._recursion_max_depth = max(self._recursion_max_depth, depth)
             self._raw.append((kind, timestamp_us, node_id, kept, metadata))
             if self._ahead is not None:
@@ -322,8 +328,7 @@ class ExecutionRecorder:
         kept = self._copy(value)
         if keep:
             return {name: kept}, {}
-        text = encode_json(kept, canonical=True)
-        return {name: empty}, {f"{name}_sha256": hashlib.sha256(text).hexdigest(), f"{name}_bytes": len(text)}
+        return {name: empty}, left_out(name, kept)
 
     def _said(self, error: Any) -> str | None:
         """Return the text of an error, which may be an exception."""

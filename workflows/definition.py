@@ -20,6 +20,9 @@ DEPTH_LIMIT = 100
 LONGEST_ID = 200
 """How many characters the id of a node may have."""
 
+RECORD_SWITCHES = ("record_inputs", "record_outputs")
+"""Settings of a node and of a workflow: whether recordings hold the values, or only their hash and size."""
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -29,7 +32,8 @@ class NodePolicy:
 
     ``on_error`` says what a failure does: fail the execution, go on after it ("continue"), or go on along the
     node's Error output ("output"). ``retry_on`` are the error codes that are tried again; empty means every
-    one that another attempt may mend.
+    one that another attempt may mend. ``record_inputs`` and ``record_outputs`` say whether recordings hold the
+    values; None means what the workflow says. ``unread`` names settings whose values cannot be read.
     """
 
     timeout_s: float | None = None
@@ -39,6 +43,9 @@ class NodePolicy:
     on_error: OnError = "fail"
     retry_on: tuple[str, ...] = ()
     disabled: bool = False
+    record_inputs: bool | None = None
+    record_outputs: bool | None = None
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +197,8 @@ def _policy(data: Mapping[str, Any], path: str) -> NodePolicy:
     if on_error not in ("fail", "continue", "output"):
         raise DefinitionError(f'must be "fail", "continue" or "output", not {on_error!r}', f"{path}.on_error")
     timeout = data.get("timeout_s")
+    switches = {key: data[key] for key in RECORD_SWITCHES if data.get(key) is not None}
+    read = {key: value for key, value in switches.items() if isinstance(value, bool)}
     return NodePolicy(
         timeout_s=None if timeout is None else _number(timeout, f"{path}.timeout_s", 0.001, 86_400),
         retries=int(_number(data.get("retries", 0), f"{path}.retries", 0, 20)),
@@ -198,6 +207,9 @@ def _policy(data: Mapping[str, Any], path: str) -> NodePolicy:
         on_error=on_error,
         retry_on=_codes(data.get("retry_on"), f"{path}.retry_on"),
         disabled=bool(data.get("disabled", False)),
+        record_inputs=read.get("record_inputs"),
+        record_outputs=read.get("record_outputs"),
+        unread=tuple(key for key in switches if key not in read),
     )
 
 

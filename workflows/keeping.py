@@ -1,6 +1,7 @@
 """What settings say about recordings: which are kept when their run has ended, and for how long.
 
-    {"recording": "failed,sample:0.1,long:60", "retention": {"max_age_days": 7, "max_count": 1000}}
+    {"recording": "failed,sample:0.1,long:60", "retention": {"max_age_days": 7, "max_count": 1000},
+     "record_inputs": false, "record_outputs": true}
 
 The same text is ``FLOWBUILDER_RECORDING`` and the same object ``FLOWBUILDER_RETENTION``, for workflows that
 do not say it themselves.
@@ -50,6 +51,13 @@ def recording_problem(value: object) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def switch_problem(value: object) -> str:
+    """Return what is wrong with ``record_inputs`` or ``record_outputs``, or an empty text."""
+    if isinstance(value, bool):
+        return ""
+    return f"must be true or false, not {value!r:.60}; false keeps the values out of recordings"
 
 
 def retention_problem(value: object) -> str:

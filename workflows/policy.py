@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from workflows.definition import RECORD_SWITCHES
 from workflows.errors import TemplateError
-from workflows.keeping import recording_problem, retention_problem
+from workflows.keeping import recording_problem, retention_problem, switch_problem
 from workflows.templates import Expression, Scope, as_text, parse, render_text
 
 QUEUE: Final = "queue"
@@ -175,4 +176,8 @@ _CHECKS: Final[dict[str, Callable[[Any], str]]] = {
     "rate": _rate_problem,
     "priority": _priority_problem,
 }
-_KEEPING: Final[dict[str, Callable[[Any], str]]] = {"recording": recording_problem, "retention": retention_problem}
+_KEEPING: Final[dict[str, Callable[[Any], str]]] = {
+    "recording": recording_problem,
+    "retention": retention_problem,
+    **dict.fromkeys(RECORD_SWITCHES, switch_problem),
+}

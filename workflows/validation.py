@@ -215,6 +215,15 @@ class _Pass:
                 node_id=node.id,
                 field="timeout_s",
             )
+        for key in node.policy.unread:
+            yield Finding(
+                "BAD_SETTING",
+                "error",
+                f'{key} of "{self.name(node)}" must be true or false',
+                node_id=node.id,
+                field=key,
+                hint="false keeps the values out of recordings; without it the node does what its workflow says",
+            )
         if not node.policy.disabled:
             yield from self.missing(node, description, with_page)
         for key, value in node.inputs.items():

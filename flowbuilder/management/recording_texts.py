@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from recordings.events import RecordingEvent, encode_json
+from recordings.events import RecordingEvent, encode_json, omissions
 from recordings.export import human_bytes, human_duration, human_time
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import HOLD_TAG
@@ -45,7 +45,7 @@ def print_event(console: Console, event: RecordingEvent, place: str, since: floa
     console.print(
         Text.assemble((place, "dim"), " ", (event.event_type.value, style), node, (f" (t={since:.3f}s)", "dim"))
     )
-    for key, value in event.data.items() if data else ():
+    for key, value in (event.data | omissions(event)).items() if data else ():
         console.print(f"    {clean(key)}: {short(value)}")
 
 

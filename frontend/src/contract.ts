@@ -84,6 +84,9 @@ export interface StepData {
   /** Error codes that are tried again; empty means all that may pass by themselves. */
   retry_on?: string[];
   on_error?: OnError;
+  /** Whether recordings hold the values, or only their hash and size; absent means what the workflow says. */
+  record_inputs?: boolean;
+  record_outputs?: boolean;
   disabled?: boolean;
   [key: string]: unknown;
 }

@@ -51,6 +51,8 @@ BAD = [
     ("recording", "sample"),
     ("recording", "all,failed"),
     ("recording", "long:-1"),
+    ("record_inputs", "no"),
+    ("record_outputs", 0),
     ("retention", 7),
     ("retention", {"max_age_days": -1}),
     ("retention", {"max_age": 1}),
@@ -114,6 +116,20 @@ def test_the_key_comes_from_the_input():
     long, other = policy.key_of({"customer": {"id": "x" * 300}}), policy.key_of({"customer": {"id": "x" * 299}})
     assert len(long) == KEY_CHARACTERS
     assert long != other
+
+
+@pytest.mark.row("S0-33")
+def test_a_node_that_does_not_say_plainly_what_to_record_is_a_finding():
+    data = graph([node("a", "delay", {"record_inputs": "no", "record_outputs": False}, Duration=1)])
+    parsed = Definition.from_json(data)
+    [finding] = validate(parsed)
+
+    assert (finding.code, finding.severity, finding.node_id, finding.field) == (
+        "BAD_SETTING", "error", "a", "record_inputs",
+    )  # fmt: skip
+    assert "true or false" in finding.message
+    assert "keeps the values out of recordings" in finding.hint
+    assert (parsed.nodes[0].policy.record_inputs, parsed.nodes[0].policy.record_outputs) == (None, False)
 
 
 def test_bad_settings_of_a_definition_are_findings():

@@ -47,6 +47,18 @@ describe("Policy", () => {
     expect(screen.queryByLabelText("First pause (seconds)")).toBeNull();
   });
 
+  it("leaves values out of recordings, and goes back to what the workflow says", () => {
+    render(<Panel first={{ record_inputs: true }} />);
+    expect(screen.getByLabelText<HTMLSelectElement>("Record inputs").value).toBe("true");
+    type("Record inputs", "false");
+    type("Record outputs", "false");
+    expect(stored).toEqual({ record_inputs: false, record_outputs: false });
+
+    type("Record inputs", "");
+    type("Record outputs", "true");
+    expect(stored).toEqual({ record_outputs: true });
+  });
+
   it("takes a code that is not offered, and gives it back", () => {
     render(<Panel first={{ retries: 1, retry_on: ["quota"] }} />);
     const field = screen.getByLabelText("Another error code");

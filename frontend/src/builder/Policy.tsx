@@ -78,7 +78,40 @@ export function Policy({ step, put }: PolicyProps) {
           <RetryOn codes={step.retry_on} onChange={(codes) => put("retry_on", codes)} />
         </>
       ) : null}
+      <Recorded id={`${ids}-inputs`} label="Record inputs" value={step.record_inputs} onChange={(value) => put("record_inputs", value)} />
+      <Recorded
+        id={`${ids}-outputs`}
+        label="Record outputs"
+        help="What is left out of recordings is there as its hash and size. Steps and templates get the values as ever."
+        value={step.record_outputs}
+        onChange={(value) => put("record_outputs", value)}
+      />
     </>
+  );
+}
+
+interface RecordedProps {
+  id: string;
+  label: string;
+  help?: string;
+  value: boolean | undefined;
+  onChange: (value: boolean | undefined) => void;
+}
+
+/** Whether recordings hold values of this step; by default its workflow decides. */
+function Recorded({ id, label, help, value, onChange }: RecordedProps) {
+  return (
+    <Row id={id} label={label} help={help}>
+      <select
+        id={id}
+        value={typeof value === "boolean" ? String(value) : ""}
+        onChange={(event) => onChange(event.target.value === "" ? undefined : event.target.value === "true")}
+      >
+        <option value="">As the workflow says (default)</option>
+        <option value="true">Yes</option>
+        <option value="false">Only hash and size</option>
+      </select>
+    </Row>
   );
 }
 
