@@ -328,14 +328,21 @@ async def test_the_page_is_closed_at_the_end_and_when_the_caller_gives_up(site_u
 
 
 @pytest.mark.browser
-def test_what_a_failed_page_showed_is_among_the_files(site_url):
-    with record_workflow("page") as recorder:
-        result = execute_sync(
-            graph([node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html"),
-                   node("miss", "click_element", {"timeout_s": 2}, Selector="#nowhere")],
-                  wire("open", "Web Page", "miss", "Web Page"))
+def test_what_a_failed_page_showed_is_among_the_files_unless_its_node_is_not_recorded(site_url):
+    def missing(selector, **policy):
+        return graph(
+            [node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html"),
+             node("miss", "click_element", {"timeout_s": 1, **policy}, Selector=selector)],
+            wire("open", "Web Page", "miss", "Web Page"),
         )  # fmt: skip
 
+    with record_workflow("page") as recorder:
+        result = execute_sync(missing("#nowhere"))
+    with record_workflow("private page") as private:
+        execute_sync(missing("#nowhere", record_inputs=False))
+
+    assert [e for e in private.events if e.event_type.value == "node_error"]
+    assert not [e for e in private.events if e.event_type.value == "artifact"]
     artifacts = {e.data["kind"]: e.data["blob"] for e in recorder.events if e.event_type.value == "artifact"}
     assert sorted(artifacts) == ["page", "screenshot"]
     assert result.files[artifacts["screenshot"]].startswith(b"\xff\xd8")
