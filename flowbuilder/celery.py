@@ -7,6 +7,7 @@ from celery import Celery
 from flowbuilder import transport
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flowbuilder.settings")
+os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # they load every page and API, and Celery drops what they find
 
 transport.install()
 
