@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -16,9 +17,11 @@ from executions.drafts import End, end_events, node_event, started_event
 from executions.models import BrowserSession, Execution, NodeRun
 from executions.store import EventDraft, Transaction, now_us
 from recordings.context import FAILED, RecordingConfig
+from recordings.events import ENGINE_VERSION, environment
 from recordings.events import RecordingEventType as Kind
 from workflows.errors import WorkflowError
 from workflows.keeping import recording_problem, recording_rules
+from workflows.registry import NODE_REGISTRY
 
 DEADLINE = "deadline"
 FAILURE_TAG = "auto-failure"
@@ -49,7 +52,10 @@ def insert_recording(tx: Transaction, context: Context, end: End, now: int) -> N
     """
     nodes, credits, count = store.totals(tx, context.id)
     counts = {"node_count": nodes, "event_count": count, "credits": credits}
-    values, dropped = keep_or_drop(context, end, now)
+    root = context.id
+    if context.parent is not None and recording_config(context.settings)[0].sampling_rate > 0:
+        root = store.root_of(tx, context.id)
+    values, dropped = keep_or_drop(context, end, now, root)
     if context.plan.may_wait or not context.plan.nodes:
         values["recursion_max_depth"] = store.deepest_inside(tx, context.id, context.depth)
     if dropped:
@@ -58,12 +64,15 @@ def insert_recording(tx: Transaction, context: Context, end: End, now: int) -> N
     store.insert_recording(tx, uuid.uuid4(), {**values, "tags": store.to_json(values["tags"]), **counts})
 
 
-def keep_or_drop(context: Context, end: End, now: int) -> tuple[dict[str, Any], str]:
-    """Return the columns of the recording of an execution that ends, and why it is not kept; empty when it is."""
+def keep_or_drop(context: Context, end: End, now: int, root: UUID | None = None) -> tuple[dict[str, Any], str]:
+    """Return the columns of the recording of an execution that ends, and why it is not kept; empty when it is.
+
+    A sample is drawn by ``root``, the execution inside which this one runs, so that families stay together.
+    """
     values = recording_of(context, end, now)
     config, source = recording_config(context.settings)
     success = end.status != states.FAILED  # whoever cancels a run does not want to hear that it failed
-    because = config.reason(success, str(context.id), values["duration_seconds"])
+    because = config.reason(success, str(root or context.id), values["duration_seconds"])
     if because == FAILED and FAILURE_TAG not in values["tags"]:
         values["tags"] = [*values["tags"], FAILURE_TAG]
     values["kept_because"] = because
@@ -106,9 +115,21 @@ def recording_of(context: Context, end: End, now: int) -> dict[str, Any]:
         "duration_seconds": (now - context.queued_us) / 1_000_000,
         "team_count": 0,
         "recursion_max_depth": context.depth,
+        "details": _made_by(),
         "checksum": "",
         "sealed": "",
     }
+
+
+@cache
+def _made_by() -> str:
+    """Return, as JSON, what recordings say of the program that wrote the end of their execution.
+
+    The fingerprint ends with (``n``) a digest of what all node types take, give and cost.
+    """
+    nodes = sorted(repr(executor.description) for executor in NODE_REGISTRY.values())
+    where = f"{environment()}-n{hashlib.sha256(''.join(nodes).encode()).hexdigest()[:8]}"
+    return store.to_json({"engine_version": ENGINE_VERSION, "env_fingerprint": where})
 
 
 def ended(context: Context) -> None:

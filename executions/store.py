@@ -770,6 +770,17 @@ def insert_events(tx: Transaction, execution_id: UUID, base: int, events: Sequen
     )
 
 
+def root_of(tx: Transaction, execution_id: UUID) -> UUID:
+    """Return the execution inside which an execution runs, however deep; itself when it runs inside none."""
+    row = tx.run(
+        f"WITH RECURSIVE above(id, parent_id) AS (SELECT id, parent_id FROM {_EXECUTION} WHERE id=?"
+        f" UNION ALL SELECT e.id, e.parent_id FROM {_EXECUTION} e JOIN above a ON e.id=a.parent_id)"
+        " SELECT id FROM above WHERE parent_id IS NULL",
+        (tx.id(execution_id),),
+    ).fetchone()
+    return UUID(str(row[0]))
+
+
 def retry_node(
     tx: Transaction, execution_id: UUID, index: int, claim: str, *, attempt: int, retry_us: int | None, error: str
 ) -> bool:

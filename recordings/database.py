@@ -38,7 +38,6 @@ from django.utils.deconstruct import deconstructible
 
 from recordings.errors import BlobMissing, DamagedRecording, RecordingError, RecordingNotFound
 from recordings.events import (
-    ENGINE_VERSION,
     OMITTED,
     BlobReference,
     RecordingEvent,
@@ -722,8 +721,8 @@ def seal(recording: Recording) -> bool:
         metadata.event_count = writer.event_count
         metadata.team_count = max(metadata.team_count, teams)
         metadata.recursion_max_depth = max(metadata.recursion_max_depth, depth)
-        stored = {"engine_version": ENGINE_VERSION, "format_version": VERSION, "codec": "zstd"}
-        metadata.engine_version, metadata.format_version, metadata.codec = ENGINE_VERSION, VERSION, "zstd"
+        stored = {"format_version": VERSION, "codec": "zstd"}
+        metadata.format_version, metadata.codec = VERSION, "zstd"
         checksum = writer.close(metadata)
         values = {
             "details": encode_json({**decode_json(recording.details or "{}"), **stored}).decode(),

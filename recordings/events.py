@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path, PurePath
 from types import NoneType
 from typing import Any, Self
@@ -28,14 +28,20 @@ import msgspec
 from recordings import shapes
 
 ENGINE_VERSION = "0.1.0"
-ENVIRONMENT = f"{sys.implementation.name}-{platform.python_version()}-{sys.platform}-{platform.machine()}"
-"""What a recording says of the program and the machine that made it."""
 
 OMITTED = "$omitted"
 """Stands in the place of a value that was not recorded, and in an event row before the metadata that says so."""
 
 MORE = "$more"
 """Where keys are kept that a newer version wrote beside those of the format."""
+
+
+@cache
+def environment() -> str:
+    """Return what a recording says of where it was made: Python, machine, and (``p``) a digest of all packages with their versions."""
+    python = f"{sys.implementation.name}-{platform.python_version()}-{sys.platform}-{platform.machine()}"
+    packages = {path.stem for entry in sys.path if entry for path in Path(entry).glob("*.dist-info")}
+    return f"{python}-p{hashlib.sha256(' '.join(sorted(packages)).encode()).hexdigest()[:8]}"
 
 
 class RecordingEventType(Enum):
@@ -184,8 +190,8 @@ class RecordingMetadata:
     """What a recording says about itself. Times are Unix seconds, ``success`` is None until it ended.
 
     ``node_count`` counts completions, errors included. ``checksum`` and ``file_size_bytes`` describe
-    the stored form, as do ``format_version`` and ``codec`` (json, gzip, zstd). ``env_fingerprint`` names Python and
-    machine. Keys that this version does not know are kept in ``extra``.
+    the stored form, as do ``format_version`` and ``codec`` (json, gzip, zstd). ``env_fingerprint`` names Python,
+    the machine, and digests of packages and node types. Keys that this version does not know are kept in ``extra``.
     """
 
     recording_id: str

@@ -16,11 +16,11 @@ from uuid import uuid4
 
 from recordings.events import (
     ENGINE_VERSION,
-    ENVIRONMENT,
     RecordingEvent,
     RecordingEventType,
     RecordingMetadata,
     StateSnapshot,
+    environment,
     event_id,
     has_long_text,
     left_out,
@@ -114,7 +114,7 @@ class ExecutionRecorder:
             started_at=_now(),
             tags=list(tags or []),
             engine_version=ENGINE_VERSION,
-            env_fingerprint=ENVIRONMENT,
+            env_fingerprint=environment(),
         )
         self.snapshots: list[StateSnapshot] = []
         self.path: Path | None = None

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
+import re
 import subprocess
 import sys
+import tomllib
 from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
+from django.db.models import Q
 
 from executions import ending, report
+from executions.models import Execution
 from executions.triggers import cancel_execution, start_execution
 from recordings import keeping
 from recordings.context import RecordingConfig, sample
-from recordings.database import open_replayer
+from recordings.database import open_replayer, open_sealed, seal
 from recordings.errors import RecordingError, RecordingNotFound
 from recordings.models import Event, NotRecorded, Recording
 from tests.conftest import graph, node, wait_until_ended, wire
 from tests.environment import ROOT
+from tests.executions.edge_nodes import run_here
 from tests.executions.test_engine import transform
 from workflows.keeping import recording_rules
 
@@ -121,6 +128,59 @@ def test_what_has_not_ended_or_is_gone_cannot_be_kept(transactional_db, alice, m
 
     with pytest.raises(RecordingError, match="FLOWBUILDER_EVENT_GRACE_SECONDS"):
         keeping.keep(execution.pk)
+
+
+@pytest.mark.row("S0-20")
+def test_a_sample_keeps_executions_with_all_that_ran_inside_them_or_without(
+    transactional_db, alice, make_workflow, settings
+):
+    settings.RECORDING = "sample:0.5"
+    make_workflow(GOOD, name="inner")
+    turns = [node("loop", "loop_items", Items=["a", "b"]), node("sub", "subflow", Workflow="inner")]
+    outer = make_workflow(graph(turns, wire("loop", "Each", "sub", "Execute Condition")), name="outer")
+    families: list[tuple[Execution, bool]] = []
+    while len({keeps for _, keeps in families}) < 2:
+        root = run_here(start_execution(outer, owner=alice).pk)
+        families.append((root, sample(str(root.pk)) < 0.5))
+        assert len(families) < 30
+
+    for root, keeps in families:
+        inside = list(Execution.objects.filter(Q(parent=root) | Q(parent__parent=root)).values_list("pk", flat=True))
+        assert len(inside) == 4
+        kept = Recording.objects.filter(execution_id__in=[root.pk, *inside])
+        assert kept.count() == (5 if keeps else 0)
+        assert set(kept.values_list("kept_because", flat=True)) <= {"it is in the sample of 50 %"}
+
+
+def test_a_recording_says_by_which_program_it_was_made_also_once_it_is_sealed(
+    transactional_db, alice, make_workflow, settings
+):
+    settings.RECORDING = "failed"
+    execution = run_here(start_execution(make_workflow(GOOD), owner=alice).pk)
+    recording = keeping.keep(execution.pk)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    def said():
+        metadata = open_replayer(execution.pk).metadata
+        return metadata.engine_version, metadata.env_fingerprint
+
+    version, where = before = said()
+    assert version == project["version"]
+    assert where is not None
+    assert re.fullmatch(rf".*-{re.escape(platform.python_version())}-.*-p[0-9a-f]{{8}}-n[0-9a-f]{{8}}", where)
+    done = subprocess.run(
+        [sys.executable, "manage.py", "shell", "-v", "0", "-c", "from executions.ending import _made_by as m; print(m())"],
+        env=dict(os.environ, PYTHONHASHSEED="7"), cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert where.rpartition("-n")[0] in done.stdout  # the node types of these tests are not there
+    recording.details = json.dumps({"engine_version": "0.0.1", "env_fingerprint": "another machine"})
+    recording.save()
+    assert seal(recording)
+    assert said() == ("0.0.1", "another machine")
+    recording.refresh_from_db()
+    with open_sealed(recording) as sealed:
+        assert (sealed.metadata.engine_version, sealed.metadata.env_fingerprint) == ("0.0.1", "another machine")
+    assert before != said()
 
 
 @pytest.mark.row("S0-20")
