@@ -12,12 +12,12 @@ import httpx
 from executions.errors import NodeInputError
 from recordings.events import RecordingEventType as Kind
 
-_OPEN_TO_NODES = frozenset(
+TEAM_KINDS = frozenset(
     {
-        Kind.LOG, Kind.CHECKPOINT, Kind.UNKNOWN, Kind.TEAM_START, Kind.TEAM_COMPLETE, Kind.TEAM_MEMBER_START,
-        Kind.TEAM_MEMBER_COMPLETE, Kind.TEAM_COMMUNICATION,
+        Kind.TEAM_START, Kind.TEAM_COMPLETE, Kind.TEAM_MEMBER_START, Kind.TEAM_MEMBER_COMPLETE, Kind.TEAM_COMMUNICATION,
     }
 )  # fmt: skip
+_OPEN_TO_NODES = TEAM_KINDS | {Kind.LOG, Kind.CHECKPOINT, Kind.UNKNOWN}
 _RESERVED = frozenset(kind.value for kind in Kind if kind not in _OPEN_TO_NODES)
 
 
@@ -31,6 +31,11 @@ def refuse_reserved(event_type: str) -> None:
         raise NodeInputError(
             f'env.record("{event_type}", …) is not allowed: only Flow Builder writes events of this type; use a name of your own'
         )
+
+
+def own_type(kind: Kind) -> str:
+    """Return the type under which code of a node records ``kind``: ``custom.node_start`` where it is the engine's."""
+    return f"custom.{kind.value}" if kind.value in _RESERVED else kind.value
 
 
 class TeamNotes(ABC):

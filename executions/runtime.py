@@ -7,6 +7,7 @@ Playwright live on the loop thread.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import dis
 import hashlib
 import inspect
@@ -16,7 +17,7 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -30,10 +31,13 @@ from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeFailed, NodeInputError, NodeTimeout, NodeWaits, SessionLost
 from executions.nodes.base import NodeCall, NodeExecutor
-from executions.notes import NotedTransport, TeamNotes, refuse_reserved
+from executions.notes import TEAM_KINDS, NotedTransport, TeamNotes, own_type, refuse_reserved
 from executions.planner import MAIN_SESSION, PlannedNode
 from executions.store import EventDraft, now_us
+from recordings.context import record_into
 from recordings.events import RecordingEventType as Kind
+from recordings.forwarding import ForwardingRecorder
+from recordings.recorder import ExecutionRecorder
 from workflows.registry import DONE, EXECUTE, NODE_REGISTRY, Effect
 
 logger = logging.getLogger(__name__)
@@ -319,7 +323,7 @@ def _run_at_once(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> R
             raise node.problem
         executor, call, env = _prepared(facts, node, node.attempt, inbox)
         try:
-            executor.run(call, env).send(None)
+            env.inside().run(_step, executor.run, call, env)
         except StopIteration as end:
             outputs = _outputs(node.planned, end.value)
         except (SystemExit, KeyboardInterrupt) as error:
@@ -445,7 +449,7 @@ async def _attempt(
         raise node.problem
     executor, call, env = _prepared(facts, node, attempt, inbox)
     with confinement.watched(planned.timeout_s + GRACE_SECONDS + WATCHDOG_SECONDS):
-        work = asyncio.ensure_future(_guarded(executor.run(call, env), planned))
+        work = asyncio.get_running_loop().create_task(_guarded(executor, call, env, planned), context=env.inside())
         _works.add(work)
         try:
             await asyncio.wait((work,), timeout=planned.timeout_s)
@@ -496,10 +500,16 @@ def _outputs(planned: PlannedNode, outputs: Any) -> dict[str, Any]:
     return {**outputs, DONE: EXECUTE}
 
 
-async def _guarded(work: Awaitable[dict[str, Any]], planned: PlannedNode) -> dict[str, Any]:
-    """Await a node; none may end the process, or the loop that all nodes share."""
+def _step(run: Callable[[NodeCall, NodeEnvironment], Any], call: NodeCall, env: NodeEnvironment) -> None:
+    run(call, env).send(None)
+
+
+async def _guarded(
+    executor: NodeExecutor, call: NodeCall, env: NodeEnvironment, planned: PlannedNode
+) -> dict[str, Any]:
+    """Run a node; none may end the process, or the loop that all nodes share."""
     try:
-        return await work
+        return await executor.run(call, env)
     except (SystemExit, KeyboardInterrupt) as error:
         raise _wanted_to_exit(planned) from error
 
@@ -606,10 +616,29 @@ class NodeEnvironment(TeamNotes):
         self._facts, self._planned, self._inbox = facts, planned, inbox
         self.variables: dict[str, Any] = {}
         self._open = True
+        self._made_recorder: ExecutionRecorder | None = None
 
     def close(self) -> None:
         """Stop taking events: the attempt is over."""
         self._open = False
+
+    def inside(self) -> contextvars.Context:
+        """Return a context in which ``recordings.get_current_recorder()`` writes into this execution."""
+        context = contextvars.copy_context()
+        context.run(record_into, self._recorder)
+        return context
+
+    def _recorder(self) -> ExecutionRecorder:
+        if self._made_recorder is None:
+            self._made_recorder = ForwardingRecorder(self._planned.name, self.execution_id, self._forward)
+        return self._made_recorder
+
+    def _forward(self, kind: Kind, node_id: str | None, data: dict[str, Any]) -> None:
+        if kind in TEAM_KINDS and node_id is not None:
+            self._note_for(kind, node_id, data)
+            return
+        kept = data if node_id is None else {**data, "node_id": node_id}
+        self._note(own_type(kind), {key: value for key, value in kept.items() if value is not None})
 
     def set_variable(self, key: str, value: Any) -> None:
         """Store a variable for later nodes of this execution; it counts when this node completes."""

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from recordings.storage import RecordingStorage
 
 Ahead: TypeAlias = "str | os.PathLike[str] | OpensWriters"
-_current: ContextVar[ExecutionRecorder | None] = ContextVar("current_recorder", default=None)
+_Current = ExecutionRecorder | Callable[[], ExecutionRecorder]
+_current: ContextVar[_Current | None] = ContextVar("current_recorder", default=None)
 _last: ContextVar[ExecutionRecorder | None] = ContextVar("last_recorder", default=None)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 Arguments = ParamSpec("Arguments")
@@ -33,15 +34,22 @@ _ENDS = (RecordingEventType.WORKFLOW_COMPLETE, RecordingEventType.WORKFLOW_ERROR
 def get_current_recorder() -> ExecutionRecorder | None:
     """Return the recorder of this task or thread, or None. Concurrent tasks have their own.
 
+    Inside a node, on a worker too, what is recorded with it goes into the recording of the node's execution.
     Outside of a recording it is that of the last run which ``executions.local`` made here, until the next run
     or recording begins, so that a run can be saved once it is known how it went.
     """
-    return _current.get() or _last.get()
+    return _recording() or _last.get()
 
 
 def active_recorder() -> ExecutionRecorder | None:
-    """Return the recorder that records now, not one whose run has ended."""
-    return _current.get()
+    """Return the recorder that keeps events now: not one whose run has ended, nor that of a node."""
+    current = _current.get()
+    return current if isinstance(current, ExecutionRecorder) else None
+
+
+def _recording() -> ExecutionRecorder | None:
+    current = _current.get()
+    return current if current is None or isinstance(current, ExecutionRecorder) else current()
 
 
 def keep_last(recorder: ExecutionRecorder | None) -> None:
@@ -49,8 +57,8 @@ def keep_last(recorder: ExecutionRecorder | None) -> None:
     _last.set(recorder)
 
 
-def record_into(recorder: ExecutionRecorder) -> None:
-    """Let ``recorder`` be the current one of this task or thread."""
+def record_into(recorder: _Current) -> None:
+    """Let ``recorder``, or what it returns when somebody asks, be the current one of this task or thread."""
     _current.set(recorder)
 
 
@@ -132,7 +140,7 @@ class record_workflow:
             "compress": compress,
             "tags": tags,
         }
-        self._entered: list[tuple[ExecutionRecorder, Token[ExecutionRecorder | None]]] = []
+        self._entered: list[tuple[ExecutionRecorder, Token[_Current | None]]] = []
 
     def __enter__(self) -> ExecutionRecorder:
         """Start recording."""
@@ -235,7 +243,7 @@ def record_node_execution_start(
     node_id: str, inputs: dict[str, Any] | None = None, node_type: str | None = None
 ) -> None:
     """Record the start of a node with the current recorder, if there is one."""
-    recorder = _current.get()
+    recorder = _recording()
     if recorder is not None:
         recorder.record_node_start(node_id, inputs, node_type)
 
@@ -247,21 +255,21 @@ def record_node_execution_complete(
     error: str | None = None,
 ) -> None:
     """Record the end of a node with the current recorder, if there is one."""
-    recorder = _current.get()
+    recorder = _recording()
     if recorder is not None:
         recorder.record_node_complete(node_id, outputs, duration_seconds, error)
 
 
 def record_recursion_enter(operation_type: str, identifier: str) -> None:
     """Record the start of something nested with the current recorder, if there is one."""
-    recorder = _current.get()
+    recorder = _recording()
     if recorder is not None:
         recorder.record_recursion_enter(operation_type, identifier)
 
 
 def record_recursion_exit(operation_type: str, identifier: str) -> None:
     """Record the end of something nested with the current recorder, if there is one."""
-    recorder = _current.get()
+    recorder = _recording()
     if recorder is not None:
         recorder.record_recursion_exit(operation_type, identifier)
 
@@ -270,7 +278,7 @@ def record_state_snapshot(
     state: dict[str, Any], node_id: str | None = None, execution_stack: Sequence[str] | None = None
 ) -> None:
     """Record a state with the current recorder, if there is one."""
-    recorder = _current.get()
+    recorder = _recording()
     if recorder is not None:
         recorder.record_state_snapshot(state, node_id, execution_stack)
 

@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from typing import Any
 
 from executions.errors import NodeFailed
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
 from flowbuilder.celery import app
+from recordings import (
+    carry_recording,
+    get_current_recorder,
+    record_node_execution_complete,
+    record_node_execution_start,
+    record_state_snapshot,
+)
+from recordings.context import active_recorder
 from workflows.registry import NodeDescription, Port, register
 
 __all__ = ["app"]
@@ -74,3 +83,52 @@ class Heavy(NodeExecutor):
         """Take half a second; return as many letters as asked for, and how many came in."""
         await asyncio.sleep(0.5)
         return {"Text": "x" * int(node.inputs.get("Size") or 0), "Length": len(node.inputs.get("Read") or "")}
+
+
+def _records(tag: str) -> None:
+    """Record as a library would that knows nothing of nodes."""
+    record_node_execution_start("fetch", {"tag": tag}, "step")
+    record_node_execution_complete("fetch", {"tag": tag}, 0.5)
+    recorder = get_current_recorder()
+    assert recorder is not None
+    recorder.record_event("mine", tag=tag)
+
+
+@register
+class Records(NodeExecutor):
+    """Record with the functions of ``recordings``: on the loop, in a thread, and in a thread of its own."""
+
+    description = NodeDescription(
+        type="test_records", label="Records", group="Flow Control", credits=1, start=True,
+        inputs=(Port("Tag", "STRING", required=True),), outputs=(Port("Active", "BOOLEAN"),),
+    )  # fmt: skip
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Record thrice, letting others run in between."""
+        tag = node.inputs["Tag"]
+        _records(f"{tag} loop")
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(_records, f"{tag} pool")
+        thread = threading.Thread(target=carry_recording(_records), args=(f"{tag} thread",))
+        thread.start()
+        await asyncio.to_thread(thread.join)
+        recorder = get_current_recorder()
+        assert recorder is not None
+        recorder.record_team_start("crew", "sequential", 1, {"tag": f"{tag} team"})
+        record_state_snapshot({"tag": f"{tag} state"})
+        return {"Active": active_recorder() is not None}
+
+
+@register
+class RecordsAtOnce(NodeExecutor):
+    """Record in a node that never waits, so that the thread of its header runs it."""
+
+    description = NodeDescription(
+        type="test_records_at_once", label="Records at once", group="Flow Control", credits=1, start=True,
+        inputs=(Port("Tag", "STRING", required=True),),
+    )  # fmt: skip
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Record once."""
+        _records(f"{node.inputs['Tag']} light")
+        return {}
