@@ -3,7 +3,7 @@ FROM python:3.12-slim-bookworm AS app
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PATH=/opt/venv/bin:$PATH FLOWBUILDER_DATA_DIR=/data
 WORKDIR /app
 COPY requirements.txt .
-RUN python -m venv /opt/venv && pip install --no-cache-dir uv && uv pip install --no-cache -p /opt/venv/bin/python -r requirements.txt
+RUN python -m venv /opt/venv && pip install --no-cache-dir uv && uv pip install --no-cache --compile-bytecode -p /opt/venv/bin/python -r requirements.txt
 COPY . .
 RUN useradd --create-home --uid 10001 flow && mkdir /data && chown flow:flow /data && python -m compileall -q /app
 USER flow

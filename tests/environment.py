@@ -24,6 +24,7 @@ for name in [
     name for name in os.environ if name.startswith("FLOWBUILDER_") and not name.startswith("FLOWBUILDER_TEST_")
 ]:
     del os.environ[name]
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of a run's hundreds of processes compiles the product
 os.environ["FLOWBUILDER_DATA_DIR"] = str(HOME / "data")
 os.environ["REDIS_URL"] = f"unix://{REDIS_SOCKET}"
 os.environ["FLOWBUILDER_EGRESS_ALLOW"] = "127.0.0.1"
