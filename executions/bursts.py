@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from executions import leases, runtime, states
+from executions import leases, reuse, runtime, states
 from executions.context import Context
 from executions.drafts import start_event
 from executions.opening import DEFAULT_QUEUE, Burst, make_ready
@@ -29,7 +29,7 @@ def run(context: Context, nodes: Sequence[PlannedNode]) -> Burst | None:
     if not all(runtime.never_waits(node.node.type) for node in nodes):
         return None
     items = [make_ready(context, node) for node in nodes]
-    if not all(runtime.effect_of(item) == "pure" for item in items):
+    if not all(runtime.effect_of(item) == "pure" and not reuse.wants(item) for item in items):
         return None
     before = dict(context.set_by_nodes)
     burst = _complete(context, items)

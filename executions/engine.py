@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from executions import bursts, events, leases, runtime, states, steps, store, waits
+from executions import bursts, events, leases, reuse, runtime, states, steps, store, waits
 from executions.context import Context, load_failures, load_results, load_session
 from executions.drafts import end_events, phase_event, set_apart, start_event, started_event
 from executions.ending import (
@@ -194,7 +194,7 @@ def _run(work: Work) -> tuple[Work | None, Dispatch | None]:
     ready = {item.planned.index: item for item in work.nodes}
     follow: Dispatch | None = None
     failpoint("mid-node")
-    for items in runtime.run_header(context.facts(), work.nodes, work.claim):
+    for items in reuse.run_header(context, work.nodes, work.claim):
         items, more = lay_aside(work, items, ready)
         follow = more.and_also(follow) if more else follow
         remaining -= sum(isinstance(item, Finished) for item in items)

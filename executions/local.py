@@ -40,7 +40,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flowbuilder.settings")
 if not apps.ready:
     django.setup()
 
-from executions import opening, outcomes, runtime, states, store, waits
+from executions import opening, outcomes, reuse, runtime, states, store, waits
 from executions.context import LONGEST_SECONDS, Around, Context
 from executions.drafts import End, end_events, phase_event, start_event, started_event
 from executions.ending import DEADLINE
@@ -677,7 +677,7 @@ class _Run:
             return
         self._inbox.put(nodes)
         try:
-            for items in runtime.run_header(self._context.facts(), nodes):
+            for items in reuse.run_header(self._context, nodes):
                 self._inbox.put(items)
         except BaseException as error:
             self._inbox.put(error)

@@ -155,7 +155,9 @@ def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd,
         if problem is None:
             context.set_by_nodes |= variables
             note_result(context, node.index, states.COMPLETED, outputs)
-            cost = node.description.credits
+            cost = 0 if item.cached else node.description.credits
+            if item.cached:
+                data["cached"] = True
             end = NodeEnd(
                 node.index, states.COMPLETED, item.started_us, item.ended_us, text, blob,
                 credits=cost, attempt=item.attempt, variables=variables,

@@ -73,6 +73,8 @@ class Finished:
     error_code: str = ""
     traceback: str = ""
     variables: dict[str, Any] = field(default_factory=dict)
+    cached: bool = False
+    """Whether the outputs are those of an earlier run, so that they cost nothing."""
 
 
 @dataclass(frozen=True, slots=True)

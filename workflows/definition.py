@@ -18,6 +18,7 @@ DEPTH_LIMIT = 100
 """How deep values in a definition may be nested."""
 
 LONGEST_ID = 200
+LONGEST_CACHE_S = 30 * 86_400
 """How many characters the id of a node may have."""
 
 RECORD_SWITCHES = ("record_inputs", "record_outputs")
@@ -34,6 +35,8 @@ class NodePolicy:
     node's Error output ("output"). ``retry_on`` are the error codes that are tried again; empty means every
     one that another attempt may mend. ``record_inputs`` and ``record_outputs`` say whether recordings hold the
     values; None means what the workflow says. ``unread`` names settings whose values cannot be read.
+    ``cache_ttl_s`` is how long the result serves for other runs with the same inputs; 0 means that every run
+    computes it.
     """
 
     timeout_s: float | None = None
@@ -46,6 +49,7 @@ class NodePolicy:
     record_inputs: bool | None = None
     record_outputs: bool | None = None
     unread: tuple[str, ...] = ()
+    cache_ttl_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +214,7 @@ def _policy(data: Mapping[str, Any], path: str) -> NodePolicy:
         record_inputs=read.get("record_inputs"),
         record_outputs=read.get("record_outputs"),
         unread=tuple(key for key in switches if key not in read),
+        cache_ttl_s=_number(data.get("cache_ttl_s", 0), f"{path}.cache_ttl_s", 0, LONGEST_CACHE_S),
     )
 
 

@@ -224,6 +224,15 @@ class _Pass:
                 field=key,
                 hint="false keeps the values out of recordings; without it the node does what its workflow says",
             )
+        if node.policy.cache_ttl_s and _acts_every_time(description):
+            yield Finding(
+                "CACHE_NEVER",
+                "warning",
+                f'"{self.name(node)}" keeps no result: {description.label} nodes do something each time they run',
+                node_id=node.id,
+                field="cache_ttl_s",
+                hint="remove cache_ttl_s",
+            )
         if not node.policy.disabled:
             yield from self.missing(node, description, with_page)
         for key, value in node.inputs.items():
@@ -597,6 +606,16 @@ def _given(value: Any) -> bool:
 def _short(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _acts_every_time(description: NodeDescription) -> bool:
+    """Return whether every run of a type does something outside, whatever its inputs."""
+    decides_by_inputs = "effect" in vars(NODE_REGISTRY[description.type])
+    return (
+        description.waits
+        or description.effect == "browser"
+        or (description.effect == "write" and not decides_by_inputs)
+    )
 
 
 def _credentials(value: Any) -> Iterator[Mapping[str, Any]]:

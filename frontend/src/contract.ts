@@ -87,6 +87,8 @@ export interface StepData {
   /** Whether recordings hold the values, or only their hash and size; absent means what the workflow says. */
   record_inputs?: boolean;
   record_outputs?: boolean;
+  /** Seconds for which runs with the same inputs take over the result of this step. */
+  cache_ttl_s?: number;
   disabled?: boolean;
   [key: string]: unknown;
 }

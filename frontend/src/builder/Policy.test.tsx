@@ -27,6 +27,7 @@ describe("Policy", () => {
     type("Retries", "3");
     type("First pause (seconds)", "0.5");
     type("Timeout (seconds)", "20");
+    type("Reuse results for (seconds)", "3600");
     click(/^network/);
     click(/^timeout/);
     click("Vary the pauses");
@@ -36,6 +37,7 @@ describe("Policy", () => {
       retries: 3,
       backoff_s: 0.5,
       timeout_s: 20,
+      cache_ttl_s: 3600,
       retry_on: ["network", "timeout"],
       jitter: false,
     });

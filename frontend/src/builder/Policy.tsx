@@ -19,6 +19,7 @@ const ON_ERROR: readonly [OnError, string, string][] = [
 ];
 
 const LONGEST_S = 86_400;
+const LONGEST_CACHE_S = 30 * LONGEST_S;
 
 interface PolicyProps {
   step: StepData;
@@ -52,6 +53,19 @@ export function Policy({ step, put }: PolicyProps) {
           max={LONGEST_S}
           placeholder="Default of this step type"
           onChange={(value) => put("timeout_s", value === 0 ? undefined : value)}
+        />
+      </Row>
+      <Row
+        id={`${ids}-cache`}
+        label="Reuse results for (seconds)"
+        help="Runs with the same inputs take over the result for no credits. Steps that change something or work on a page always run."
+      >
+        <Amount
+          id={`${ids}-cache`}
+          value={step.cache_ttl_s}
+          max={LONGEST_CACHE_S}
+          placeholder="0"
+          onChange={(value) => put("cache_ttl_s", value === 0 ? undefined : value)}
         />
       </Row>
       <Row id={`${ids}-retries`} label="Retries" help="How often a failed attempt is tried again.">
