@@ -180,6 +180,8 @@ def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd,
     note_result(context, node.index, item.status, None, error, code)
     cost = node.description.credits if item.status == states.FAILED else 0
     data |= {"outputs": {}, "error": error, "error_class": code, "credits": cost}
+    if item.process:
+        data["process"] = item.process
     if item.traceback:
         data["traceback"] = store.to_column(str(context.redact(item.traceback))[-TRACEBACK_CHARACTERS:])
     kind = Kind.NODE_ERROR if item.status == states.FAILED else Kind.NODE_SKIPPED

@@ -34,6 +34,7 @@ from executions.nodes.base import NodeCall, NodeExecutor
 from executions.notes import TEAM_KINDS, NotedTransport, TeamNotes, own_type, refuse_reserved
 from executions.planner import MAIN_SESSION, PlannedNode
 from executions.store import EventDraft, now_us
+from executions.usage import usage
 from recordings.context import record_into
 from recordings.events import RecordingEventType as Kind
 from recordings.forwarding import ForwardingRecorder
@@ -73,6 +74,8 @@ class Finished:
     error_code: str = ""
     traceback: str = ""
     variables: dict[str, Any] = field(default_factory=dict)
+    process: dict[str, float] | None = None
+    """What the process had used when the node failed."""
     cached: bool = False
     """Whether the outputs are those of an earlier run, so that they cost nothing."""
 
@@ -422,7 +425,7 @@ async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -
             inbox.put(
                 Finished(
                     planned.index, states.FAILED, attempt, started, now_us(),
-                    error=str(failure), error_code=failure.code, traceback=_traceback(failure),
+                    error=str(failure), error_code=failure.code, traceback=_traceback(failure), process=usage(),
                 )
             )  # fmt: skip
             return False

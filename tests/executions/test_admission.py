@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
@@ -309,12 +310,32 @@ def test_workflows_started_with_wait_off_keep_to_their_limit_and_none_is_lost(pr
     assert most_at_once(execution__workflow__name="limited") == 1
 
 
+def only_message(queue):
+    """Return the one message that the broker holds in a queue, of whatever priority."""
+    client: Any = redis.Redis.from_url(settings.REDIS_URL)
+    keys = [key for key in client.keys("*") if client.type(key) == b"list" and queue in key]
+    (text,) = [text for key in keys for text in client.lrange(key, 0, -1)]
+    return json.loads(text)
+
+
 def woken_priority():
     """Return the priority of the one message about a node that the broker holds."""
-    client: Any = redis.Redis.from_url(settings.REDIS_URL)
-    keys = [key for key in client.keys("*") if client.type(key) == b"list" and b"default" in key]
-    (text,) = [text for key in keys for text in client.lrange(key, 0, -1)]
-    return json.loads(text)["properties"]["priority"]
+    return only_message(b"default")["properties"]["priority"]
+
+
+@pytest.mark.row("S2-15")
+def test_the_start_message_holds_what_consumers_of_the_queue_may_want_to_know(alice, make_workflow):
+    flush_redis()
+    workflow = make_workflow(graph([node("one", "delay", Duration=0)]))
+
+    execution = start_execution(workflow, owner=alice, trigger="webhook", input={"secret": 1})
+
+    arguments, keywords, _ = json.loads(base64.b64decode(only_message(b"control")["body"]))
+    assert arguments == []
+    assert keywords == {
+        "execution_id": str(execution.pk), "workflow_id": str(workflow.pk), "user_id": str(alice.pk),
+        "trigger": "webhook", "status": "queued", "queued_at": execution.queued_at.isoformat(),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("word", "number"), [("high", 0), ("low", 9)])

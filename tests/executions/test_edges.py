@@ -260,6 +260,7 @@ def test_an_engine_that_breaks_stops_the_nodes_that_it_ran(alice, make_workflow,
     wait_for(lambda: execution.pk not in runtime._tasks, 3, "the end of its coroutines")
 
 
+@pytest.mark.row("S2-24")
 def test_variables_reach_later_nodes_wherever_they_run_and_turns_of_loops(alice, make_workflow):
     NODE_REGISTRY["test_sets"] = type("Sets", (edge_nodes.EdgeNode,), {"run": _set_variable}, type="test_sets")
     nodes = [

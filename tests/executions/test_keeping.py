@@ -14,11 +14,13 @@ from datetime import timedelta
 import pytest
 from django.core.management import call_command
 from django.db.models import Q
+from django.utils import timezone
 
 from executions import ending, report
 from executions.models import Execution
+from executions.tasks import purge_dead_letters
 from executions.triggers import cancel_execution, start_execution
-from recordings import keeping
+from recordings import keeping, tasks
 from recordings.context import RecordingConfig, sample
 from recordings.database import open_replayer, open_sealed, seal
 from recordings.errors import RecordingError, RecordingNotFound
@@ -229,3 +231,32 @@ def test_a_bad_setting_stops_the_start_and_names_what_is_wrong(name, value, comp
 
     assert done.returncode == 1
     assert complaint in done.stderr
+
+
+@pytest.mark.redis
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.row("S2-30")
+def test_status_log_and_results_are_there_after_a_fortnight_of_nightly_jobs(alice, make_workflow, client, monkeypatch):
+    workflow = make_workflow(GOOD, name="good")
+    execution = run_here(start_execution(workflow, owner=alice).pk)
+
+    def answers():
+        path = f"/api/v1/executions/{execution.pk}"
+        return [client.get(path + part).json() for part in ("", "/logs?limit=1000")]
+
+    client.force_login(alice)
+    before = answers()
+    rows = Event.objects.filter(execution_id=execution.pk)
+    assert before[0]["status"] == "completed"
+    assert before[0]["nodes"]
+    assert len(before[1]["logs"]) == rows.count() > 6
+
+    for day in range(1, 16):
+        later = timezone.now() + timedelta(days=1)
+        monkeypatch.setattr(timezone, "now", lambda later=later: later)
+        for job in (tasks.seal_finished, tasks.purge_events, tasks.retention, purge_dead_letters):
+            job()
+        client.force_login(alice)  # a login ends after a fortnight, too
+        assert answers() == before, f"day {day}"
+
+    assert not rows.exists(), "the log still comes from the rows"

@@ -328,6 +328,7 @@ async def test_the_page_is_closed_at_the_end_and_when_the_caller_gives_up(site_u
 
 
 @pytest.mark.browser
+@pytest.mark.row("S2-29")
 def test_what_a_failed_page_showed_is_among_the_files_unless_its_node_is_not_recorded(site_url):
     def missing(selector, **policy):
         return graph(
@@ -336,11 +337,19 @@ def test_what_a_failed_page_showed_is_among_the_files_unless_its_node_is_not_rec
             wire("open", "Web Page", "miss", "Web Page"),
         )  # fmt: skip
 
+    before = time.time()
     with record_workflow("page") as recorder:
         result = execute_sync(missing("#nowhere"))
     with record_workflow("private page") as private:
         execute_sync(missing("#nowhere", record_inputs=False))
 
+    (failed,) = [event for event in recorder.events if event.event_type.value == "node_error"]
+    assert before < failed.timestamp < time.time()
+    assert 1 <= failed.data["duration_seconds"] < 10
+    assert "NodeTimeout: did not finish within 1 s" in failed.data["traceback"]
+    used = failed.data["process"]
+    assert used["cpu_seconds"] > 0.1
+    assert 20e6 < used["memory_bytes"] <= used["peak_memory_bytes"] < 4e9
     assert [e for e in private.events if e.event_type.value == "node_error"]
     assert not [e for e in private.events if e.event_type.value == "artifact"]
     artifacts = {e.data["kind"]: e.data["blob"] for e in recorder.events if e.event_type.value == "artifact"}
