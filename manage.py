@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import ManagementUtility, get_commands, load_command_class
 from django.core.management.base import BaseCommand
 
@@ -14,6 +15,8 @@ PRODUCT = "flowbuilder"
 """The app whose commands are the product's own."""
 USAGE = 2
 """Exit code of a command that does not exist, as of every other wrong usage."""
+MISSING = 3
+"""Exit code when a setting, or something else that is needed, is not right; the message says which."""
 
 
 class Flow(ManagementUtility):
@@ -48,4 +51,8 @@ class Flow(ManagementUtility):
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flowbuilder.settings")
-    Flow(sys.argv).execute()
+    try:
+        Flow(sys.argv).execute()
+    except ImproperlyConfigured as error:
+        sys.stderr.write(f"flow: {error}\n")
+        sys.exit(MISSING)

@@ -12,6 +12,8 @@ from typing import TypedDict
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
+from flowbuilder.variables import directory, unwritable
+
 
 class Secrets(TypedDict):
     """``credential_keys`` are Fernet keys; the first one encrypts, all decrypt."""
@@ -41,9 +43,12 @@ def load_secrets(data_dir: Path) -> Secrets:
 
 def _create(path: Path) -> None:
     """Write new keys; of several processes that start at once exactly one wins, by ``link``."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    directory(path.parent)
     content = {"secret_key": secrets.token_urlsafe(50), "credential_keys": [Fernet.generate_key().decode()]}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".secrets-")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".secrets-")
+    except OSError as error:
+        raise unwritable(path.parent, error) from error
     with os.fdopen(handle, "w") as file:
         json.dump(content, file)
         file.flush()

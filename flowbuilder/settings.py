@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
-import environ
 from django.core.exceptions import ImproperlyConfigured
 
+from flowbuilder import variables
 from flowbuilder.secrets import load_secrets
 from flowbuilder.stack import ISOLATED_MARK as _MARK
 from flowbuilder.stack import running_stack
 from workflows.keeping import recording_problem, retention_problem
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
 
-DATA_DIR = Path(env.str("FLOWBUILDER_DATA_DIR", default="var"))
+DATA_DIR = Path(variables.text("FLOWBUILDER_DATA_DIR", "var"))
 if not DATA_DIR.is_absolute():
     DATA_DIR = BASE_DIR / DATA_DIR
 
 # ------------------------------------------------------------------ keys and hosts
 _secrets = load_secrets(DATA_DIR)
-SECRET_KEY = env.str("FLOWBUILDER_SECRET_KEY", default=_secrets["secret_key"])
-CREDENTIAL_KEYS: list[str] = env.list("FLOWBUILDER_CREDENTIAL_KEYS", default=_secrets["credential_keys"])
-DEBUG = env.bool("FLOWBUILDER_DEBUG", default=False)
-PORT = env.int("FLOWBUILDER_PORT", default=8000)
+SECRET_KEY = variables.text("FLOWBUILDER_SECRET_KEY", _secrets["secret_key"])
+CREDENTIAL_KEYS: list[str] = variables.keys("FLOWBUILDER_CREDENTIAL_KEYS", _secrets["credential_keys"])
+DEBUG = variables.flag("FLOWBUILDER_DEBUG")
+PORT = variables.whole("FLOWBUILDER_PORT", 8000, least=1, most=65535)
 _stack = running_stack(DATA_DIR)
-PUBLIC_URL = env.str("FLOWBUILDER_URL", default=_stack.web if _stack else f"http://127.0.0.1:{PORT}").rstrip("/")
-NO_BEAT = env.bool("FLOWBUILDER_NO_BEAT", default=False)
-ALLOWED_HOSTS: list[str] = env.list("FLOWBUILDER_ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("FLOWBUILDER_TRUSTED_ORIGINS", default=[])
+PUBLIC_URL = variables.address("FLOWBUILDER_URL", _stack.web if _stack else f"http://127.0.0.1:{PORT}")
+NO_BEAT = variables.flag("FLOWBUILDER_NO_BEAT")
+ALLOWED_HOSTS: list[str] = variables.listed("FLOWBUILDER_ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
+CSRF_TRUSTED_ORIGINS: list[str] = variables.listed("FLOWBUILDER_TRUSTED_ORIGINS")
 
 # ------------------------------------------------------------------ applications
 INSTALLED_APPS = [
@@ -83,7 +81,7 @@ TEMPLATES = [
 ]
 
 # ------------------------------------------------------------------ database
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'flowbuilder.sqlite3'}")}
+DATABASES = {"default": variables.database("DATABASE_URL", f"sqlite:///{DATA_DIR / 'flowbuilder.sqlite3'}")}
 SQLITE = DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3"
 if SQLITE:
     DATABASES["default"]["OPTIONS"] = {
@@ -96,9 +94,9 @@ DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # ------------------------------------------------------------------ redis, celery, channels
-REDIS_URL = env.str("REDIS_URL", default="") or (_stack.redis_url if _stack else "redis://127.0.0.1:6379/0")
+REDIS_URL = variables.text("REDIS_URL") or (_stack.redis_url if _stack else "redis://127.0.0.1:6379/0")
 
-CELERY_BROKER_URL = env.str("CELERY_BROKER_URL", default=REDIS_URL.replace("unix://", "redis+socket://"))
+CELERY_BROKER_URL = variables.text("CELERY_BROKER_URL", REDIS_URL.replace("unix://", "redis+socket://"))
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # for ever; by default a worker ends after a hundred
 CELERY_RESULT_BACKEND = REDIS_URL.replace("unix://", "redis+socket://")
 CELERY_BROKER_TRANSPORT_OPTIONS = {
@@ -123,9 +121,9 @@ CELERY_TASK_DEFAULT_QUEUE = "default"
 CELERY_TASK_CREATE_MISSING_QUEUES = True
 CELERY_TASK_REJECT_ON_WORKER_LOST = True
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_MAX_TASKS_PER_CHILD = env.int("FLOWBUILDER_ISOLATED_TASKS_PER_CHILD", default=100)
+CELERY_WORKER_MAX_TASKS_PER_CHILD = variables.whole("FLOWBUILDER_ISOLATED_TASKS_PER_CHILD", 100, least=1)
 CELERY_WORKER_PROC_ALIVE_TIMEOUT = 60
-CELERY_WORKER_CONCURRENCY = env.int("FLOWBUILDER_WORKER_SLOTS", default=8)
+CELERY_WORKER_CONCURRENCY = variables.whole("FLOWBUILDER_WORKER_SLOTS", 8, least=1)
 CELERY_WORKER_CONSUMER = "executions.consumer:Consumer"
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_RESULT_EXPIRES = 3600
@@ -145,53 +143,40 @@ CHANNEL_LAYERS = {
 
 # ------------------------------------------------------------------ engine
 WORKER_SLOTS = CELERY_WORKER_CONCURRENCY
-BROWSER_SLOTS = env.int("FLOWBUILDER_BROWSER_SLOTS", default=4)
-CHROMIUM = env.str("FLOWBUILDER_CHROMIUM", default="")
-EGRESS_ALLOW: list[str] = env.list("FLOWBUILDER_EGRESS_ALLOW", default=[])
-EXECUTION_DEADLINE_SECONDS = env.int("FLOWBUILDER_EXECUTION_DEADLINE_SECONDS", default=900)
-MINIMUM_INTERVAL_SECONDS = env.int("FLOWBUILDER_MINIMUM_INTERVAL_SECONDS", default=300)
-CODE_NODES = env.bool("FLOWBUILDER_CODE_NODES", default=False)
-ISOLATED_MEMORY_MB = env.int("FLOWBUILDER_ISOLATED_MEMORY_MB", default=256)
-ISOLATED_CPU_SECONDS = env.int("FLOWBUILDER_ISOLATED_CPU_SECONDS", default=120)
+BROWSER_SLOTS = variables.whole("FLOWBUILDER_BROWSER_SLOTS", 4, least=1)
+CHROMIUM = variables.text("FLOWBUILDER_CHROMIUM")
+EGRESS_ALLOW: list[str] = variables.listed("FLOWBUILDER_EGRESS_ALLOW")
+EXECUTION_DEADLINE_SECONDS = variables.whole("FLOWBUILDER_EXECUTION_DEADLINE_SECONDS", 900, least=1)
+MINIMUM_INTERVAL_SECONDS = variables.whole("FLOWBUILDER_MINIMUM_INTERVAL_SECONDS", 300)
+CODE_NODES = variables.flag("FLOWBUILDER_CODE_NODES")
+ISOLATED_MEMORY_MB = variables.whole("FLOWBUILDER_ISOLATED_MEMORY_MB", 256, least=1)
+ISOLATED_CPU_SECONDS = variables.whole("FLOWBUILDER_ISOLATED_CPU_SECONDS", 120, least=1)
 ISOLATED_FILE_MB = 1024
 ISOLATED_MARK = DATA_DIR / _MARK
-MAX_NODES = env.int("FLOWBUILDER_MAX_NODES", default=500)
-RECORDING = env.str("FLOWBUILDER_RECORDING", default="all")
+variables.number("FLOWBUILDER_ISOLATED_IDLE_SECONDS", 900)  # the supervisor's, who has no Django to refuse it with
+MAX_NODES = variables.whole("FLOWBUILDER_MAX_NODES", 500, least=1)
+RECORDING = variables.text("FLOWBUILDER_RECORDING", "all")
 if _problem := recording_problem(RECORDING):
     raise ImproperlyConfigured(f"FLOWBUILDER_RECORDING {_problem}")
-try:
-    RETENTION: dict[str, object] = json.loads(env.str("FLOWBUILDER_RETENTION", default="{}"))
-except ValueError as error:
-    raise ImproperlyConfigured(f"FLOWBUILDER_RETENTION must be a JSON object: {error}") from error
+RETENTION = variables.json_object("FLOWBUILDER_RETENTION")
 if _problem := retention_problem(RETENTION):
     raise ImproperlyConfigured(f"FLOWBUILDER_RETENTION {_problem}")
-RECORDING_DAYS = env.int("FLOWBUILDER_RECORDING_DAYS", default=30)
-EVENT_GRACE_SECONDS = env.int("FLOWBUILDER_EVENT_GRACE_SECONDS", default=3600)
-START_WINDOW = env.int("FLOWBUILDER_START_WINDOW", default=200)
-if START_WINDOW < 1:
-    raise ImproperlyConfigured("FLOWBUILDER_START_WINDOW must be at least 1")
+RECORDING_DAYS = variables.whole("FLOWBUILDER_RECORDING_DAYS", 30)
+EVENT_GRACE_SECONDS = variables.whole("FLOWBUILDER_EVENT_GRACE_SECONDS", 3600)
+START_WINDOW = variables.whole("FLOWBUILDER_START_WINDOW", 200, least=1)
 INLINE_OUTPUT_BYTES = 32 * 1024
 OUTPUT_LIMIT_BYTES = 16 * 1024 * 1024
-DEAD_LETTER_DAYS = env.int("FLOWBUILDER_DEAD_LETTER_DAYS", default=14)
-DRAIN_SECONDS = env.float("FLOWBUILDER_DRAIN_SECONDS", default=20.0)
-RECONCILE_OFF: list[str] = env.list("FLOWBUILDER_RECONCILE_OFF", default=[])
-LEASE_SECONDS = env.int("FLOWBUILDER_LEASE_SECONDS", default=15)
-if LEASE_SECONDS < 3:
-    raise ImproperlyConfigured(
-        "FLOWBUILDER_LEASE_SECONDS must be at least 3; a lease is renewed three times in its life"
-    )
+DEAD_LETTER_DAYS = variables.whole("FLOWBUILDER_DEAD_LETTER_DAYS", 14)
+DRAIN_SECONDS = variables.number("FLOWBUILDER_DRAIN_SECONDS", 20.0)
+RECONCILE_OFF: list[str] = variables.listed("FLOWBUILDER_RECONCILE_OFF")
+LEASE_SECONDS = variables.whole("FLOWBUILDER_LEASE_SECONDS", 15, least=3)  # renewed three times in its life
 HEARTBEAT_SECONDS = LEASE_SECONDS / 3
 
-try:
-    WORKFLOW_VARS: dict[str, object] = _stack.variables if _stack else {}
-    WORKFLOW_VARS |= json.loads(env.str("FLOWBUILDER_VARS", default="{}"))
-except (ValueError, TypeError) as error:
-    raise ImproperlyConfigured(f"FLOWBUILDER_VARS must be a JSON object: {error}") from error
+WORKFLOW_VARS: dict[str, object] = (_stack.variables if _stack else {}) | variables.json_object("FLOWBUILDER_VARS")
 
 # ------------------------------------------------------------------ files
 STATIC_URL = "static/"
-STATIC_ROOT = DATA_DIR / "static"
-STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise warns when it is missing
+STATIC_ROOT = variables.directory(DATA_DIR / "static")  # whitenoise warns when it is missing
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = True  # sizes kept from the start would break files that an update changes; costs 0.1 ms each
 WHITENOISE_MANIFEST_STRICT = False
@@ -223,7 +208,7 @@ USE_I18N = True
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_HTTPONLY = True
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.bool("FLOWBUILDER_HTTPS", default=False)
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = variables.flag("FLOWBUILDER_HTTPS")
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
@@ -244,12 +229,13 @@ CONTENT_SECURITY_POLICY = {
 }
 
 # ------------------------------------------------------------------ logs
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "stream": sys.stderr}},
-    "root": {"handlers": ["stderr"], "level": env.str("FLOWBUILDER_LOG_LEVEL", default="INFO")},
+    "root": {"handlers": ["stderr"], "level": variables.choice("FLOWBUILDER_LOG_LEVEL", "INFO", _LEVELS)},
     "loggers": {
         "httpx": {"level": "WARNING"},
         # One traceback a second while Redis is away; monitoring.feed says it in one line.

@@ -218,7 +218,7 @@ def test_a_setting_of_a_workflow_that_cannot_be_read_does_not_lose_recordings(se
     [
         ("FLOWBUILDER_RECORDING", "some", 'FLOWBUILDER_RECORDING has "some", which is none of all, off, manual'),
         ("FLOWBUILDER_RECORDING", "sample:2", 'FLOWBUILDER_RECORDING has "sample:2"; its number goes from 0 to 1'),
-        ("FLOWBUILDER_RETENTION", "[]", "FLOWBUILDER_RETENTION must be an object like"),
+        ("FLOWBUILDER_RETENTION", "[]", "FLOWBUILDER_RETENTION must be a JSON object, not"),
         ("FLOWBUILDER_RETENTION", '{"max_count": 1.5}', "max_count must be a number from 0"),
         ("FLOWBUILDER_RETENTION", "{", "FLOWBUILDER_RETENTION must be a JSON object"),
     ],

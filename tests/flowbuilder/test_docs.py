@@ -42,7 +42,7 @@ def test_the_settings_table_lists_exactly_what_the_code_reads() -> None:
     for path in CODE:
         text = path.read_text()
         read |= set(re.findall(r"\bFLOWBUILDER_[A-Z_]+\b", text))
-        read |= set(re.findall(r"""\benv\.?\w*\(\s*"([A-Z_]+)\"""", text))
+        read |= set(re.findall(r"""\b(?:env\.?\w*|variables\.\w+)\(\s*"([A-Z_]+)\"""", text))
 
     assert described_settings() == read - LIBRARY_SETTINGS
 
@@ -53,8 +53,10 @@ def test_every_default_in_the_settings_table_is_the_one_in_the_code() -> None:
     )
     source = (ROOT / "flowbuilder" / "settings.py").read_text()
 
-    for name, default in re.findall(r"""env\.int\(\s*"([A-Z_]+)", default=(\d+)\)""", source):
-        assert table[name].replace(",", "") == default, name
+    found = re.findall(r"""variables\.(?:whole|number)\(\s*"([A-Z_]+)", ([\d.]+)""", source)
+    assert len(found) > 10
+    for name, default in found:
+        assert table[name].replace(",", "") == default.removesuffix(".0"), name
 
 
 def test_the_table_of_recovery_lists_exactly_the_rules_of_the_reconciler() -> None:

@@ -1,0 +1,94 @@
+"""What the environment may say, and what a start that it spoils tells the person."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from tests.flowbuilder.conftest import ROOT
+
+
+def settings_of() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "flowbuilder" / "settings.py"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("FLOWBUILDER_PORT", "abc", 'must be a number of at least 1 and at most 65535, not "abc"'),
+        ("FLOWBUILDER_PORT", "65536", "at most 65535"),
+        ("FLOWBUILDER_WORKER_SLOTS", "0", "at least 1"),
+        ("FLOWBUILDER_BROWSER_SLOTS", "-1", "at least 1"),
+        ("FLOWBUILDER_MAX_NODES", "1.5", "must be a whole number"),
+        ("FLOWBUILDER_MAX_NODES", "inf", "must be a number"),
+        ("FLOWBUILDER_LEASE_SECONDS", "2", "at least 3"),
+        ("FLOWBUILDER_DRAIN_SECONDS", "nan", "must be a number"),
+        ("FLOWBUILDER_ISOLATED_IDLE_SECONDS", "soon", "must be a number"),
+        ("FLOWBUILDER_CODE_NODES", "perhaps", 'must be on or off, not "perhaps"'),
+        ("FLOWBUILDER_LOG_LEVEL", "loud", "must be one of DEBUG, INFO"),
+        ("FLOWBUILDER_URL", "flow.example", "must begin with http:// or https://"),
+        ("FLOWBUILDER_VARS", "[1]", "must be a JSON object"),
+        ("FLOWBUILDER_VARS", "{x", "must be a JSON object: Expecting property name"),
+        ("DATABASE_URL", "nonsense", "it looks like postgres://"),
+    ],
+)
+def test_a_variable_that_cannot_be_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, complaint: str
+) -> None:
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(ImproperlyConfigured, match=rf"^{name} ") as raised:
+        settings_of()
+
+    assert complaint in str(raised.value)
+
+
+def test_a_wrong_key_is_refused_by_its_place_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWBUILDER_CREDENTIAL_KEYS", f"{'A' * 43}=,my-secret")
+
+    with pytest.raises(ImproperlyConfigured, match="key 2 is no Fernet key") as raised:
+        settings_of()
+
+    assert "my-secret" not in str(raised.value)
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FLOWBUILDER_PORT", "FLOWBUILDER_ALLOWED_HOSTS", "FLOWBUILDER_HTTPS", "FLOWBUILDER_LOG_LEVEL"):
+        monkeypatch.setenv(name, " ")
+
+    found = settings_of()
+
+    assert (found["PORT"], found["ALLOWED_HOSTS"][0], found["SESSION_COOKIE_SECURE"]) == (8000, "127.0.0.1", False)
+
+
+@pytest.mark.parametrize(("word", "on"), [("on", True), ("TRUE", True), ("1", True), ("no", False), ("0", False)])
+def test_on_and_off_are_understood_in_the_usual_words(monkeypatch: pytest.MonkeyPatch, word: str, on: bool) -> None:
+    monkeypatch.setenv("FLOWBUILDER_CODE_NODES", word)
+
+    assert settings_of()["CODE_NODES"] is on
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "line"),
+    [
+        ("FLOWBUILDER_PORT", "abc", "flow: FLOWBUILDER_PORT must be a number"),
+        ("FLOWBUILDER_DATA_DIR", "/proc", "flow: /proc cannot be written ("),
+        ("FLOWBUILDER_DATA_DIR", str(Path(__file__) / "var"), "cannot be written (Not a directory); mend that, or set"),
+    ],
+)
+def test_what_spoils_the_start_is_one_line_and_exit_code_3(name: str, value: str, line: str) -> None:
+    result = subprocess.run(
+        [sys.executable, "manage.py", "doctor"], cwd=ROOT, env={**os.environ, name: value},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+    assert (result.returncode, result.stdout) == (3, "")
+    [only] = result.stderr.splitlines()
+    assert line in only
