@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 
 from executions import states, store
 from executions.context import Context
+from executions.inputs import NodeResult
 from executions.planner import PlannedNode
 from executions.runtime import Ready
 from executions.store import EventDraft, now_us
 from recordings.database import BLOBS, EDGES_ELSEWHERE, STATE_ELSEWHERE
-from recordings.events import OMITTED, left_out, plain
+from recordings.events import OMITTED, left_out, plain, snapshot_id
 from recordings.events import RecordingEventType as Kind
 
 
@@ -48,6 +51,26 @@ def omit(data: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def phase_event(kind: Kind, phase: int, node_count: int, **data: Any) -> EventDraft:
     return EventDraft(kind.value, now_us(), "", {"phase": phase, "node_count": node_count, **data})
+
+
+def snapshot_event(execution_id: UUID, phase: int, nodes: Sequence[str], timestamp: int | None = None) -> EventDraft:
+    """Return the event of the state at the end of a phase: ``nodes`` changed it, and their own events have the values."""
+    data = {"snapshot_id": snapshot_id(str(execution_id), phase), "phase": phase, "nodes": list(nodes)}
+    return EventDraft(Kind.STATE_SNAPSHOT.value, timestamp or now_us(), "", data)
+
+
+def left_event(context: Context, phase: int) -> EventDraft:
+    """Return the snapshot of a phase of which ``context`` knows how every node ended."""
+    results, nodes = context.results, context.plan.nodes
+    return snapshot_event(
+        context.id,
+        phase,
+        [nodes[index].node.id for index in context.plan.phases[phase] if _changed(results.get(index))],
+    )
+
+
+def _changed(result: NodeResult | None) -> bool:
+    return result is not None and result.status in (states.COMPLETED, states.FAILED)
 
 
 def start_event(context: Context, item: Ready, began_us: int | None = None, queued_us: int = 0) -> EventDraft:

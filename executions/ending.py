@@ -13,7 +13,7 @@ from django.conf import settings
 
 from executions import events, leases, runtime, states, store, waits
 from executions.context import Context, load
-from executions.drafts import End, end_events, node_event, started_event
+from executions.drafts import End, end_events, node_event, snapshot_event, started_event
 from executions.models import BrowserSession, Execution, NodeRun
 from executions.store import EventDraft, Transaction, now_us
 from recordings.context import FAILED, RecordingConfig
@@ -304,7 +304,10 @@ def _end_all(tx: Transaction, context: Context, drafts: list[EventDraft], end: E
             if node
             else EventDraft(Kind.NODE_SKIPPED.value, now, node_id, data)
         )
-    if not ended and store.is_unopened(tx, context.id):
+    phase = store.phase_of(tx, context.id)
+    if phase >= 0:
+        drafts.append(snapshot_event(context.id, phase, store.ended_nodes(tx, context.id, phase), now))
+    elif not ended:
         drafts.append(started_event(context, now))
     drafts.extend(end_events(context, end, now))
     base = finish(tx, context, end, len(drafts), 0, now)

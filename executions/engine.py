@@ -16,7 +16,7 @@ from django.conf import settings
 
 from executions import bursts, events, leases, reuse, runtime, states, steps, store, waits
 from executions.context import Context, load_failures, load_results, load_session
-from executions.drafts import end_events, phase_event, set_apart, start_event, started_event
+from executions.drafts import end_events, left_event, phase_event, set_apart, start_event, started_event
 from executions.ending import (
     cancel_children,
     ended,
@@ -75,9 +75,10 @@ def advance(execution_id: UUID, phase: int) -> Dispatch | None:
 def _advance(context: Context, phase: int, local_until: float) -> Dispatch | None:
     if phase == 0 and context.records("record_inputs"):
         context.large_payload = set_apart(context, {"initial_context": context.redact(context.payload)})
+    before = [left_event(context, phase - 1)] if phase > 0 else []
     opening = prepare(context, phase, local_until=local_until, at_once=bursts.run)
     moved = store.committer.run(
-        _step(context, phase, opening, [], lambda tx: _move(tx, context, phase, opening, [], 0)), context.id.hex
+        _step(context, phase, opening, before, lambda tx: _move(tx, context, phase, opening, before, 0)), context.id.hex
     )
     if moved is None:
         if phase == 0:
@@ -324,7 +325,9 @@ def _close(work: Work, ends: list[NodeEnd], drafts: list[EventDraft]) -> tuple[W
         load_failures(context, work.phase + 1)
     credits = sum(end.credits for end in ends)
     failed = any(_is_critical(context, end) for end in ends)
-    before = [*drafts, _closing(work, states.FAILED if failed else states.COMPLETED)]
+    load_results(context, context.plan.phases[work.phase])
+    closing = _closing(work, states.FAILED if failed else states.COMPLETED)
+    before = [*drafts, closing, left_event(context, work.phase)]
     opening = prepare(context, work.phase + 1, local_until=work.local_until, at_once=bursts.run)
 
     def job(tx: Transaction) -> Moved | None:

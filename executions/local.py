@@ -42,7 +42,7 @@ if not apps.ready:
 
 from executions import opening, outcomes, reuse, runtime, states, store, waits
 from executions.context import LONGEST_SECONDS, Around, Context
-from executions.drafts import End, end_events, phase_event, start_event, started_event
+from executions.drafts import End, end_events, left_event, phase_event, start_event, started_event
 from executions.ending import DEADLINE
 from executions.errors import ExecutionError, NodeFailed, NodeWaits, StartRefused
 from executions.events import to_event
@@ -585,8 +585,7 @@ class _Run:
         results = [context.results[index].status for index in context.plan.phases[phase]]
         failed = any(self._is_critical(index) for index in context.plan.phases[phase])
         status = states.FAILED if failed else states.CANCELLED if states.CANCELLED in results else states.COMPLETED
-        self._emit([phase_event(Kind.PHASE_COMPLETE, phase, len(results), status=status)])
-        self._snapshot()
+        self._emit([phase_event(Kind.PHASE_COMPLETE, phase, len(results), status=status), left_event(context, phase)])
 
     def _collect(self) -> None:
         """Take what nodes do next, or let those go on whose time has come."""
@@ -816,15 +815,13 @@ class _Run:
             elif data.get("final_state") == STATE_ELSEWHERE:
                 data["final_state"] = self._state.to_dict()
             omitted = data.pop(OMITTED, None)
+            whole = draft.type == Kind.STATE_SNAPSHOT.value and self._recorder.config["record_state_snapshots"]
             self._recorder.record_as(
-                draft.type, draft.timestamp, draft.node_id or None, data, depth=self._context.depth, omitted=omitted
-            )
+                draft.type, draft.timestamp, draft.node_id or None, data, depth=self._context.depth, omitted=omitted,
+                state=self._state.to_dict() if whole else None,
+            )  # fmt: skip
             self._seq += 1
             self._state.apply(to_event(self._context.id, self._seq, draft))
-
-    def _snapshot(self) -> None:
-        if self._recorder is not None and self._recorder.config["record_state_snapshots"]:
-            self._recorder.record_state_snapshot(self._state.to_dict())
 
     def _is_critical(self, index: int) -> bool:
         return index in self._context.errors and not self._context.results[index].tolerated

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from executions import inputs, leases, runtime, states
 from executions.context import Context, load_results
-from executions.drafts import End, kept_event, node_event, phase_event, set_apart, start_event
+from executions.drafts import End, kept_event, left_event, node_event, phase_event, set_apart, start_event
 from executions.errors import NodeInputError
 from executions.inputs import NodeResult
 from executions.planner import Header, PlannedNode, headers
@@ -145,6 +145,7 @@ def prepare(
         kept = len(phases[phase]) - len(skipped) - len(ran)
         rows.append(PhaseRow(phase, states.COMPLETED, len(ran[:1]), (*skipped, *ran), kept))
         drafts.append(phase_event(Kind.PHASE_COMPLETE, phase, len(phases[phase]), status=states.COMPLETED))
+        drafts.append(left_event(context, phase))
         phase += 1
     return Opening(phase, rows, drafts, end=_outcome(context, failed), completed=completed, credits=credits)
 

@@ -737,10 +737,19 @@ def depth_of(tx: Transaction, execution_id: UUID) -> int:
     return int(tx.run(f"SELECT depth FROM {_EXECUTION} WHERE id=?", (tx.id(execution_id),)).fetchone()[0])
 
 
-def is_unopened(tx: Transaction, execution_id: UUID) -> bool:
-    """Return whether an execution has not opened its first phase."""
-    row = tx.run(f"SELECT phase_index FROM {_EXECUTION} WHERE id=?", (tx.id(execution_id),)).fetchone()
-    return row is not None and int(row[0]) < 0
+def phase_of(tx: Transaction, execution_id: UUID) -> int:
+    """Return the phase that an execution is in; -1 before it has opened its first."""
+    return int(tx.run(f"SELECT phase_index FROM {_EXECUTION} WHERE id=?", (tx.id(execution_id),)).fetchone()[0])
+
+
+def ended_nodes(tx: Transaction, execution_id: UUID, phase: int) -> list[str]:
+    """Return the ids of the nodes of a phase that completed or failed."""
+    cursor = tx.run(
+        f"SELECT node_id FROM {_NODE_RUN} WHERE execution_id=? AND phase_index=? AND status IN ('completed','failed')"
+        " ORDER BY node_index",
+        (tx.id(execution_id), phase),
+    )
+    return [row[0] for row in cursor.fetchall()]
 
 
 def deepest_inside(tx: Transaction, execution_id: UUID, depth: int) -> int:

@@ -48,7 +48,7 @@ async def read(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) 
     return result
 
 
-STATUS_EVENTS: Final = frozenset({"cancel_requested", "recovered", "pause", "resume"})
+STATUS_EVENTS: Final = frozenset({"cancel_requested", "recovered", "pause", "resume", "state_snapshot"})
 
 
 def frame_type(event: str) -> str:

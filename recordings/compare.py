@@ -26,6 +26,7 @@ from recordings.events import (
     plain,
 )
 from recordings.sealed import SealedRecording
+from recordings.snapshots import recorded
 from recordings.timing import STATUS_OF, seconds_of
 
 MOST_EVENTS = 1000
@@ -200,7 +201,7 @@ class _Run:
             found = self.events.snapshot_at(position)
         else:
             if self._states is None:
-                self._states = {item.snapshot_id: item for item in self.recording.snapshots}
+                self._states = {item.snapshot_id: item for item in recorded(self.recording.snapshots)}
             found = self._states.get(str(self.events[position].data.get("snapshot_id")))
         return b"" if found is None else encode_json(plain(found.state))
 

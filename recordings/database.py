@@ -553,6 +553,14 @@ class RowEvents(Sequence[RecordingEvent]):
             return seq - 1 if seq is not None and 1 <= seq <= self._count else None
         return next((place for place, event in enumerate(self) if event.event_id == identifier), None)
 
+    def positions_of_type(self, kind: str) -> list[int]:
+        """Return the positions of the events of one type without reading their data."""
+        self._sealed = self._sealed or _sealed_of(self._execution_id)
+        if self._sealed is not None:
+            return self._sealed.positions_of_type(kind)
+        rows = Event.objects.filter(execution_id=self._execution_id, type=kind, seq__lte=self._count)
+        return [seq - 1 for seq in rows.order_by("seq").values_list("seq", flat=True)]
+
     def _at(self, position: int) -> RecordingEvent:
         if self._sealed is not None:
             return self._sealed[position]

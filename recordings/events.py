@@ -102,6 +102,11 @@ def event_id(execution_id: str, seq: int) -> str:
     return f"{_id_prefix(execution_id)}{seq:08x}"
 
 
+def snapshot_id(execution_id: str, phase: int) -> str:
+    """Return the 32-character id of the snapshot that an execution takes when it leaves a phase."""
+    return f"{_id_prefix(f'{execution_id}/phases')}{phase:08x}"
+
+
 def event_seq(execution_id: str, identifier: str) -> int | None:
     """Return the ``seq`` that ``event_id`` made ``identifier`` from, or None when it belongs elsewhere."""
     prefix = _id_prefix(execution_id)
@@ -528,6 +533,7 @@ def copy_json(value: Any) -> Any:
 
 LEVELS = ("debug", "info", "warning", "error")
 _LEVEL_BY_TYPE = {
+    "state_snapshot": "debug",
     "node_error": "error",
     "workflow_error": "error",
     "node_retry": "warning",
@@ -598,6 +604,9 @@ def _describe(event: RecordingEvent) -> str:
             return f"Phase {data.get('phase', 0) + 1} started: {count} node{'' if count == 1 else 's'}"
         case "phase_complete":
             return f"Phase {data.get('phase', 0) + 1} {data.get('status', 'completed')}"
+        case "state_snapshot" if isinstance(data.get("phase"), int):
+            count = len(data.get("nodes") or ())
+            return f"State after phase {data['phase'] + 1}: {count} node{'' if count == 1 else 's'} changed it"
         case "node_start":
             attempt = data.get("attempt") or 1
             verb = "goes on" if data.get("resumed") else "started"

@@ -27,6 +27,7 @@ from recordings.events import (
     describe,
     encode_json,
 )
+from recordings.snapshots import recorded
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _UNSIGNED = ("checksum", "file_size_bytes")
@@ -87,7 +88,7 @@ def write_json(
     sorted keys, one line each. Metadata is a gzip member of its own, so that it can be read alone.
     """
     event_text = _json_list(event.to_dict() for event in events)
-    snapshot_text = _json_list(snapshot.to_dict() for snapshot in snapshots)
+    snapshot_text = _json_list(snapshot.to_dict() for snapshot in recorded(snapshots))
     metadata.format_version, metadata.codec = JSON_VERSION, "gzip" if compress else "json"
     metadata.checksum = _checksum(metadata.to_dict(), event_text, snapshot_text)
     pack = _gzip if compress else _as_is
@@ -279,7 +280,7 @@ def to_summary(recording: Readable) -> str:
 def to_json(recording: Readable) -> str:
     """Return metadata, events and snapshots as indented JSON text, which can be loaded like a saved file."""
     events = [event.to_dict() for event in recording.events]
-    snapshots = [snapshot.to_dict() for snapshot in recording.snapshots]
+    snapshots = [snapshot.to_dict() for snapshot in recorded(recording.snapshots)]
     metadata = {**recording.metadata.to_dict(), "file_size_bytes": None}
     metadata["checksum"] = _checksum(metadata, _json_list(events), _json_list(snapshots))
     return json.dumps({"metadata": metadata, "events": events, "snapshots": snapshots}, indent=2, ensure_ascii=False)

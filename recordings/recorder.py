@@ -296,12 +296,14 @@ class ExecutionRecorder:
         *,
         depth: int = 0,
         omitted: Mapping[str, Any] | None = None,
+        state: dict[str, Any] | None = None,
     ) -> None:
         """Record an event that an engine made, with its own time (microseconds since the epoch) and all its data.
 
         Inputs and outputs in it are kept as this recorder is told to keep them; ``omitted`` is what ``left_out`` says
-        of those that the engine left out. ``depth`` is how many executions are around this one. The end of a workflow
-        also sets the metadata, as ``record_workflow_complete`` does.
+        of those that the engine left out. ``depth`` is how many executions are around this one. ``state`` is the whole
+        state that a ``state_snapshot`` event with ``snapshot_id`` stands for. The end of a workflow also sets the
+        metadata, as ``record_workflow_complete`` does.
         """
         kind = event_type if isinstance(event_type, RecordingEventType) else RecordingEventType(event_type)
         name, switch = _VALUES.get(kind, ("", ""))
@@ -311,6 +313,12 @@ class ExecutionRecorder:
         with self._lock:
             metadata |= {**(omitted or {}), "recursion_depth": depth}
             self._recursion_max_depth = max(self._recursion_max_depth, depth)
+            if state is not None:
+                moment = timestamp_us / 1_000_000
+                whole = self._copy(state)
+                self.snapshots.append(
+                    StateSnapshot(kept["snapshot_id"], moment, self.workflow_id, node_id, whole, depth)
+                )
             self._raw.append((kind, timestamp_us, node_id, kept, metadata))
             if self._ahead is not None:
                 self._flush_later()

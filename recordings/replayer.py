@@ -16,6 +16,7 @@ from recordings.errors import RecordingNotFound
 from recordings.events import RecordingEvent, RecordingMetadata, StateSnapshot, event_seq
 from recordings.export import atomic_write, read_json
 from recordings.sealed import SealedRecording, is_sealed
+from recordings.snapshots import Snapshots
 from recordings.state import CHANGES_STATE, State
 
 KEYFRAME_EVENTS = 256
@@ -65,7 +66,8 @@ class ExecutionReplayer:
         self.metadata = metadata
         self.events = events
         self.current_position = 0
-        self._given_snapshots = snapshots
+        self._recorded = snapshots
+        self._snapshots: Snapshots | None = None
         self._positions: dict[str, int] | None = None
         self._nodes: dict[str, list[int]] | None = None
         self._keyframes: list[State] = [State()]
@@ -107,10 +109,21 @@ class ExecutionReplayer:
 
     @property
     def snapshots(self) -> Sequence[StateSnapshot]:
-        """Return the recorded snapshots."""
-        if self._given_snapshots is None:
-            self._given_snapshots = self.events.snapshots if isinstance(self.events, _Seekable) else []
-        return self._given_snapshots
+        """Return the recorded snapshots; where no whole states were recorded, those that are worked out.
+
+        The latter are at the end of each phase of an execution, and wherever 256 events have none. They cost nothing
+        until one is read; its state is that of ``get_state_at_event``.
+        """
+        if recorded := self._whole_states():
+            return recorded
+        if self._snapshots is None:
+            self._snapshots = Snapshots(self.events, self.get_state_at_position)
+        return self._snapshots
+
+    def _whole_states(self) -> Sequence[StateSnapshot]:
+        if self._recorded is None:
+            self._recorded = self.events.snapshots if isinstance(self.events, _Seekable) else ()
+        return self._recorded
 
     # ------------------------------------------------------------------ finding
 
@@ -165,7 +178,7 @@ class ExecutionReplayer:
             raise IndexError(f"the recording has {len(self.events)} events; there is none at {position}")
         if isinstance(self.events, _Seekable):
             return self.events.state_at(position)
-        by_id = {snapshot.snapshot_id: snapshot for snapshot in self.snapshots}
+        by_id = {snapshot.snapshot_id: snapshot for snapshot in self._whole_states()}
         while len(self._keyframes) <= (position + 1) // self._keyframe_events:
             start = (len(self._keyframes) - 1) * self._keyframe_events
             state = self._keyframes[-1].copy()

@@ -448,9 +448,23 @@ class SealedRecording(Sequence[RecordingEvent]):
             )
         return found
 
+    def positions_of_type(self, kind: str) -> list[int]:
+        """Return the positions of the events of one type without reading their data."""
+        found: list[int] = []
+        for number, start in enumerate(self._starts[:-1]):
+            columns = self._load(number).columns
+            wanted = columns.names.index(kind) if kind in columns.names else -1
+            if wanted < 0:
+                continue
+            if isinstance(columns.types, int):
+                found += range(start, self._starts[number + 1]) if columns.types == wanted else ()
+            else:
+                found += [start + place for place, name in enumerate(columns.types) if name == wanted]
+        return found
+
     @property
     def snapshots(self) -> list[StateSnapshot]:
-        """Return all recorded snapshots; reads the frames that hold one."""
+        """Return all snapshots that hold a whole state; reads the frames that hold one."""
         found = []
         for seq in self._seqs_with_snapshot():
             position = self.position_of_seq(seq)

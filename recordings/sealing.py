@@ -42,6 +42,7 @@ from recordings.frames import (
     pack_state,
     trailer,
 )
+from recordings.snapshots import recorded
 from recordings.state import State
 
 FRAME_EVENTS = 2048
@@ -317,7 +318,7 @@ def write_sealed(
     frame_events: int = FRAME_EVENTS,
 ) -> str:
     """Write a whole recording to ``file`` and return its checksum."""
-    by_id = {snapshot.snapshot_id: snapshot for snapshot in snapshots}
+    by_id = {snapshot.snapshot_id: snapshot for snapshot in recorded(snapshots)}
     writer: SealedWriter | None = None
     for event in events:
         writer = writer or SealedWriter(file, workflow_id or event.workflow_id, metadata, frame_events=frame_events)

@@ -41,8 +41,8 @@ class Workload:
 
     @property
     def events(self) -> int:
-        """Return how many events one execution writes: begin and end of itself, its phases and its nodes."""
-        return 2 * (1 + len(self.phases) + sum(self.widths))
+        """Return how many events one execution writes: begin and end of itself, its phases and nodes, and snapshots."""
+        return 2 * (1 + sum(self.widths)) + 3 * len(self.phases)
 
 
 LIGHT, IO, BLOCKING = "bench_noop", "bench_io", "bench_blocking"

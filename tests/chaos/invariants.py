@@ -173,6 +173,7 @@ def histories_move_forward(executions: QuerySet[Execution]) -> Iterator[Finding]
             *_frame(execution, events),
             *_node_histories(runs, events),
             *_phase_histories(phases, events),
+            *_snapshots(execution, phases, runs, events),
             *_rows(execution, phases, runs),
         ):
             yield Finding(4, str(execution.pk), what)
@@ -252,6 +253,24 @@ def _phase_histories(phases: Sequence[Phase], events: Sequence[_Row]) -> Iterato
         yield f"phases were closed in the order {closed}"
     if started != [phase.index for phase in phases]:
         yield f"phases {[phase.index for phase in phases]} are stored; events opened {started}"
+
+
+def _snapshots(
+    execution: Execution, phases: Sequence[Phase], runs: Sequence[NodeRun], events: Sequence[_Row]
+) -> Iterator[str]:
+    """Every phase that an execution has left has one snapshot, which names the nodes that ended in it."""
+    taken = [msgspec.json.decode(data) for _, kind, _, data in events if kind == "state_snapshot"]
+    left = [phase.index for phase in phases if execution.is_terminal or phase.index < execution.phase_index]
+    if [snapshot["phase"] for snapshot in taken] != left:
+        yield f"has left the phases {left}; there are snapshots of {[snapshot['phase'] for snapshot in taken]}"
+    for snapshot in taken:
+        ended = {
+            run.node_id
+            for run in runs
+            if run.phase_index == snapshot["phase"] and run.status in (states.COMPLETED, states.FAILED)
+        }
+        if set(snapshot["nodes"]) != ended:
+            yield f"the snapshot of phase {snapshot['phase']} names {snapshot['nodes']}; {sorted(ended)} ended in it"
 
 
 def _rows(execution: Execution, phases: Sequence[Phase], runs: Sequence[NodeRun]) -> Iterator[str]:

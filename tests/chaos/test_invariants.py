@@ -74,6 +74,9 @@ DAMAGE = {
     "a row that says something else": (4, lambda e: NodeRun.objects.filter(node_id="one").update(status="failed")),
     "a phase that lost count": (4, lambda e: Phase.objects.filter(index=0).update(open=1)),
     "a phase that was opened twice": (4, lambda e: _again(e, "phase_start")),
+    "a snapshot that is missing": (4, lambda e: Event.objects.filter(type="state_snapshot").update(type="log")),
+    "a snapshot of other nodes": (4, lambda e: Event.objects.filter(type="state_snapshot").update(
+        data='{"phase": 0, "nodes": []}')),
     "a last event that says something else": (4, lambda e: Execution.objects.update(status="completed")),
     "a recording that is missing": (5, lambda e: Recording.objects.all().delete()),
     "a recording of another end": (5, lambda e: Recording.objects.update(status="failed")),

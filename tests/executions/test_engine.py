@@ -50,9 +50,9 @@ def test_a_chain_runs_in_order_and_hands_its_data_on(processes, alice, make_work
     assert execution.status == "completed", processes.logs()
     assert outputs(execution, "three")["Merged Data"] in ('{"price": 7, "b": 2, "c": 3}', {"price": 7, "b": 2, "c": 3})
     assert [event.type for event in events_of(execution) if event.type != "log"] == [
-        "workflow_start", "phase_start", "node_start", "node_complete", "phase_complete",
-        "phase_start", "node_start", "node_complete", "phase_complete",
-        "phase_start", "node_start", "node_complete", "phase_complete", "workflow_complete",
+        "workflow_start", "phase_start", "node_start", "node_complete", "phase_complete", "state_snapshot",
+        "phase_start", "node_start", "node_complete", "phase_complete", "state_snapshot",
+        "phase_start", "node_start", "node_complete", "phase_complete", "state_snapshot", "workflow_complete",
     ]  # fmt: skip
     assert_numbered(execution)
     recording = Recording.objects.get(execution_id=execution.pk)

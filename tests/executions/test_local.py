@@ -162,7 +162,7 @@ async def test_the_quick_start_records_the_run_around_which_it_stands(form):
 
         recorder, result = await run()
 
-    assert recorder.metadata.event_count == 6 + sum(event.event_type.value == "log" for event in recorder.events)
+    assert recorder.metadata.event_count == 7 + sum(event.event_type.value == "log" for event in recorder.events)
     assert recorder.metadata.success is True
     assert recorder.metadata.node_count == 1
     assert recorder.events[0].data["initial_context"] == {"k": 1}
@@ -235,6 +235,23 @@ def test_a_snapshot_of_the_state_follows_every_phase_when_asked_for():
 
     assert [sorted(snapshot.state["$nodes"]) for snapshot in recorder.snapshots] == [["a"], ["a", "b"]]
     assert recorder.snapshots[0].state["k"] == 1
+    assert _snapshots_of(recorder.events) == [(item.snapshot_id, item.timestamp) for item in recorder.snapshots]
+
+
+@pytest.mark.row("S0-04")
+def test_snapshots_that_nobody_asked_for_are_worked_out_from_the_events(tmp_path):
+    with record_workflow("snapshots") as recorder:
+        execute_sync(graph([rules("a", x=1), node("b", "merge_data", Data_1="{{ nodes.a.Result }}", Data_2={})]))
+    recorder.save_sync(tmp_path / "run.fbrec")
+
+    assert recorder.snapshots == []
+    replayer = ExecutionReplayer.load(tmp_path / "run.fbrec")
+    assert _snapshots_of(replayer.events) == [(item.snapshot_id, item.timestamp) for item in replayer.snapshots]
+    assert [sorted(snapshot.state["$nodes"]) for snapshot in replayer.snapshots] == [["a"], ["a", "b"]]
+
+
+def _snapshots_of(events):
+    return [(e.data["snapshot_id"], e.timestamp) for e in events if e.event_type.value == "state_snapshot"]
 
 
 def test_a_failed_node_ends_the_run_with_its_error():
@@ -298,7 +315,7 @@ async def test_cancelling_the_caller_cancels_the_nodes_and_records_the_end():
 
     assert time.monotonic() - started < 2
     kinds = [event.event_type.value for event in recorder.events]
-    assert kinds[-4:] == ["cancel_requested", "node_skipped", "phase_complete", "workflow_error"]
+    assert kinds[-5:] == ["cancel_requested", "node_skipped", "phase_complete", "state_snapshot", "workflow_error"]
     assert (recorder.metadata.status, recorder.metadata.success) == ("cancelled", False)
     assert runtime._tasks == {}
 

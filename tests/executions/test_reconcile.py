@@ -19,6 +19,7 @@ from recordings.models import Event
 from tests.conftest import graph, node, statuses, test_environment, wait_for, wait_until_ended, wire
 from tests.environment import ROOT
 from tests.executions import worker_app
+from tests.executions.snapshots import assert_snapshots
 from tests.executions.test_engine import assert_numbered, transform
 
 pytestmark = [pytest.mark.worker, pytest.mark.redis]
@@ -130,6 +131,7 @@ def test_nodes_of_a_killed_worker_run_elsewhere(processes, alice, make_workflow,
     assert_numbered(execution)
 
 
+@pytest.mark.row("S0-04")
 @pytest.mark.postgres
 def test_a_phase_whose_closer_was_killed_goes_on(processes, alice, make_workflow, fail_at):
     nodes, edges = two_headers(transform("last", a=1))
@@ -144,6 +146,7 @@ def test_a_phase_whose_closer_was_killed_goes_on(processes, alice, make_workflow
     assert execution.status == "completed"
     assert statuses(execution)["last"] == "completed"
     assert_numbered(execution)
+    assert_snapshots(execution)
 
 
 def test_queued_nodes_whose_message_was_never_sent_are_sent(processes, alice, make_workflow, fail_at):

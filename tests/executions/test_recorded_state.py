@@ -18,6 +18,7 @@ from recordings.models import Event, Recording
 from tests.conftest import graph, node, outputs, statuses, test_environment, wait_for, wait_until_ended, wire
 from tests.environment import ROOT
 from tests.executions import worker_app
+from tests.executions.snapshots import assert_snapshots
 from tests.executions.test_capture import assert_balanced
 from tests.executions.test_engine import transform
 
@@ -65,6 +66,7 @@ def assert_states_equal_node_runs(execution, rows):
     assert skipped == {name for name, run in runs.items() if run.status in ("skipped", "cancelled")}
 
 
+@pytest.mark.row("S0-04")
 @pytest.mark.row("S0-29")
 @pytest.mark.row("S0-43")
 def test_state_at_every_event_of_a_run_that_failed_retried_skipped_and_was_killed(
@@ -108,6 +110,7 @@ def test_state_at_every_event_of_a_run_that_failed_retried_skipped_and_was_kille
     assert execution.node_runs.get(node_id="flaky").attempt == 2
 
     recording = Recording.objects.get(execution_id=execution.pk)
+    assert_snapshots(execution)
     before = states_read_elsewhere(recording)
     assert_states_equal_node_runs(execution, before)
 
@@ -148,6 +151,7 @@ def _was_killed(process):
     return process.poll() == -signal.SIGKILL
 
 
+@pytest.mark.row("S0-04")
 @pytest.mark.row("S0-43")
 def test_loops_subflows_and_retries_are_recorded_as_they_ran_although_workers_were_killed(
     processes, alice, make_workflow, tmp_path
@@ -199,6 +203,7 @@ def test_loops_subflows_and_retries_are_recorded_as_they_ran_although_workers_we
         assert_states_equal_node_runs(one, rows)
         assert_attempts_are_recorded(one)
         assert_balanced(one)
+        assert_snapshots(one)
     assert Event.objects.filter(type="recovered").exists()
 
 

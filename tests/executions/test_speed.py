@@ -130,7 +130,7 @@ def check_history(execution):
     kinds = [kind for _, kind in events]
     assert (kinds[0], kinds[-1]) == ("workflow_start", "workflow_complete")
     phases = execution.phase_count
-    assert kinds.count("phase_start") == kinds.count("phase_complete") == phases
+    assert kinds.count("phase_start") == kinds.count("phase_complete") == kinds.count("state_snapshot") == phases
     assert kinds.count("node_start") == kinds.count("node_complete") == execution.node_count
     assert (
         Phase.objects.filter(execution=execution, status="completed", open=0, finished_at__isnull=False).count()

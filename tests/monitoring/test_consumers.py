@@ -160,6 +160,7 @@ async def test_every_entry_has_the_fields_of_an_execution_log_live_and_from_hist
         ("phase_complete", "status"),
         ("cancel_requested", "status"),
         ("recovered", "status"),
+        ("state_snapshot", "status"),
         ("log", "log"),
         ("artifact", "log"),
     ],
