@@ -63,6 +63,7 @@ class Snapshots(Sequence[StateSnapshot]):
             node_id=event.node_id if named else None,
             state=self._state_at(position),
             recursion_depth=depth if type(depth) is int else 0,
+            execution_stack=[str(name) for name in event.data.get("execution_stack") or ()] if named else [],
         )
 
 
