@@ -81,6 +81,8 @@ class Context:
     """What the first event holds in the place of a payload that is too large for a row."""
     kept: set[int] = field(default_factory=set)
     """Nodes of a retry whose results were there before it began."""
+    tags: set[str] = field(default_factory=set)
+    """What nodes that this task ran tagged the recording with."""
     knows_failures: bool = False
     """Whether ``errors`` holds every failure of the phases before the open one."""
 
@@ -105,6 +107,11 @@ class Context:
         """Return where inputs come from."""
         turn = self.around[0].turn if self.around else None
         return Sources(self.plan, self.results, self.payload, self.variables, self._secret, turn)
+
+    @property
+    def tagged(self) -> bool:
+        """Return whether a node is known to have tagged the recording."""
+        return any(key.startswith(store.TAG) for key in self.set_by_nodes)
 
     def records(self, switch: RecordSwitch, node: PlannedNode | None = None) -> bool:
         """Return whether recordings hold the inputs or outputs of a node, or (without) of the whole execution."""

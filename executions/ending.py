@@ -50,12 +50,13 @@ def insert_recording(tx: Transaction, context: Context, end: End, now: int) -> N
 
     Its counts come from its rows.
     """
-    nodes, credits, count = store.totals(tx, context.id)
+    nodes, credits, count, tags = store.totals(tx, context.id)
     counts = {"node_count": nodes, "event_count": count, "credits": credits}
     root = context.id
     if context.parent is not None and recording_config(context.settings)[0].sampling_rate > 0:
         root = store.root_of(tx, context.id)
     values, dropped = keep_or_drop(context, end, now, root)
+    values["tags"] = list(dict.fromkeys([*values["tags"], *tags]))
     if context.plan.may_wait or not context.plan.nodes:
         values["recursion_max_depth"] = store.deepest_inside(tx, context.id, context.depth)
     if dropped:

@@ -242,7 +242,7 @@ def _write_part(work: Work, ends: list[NodeEnd], drafts: list[EventDraft]) -> in
 def _ending(work: Work, ends: list[NodeEnd], drafts: list[EventDraft], careful: Job[Written]) -> Job[Written]:
     """Return the ends of nodes in the form that suits the database."""
     context = work.context
-    if not ends or not _is_usual(ends) or _may_wait(work) or not store.on_postgres():
+    if not ends or not _is_usual(ends) or context.tags or _may_wait(work) or not store.on_postgres():
         return careful
     return steps.Part(
         careful, context.id, work.phase, drafts, context.depth, _may_repeat(work.nodes), work.claim, ends,
@@ -275,6 +275,7 @@ def _write_ends(tx: Transaction, work: Work, ends: list[NodeEnd], drafts: list[E
     counted = store.end_nodes(tx, context.id, work.claim, ends) if ends else []
     kept = drafts if len(counted) == len(ends) else _without(context, drafts, ends, counted)
     _set_variables(tx, context, counted)
+    store.add_tags(tx, context.id, context.tags)
     left = None
     if counted:
         critical = sum(_is_critical(context, end) for end in counted)
@@ -381,7 +382,13 @@ def _step(
     """Return the move from ``phase - 1`` along ``opening`` in the form that suits the database."""
     end = opening.end
     unusual = end is not None and (not end.success or context.parent is not None or context.plan.may_wait)
-    if unusual or not store.on_postgres() or not _is_usual(ends):
+    if (
+        unusual
+        or context.tags
+        or (end is not None and context.tagged)
+        or not store.on_postgres()
+        or not _is_usual(ends)
+    ):
         return careful
     now = now_us()
     running = [*(work.nodes if work else ()), *opening.begun]
@@ -426,6 +433,7 @@ def _move(
     for row in opening.phases:
         store.insert_phase(tx, context.id, row, now, _LEASE_US)
     store.insert_events(tx, context.id, base, drafts, context.depth)
+    store.add_tags(tx, context.id, context.tags)
     if opening.end is not None:
         insert_recording(tx, context, opening.end, now)
     return base, drafts

@@ -859,6 +859,7 @@ class _Run:
             metadata.workflow_version, metadata.trigger = context.version_number, context.trigger
             metadata.status, metadata.credits_consumed = end.status, credits
             metadata.user_id = context.owner_id or None
+            self._recorder.tag(*sorted(context.tags))
         return LocalResult(
             execution_id=context.id,
             workflow_name=context.workflow_name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -18,6 +18,7 @@ TEAM_KINDS = frozenset(
     }
 )  # fmt: skip
 _OPEN_TO_NODES = TEAM_KINDS | {Kind.LOG, Kind.CHECKPOINT, Kind.UNKNOWN}
+LONGEST_TAG = 100
 _RESERVED = frozenset(kind.value for kind in Kind if kind not in _OPEN_TO_NODES)
 
 
@@ -36,6 +37,18 @@ def refuse_reserved(event_type: str) -> None:
 def own_type(kind: Kind) -> str:
     """Return the type under which code of a node records ``kind``: ``custom.node_start`` where it is the engine's."""
     return f"custom.{kind.value}" if kind.value in _RESERVED else kind.value
+
+
+def checked_tags(tags: Sequence[Any]) -> list[str]:
+    """Return tags that node code gives, without blanks around them.
+
+    Raises:
+        NodeInputError: one is no text, empty or too long.
+    """
+    for tag in tags:
+        if not isinstance(tag, str) or not 0 < len(tag.strip()) <= LONGEST_TAG:
+            raise NodeInputError(f"env.tag takes texts of 1 to {LONGEST_TAG} characters, not {tag!r:.60}")
+    return [tag.strip() for tag in tags]
 
 
 class TeamNotes(ABC):

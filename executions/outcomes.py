@@ -98,6 +98,7 @@ def _set_aside(work: Work, item: Ready, wait: NodeWaits, rows: Sequence[ChildRow
         status = waits.set_aside(tx, context, node, work.claim, wait, rows, memory, now_us())
         if status is None:
             return None
+        store.add_tags(tx, context.id, context.tags)
         base = store.bump(tx, context.id, events=len(drafts))
         if base is not None:
             store.insert_events(tx, context.id, base, drafts, context.depth)
@@ -134,6 +135,8 @@ def noted(context: Context, item: Noted) -> EventDraft:
         data = omit(data, name)
     encoded = store.encode_json(data)
     stored = msgspec.json.decode(encoded)
+    if event.type == Kind.TAG.value:
+        context.tags.update(stored["tags"])
     apart = set_apart(context, stored) if len(encoded) > settings.INLINE_OUTPUT_BYTES else None
     kind, node_id = (
         store.to_column(event.type, EVENT_TYPE_CHARACTERS),
@@ -257,6 +260,7 @@ def _move_and_note(
     def job(tx: Transaction) -> tuple[bool, int | None]:
         if not move(tx):
             return False, None
+        store.add_tags(tx, context.id, context.tags)
         base = store.bump(tx, context.id, events=len(mine))
         if base is not None:
             store.insert_events(tx, context.id, base, mine, context.depth)

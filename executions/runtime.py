@@ -31,7 +31,7 @@ from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeFailed, NodeInputError, NodeTimeout, NodeWaits, SessionLost
 from executions.nodes.base import NodeCall, NodeExecutor
-from executions.notes import TEAM_KINDS, NotedTransport, TeamNotes, own_type, refuse_reserved
+from executions.notes import TEAM_KINDS, NotedTransport, TeamNotes, checked_tags, own_type, refuse_reserved
 from executions.planner import MAIN_SESSION, PlannedNode
 from executions.store import EventDraft, now_us
 from executions.usage import usage
@@ -642,6 +642,9 @@ class NodeEnvironment(TeamNotes):
         if kind in TEAM_KINDS and node_id is not None:
             self._note_for(kind, node_id, data)
             return
+        if kind is Kind.TAG:
+            self.tag(*data["tags"])
+            return
         kept = data if node_id is None else {**data, "node_id": node_id}
         self._note(own_type(kind), {key: value for key, value in kept.items() if value is not None})
 
@@ -661,6 +664,10 @@ class NodeEnvironment(TeamNotes):
         """Write an event of this node; the types of the engine's own events are refused."""
         refuse_reserved(event_type)
         self._note(event_type, data)
+
+    def tag(self, *tags: str) -> None:
+        """Tag the recording of this execution, whether or not this node completes."""
+        self._note(Kind.TAG.value, {"tags": checked_tags(tags)})
 
     def _note_for(self, kind: Kind, team_id: str, data: dict[str, Any]) -> None:
         self._note(kind.value, {**data, RECORDED_BY: self._planned.node.id}, node_id=str(team_id))

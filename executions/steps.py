@@ -20,7 +20,7 @@ from uuid import UUID
 
 from executions import states
 from executions.models import Execution, NodeRun, Phase
-from executions.store import EventDraft, Job, NodeEnd, PhaseRow, Transaction, as_json, prepared, to_json
+from executions.store import TAG, EventDraft, Job, NodeEnd, PhaseRow, Transaction, as_json, prepared, to_json
 from recordings.models import Event, NotRecorded, Recording
 
 Result = TypeVar("Result")
@@ -299,6 +299,7 @@ def _move_sql(recording: tuple[str, ...], dropped: bool) -> str:
  deadline_at=CASE WHEN s.f='queued' THEN {_NOW}+s.dl ELSE e.deadline_at END,
  finished_at=CASE WHEN s.t<>'running' THEN to_timestamp(s.at) END FROM s
  WHERE e.id=s.x AND e.phase_index=s.k AND e.status=s.f AND NOT e.cancel_requested
+ AND (s.t='running' OR strpos(e.variables, '{TAG}')=0)
  RETURNING e.id AS x, e.seq-s.ne AS base, e.seq, e.credits),
  np AS (INSERT INTO {_PHASE}(execution_id, "index", status, node_count, header_count, open, failed, started_at,
  finished_at) SELECT x, k, st, n, h, o, 0, to_timestamp(at), CASE WHEN st<>'running' THEN to_timestamp(at) END

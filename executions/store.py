@@ -600,6 +600,16 @@ def end_nodes(tx: Transaction, execution_id: UUID, claim: str, ends: Sequence[No
     return [end for end in ends if end.node_index in counted]
 
 
+TAG = "$tag "
+"""With it begin the variables that stand for a tag of the recording, so that parallel nodes add to each other's."""
+
+
+def add_tags(tx: Transaction, execution_id: UUID, tags: Iterable[str]) -> None:
+    """Remember tags for the recording of an execution; no statement without any. May be called again."""
+    if tags:
+        set_variables(tx, execution_id, {f"{TAG}{tag}": True for tag in sorted(tags)})
+
+
 def set_variables(tx: Transaction, execution_id: UUID, changes: Mapping[str, Any]) -> None:
     """Add variables to those of an execution."""
     key = tx.id(execution_id)
@@ -965,11 +975,12 @@ def count_held(tx: Transaction, execution_id: UUID) -> int:
     return int(cursor.fetchone()[0])
 
 
-def totals(tx: Transaction, execution_id: UUID) -> tuple[int, int, int]:
-    """Return how many node runs ended (completed or failed), the credits and the number of events."""
+def totals(tx: Transaction, execution_id: UUID) -> tuple[int, int, int, list[str]]:
+    """Return how many node runs ended (completed or failed), the credits, the number of events, and the tags."""
     row = tx.run(
         f"SELECT (SELECT count(*) FROM {_NODE_RUN} n WHERE n.execution_id=e.id AND n.status IN ('completed','failed')),"
-        f" e.credits, e.seq FROM {_EXECUTION} e WHERE e.id=?",
+        f" e.credits, e.seq, e.variables FROM {_EXECUTION} e WHERE e.id=?",
         (tx.id(execution_id),),
     ).fetchone()
-    return int(row[0]), int(row[1]), int(row[2])
+    variables = msgspec.json.decode(row[3]) if TAG in row[3] else {}
+    return int(row[0]), int(row[1]), int(row[2]), [key.removeprefix(TAG) for key in variables if key.startswith(TAG)]

@@ -72,6 +72,7 @@ class RecordingEventType(Enum):
     STATE_SNAPSHOT = "state_snapshot"
     CHECKPOINT = "checkpoint"
     LOG = "log"
+    TAG = "tag"
     ARTIFACT = "artifact"
     EXTERNAL_CALL = "external_call"
     CREDIT = "credit"
@@ -641,6 +642,8 @@ def _describe(event: RecordingEvent) -> str:
             return f"Cancel requested by {data.get('by', 'a user')}"
         case "recovered":
             return f"Recovered: {data.get('reason', '')}"
+        case "tag":
+            return f"Tagged: {', '.join(data['tags'])}"
         case "log" if data.get("message"):
             return str(data["message"])
         case _:

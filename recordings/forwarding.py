@@ -31,6 +31,11 @@ class ForwardingRecorder(ExecutionRecorder):
         data = {"state": self._copy(state), "execution_stack": list(execution_stack or [])}
         self._add_deep(RecordingEventType.STATE_SNAPSHOT, node_id, data, {})
 
+    def tag(self, *tags: str) -> None:
+        """Tag the recording of the execution."""
+        super().tag(*tags)
+        self._forward(RecordingEventType.TAG, None, {"tags": list(tags)})
+
     def _add_deep(
         self, kind: RecordingEventType, node_id: str | None, data: dict[str, Any], metadata: dict[str, Any]
     ) -> float:

@@ -282,6 +282,19 @@ class ExecutionRecorder:
         data = {"name": name, "state_ref": self._copy(state_ref)}
         self._add_deep(Type.CHECKPOINT, node_id, data, {})
 
+    def tag(self, *tags: str) -> None:
+        """Add tags to the recording; each is there once.
+
+        Raises:
+            ValueError: a tag is empty or not text.
+        """
+        given: list[Any] = [*tags]
+        for tag in given:
+            if not isinstance(tag, str) or not tag.strip():
+                raise ValueError(f"{tag!r} is not a tag: it must be text")
+        with self._lock:
+            self.metadata.tags = list(dict.fromkeys([*self.metadata.tags, *tags]))
+
     def record_event(self, event_type: str | RecordingEventType, node_id: str | None = None, **data: Any) -> None:
         """Record an event of any type; a name of your own is kept as it is."""
         kind = event_type if isinstance(event_type, RecordingEventType) else RecordingEventType(event_type)

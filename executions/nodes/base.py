@@ -66,6 +66,13 @@ class Environment(Protocol):
             NodeInputError: ``event_type`` is one by which the engine tells what it did.
         """
 
+    def tag(self, *tags: str) -> None:
+        """Tag the recording of this execution; it counts whether or not this node completes.
+
+        Raises:
+            NodeInputError: a tag is no text, empty, or longer than 100 characters.
+        """
+
     def record_team_start(
         self, team_id: str, formation: str, member_count: int, context: dict[str, Any] | None = None
     ) -> None:

@@ -206,6 +206,9 @@ class TestEnvironment(TeamNotes):
     def record(self, event_type: str, data: dict[str, Any]) -> None:
         self.logs.append((event_type, "", data))
 
+    def tag(self, *tags: str) -> None:
+        self.logs.append(("tag", "", {"tags": list(tags)}))
+
     def _note_for(self, kind: RecordingEventType, team_id: str, data: dict[str, Any]) -> None:
         self.record(kind.value, {"team_id": team_id, **data})
 

@@ -55,6 +55,24 @@ class Flaky(NodeExecutor):
 
 
 @register
+class Tags(NodeExecutor):
+    """Tag with the given words; fail at the first attempt on ``again``, always on ``fail``."""
+
+    description = NodeDescription(
+        type="test_tags", label="Tags", group="Flow Control", credits=1, start=True,
+        inputs=(Port("Words", "ANY", required=True),),
+    )  # fmt: skip
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Return nothing."""
+        words = node.inputs["Words"]
+        env.tag(*words)
+        if "fail" in words or ("again" in words and node.attempt == 1):
+            raise NodeFailed("on purpose", retryable="again" in words)
+        return {}
+
+
+@register
 class Nap(NodeExecutor):
     """Sleep so many seconds; light, so that 32 share a header."""
 
