@@ -5,10 +5,16 @@
   - InvalidRecording     the bytes are not a recording of ours; also a ValueError
     - UnsupportedVersion a newer version wrote it
     - DamagedRecording   it was ours once: cut short, changed, or a checksum does not fit; ``first_seq`` and
-                         ``last_seq`` name the events that are lost, where that is known
+                         ``last_seq`` name the events that are lost, where that is known; of a sealed file that
+                         was looked through ``damaged`` has all ranges (``sealed.DamagedRange``), ``intact`` the
+                         others as (first, last)
   - RecordingProtected   it is on legal hold and may not be removed
   - BlobMissing          no blob with this SHA-256, or its file is gone
 """
+
+from __future__ import annotations
+
+from typing import Any
 
 
 class RecordingError(Exception):
@@ -35,9 +41,18 @@ class DamagedRecording(InvalidRecording):
     """The recording was changed or cut short after it was written."""
 
     def __init__(
-        self, message: str, *, first_seq: int | None = None, last_seq: int | None = None, reason: str = ""
+        self,
+        message: str,
+        *,
+        first_seq: int | None = None,
+        last_seq: int | None = None,
+        reason: str = "",
+        damaged: tuple[Any, ...] = (),
+        intact: tuple[tuple[int, int], ...] = (),
     ) -> None:
         super().__init__(message)
+        self.damaged = damaged
+        self.intact = intact
         self.first_seq = first_seq
         self.last_seq = last_seq
         self.reason = reason or message

@@ -133,7 +133,11 @@ class Verification:
         intact = ", ".join(f"{first:,} to {last:,}" for first, last in self.intact) or "none"
         lost = next((item for item in self.damaged if item.first_seq is not None), self.damaged[0])
         raise DamagedRecording(
-            f"{self.name}: {ranges}; intact events: {intact}", first_seq=lost.first_seq, last_seq=lost.last_seq
+            f"{self.name}: {ranges}; intact events: {intact}",
+            first_seq=lost.first_seq,
+            last_seq=lost.last_seq,
+            damaged=self.damaged,
+            intact=self.intact,
         )
 
 
@@ -893,19 +897,18 @@ def _read_index(source: Source, name: str) -> tuple[list[SealedFrame], Index, st
     packed = source.read(max(at, 0), TRAILER.size)
     if at < HEADER.size or not packed.endswith(END):
         reason = f"cut short, or never closed: the end of the file is missing at byte {size:,}"
-        raise DamagedRecording(f"{name}: {reason}; {_what_is_left(source)}")
+        raise _unopened(source, name, reason)
     found = read_trailer(packed)
     if found is None:
-        raise DamagedRecording(f"{name}: the trailer is damaged at byte {at:,}; {_what_is_left(source)}")
+        raise _unopened(source, name, f"the trailer is damaged at byte {at:,}")
     offset, digest = found
     body = read_chunk(source, offset, INDEX)
     if body is None:
-        raise DamagedRecording(f"{name}: the index is damaged at byte {offset:,}; {_what_is_left(source)}")
+        raise _unopened(source, name, f"the index is damaged at byte {offset:,}")
     try:
         frames, index = unpack_index(body, offset)
     except (msgspec.DecodeError, ValueError) as error:
-        message = f"{name}: the index at byte {offset:,} cannot be read: {error}; {_what_is_left(source)}"
-        raise DamagedRecording(message) from error
+        raise _unopened(source, name, f"the index at byte {offset:,} cannot be read: {error}") from error
     return frames, index, digest.hex()
 
 
@@ -922,18 +925,23 @@ class _Left:
     snapshots: list[int] | None = None
 
 
-def _what_is_left(source: Source) -> str:
-    """Return words that say which events a damaged file still has, and how to read them."""
+def _unopened(source: Source, name: str, reason: str) -> DamagedRecording:
+    """Return an error that says which events a damaged file still has, and how to read them."""
     try:
         left = _salvage(source, "")
     except InvalidRecording:
-        return "no event of it can be read"
-    frames = left.frames
-    if not frames:
-        return "no event of it can be read"
-    ranges = _joined([(frame.first_seq, frame.last_seq) for frame in frames], frames)
+        left = _Left(Index({}, "", 0))
+    ranges = _joined([(frame.first_seq, frame.last_seq) for frame in left.frames], left.frames)
     shown = ", ".join(f"{first:,} to {last:,}" for first, last in ranges)
-    return f"events {shown} are intact: SealedRecording.recover(path) reads them"
+    advice = f"events {shown} are intact: SealedRecording.recover(path) reads them"
+    lost = next((item for item in left.damaged if item.first_seq is not None), None)
+    return DamagedRecording(
+        f"{name}: {reason}; {advice if ranges else 'no event of it can be read'}",
+        first_seq=lost.first_seq if lost else None,
+        last_seq=lost.last_seq if lost else None,
+        damaged=tuple(left.damaged),
+        intact=ranges,
+    )
 
 
 def _salvage(source: Source, name: str) -> _Left:

@@ -17,9 +17,10 @@ import pytest
 
 from executions.triggers import start_execution
 from flowbuilder.management.commands.recordings import Command
-from recordings import FileRecordingStorage, keeping
+from recordings import ExecutionReplayer, FileRecordingStorage, SealedRecording, keeping
 from recordings.database import seal
 from recordings.models import Recording
+from recordings.sealed import write_sealed
 from tests.conftest import graph, node, test_environment, wire
 from tests.environment import ROOT
 from tests.recordings.conftest import record_run
@@ -346,6 +347,70 @@ def test_verify(flow: Flow, tmp_path: Path, alice: Any) -> None:
     assert flow.code == 1
     assert out.startswith("DAMAGED:")
     assert flow.json("verify", identifier, "--storage", str(tmp_path))["ok"] is False
+
+
+def long_file(path: Path) -> list[Any]:
+    """Write a sealed file of three frames of 100 events and return the events."""
+    recorder = record_run(nodes=149)
+    with path.open("wb") as file:
+        write_sealed(file, recorder.metadata, recorder.events, frame_events=100)
+    return recorder.events
+
+
+@pytest.mark.row("S0-40")
+def test_verify_names_every_damaged_range_in_json(flow: Flow, tmp_path: Path) -> None:
+    path = tmp_path / "recordings" / "damaged.fbrec"
+    path.parent.mkdir()
+    long_file(path)
+    with SealedRecording.open(path) as recording:
+        second = recording.frames[1]
+    content = bytearray(path.read_bytes())
+    content[second.parts[1][1] + 5] ^= 0xFF
+    path.write_bytes(content)
+    (damaged,) = (found := flow.json("verify", "damaged", "--storage", str(tmp_path)))["damaged"]
+
+    assert flow.code == 1
+    assert (damaged["first_seq"], damaged["last_seq"], damaged["offset"]) == (101, 200, second.offset)
+    assert (damaged["size_bytes"], damaged["part"]) == (second.end - second.offset, "frame 2")
+    assert "checksum" in damaged["reason"]
+    assert found["intact"] == [{"first_seq": 1, "last_seq": 100}, {"first_seq": 201, "last_seq": 300}]
+
+    path.write_bytes(content[: second.end + 10])
+    found = flow.json("verify", "damaged", "--storage", str(tmp_path))
+    assert [(item["first_seq"], item["last_seq"]) for item in found["damaged"]] == [(101, 200), (201, None)]
+    assert found["intact"] == [{"first_seq": 1, "last_seq": 100}]
+
+
+@pytest.mark.parametrize("name", ["whole.fbrec", "whole.json", "whole.json.gz"])
+def test_recover_writes_what_a_file_that_was_cut_off_still_has(flow: Flow, tmp_path: Path, name: str) -> None:
+    path, target = tmp_path / "cut.fbrec", tmp_path / name
+    events = long_file(path)
+    with SealedRecording.open(path) as recording:
+        end = recording.frames[1].end
+    path.write_bytes(path.read_bytes()[: end + 30])
+
+    out = flow("recover", str(path), "--output", str(target))
+
+    assert (flow.code, out.splitlines()[0]) == (0, f"Recovered 200 events to {target}")
+    assert "events from 201 on are lost" in out
+    with ExecutionReplayer.load(target) as replayer:
+        replayer.verify()
+        assert list(replayer.events) == events[:200]
+        assert replayer.metadata.extra["recovered"] is True
+    assert flow("recover", str(path), "--output", str(path)) == ""
+    assert (flow.code, path.stat().st_size) == (2, end + 30)
+    found = flow.json("recover", str(path), "--output", str(tmp_path / "again.fbrec"))
+    assert (found["events"], found["damaged"][0]["first_seq"]) == (200, 201)
+
+
+def test_recover_refuses_what_holds_no_event(flow: Flow, tmp_path: Path) -> None:
+    (tmp_path / "no.fbrec").write_bytes(b"nothing of ours")
+
+    for file in ("no.fbrec", "absent.fbrec"):
+        flow("recover", str(tmp_path / file), "--output", str(tmp_path / "x.json"))
+        assert flow.code == 1
+        assert file in flow.error
+    assert not (tmp_path / "x.json").exists()
 
 
 @pytest.mark.row("S0-27")

@@ -6,6 +6,7 @@ import sys
 import time as clock
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime, time
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,17 @@ from recordings.events import RecordingEvent, encode_json
 from recordings.export import atomic_write, human_bytes, to_json, to_summary
 from recordings.har import to_har
 from recordings.keeping import keep
+from recordings.recorder import write_recording
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import RetentionPolicy
-from recordings.sealed import write_sealed
+from recordings.sealed import DamagedRange, SealedRecording, write_sealed
 from recordings.storage import (
     SHORTEST_PREFIX,
     SORT_ALIASES,
     FileRecordingStorage,
     RecordingQuery,
     RecordingStorage,
+    copy_metadata,
 )
 
 SORT_KEYS = ("started_at", "completed_at", "duration", "size", "events", "nodes", "workflow", "success", "recording_id")
@@ -125,6 +128,15 @@ class Command(ProductCommand):
 
         verify = self._verb("verify", self.verify, "Read a whole recording and compare its checksums.")
         verify.add_argument("recording", metavar="ID")
+
+        recover = self._verb(
+            "recover",
+            self.recover,
+            "Write the events that a sealed file still has, cut off or damaged as it is, to a new file.",
+            examples=("./flow recordings recover run.fbrec --output whole.fbrec",),
+        )
+        recover.add_argument("file", metavar="FILE")
+        recover.add_argument("--output", required=True, metavar="FILE", help="a new .fbrec, .json or .json.gz file")
 
         bring = self._verb("import", self.bring, "Bring recording files (.json, .json.gz, .fbrec) in.")
         bring.add_argument("files", nargs="+", metavar="FILE")
@@ -410,13 +422,31 @@ class Command(ProductCommand):
             replayer.verify()
             shown |= {"events": len(replayer.events), "checksum": replayer.metadata.checksum}
         except InvalidRecording as error:
-            shown |= {"ok": False, "error": str(error)}
+            shown |= {"ok": False, "error": str(error), **_ranges(getattr(error, "damaged", ()))}
+            shown["intact"] = [{"first_seq": a, "last_seq": b} for a, b in getattr(error, "intact", ())]
 
         def say(console: Console) -> None:
             console.print(f"OK: {shown['events']} events" if shown["ok"] else f"DAMAGED: {shown['error']}")
 
         self.emit(shown, say)
         return OK if shown["ok"] else FAILED
+
+    def recover(self, options: dict[str, Any]) -> None:
+        """Write what is left of a file to another one."""
+        target = Path(options["output"])
+        if target.exists():
+            self.fail(f"{target} exists already; give --output the name of a new file", USAGE)
+        with SealedRecording.recover(options["file"]) as left:
+            metadata = copy_metadata(left.metadata)
+            write_recording(target, metadata, left, left.snapshots, left.workflow_id)
+            shown = {"output": str(target), "events": len(left), **_ranges(left.damaged)}
+
+        def say(console: Console) -> None:
+            console.print(f"Recovered {shown['events']} events to {target}")
+            for item in left.damaged:
+                console.print(f"  {item}")
+
+        self.emit(shown, say)
 
     # ------------------------------------------------------------------ import, tag, stats and cleanup
 
@@ -544,6 +574,10 @@ def _answers(terminal: bool) -> Iterator[str]:
         if not line:
             return
         yield line
+
+
+def _ranges(damaged: Sequence[DamagedRange]) -> dict[str, Any]:
+    return {"damaged": [asdict(item) for item in damaged]}
 
 
 def _position(replayer: ExecutionReplayer, wanted: str) -> int | None:
