@@ -18,10 +18,10 @@ import tempfile
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
-from functools import partial
-from itertools import islice
+from functools import partial, reduce
+from operator import or_
 from pathlib import Path
 from typing import IO, Any, ParamSpec, TypeVar, cast
 from uuid import NAMESPACE_OID, UUID, uuid5
@@ -582,12 +582,18 @@ class RowEvents(Sequence[RecordingEvent]):
 # --------------------------------------------------------------------------- finding and opening
 
 
+_METADATA_NAMES = frozenset(item.name for item in fields(RecordingMetadata)) - {"extra"}
+
+
 def metadata_of(recording: Recording) -> RecordingMetadata:
     """Return the row of a recording in the form of the recording format."""
     metadata = _of_columns(recording)
-    if not recording.details:
-        return metadata
-    return RecordingMetadata.from_dict({**metadata.to_dict(), **decode_json(recording.details)})
+    for name, value in (decode_json(recording.details) if recording.details else {}).items():
+        if name in _METADATA_NAMES:
+            setattr(metadata, name, value)
+        else:
+            metadata.extra[name] = value
+    return metadata
 
 
 def _of_columns(recording: Recording) -> RecordingMetadata:
@@ -852,6 +858,7 @@ _COLUMNS = {
     "workflow_uuid": "workflow_id",
     "user_id": "user_id",
     "checksum": "checksum",
+    "execution_id": "execution_id",
 }
 _OF_THE_ROW = frozenset({"checksum", "file_size_bytes", "tags"})
 """What the row alone knows: it changes after a recording was saved."""
@@ -1038,20 +1045,28 @@ class DatabaseRecordingStorage(RecordingStorage):
     def list_sync(self, query: RecordingQuery | None = None, **filters: Any) -> Rows:
         """Return metadata dicts, newest first unless the query says otherwise.
 
-        Tags, and keys without a column, are looked at in every row that fits otherwise.
+        Sorting by a key without a column reads the details of every row that fits otherwise.
         """
         wanted = as_query(query, filters)
         column = _COLUMNS.get(wanted.sort_by)
         if column is None:
-            found = [metadata_of(row).to_dict() for row in self._filtered(wanted).iterator(500)]
-            return replace(wanted, recording_id=None).select(found)
+            return self._sorted_by_detail(wanted)
         direction = F(column).desc if wanted.sort_order == "desc" else F(column).asc
         rows = self._filtered(wanted).order_by(direction(nulls_last=True), "pk")
         stop = None if wanted.limit is None else wanted.offset + wanted.limit
-        if wanted.tags or wanted.any_tags:
-            fitting = (row for row in rows.iterator(500) if wanted.fits_tags(row.tags or ()))
-            return [metadata_of(row).to_dict() for row in islice(fitting, wanted.offset, stop)]
         return [metadata_of(row).to_dict() for row in rows[wanted.offset : stop]]
+
+    def _sorted_by_detail(self, query: RecordingQuery) -> Rows:
+        found = [
+            {"recording_id": str(key), query.sort_by: decode_json(details).get(query.sort_by) if details else None}
+            for key, details in self._filtered(query).order_by().values_list("pk", "details").iterator(2000)
+        ]
+        order = RecordingQuery(
+            sort_by=query.sort_by, sort_order=query.sort_order, limit=query.limit, offset=query.offset
+        )
+        keys = [item["recording_id"] for item in order.select(found)]
+        rows = {str(row.pk): row for row in self._rows().filter(pk__in=keys)}
+        return [metadata_of(rows[key]).to_dict() for key in keys if key in rows]
 
     def get_storage_stats_sync(self) -> dict[str, Any]:
         """Return totals."""
@@ -1109,6 +1124,10 @@ class DatabaseRecordingStorage(RecordingStorage):
             rows = rows.filter(duration_seconds__gte=query.min_duration)
         if query.max_duration is not None:
             rows = rows.filter(duration_seconds__lte=query.max_duration)
+        for tag in query.tags or ():
+            rows = rows.filter(tags__has_element=_storable(tag))
+        if query.any_tags:
+            rows = rows.filter(reduce(or_, (Q(tags__has_element=_storable(tag)) for tag in query.any_tags)))
         return rows
 
     def all_sync(self) -> Rows:

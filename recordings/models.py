@@ -5,10 +5,38 @@ Nothing here points at an execution by foreign key: a recording outlives the tab
 
 from __future__ import annotations
 
+import json
 import uuid
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.sql.compiler import SQLCompiler
+
+if TYPE_CHECKING:
+    _Lookup = models.Lookup[Any]
+else:
+    _Lookup = models.Lookup
+_Sql = tuple[str, list[Any]]
+
+
+@models.JSONField.register_lookup
+class HasElement(_Lookup):
+    """``tags__has_element="text"``: whether a JSON list has this text."""
+
+    lookup_name = "has_element"
+    prepare_rhs = False
+
+    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> _Sql:
+        """Return SQL for SQLite."""
+        column, values = self.process_lhs(compiler, connection)
+        found = f"EXISTS (SELECT 1 FROM json_each({column}) WHERE value = %s)"  # noqa: S608 - the text is a parameter
+        return found, [*values, self.rhs]
+
+    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> _Sql:
+        """Return SQL for PostgreSQL."""
+        column, values = self.process_lhs(compiler, connection)
+        return f"{column} @> %s::jsonb", [*values, json.dumps([self.rhs])]
 
 
 class RecordingQuerySet(models.QuerySet[Any]):
