@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
-from django.db import connection
+from django.db import connection, transaction
+from django.test import TransactionTestCase
 
 from tests.environment import HOME, ROOT
 
@@ -100,6 +101,27 @@ def django_db_modify_db_settings() -> None:
     """Keep the test database in a file, so that worker processes see it."""
     if connection.vendor == "sqlite":
         settings.DATABASES["default"]["TEST"]["NAME"] = str(HOME / "test.sqlite3")
+
+
+@cache
+def _tables() -> list[str]:
+    kept = {"django_content_type", "auth_permission"}
+    names = connection.introspection.django_table_names(only_existing=True, include_views=False)
+    return [connection.ops.quote_name(name) for name in names if name not in kept]
+
+
+def _delete_all_rows(case: TransactionTestCase) -> None:
+    """Empty the database after a test with real transactions, but for what the models themselves are described by.
+
+    Django's way takes hundreds of milliseconds: TRUNCATE makes new files for every table and index of PostgreSQL, and
+    content types and permissions are made anew.
+    """
+    with transaction.atomic(), connection.cursor() as cursor:
+        for table in _tables():
+            cursor.execute(f"DELETE FROM {table}")
+
+
+TransactionTestCase._fixture_teardown = _delete_all_rows  # type: ignore[attr-defined]
 
 
 @cache

@@ -101,7 +101,7 @@ class PostgresServer:
         """Start it and wait until it answers."""
         self.process = subprocess.Popen(
             [str(self._binaries / "postgres"), "-D", str(self.home / "data"), "-c", "listen_addresses=",
-             "-c", f"unix_socket_directories={self.home}", "-c", "max_connections=200"],
+             "-c", f"unix_socket_directories={self.home}", "-c", "max_connections=200", "-c", "fsync=off"],
             stderr=subprocess.DEVNULL, cwd=self.home, user=self._user, group=self._user,
         )  # fmt: skip
         _children.append(self.process)

@@ -15,7 +15,7 @@ import pytest
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions.beat import start_due
-from executions.models import DeadLetter, Execution
+from executions.models import DeadLetter, Execution, WorkerLease
 from executions.store import now_us
 from tests.conftest import graph, node, wait_for
 from tests.environment import ROOT
@@ -37,11 +37,13 @@ def scheduled(workflow, cron="*/5 * * * *", instant=None):
 @pytest.mark.row("S2-14")
 @pytest.mark.row("S2-33")
 def test_two_beats_start_a_due_workflow_once_and_on_time(processes, make_workflow):
-    instant = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=8)
-    schedule = scheduled(make_workflow(CONSTANT, name="every five minutes"), instant=instant)
+    workflow = make_workflow(CONSTANT, name="every five minutes")
+    processes.beat()
+    processes.beat()
     processes.worker()
-    processes.beat()
-    processes.beat()
+    wait_for(lambda: WorkerLease.objects.filter(queues="beat").count() == 2, 30, "both beats", processes.logs)
+    instant = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=3)
+    schedule = scheduled(workflow, instant=instant)
 
     wait_for(
         lambda: Execution.objects.filter(status="completed").exists(), 25, "the scheduled execution", processes.logs
