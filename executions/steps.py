@@ -18,6 +18,8 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+from django.db import connection
+
 from executions import states
 from executions.models import Execution, NodeRun, Phase
 from executions.store import TAG, EventDraft, Job, NodeEnd, PhaseRow, Transaction, as_json, prepared, to_json
@@ -273,15 +275,15 @@ def _check(*counts: str) -> str:
 def _move_sql(recording: tuple[str, ...], dropped: bool) -> str:
     """Return the statement of moves; with ``recording``, the columns of the recordings of those that finish.
 
-    With ``dropped`` some of them finish without one.
+    With ``dropped`` some of them finish without one. The columns are named with their types, because
+    ``(json_populate_record(...)).a, .b`` reads the JSON once for each of them.
     """
-    names = ", ".join(recording)
+    typed = [f"{name} {Recording._meta.get_field(name).db_type(connection)}" for name in ("id", *recording)]
     insert = f""",
- rec AS (INSERT INTO {_RECORDING}(id, {names}, node_count, event_count, credits)
- SELECT (p).id, {", ".join(f"(p).{name}" for name in recording)}, n, seq, credits FROM (
- SELECT json_populate_record(null::{_RECORDING}, j.value) AS p, ex.seq, ex.credits, (j.value->>'ends')::int + (SELECT
- count(*) FROM {_NODE_RUN} r WHERE r.execution_id=ex.x AND r.status IN ('completed','failed')) AS n
- FROM json_array_elements(%s::json) j JOIN ex ON ex.x=(j.value->>'execution_id')::uuid) t
+ rec AS (INSERT INTO {_RECORDING}(id, {", ".join(recording)}, node_count, event_count, credits)
+ SELECT p.id, {", ".join(f"p.{name}" for name in recording)}, p.ends + (SELECT
+ count(*) FROM {_NODE_RUN} r WHERE r.execution_id=ex.x AND r.status IN ('completed','failed')), ex.seq, ex.credits
+ FROM json_to_recordset(%s::json) AS p({", ".join(typed)}, ends int) JOIN ex ON ex.x=p.execution_id
  ON CONFLICT(execution_id) DO NOTHING)"""
     drop = f""",
  dr AS (INSERT INTO {_NOT_RECORDED}(execution_id, reason, ended_at, recording, node_count, event_count, credits)

@@ -654,9 +654,9 @@ def preview(value: Any, limit: int = PREVIEW_CHARACTERS) -> Any:
     """Return ``value`` with every text cut to ``limit`` characters and lists to 50 items."""
     if isinstance(value, str):
         return value if len(value) <= limit else f"{value[:limit]}… ({len(value):,} characters)"
-    if isinstance(value, dict | Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return {key: _cut(item, limit) for key, item in value.items()}
-    if isinstance(value, list | tuple):
+    if type(value) is list or isinstance(value, list | tuple):
         cut = [_cut(item, limit) for item in value[:50]]
         return cut if len(value) <= 50 else [*cut, f"… {len(value) - 50:,} more items"]
     return value
