@@ -112,13 +112,15 @@ class Plan:
         return any(self.nodes[index].description.waits for phase in self.phases for index in phase)
 
     def edges(self) -> dict[tuple[str, str], None]:
-        """Return the wires inside this scope as ids (source, target), each once, in canvas order. O(wires)."""
+        """Return who needs whose outputs inside this scope, by wire or template: ids (source, target). O(nodes).
+
+        In canvas order, each pair once.
+        """
         members = {index for phase in self.phases for index in phase}
         return {
-            (self.nodes[wire.source].node.id, self.nodes[index].node.id): None
+            (self.nodes[source].node.id, self.nodes[index].node.id): None
             for index in sorted(members)
-            for wire in self.nodes[index].wires
-            if wire.source in members
+            for source in sorted(self.nodes[index].needs & members)
         }
 
     def body(self, loop: int) -> Plan:

@@ -51,6 +51,7 @@ def test_a_template_is_a_dependency_like_a_wire():
     nodes = [light("b", Data_1='{{ nodes.a["Merged Data"] }}'), light("a")]
 
     assert ids(planned(nodes)) == [["a"], ["b"]]
+    assert list(planned(nodes).edges()) == [("a", "b")]
 
 
 def test_the_short_form_of_a_template_is_one_too():
