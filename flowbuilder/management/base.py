@@ -30,6 +30,14 @@ WIDE = 4096
 """Columns when the output is not a terminal, so that nothing is cut or wrapped for a script."""
 
 
+class Output(Console):
+    """A console that leaves the end of its reader to the command."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise, where rich would end the process with exit code 1."""
+        raise BrokenPipeError
+
+
 class Help(DjangoHelpFormatter, RawDescriptionHelpFormatter):
     """Django's order of options, with the examples kept as written."""
 
@@ -198,7 +206,7 @@ class ProductCommand(BaseCommand):
     def _console(self, wrapper: Any) -> Console:
         out = wrapper._out
         terminal = bool(getattr(out, "isatty", lambda: False)())
-        return Console(
+        return Output(
             file=out, highlight=False, markup=False, emoji=False, soft_wrap=False, width=None if terminal else WIDE
         )
 

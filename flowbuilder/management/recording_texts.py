@@ -17,7 +17,7 @@ SHORT_RULE = "-" * 50
 DATA_WIDTH = 100
 STATE_KEYS = 10
 LISTED = 10
-STATUS_STYLES = {"SUCCESS": "green", "FAILED": "red", "UNFINISHED": "yellow"}
+STATUS_STYLES = {"SUCCESS": "green", "FAILED": "red", "CANCELLED": "", "UNFINISHED": "yellow"}
 KEPT_RULES = {
     "tag": "protected by a tag",
     HOLD_TAG: "on legal hold",
@@ -60,7 +60,9 @@ def print_state(console: Console, state: dict[str, Any], keys: int | None) -> No
 
 
 def status_word(metadata: dict[str, Any]) -> str:
-    """Return SUCCESS, FAILED or UNFINISHED."""
+    """Return SUCCESS, FAILED, CANCELLED or UNFINISHED."""
+    if metadata.get("status") == "cancelled":
+        return "CANCELLED"
     return {True: "SUCCESS", False: "FAILED", None: "UNFINISHED"}[metadata.get("success")]
 
 
@@ -85,11 +87,17 @@ def print_metadata(console: Console, item: dict[str, Any]) -> None:
     """Print what a recording says about itself."""
     console.print(f"Recording: {item['recording_id']}", style="bold")
     console.print(f"Workflow: {clean(item['workflow_name'])}")
+    if item.get("workflow_version"):
+        console.print(f"Version: {item['workflow_version']}")
     if item.get("execution_id"):
         console.print(f"Execution: {item['execution_id']}")
     console.print(SHORT_RULE)
     blocks = {
-        "Status": {"Success": item["success"], "Error": clean(item["error"]) if item["error"] else None},
+        "Status": {
+            "Success": item["success"],
+            "Error": clean(item["error"]) if item["error"] else None,
+            **({"Ended as": clean(item["status"]).replace("_", " ")} if item.get("status") else {}),
+        },
         "Timing": {
             "Started": human_time(item["started_at"]),
             "Completed": human_time(item["completed_at"]),
@@ -181,10 +189,12 @@ def _print_pairs(console: Console, title: str, pairs: dict[str, Any]) -> None:
         return
     console.print(f"\n{title} differences:")
     for node, pair in pairs.items():
-        console.print(f"  {clean(node)}: {short(pair.get('self'))} vs {short(pair.get('other'))}")
+        sides = (short(pair[name]) if pair.get(name) is not None else "none" for name in ("self", "other"))
+        console.print(f"  {clean(node)}: {' vs '.join(sides)}")
 
 
 def _print_timing(console: Console, timing: dict[str, dict[str, Any]]) -> None:
+    timing = {node: pair for node, pair in timing.items() if pair["self"] != pair["other"]}
     if not timing:
         return
     console.print("\nTiming differences:")

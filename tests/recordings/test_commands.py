@@ -90,6 +90,17 @@ def test_list(flow: Flow, make_execution: Make, alice: Any) -> None:
     assert [item["recording_id"] for item in flow.json("list", "--start", day, "--end", day)] == [str(recordings[1].pk)]
 
 
+def test_a_cancelled_run_is_listed_as_cancelled_and_what_is_kept_can_be_kept_again(
+    flow: Flow, make_execution: Make, alice: Any
+) -> None:
+    recording = make_execution(status="cancelled", success=False, error="cancelled")
+
+    assert flow("list").splitlines()[-1].split()[:3] == [str(recording.pk)[:8], "shop", "CANCELLED"]
+    assert "Ended as: cancelled" in flow("inspect", str(recording.pk))
+    assert flow("keep", str(recording.pk)) == f"Recording {recording.pk} is kept already\n"
+    assert flow.code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -170,6 +181,17 @@ def test_replay(flow: Flow, make_execution: Make, alice: Any) -> None:
     assert flow.code == 1
 
 
+def test_a_node_that_the_recording_does_not_know_is_an_error_that_names_those_it_does(
+    flow: Flow, make_execution: Make, alice: Any
+) -> None:
+    recording = make_execution()
+
+    assert flow("replay", str(recording.pk), "--node", "node9") == ""
+
+    assert flow.code == 1
+    assert flow.error.strip() == 'error: no event is of a node "node9"; its nodes are node1, node2, node3'
+
+
 @pytest.mark.row("S0-24")
 def test_stepping(flow: Flow, make_execution: Make, alice: Any) -> None:
     recording = make_execution()
@@ -202,7 +224,7 @@ def test_stepping_through_one_node(flow: Flow, make_execution: Make, alice: Any)
     begun = flow("replay", str(recording.pk), "--step", "--node", "node2", "--from-event", "6", keys="p\n")
     assert [line.split()[0] for line in begun.splitlines()] == ["[6/11]", "[5/11]"]
     flow("replay", str(recording.pk), "--step", "--node", "nobody", keys="n\n")
-    assert "There are no events to show." in flow.error
+    assert flow.code == 1
 
 
 @pytest.mark.row("S0-24")
@@ -294,6 +316,16 @@ def test_export(flow: Flow, make_execution: Make, alice: Any, tmp_path: Path) ->
     flow("export", identifier, "--format", "fbrec", "--output", str(tmp_path / "recordings" / "x.fbrec"))
     copied = flow("replay", identifier, "--storage", str(tmp_path / "recordings"))
     assert copied == flow("replay", identifier)
+
+
+def test_export_to_where_it_cannot_be_is_one_line(flow: Flow, make_execution: Make, alice: Any, tmp_path: Path) -> None:
+    recording = make_execution()
+
+    flow("export", str(recording.pk), "--output", str(tmp_path))
+
+    assert flow.code == 1
+    assert flow.error == f"error: cannot write {tmp_path}: Is a directory\n"
+    assert list(tmp_path.parent.glob(".*.tmp")) == []
 
 
 @pytest.mark.row("S0-26")
@@ -569,6 +601,26 @@ def test_as_a_process(make_execution: Make, alice: Any) -> None:
     assert os.linesep.join(json.loads(call("list", "--json").stdout)[0]["tags"]) == ""
 
 
+def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path: Path, alice: Any) -> None:
+    storage = FileRecordingStorage(tmp_path)
+    recorder = record_run("long")
+    for number in range(5_000):
+        recorder.record_node_start(f"node{number}", {"text": "x" * 90})
+    identifier = storage.save_sync(recorder)
+
+    for flags in ("--show-data", "--json"):
+        with subprocess.Popen(
+            [sys.executable, "manage.py", "recordings", "replay", identifier, "--storage", str(tmp_path), flags],
+            cwd=ROOT, env=test_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            assert process.stderr is not None
+            assert process.stdout.readline()
+            process.stdout.close()
+            assert process.stderr.read() == b""
+            assert process.wait(60) == 0
+
+
 @pytest.mark.redis
 @pytest.mark.worker
 @pytest.mark.django_db(transaction=True)
@@ -593,4 +645,4 @@ def test_tail_follows_a_running_execution_to_its_end(
     kept = flow("keep", str(execution.pk)[:8])
     assert kept == f"Kept execution {execution.pk} as recording {recording.pk}\n"
     flow("keep", "f" * 32)
-    assert (flow.code, "there is no execution" in flow.error) == (1, True)
+    assert (flow.code, "no recording or execution" in flow.error) == (1, True)

@@ -273,6 +273,8 @@ class Command(ProductCommand):
                 self.fail(f'there is no event "{options["from_event"]}"; there are {len(replayer.events)}')
             start = found
         wanted = _positions(replayer, options["node"])
+        if options["node"] is not None and not wanted:
+            self.fail(f'no event is of a node "{options["node"]}"; {_nodes_of(replayer)}')
         view = _View(self.console, replayer, options)
         if options["step"]:
             self._step(view, wanted, bisect_left(wanted, start))
@@ -389,21 +391,17 @@ class Command(ProductCommand):
         return OK if difference["identical"] else FAILED
 
     def export(self, options: dict[str, Any]) -> None:
-        """Write a recording to a file."""
+        """Write a recording to a file, or its text to stdout."""
         replayer, kind, target = self._open(options, options["recording"]), options["format"], options["output"]
-        if kind == "fbrec":
-            if target == "-":
+        if target == "-":
+            if kind == "fbrec":
                 self.fail("a sealed file is not text; give --output a file name", USAGE)
-            atomic_write(
-                Path(target), lambda file: write_sealed(file, replayer.metadata, replayer.events, replayer.snapshots)
-            )
-        else:
-            written = {"json": to_json, "summary": to_summary, "har": to_har, "trace": to_trace}
-            text = written[kind](replayer) if kind in written else replayer.visualize(format=kind)
-            if target == "-":
-                self.console.file.write(text)
-                return
-            atomic_write(Path(target), lambda file: file.write(text.encode("utf-8", "backslashreplace")))
+            self.console.file.write(_as_text(replayer, kind))
+            return
+        try:
+            _write_to(Path(target), replayer, kind)
+        except OSError as error:
+            self.fail(f"cannot write {target}: {error.strerror or error}")
         size = Path(target).stat().st_size
 
         def say(console: Console) -> None:
@@ -472,7 +470,8 @@ class Command(ProductCommand):
         self.emit(done, say)
         failed = [item for item in done if item["error"] is not None]
         for item in failed:
-            self.note(f"error: {item['file']}: {item['error']}")
+            named = item["error"].startswith(f"{item['file']}:")
+            self.note(f"error: {item['error']}" if named else f"error: {item['file']}: {item['error']}")
         return FAILED if failed else OK
 
     def tag(self, options: dict[str, Any]) -> None:
@@ -494,12 +493,12 @@ class Command(ProductCommand):
         user = self.user(options)
         execution = _execution(options["recording"], user)
         if execution is None:
-            self.fail(f'there is no execution "{options["recording"]}"')
-        recording = keep(execution.pk)
-        self.emit(
-            metadata_of(recording).to_dict(),
-            lambda console: console.print(f"Kept execution {execution.pk} as recording {recording.pk}"),
-        )
+            recording = find_recording(options["recording"], user)
+            said = f"Recording {recording.pk} is kept already"
+        else:
+            recording = keep(execution.pk)
+            said = f"Kept execution {execution.pk} as recording {recording.pk}"
+        self.emit(metadata_of(recording).to_dict(), lambda console: console.print(said))
 
     def stats(self, options: dict[str, Any]) -> None:
         """Show totals."""
@@ -596,6 +595,26 @@ def _positions(replayer: ExecutionReplayer, node: str | None) -> Sequence[int]:
     if known is not None:
         return list(known(node))
     return [position for position, event in enumerate(events) if event.node_id == node]
+
+
+def _nodes_of(replayer: ExecutionReplayer) -> str:
+    """Return the beginning of a sentence that names the nodes of a recording, at most 20."""
+    nodes = list(dict.fromkeys(replayer.path()))
+    more = f", and {len(nodes) - 20} more" if len(nodes) > 20 else ""
+    return f"its nodes are {', '.join(map(clean, nodes[:20]))}{more}" if nodes else "no node has started"
+
+
+def _as_text(replayer: ExecutionReplayer, kind: str) -> str:
+    written = {"json": to_json, "summary": to_summary, "har": to_har, "trace": to_trace}
+    return written[kind](replayer) if kind in written else replayer.visualize(format=kind)
+
+
+def _write_to(path: Path, replayer: ExecutionReplayer, kind: str) -> None:
+    if kind == "fbrec":
+        atomic_write(path, lambda file: write_sealed(file, replayer.metadata, replayer.events, replayer.snapshots))
+    else:
+        text = _as_text(replayer, kind)
+        atomic_write(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 
 
 def _execution(identifier: str, user: Any) -> Execution | None:
