@@ -23,6 +23,8 @@ from django.utils.safestring import SafeString
 from executions import report, states
 from executions.errors import ExecutionError
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Phase, WorkerLease
+from recordings.errors import RecordingError
+from recordings.keeping import keep, keepable
 from recordings.models import Event, Recording
 from workflows import admin as workflow_pages
 from workflows.admin import (
@@ -394,12 +396,12 @@ class ExecutionAdmin(ReadOnlyAdmin):
         view = self.admin_site.admin_view
         own = [
             path(f"<uuid:pk>/{verb}/", view(self.one), {"verb": verb}, name=f"executions_execution_{verb}")
-            for verb in ("pause", "resume", "cancel")
+            for verb in ("pause", "resume", "cancel", "keep")
         ]
         return [*own, *super().get_urls()]
 
     def one(self, request: HttpRequest, pk: Any, verb: str) -> HttpResponse:
-        """Pause, resume or cancel one execution and show its page again."""
+        """Pause, resume or cancel one execution, or keep its recording, and show its page again."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         chosen = self.get_queryset(request).filter(pk=pk)
@@ -408,6 +410,16 @@ class ExecutionAdmin(ReadOnlyAdmin):
             raise Http404("there is no such execution")
         getattr(self, verb)(request, chosen)
         return HttpResponseRedirect(execution_url(execution))
+
+    def keep(self, request: HttpRequest, chosen: QuerySet[Any]) -> None:
+        """Keep the recordings that their strategy would let go, and say so."""
+        for execution in chosen:
+            try:
+                keep(execution.pk)
+            except RecordingError as error:
+                messages.error(request, f"The recording was not kept: {error}")
+            else:
+                messages.success(request, "The recording is kept.")
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
@@ -442,6 +454,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
             "more_node_runs": len(shown) > NODE_RUNS_SHOWN,
             "artifacts": artifacts(execution, recording, names),
             "recording": recording,
+            "keepable": recording is None and keepable(execution.pk),
             "input": _pretty(Execution.objects.values_list("input", flat=True).get(pk=execution.pk)),
             "props": {
                 "api": "/api/v1",

@@ -1,6 +1,8 @@
 """Addresses of the web process."""
 
 from django.contrib import admin
+from django.http import HttpRequest, HttpResponseRedirect
+from django.templatetags.static import static
 from django.urls import path
 from django.views.generic import RedirectView
 
@@ -8,7 +10,14 @@ from executions.views import approval
 from flowbuilder.api import api
 from monitoring.views import healthz, readyz
 
+
+def icon(request: HttpRequest) -> HttpResponseRedirect:
+    """Lead to the icon: browsers ask for this name on pages that name none, such as JSON."""
+    return HttpResponseRedirect(static("flowbuilder/mark.svg"))
+
+
 urlpatterns = [
+    path("favicon.ico", icon),
     path("", RedirectView.as_view(url="/admin/"), name="home"),
     path("monitoring", RedirectView.as_view(url="/admin/monitoring/")),
     path("monitoring/", RedirectView.as_view(url="/admin/monitoring/"), name="monitoring"),

@@ -21,10 +21,10 @@ from recordings import inspection, pages
 from recordings.database import DatabaseRecordingStorage, replayer_of
 from recordings.errors import RecordingError
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
+from recordings.pages import EMPTY, seconds_text, status_text
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import HOLD_TAG
 
-EMPTY = mark_safe('<span class="adm-muted">–</span>')
 OFFERED = 50
 TAGGED_ROWS = 500
 TAGS_SHOWN = 4
@@ -47,17 +47,24 @@ def status_pill(status: str) -> SafeString | str:
     return format_html(
         '<span class="adm-status adm-status-{0}"><svg aria-hidden="true"><use href="#adm-s-{0}"/></svg>{1}</span>',
         status,
-        "Pending" if status == "queued" else status.replace("_", " ").capitalize(),
+        status_text(status, None),
     )
 
 
-def seconds_text(seconds: float | None) -> str:
-    """Return a length of time as people write it."""
-    if seconds is None:
-        return EMPTY
-    if seconds < 1:
-        return f"{round(seconds * 1000)} ms"
-    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
+def ending(recording: Recording) -> SafeString | str:
+    """Return how a recorded run ended; one of another program has no status of its own."""
+    known = recording.status or {True: "completed", False: "failed", None: ""}[recording.success]
+    return status_pill(known) if known else mark_safe('<span class="adm-status">Unfinished</span>')
+
+
+def trigger_text(trigger: str) -> str:
+    """Return what started a run, as people write it."""
+    return {"api": "API"}.get(trigger, trigger.replace("_", " ").capitalize())
+
+
+def cause(recording: Recording) -> str:
+    """Return why a run failed, or was cancelled where that has a reason of its own."""
+    return "" if recording.error.strip() == recording.status == "cancelled" else recording.error.strip()
 
 
 class DateFilter(admin.DateFieldListFilter):
@@ -107,6 +114,49 @@ class WatchedAdmin(admin.ModelAdmin):
 
 def _executions_of(user: Any) -> QuerySet[Any]:
     return Recording.objects.visible_to(user).filter(execution_id__isnull=False).values("execution_id")
+
+
+class WordFilter(admin.SimpleListFilter):
+    """The words that a column of the user's recordings has; NONE stands for the empty one."""
+
+    NONE = "-"
+    column = ""
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the words, and always the chosen one."""
+        rows = model_admin.get_queryset(request).order_by(self.column).values_list(self.column, flat=True).distinct()
+        return [(word, self.label(word)) for word in _offered([row or self.NONE for row in rows], self.value())]
+
+    def label(self, word: str) -> str:
+        """Return how a word is shown."""
+        raise NotImplementedError
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the recordings with the chosen word."""
+        chosen = self.value()
+        return queryset.filter(**{self.column: "" if chosen == self.NONE else chosen}) if chosen else queryset
+
+
+class StatusFilter(WordFilter):
+    """How the runs ended."""
+
+    title = column = "status"
+    parameter_name = "status__exact"
+
+    def label(self, word: str) -> str:
+        """Return "Completed with errors"; what other programs recorded has no status."""
+        return "None" if word == self.NONE else status_text(word, None)
+
+
+class TriggerFilter(WordFilter):
+    """What started the runs."""
+
+    title = column = "trigger"
+    parameter_name = "trigger__exact"
+
+    def label(self, word: str) -> str:
+        """Return "Schedule"; what other programs recorded has no trigger."""
+        return "None" if word == self.NONE else trigger_text(word)
 
 
 class NameFilter(admin.SimpleListFilter):
@@ -170,7 +220,7 @@ class RecordingAdmin(WatchedAdmin):
     """List of recordings; the page of one steps through its events."""
 
     list_display = ("workflow_text", "status_pill", "error_line", "started", "length", "events", "size")
-    list_filter = ("status", NameFilter, TagFilter, DurationFilter, "trigger", ("started_at", DateFilter))
+    list_filter = (StatusFilter, NameFilter, TagFilter, DurationFilter, TriggerFilter, ("started_at", DateFilter))
     search_fields = ("workflow_name", "error", "id", "execution_id")
     ordering = ("-started_at",)
     empty_text = "Every execution is recorded when it ends. Run a workflow, then step through it here."
@@ -207,7 +257,8 @@ class RecordingAdmin(WatchedAdmin):
     def workflow_text(self, recording: Recording) -> SafeString:
         """Show the workflow, the version, the start of the id and the tags."""
         return format_html(
-            '{}<span class="adm-second"><span class="adm-mono">{}</span> · {}</span>{}',
+            '<span class="adm-name" title="{0}">{0}</span>'
+            '<span class="adm-second"><span class="adm-mono">{1}</span> · {2}</span>{3}',
             recording.workflow_name,
             str(recording.pk)[:8],
             self.version_text(recording),
@@ -217,12 +268,12 @@ class RecordingAdmin(WatchedAdmin):
     @admin.display(description="Status", ordering="status")
     def status_pill(self, recording: Recording) -> SafeString | str:
         """Show how the execution ended."""
-        return status_pill(recording.status)
+        return ending(recording)
 
     @admin.display(description="Cause", ordering="error")
     def error_line(self, recording: Recording) -> SafeString | str:
         """Show why it failed, in one line."""
-        line = recording.error.strip().partition("\n")[0]
+        line = cause(recording).partition("\n")[0]
         return format_html('<span class="adm-cause" title="{0}">{0}</span>', line) if line else mark_safe("&nbsp;")
 
     @admin.display(description="Started", ordering="started_at")
@@ -266,6 +317,7 @@ class RecordingAdmin(WatchedAdmin):
         context = {
             **self._context(request, recording, f"Recording of {recording.workflow_name}"),
             "facts": self._facts(recording),
+            "cause": cause(recording),
             "tags": [str(tag) for tag in recording.tags or ()],
             "hold": HOLD_TAG,
             "held": HOLD_TAG in (recording.tags or ()),
@@ -294,8 +346,11 @@ class RecordingAdmin(WatchedAdmin):
         page = (number - 1) // pages.EVENTS_PER_PAGE * pages.EVENTS_PER_PAGE if after is None else after
         found: dict[str, Any] = {
             "count": count,
+            "count_text": f"{count:,}",
             "number": number,
+            "number_text": f"{number:,}",
             "opening": opening if recording.success is False else None,
+            "state_url": reverse("api:recording_state", args=(recording.pk,)),
             "player": pages.player(replayer, number),
             "page": pages.events_page(replayer, min(page, count - 1)),
             "artifacts": pages.artifacts(recording, replayer),
@@ -303,11 +358,10 @@ class RecordingAdmin(WatchedAdmin):
             "next": min(count, number + 1),
         }
         if count <= pages.MEASURED_EVENTS:
-            found |= {
-                "path": pages.path_steps(recording, replayer),
-                "timing": pages.timing(replayer),
-                "graph_url": reverse("api:recording_download", args=(recording.pk,)) + "?format=svg",
-            }
+            graph_url = reverse("api:recording_download", args=(recording.pk,)) + "?format=svg"
+            found |= {**pages.course(recording, replayer), "graph_url": graph_url}
+        else:
+            found["unmeasured"] = f"{pages.MEASURED_EVENTS:,}"
         return found
 
     def event_view(self, request: HttpRequest, pk: Any, number: int) -> HttpResponse:
@@ -317,7 +371,8 @@ class RecordingAdmin(WatchedAdmin):
             with replayer_of(recording) as replayer:
                 if not 1 <= number <= len(replayer.events):
                     raise Http404("there is no such event")
-                context: dict[str, Any] = {"player": pages.player(replayer, number)}
+                state_url = reverse("api:recording_state", args=(recording.pk,))
+                context: dict[str, Any] = {"player": pages.player(replayer, number), "state_url": state_url}
         except RecordingError as error:
             context = {"player": None, "unreadable": str(error)}
         return TemplateResponse(request, "admin/recordings/recording/event.html", context)
@@ -342,7 +397,7 @@ class RecordingAdmin(WatchedAdmin):
         chosen = request.GET.get("with")
         if chosen:
             other = self._get(request, chosen)
-            context |= {"other": other, "other_id": str(other.pk)[:8], "other_status": status_pill(other.status)}
+            context |= {"other": other, "other_id": str(other.pk)[:8], "other_status": ending(other)}
             try:
                 with replayer_of(recording) as first, replayer_of(other) as second:
                     context["result"] = pages.comparison(first, second)
@@ -352,7 +407,7 @@ class RecordingAdmin(WatchedAdmin):
             context["choices"] = [
                 {
                     "recording": row,
-                    "status": status_pill(row.status),
+                    "status": ending(row),
                     "length": self.length(row),
                     "started": self.started(row),
                 }
@@ -387,20 +442,17 @@ class RecordingAdmin(WatchedAdmin):
             "opts": self.opts,
             "recording": recording,
             "short_id": str(recording.pk)[:8],
-            "status": status_pill(recording.status),
+            "status": ending(recording),
         }
 
     def _facts(self, recording: Recording) -> list[tuple[str, Any]]:
         return [
             ("Version", self.version_text(recording)),
-            (
-                "Trigger",
-                {"api": "API"}.get(recording.trigger, recording.trigger.replace("_", " ").capitalize()) or EMPTY,
-            ),
+            ("Trigger", trigger_text(recording.trigger) or EMPTY),
             ("Started", date_format(timezone.localtime(recording.started_at), "j M Y, H:i:s")),
             ("Duration", self.length(recording)),
             ("Events", f"{recording.event_count:,}"),
-            ("Nodes", recording.node_count),
+            ("Nodes", f"{recording.node_count:,}"),
             ("Credits", recording.credits),
             ("Size", self.size(recording)),
             ("Kept as", self.kept(recording)),
@@ -427,6 +479,7 @@ def _totals(rows: QuerySet[Recording]) -> dict[str, Any]:
         total=Count("pk"),
         good=Count("pk", filter=Q(success=True)),
         bad=Count("pk", filter=Q(success=False)),
+        cancelled=Count("pk", filter=Q(success=False, status="cancelled")),
         size=Sum("file_size_bytes"),
         seconds=Sum("duration_seconds"),
         mean=Avg("duration_seconds"),
@@ -437,6 +490,7 @@ def _totals(rows: QuerySet[Recording]) -> dict[str, Any]:
         "success_rate": None if not ended else f"{100 * found['good'] / ended:.1f}",
         "good": f"{found['good']:,}",
         "bad": f"{found['bad']:,}",
+        "cancelled": f"{found['cancelled']:,}" if found["cancelled"] else "",
         "unfinished": f"{found['total'] - ended:,}",
         "size": filesizeformat(found["size"] or 0),
         "seconds": seconds_text(found["seconds"] or 0.0),

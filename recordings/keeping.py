@@ -60,6 +60,12 @@ def keep(execution_id: UUID | str) -> Recording:
     return Recording.objects.get(execution_id=key)
 
 
+def keepable(execution_id: UUID) -> bool:
+    """Return whether an execution that has ended without recording can still be kept."""
+    row = NotRecorded.objects.filter(pk=execution_id).first()
+    return row is not None and bool(row.recording)
+
+
 def purge_unrecorded(before: datetime, limit: int, until: float = math.inf) -> int:
     """Remove events and blobs of executions that ended without recording before a moment, the oldest first.
 

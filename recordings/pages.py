@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 from django.template.defaultfilters import filesizeformat
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.safestring import mark_safe
 
 from recordings import inspection
 from recordings.events import RecordingEvent, RecordingEventType, describe, omissions
-from recordings.export import human_bytes, human_duration, human_time
 from recordings.inspection import DOWNLOADS, shown
 from recordings.models import Recording
 from recordings.replayer import ExecutionReplayer
 from recordings.state import ERRORS, NODES
+from recordings.timing import Outline, critical_path_of, outline
 
+EMPTY = mark_safe('<span class="adm-muted">–</span>')
 EVENTS_PER_PAGE = 50
-MEASURED_EVENTS = 20_000
-"""Longer recordings are not read whole for a page: no timing, path and graph."""
+MEASURED_EVENTS = 50_000
+"""Longer recordings are not read whole for a page, which says so: no timing, path and graph."""
 STATE_ENTRIES = 200
+TEXT_CHARACTERS = 400
+"""Longer texts of events are cut; the whole one is among their data."""
 PATH_STEPS = 60
 ARTIFACTS = 100
 CHANGES = 50
@@ -29,16 +34,19 @@ DOWNLOAD_LABELS = (
     ("fbrec", "Sealed file (.fbrec)"),
     ("json.gz", "JSON (.json.gz)"),
     ("html", "Report (.html)"),
+    ("summary", "Summary (.txt)"),
+    ("svg", "Drawing (.svg)"),
     ("dot", "Graphviz (.dot)"),
 )
-_STATUS = {
-    RecordingEventType.NODE_START: "running",
-    RecordingEventType.NODE_COMPLETE: "completed",
-    RecordingEventType.NODE_ERROR: "failed",
-    RecordingEventType.NODE_SKIPPED: "skipped",
-    RecordingEventType.NODE_WAITING: "waiting",
-    RecordingEventType.NODE_RETRY: "retrying",
-}
+
+
+def seconds_text(seconds: float | None) -> str:
+    """Return a length of time as people write it."""
+    if seconds is None:
+        return EMPTY
+    if seconds < 1:
+        return f"{round(seconds * 1000)} ms"
+    return f"{seconds:.1f} s" if seconds < 60 else f"{int(seconds // 60)} min {int(seconds % 60)} s"
 
 
 # --------------------------------------------------------------------------- events and states
@@ -47,12 +55,13 @@ _STATUS = {
 def event_row(event: RecordingEvent) -> dict[str, Any]:
     """Return what the event table shows."""
     data = {key: value for key, value in event.data.items() if key not in ("name", "node_type")} | omissions(event)
+    text = describe(event)
     return {
         "seq": event.seq,
         "time": datetime.fromtimestamp(event.timestamp, UTC),
         "type": event.event_type.value.replace("_", " "),
         "failed": event.event_type in inspection.FAILURES,
-        "text": describe(event),
+        "text": text if len(text) <= TEXT_CHARACTERS else f"{text[:TEXT_CHARACTERS]}…",
         "data": shown(data) if data else "",
     }
 
@@ -83,7 +92,7 @@ def player(replayer: ExecutionReplayer, number: int) -> dict[str, Any]:
         "number": number,
         "count": len(replayer.events),
         "event": event_row(event),
-        "since": human_duration(max(0.0, event.timestamp - start)),
+        "since": seconds_text(max(0.0, event.timestamp - start)),
         "node": event.node_id or "",
         "data": [(key, shown(value)) for key, value in (event.data | omissions(event)).items()],
         "groups": [
@@ -116,53 +125,57 @@ def _group(title: str, before: dict[str, Any], after: dict[str, Any], *, opened:
 # --------------------------------------------------------------------------- path, timing, files
 
 
-def path_steps(recording: Recording, replayer: ExecutionReplayer) -> dict[str, Any]:
+def course(recording: Recording, replayer: ExecutionReplayer) -> dict[str, Any]:
+    """Return the path and the timing of a run, which takes one reading of its events."""
+    run = outline(replayer.events)
+    return {"path": path_steps(recording, replayer, run), "timing": timing(run)}
+
+
+def path_steps(recording: Recording, replayer: ExecutionReplayer, run: Outline) -> dict[str, Any]:
     """Return the first nodes in the order in which they started, each with how it ended."""
-    status: dict[str, str] = {}
-    starts: list[int] = []
-    for place, event in _node_events(recording, replayer):
-        begins = event.event_type is RecordingEventType.NODE_START and not event.data.get("resumed")
-        if begins or event.event_type is RecordingEventType.NODE_SKIPPED:
-            starts.append(place)
-        status[event.node_id or ""] = _STATUS[event.event_type]
-    steps = []
-    for place in starts[:PATH_STEPS]:
+    kinds = (RecordingEventType.NODE_START, RecordingEventType.NODE_SKIPPED)
+    places = inspection.positions_of(recording, replayer, kinds)
+    steps: list[dict[str, Any]] = []
+    seen: set[str] = set()
+    read = 0
+    for place in places:
+        if len(steps) == PATH_STEPS:
+            break
+        read += 1
         event = replayer.events[place]
-        steps.append(
-            {
-                "name": event.data.get("name") or event.node_id,
-                "number": place + 1,
-                "status": status[event.node_id or ""],
-            }
-        )
-    return {"steps": steps, "more": max(0, len(starts) - PATH_STEPS)}
+        node = event.node_id or ""
+        if event.data.get("resumed") or (event.event_type is RecordingEventType.NODE_SKIPPED and node in seen):
+            continue
+        seen.add(node)
+        status = run.nodes[node].status if node in run.nodes else "running"
+        steps.append({"name": event.data.get("name") or node, "number": place + 1, "status": status})
+    return {"steps": steps, "more": f"{len(places) - read:,}" if read < len(places) else ""}
 
 
-def _node_events(recording: Recording, replayer: ExecutionReplayer) -> Iterator[tuple[int, RecordingEvent]]:
-    for place in inspection.positions_of(recording, replayer, tuple(_STATUS)):
-        yield place, replayer.events[place]
-
-
-def timing(replayer: ExecutionReplayer) -> dict[str, Any]:
+def timing(run: Outline) -> dict[str, Any]:
     """Return the nodes by the time that they took, longest first, and the critical path."""
-    durations = replayer.durations()
-    path = replayer.critical_path()
-    critical = {node for node, _ in path}
-    longest = max(durations.values(), default=0.0)
-    total = sum(seconds for _, seconds in path)
+    nodes = sorted((node for node in run.nodes.values() if node.runs), key=lambda node: (-node.seconds, node.node_id))
+    chain = critical_path_of(run)
+    critical = {node for node, _ in chain}
+    longest = max((node.seconds for node in nodes), default=0.0)
     return {
         "rows": [
             {
-                "node": node,
-                "text": human_duration(seconds),
-                "width": round(100 * seconds / longest, 2) if longest else 0,
-                "critical": node in critical,
+                "node": node.node_id,
+                "name": node.name or node.node_id,
+                "text": seconds_text(node.seconds),
+                "width": round(100 * node.seconds / longest, 2) if longest else 0,
+                "critical": node.node_id in critical,
             }
-            for node, seconds in islice(durations.items(), PATH_STEPS)
+            for node in nodes[:PATH_STEPS]
         ],
-        "more": max(0, len(durations) - PATH_STEPS),
-        "critical": [{"node": node, "text": human_duration(seconds)} for node, seconds in path[:PATH_STEPS]],
-        "critical_text": human_duration(total) if path else "",
+        "more": max(0, len(nodes) - PATH_STEPS),
+        "critical": [
+            {"name": run.nodes[node].name or node, "text": seconds_text(seconds)}
+            for node, seconds in chain[:PATH_STEPS]
+        ],
+        "critical_more": max(0, len(chain) - PATH_STEPS),
+        "critical_text": seconds_text(sum(seconds for _, seconds in chain)) if chain else "",
     }
 
 
@@ -219,18 +232,32 @@ def comparison(first: ExecutionReplayer, second: ExecutionReplayer) -> dict[str,
 def _metadata_rows(first: ExecutionReplayer, second: ExecutionReplayer) -> list[dict[str, Any]]:
     a, b = first.metadata, second.metadata
     rows = [
-        ("Status", a.status or a.success, b.status or b.success),
+        ("Status", status_text(a.status, a.success), status_text(b.status, b.success)),
         ("Version", a.workflow_version, b.workflow_version),
-        ("Started", human_time(a.started_at), human_time(b.started_at)),
-        ("Duration", human_duration(a.duration_seconds), human_duration(b.duration_seconds)),
+        ("Started", _moment(a.started_at), _moment(b.started_at)),
+        ("Duration", seconds_text(a.duration_seconds), seconds_text(b.duration_seconds)),
         ("Nodes", a.node_count, b.node_count),
         ("Teams", a.team_count, b.team_count),
         ("Events", len(first.events), len(second.events)),
-        ("Size", human_bytes(a.file_size_bytes), human_bytes(b.file_size_bytes)),
+        ("Size", _size(a.file_size_bytes), _size(b.file_size_bytes)),
         ("Trigger", a.trigger, b.trigger),
     ]
     marked = ("Status", "Version", "Nodes", "Teams", "Events")
     return [{"name": name, "first": x, "second": y, "differs": name in marked and x != y} for name, x, y in rows]
+
+
+def status_text(status: str | None, success: bool | None) -> str:
+    """Return how a run ended, in words: "Completed with errors", "Unfinished"."""
+    word = status or {True: "completed", False: "failed", None: "unfinished"}[success]
+    return "Pending" if word == "queued" else word.replace("_", " ").capitalize()
+
+
+def _moment(seconds: float) -> str:
+    return date_format(timezone.localtime(datetime.fromtimestamp(seconds, UTC)), "j M Y, H:i:s")
+
+
+def _size(size: int | None) -> str:
+    return EMPTY if size is None else filesizeformat(size)
 
 
 def _changes(nodes: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -249,8 +276,9 @@ def _changes(nodes: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
 
 def _pairs(difference: Any) -> list[dict[str, Any]]:
     nodes = difference.get("nodes", difference) if isinstance(difference, dict) else {}
+    sides = (("first", "self"), ("second", "other"))
     return [
-        {"node": node, "first": shown(pair.get("self")), "second": shown(pair.get("other"))}
+        {"node": node, **{name: shown(pair[key]) if pair.get(key) is not None else EMPTY for name, key in sides}}
         for node, pair in islice(nodes.items(), CHANGES)
         if isinstance(pair, dict)
     ]
@@ -264,8 +292,8 @@ def _timing_rows(timing: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "node": node,
-                "first": human_duration(pair["self"]),
-                "second": human_duration(pair["other"]),
+                "first": seconds_text(pair["self"]),
+                "second": seconds_text(pair["other"]),
                 "text": _signed(change),
                 "ratio": float(pair["other"] or 0.0) / pair["self"] if pair["self"] else None,
             }
@@ -275,7 +303,7 @@ def _timing_rows(timing: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _signed(seconds: float) -> str:
     sign = "" if abs(seconds) < 0.0005 else "+" if seconds > 0 else "−"
-    return sign + human_duration(abs(seconds))
+    return sign + seconds_text(abs(seconds))
 
 
 def _change(pair: dict[str, Any]) -> float:

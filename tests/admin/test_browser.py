@@ -173,7 +173,7 @@ def step_through(page: Page) -> None:
     """Move by keys, slider and clicks."""
     player = page.locator("#player")
     text, number, shown = (
-        player.locator(".adm-event-text"), player.locator("output"), player.locator(".adm-event"),
+        player.locator(".adm-event-text"), player.locator("#player-number"), player.locator(".adm-event"),
     )  # fmt: skip
     expect(text).to_have_text("node2 failed: still too slow")
     expect(player.locator(".adm-event-state")).to_contain_text("page 1")

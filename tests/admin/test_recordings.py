@@ -59,6 +59,11 @@ def test_the_list_is_filtered_by_workflow_tag_duration_status_and_trigger(make_r
     assert listed(client, duration="nonsense") == [other.pk, shop.pk]
     assert listed(client, status__exact="completed") == [other.pk]
     assert listed(client, trigger__exact="api") == [shop.pk]
+    assert listed(client, status__exact="-") == []
+    offered = client.get(LIST).content.decode()
+    assert ">Completed</a>" in offered
+    assert ">Failed</a>" in offered
+    assert ">API</a>" in offered
 
 
 def test_the_filters_offer_only_what_the_user_has(make_recording: Make, alice: Any, bob: Any) -> None:
@@ -160,6 +165,34 @@ def test_the_path_says_how_each_node_ended(make_recording: Make, bob: Any) -> No
     ]  # fmt: skip
 
 
+def test_a_recording_too_long_to_be_read_for_a_page_says_so(
+    make_recording: Make, bob: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = make_recording(user=bob)
+    monkeypatch.setattr("recordings.pages.MEASURED_EVENTS", recording.event_count - 1)
+
+    answer = logged_in(bob).get(page_of(recording))
+
+    assert not [name for name in ("path", "timing", "graph_url") if name in answer.context]
+    page = answer.content.decode()
+    assert f"more than {recording.event_count - 1} events" in page
+    assert "--format trace" in page
+
+
+def test_a_cancelled_run_did_not_fail(make_recording: Make, bob: Any) -> None:
+    recording = make_recording(user=bob, success=False, status="cancelled", error="cancelled")
+    client = logged_in(bob)
+
+    page, totals = client.get(page_of(recording)).content.decode(), client.get(LIST).context["totals"]
+
+    assert "Go to where it was cancelled" in page
+    assert 'class="adm-alert"' not in page
+    assert totals["cancelled"] == "1"
+    recording.error = "overlap: another one runs"
+    recording.save()
+    assert "another one runs" in client.get(page_of(recording)).content.decode()
+
+
 def test_recorded_text_is_never_markup(blobs: str, bob: Any) -> None:
     recorder = record_run("<b>evil</b>")
     recorder.record_node_start("<script>alert(1)</script>", {"<i>key</i>": "<img src=x onerror=alert(2)>"})
@@ -248,7 +281,7 @@ def test_another_recording_of_the_same_workflow_is_chosen_and_compared(make_reco
     assert "The paths are the same" in page.content.decode()
     assert {row["name"]: row["differs"] for row in page.context["result"]["metadata"]}["Version"]
     (slow,) = [row for row in result["timing"] if row["node"] == "node1"]
-    assert (slow["first"], slow["second"], slow["text"], slow["ratio"]) == ("500ms", "500ms", "0ms", 1.0)
+    assert (slow["first"], slow["second"], slow["text"], slow["ratio"]) == ("500 ms", "500 ms", "0 ms", 1.0)
 
 
 # --------------------------------------------------------------------------- who may see it

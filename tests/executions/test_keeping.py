@@ -92,7 +92,11 @@ def test_each_strategy_keeps_what_it_says_and_the_reason_is_shown(
     replayer = open_replayer(good.pk)
     assert (replayer.metadata.status, len(replayer.events)) == ("completed", row.event_count)
     assert (row.node_count, row.event_count) == (2, Event.objects.filter(execution_id=good.pk).count())
-    kept = keeping.keep(good.pk)
+    assert "Keep the recording" in client.get(f"/admin/executions/execution/{good.pk}/change/").content.decode()
+    said = client.post(f"/admin/executions/execution/{good.pk}/keep/", follow=True).content.decode()
+    assert "The recording is kept." in said
+    assert "Keep the recording" not in said
+    kept = Recording.objects.get(execution_id=good.pk)
     assert keeping.keep(str(good.pk)) == kept
     assert facts(good) == (("it was kept by hand", ["trigger:manual"]), None)
     same = Recording.objects.get(execution_id=everything.pk)

@@ -7,7 +7,9 @@ document.addEventListener("DOMContentLoaded", () => {
   const count = Number(player.dataset.count);
   const slider = player.querySelector("input[type=range]");
   const body = player.querySelector(".adm-player-body");
-  const title = player.querySelector("output");
+  const title = player.querySelector("#player-number");
+  const said = player.querySelector("[role=status]");
+  const around = document.querySelector("a[data-around]");
   let shown = Number(slider.value);
   let wanted = shown;
   let busy = false;
@@ -16,7 +18,7 @@ document.addEventListener("DOMContentLoaded", () => {
   async function show(number) {
     wanted = Math.max(1, Math.min(count, number));
     slider.value = wanted;
-    title.textContent = wanted;
+    title.textContent = wanted.toLocaleString("en");
     if (busy) return;
     busy = true;
     try {
@@ -39,6 +41,9 @@ document.addEventListener("DOMContentLoaded", () => {
 
   function mark() {
     history.replaceState(null, "", `?event=${shown}`);
+    said.textContent = `Event ${shown}: ${body.querySelector(".adm-event-text")?.textContent ?? ""}`;
+    around.href = `?event=${shown}#events`;
+    around.hidden = document.querySelector(`tr[data-row="${shown}"]`) !== null;
     for (const row of document.querySelectorAll("tr[data-row]")) {
       if (Number(row.dataset.row) === shown) row.setAttribute("aria-current", "true");
       else row.removeAttribute("aria-current");
