@@ -40,6 +40,7 @@ def listed(client: Client, **query: str) -> list[Any]:
 # --------------------------------------------------------------------------- the list
 
 
+@pytest.mark.postgres
 def test_the_list_is_filtered_by_workflow_tag_duration_status_and_trigger(make_recording: Make, bob: Any) -> None:
     shop = make_recording(user=bob, duration_seconds=0.4, tags=["a", "a b"], trigger="api", age_days=3)
     other = make_recording(
@@ -66,6 +67,7 @@ def test_the_list_is_filtered_by_workflow_tag_duration_status_and_trigger(make_r
     assert ">API</a>" in offered
 
 
+@pytest.mark.postgres
 def test_the_filters_offer_only_what_the_user_has(make_recording: Make, alice: Any, bob: Any) -> None:
     make_recording(user=bob, tags=["mine"], workflow_name="bobs")
     make_recording(user=alice, tags=["foreign"], workflow_name="alices")
@@ -78,6 +80,7 @@ def test_the_filters_offer_only_what_the_user_has(make_recording: Make, alice: A
     assert "alices" not in page
 
 
+@pytest.mark.postgres
 def test_totals_are_those_of_the_filtered_list(make_recording: Make, alice: Any, bob: Any) -> None:
     make_recording(user=bob, duration_seconds=2.0)
     make_recording(user=bob, duration_seconds=4.0, success=True, status="completed", file_size_bytes=2048)

@@ -60,6 +60,7 @@ def flow(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     return Flow(monkeypatch, capsys)
 
 
+@pytest.mark.postgres
 @pytest.mark.row("S0-22")
 def test_list(flow: Flow, make_execution: Make, alice: Any) -> None:
     assert flow("list") == "No recordings found.\n"
@@ -445,6 +446,7 @@ def test_recover_refuses_what_holds_no_event(flow: Flow, tmp_path: Path) -> None
     assert not (tmp_path / "x.json").exists()
 
 
+@pytest.mark.postgres
 @pytest.mark.row("S0-27")
 def test_stats(flow: Flow, make_execution: Make, alice: Any) -> None:
     make_execution()
@@ -546,6 +548,7 @@ def test_import(flow: Flow, alice: Any, blobs: str, tmp_path: Path, suffix: str)
     assert flow.code == 1
 
 
+@pytest.mark.postgres
 def test_tags_are_added_and_removed(flow: Flow, make_execution: Make, alice: Any, bob: Any, tmp_path: Path) -> None:
     recording = make_execution(tags=["old"])
 
