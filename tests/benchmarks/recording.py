@@ -192,7 +192,7 @@ def _noise(number: int) -> str:
     return base64.b85encode(random.Random(number).randbytes(BYTES * 4 // 5)).decode()
 
 
-def _events(count: int, payload: Callable[[int], str]) -> Iterator[Any]:
+def events_of(count: int, payload: Callable[[int], str]) -> Iterator[Any]:
     """Give the events of a run of 100 nodes, as the engine writes them."""
     from recordings.events import RecordingEvent, RecordingEventType, event_id
 
@@ -216,7 +216,7 @@ def _seal(path: Path, count: int, payload: Callable[[int], str]) -> None:
 
     metadata = RecordingMetadata("bench", "bench", 1_760_000_000.0, event_count=count)
     with path.open("wb") as file:
-        write_sealed(file, metadata, _events(count, payload))
+        write_sealed(file, metadata, events_of(count, payload))
 
 
 def measure_sizes(most: str) -> list[dict[str, Any]]:
@@ -232,7 +232,7 @@ def measure_sizes(most: str) -> list[dict[str, Any]]:
                 raw = 2
                 with gzip.open(packed, "wb", compresslevel=6) as file:
                     file.write(b"[")
-                    for event in _events(count, payload):
+                    for event in events_of(count, payload):
                         line = encode_json(event.to_dict())
                         raw += len(line) + 1
                         file.write(line + b",")

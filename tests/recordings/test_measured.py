@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.benchmarks.recording import measure_reading, measure_recorder, measure_sizes
+from recordings.events import encode_json
+from tests.benchmarks.recording import events_of, measure_reading, measure_recorder, measure_sizes
 
 
 @pytest.mark.row("S0-36")
@@ -15,6 +16,25 @@ def test_recordings_stay_as_small_as_the_documents_say() -> None:
         assert similar["json"] <= 470 * row["events"]
         assert noise["sealed"] <= 200 * row["events"] + 700
         assert row["events"] == 10 or similar["sealed"] < similar["json_gz"]
+
+
+@pytest.mark.row("S0-36")
+def test_the_sizes_that_were_promised_hold_packed_from_a_hundred_events_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """300 B, 2 kB and 15 kB packed were promised for 10, 100 and 1,000 events, and 100 B plain for each event."""
+    told = []
+    for row, promised in zip(measure_sizes("1000"), (300, 2_000, 15_000), strict=True):
+        sizes, count = row["similar"], row["events"]
+        empty = sum(len(encode_json(event.to_dict())) + 1 for event in events_of(count, lambda _: ""))
+        told.append(f"{count:,}: {sizes['json']:,} plain ({empty:,} without values), {sizes['json_gz']:,} gzip, {sizes['sealed']:,} sealed")  # fmt: skip
+        if count > 10:
+            assert max(sizes["json_gz"], sizes["sealed"]) <= promised
+        else:  # keys and ids, said once, take more than that
+            assert sizes["json_gz"] <= 500
+        assert sizes["sealed"] <= (700 if count == 10 else 100 * count)
+        assert 200 * count < empty <= 270 * count  # so no payload fits into 100 B of plain JSON
+
+    with capsys.disabled():
+        print("", *told, sep="\n    ", end=" ")
 
 
 @pytest.mark.row("S0-11")
