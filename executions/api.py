@@ -25,6 +25,8 @@ from executions.triggers import (
     resume_execution,
     start_execution,
 )
+from recordings import keeping
+from recordings.errors import RecordingError
 from recordings.events import RecordingEvent, execution_log
 from workflows.api import Text
 from workflows.models import Workflow, WorkflowVersion
@@ -189,6 +191,12 @@ class LogPage(Schema):
     status: str
 
 
+class Kept(Schema):
+    """The recording that an execution has now."""
+
+    recording_id: UUID
+
+
 class Streaming(Schema):
     """Where to watch."""
 
@@ -320,6 +328,16 @@ def resume(request: HttpRequest, execution_id: UUID) -> Any:
     if not resume_execution(execution, by=request.user.get_username()):
         return _refused(execution, "only a paused execution can be resumed")
     return _accepted(execution)
+
+
+@router.post("/{execution_id}/keep", response={200: Kept, **ERRORS})
+def keep(request: HttpRequest, execution_id: UUID) -> Any:
+    """Keep the recording of an execution that ended without one, while its events are there; may be called twice."""
+    execution = get_object_or_404(_visible(request), pk=execution_id)
+    try:
+        return {"recording_id": keeping.keep(execution.pk).pk}
+    except RecordingError as error:
+        return Status(409, {"detail": str(error)})
 
 
 @router.post("/{execution_id}/approvals/{node_id}", response={202: Started, **ERRORS})

@@ -641,10 +641,23 @@ def find_recording(identifier: UUID | str, user: Any = None) -> Recording:
     rows: QuerySet[Recording] = Recording.objects.all() if user is None else Recording.objects.visible_to(user)
     found = list(rows.filter(Q(pk__range=span) | Q(execution_id__range=span))[:2])
     if not found:
-        raise RecordingNotFound(f'no recording or execution "{identifier}"; ./flow recordings list shows what there is')
+        missing = f'no recording or execution "{identifier}"; ./flow recordings list shows what there is'
+        raise RecordingNotFound(_why_none(span, user) or missing)
     if len(found) > 1:
         raise RecordingError(f'"{identifier}" fits several recordings; give more characters of the id')
     return found[0]
+
+
+def _why_none(span: tuple[UUID, UUID], user: Any) -> str:
+    """Return why the one execution with an id in ``span`` has no recording, if there is one that ``user`` may see."""
+    rows = list(NotRecorded.objects.filter(pk__range=span)[:2])
+    if len(rows) != 1:
+        return ""
+    values = decode_json(rows[0].recording) if rows[0].recording else {}
+    if user is not None and not user.is_superuser and values.get("user_id") != user.pk:
+        return ""
+    way_out = "; ./flow recordings keep keeps it while its events are there" if values else ""
+    return f"execution {rows[0].pk} has no recording: {rows[0].reason}{way_out}"
 
 
 def open_replayer(identifier: UUID | str) -> ExecutionReplayer:
@@ -662,7 +675,7 @@ def open_replayer(identifier: UUID | str) -> ExecutionReplayer:
         return replayer_of(recording)
     last = Event.objects.filter(execution_id=key).aggregate(last=Max("seq"))["last"]
     if last is None:
-        raise RecordingNotFound(f"nothing was recorded for {identifier}")
+        raise RecordingNotFound(_why_none((key, key), None) or f"nothing was recorded for {identifier}")
     dropped = NotRecorded.objects.filter(pk=key).exclude(recording="").first()
     if dropped is not None:
         return replayer_of(undropped(dropped))

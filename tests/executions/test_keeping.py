@@ -12,9 +12,12 @@ import tomllib
 from datetime import timedelta
 
 import pytest
-from django.core.management import call_command
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.core.management import CommandError, call_command
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.html import escape
 
 from executions import ending, report
 from executions.models import Execution
@@ -22,7 +25,7 @@ from executions.tasks import purge_dead_letters
 from executions.triggers import cancel_execution, start_execution
 from recordings import keeping, tasks
 from recordings.context import RecordingConfig, sample
-from recordings.database import open_replayer, open_sealed, seal
+from recordings.database import find_recording, open_replayer, open_sealed, seal
 from recordings.errors import RecordingError, RecordingNotFound
 from recordings.models import Event, NotRecorded, Recording
 from tests.conftest import graph, node, wait_until_ended, wire
@@ -106,6 +109,59 @@ def test_each_strategy_keeps_what_it_says_and_the_reason_is_shown(
     assert kept.completed_at is not None
     assert (kept.completed_at - kept.started_at).total_seconds() == pytest.approx(kept.duration_seconds, abs=0.001)
     assert abs(kept.started_at - good.queued_at) < timedelta(milliseconds=1)
+
+
+@pytest.mark.row("S0-37")
+def test_why_there_is_no_recording_is_said_and_it_can_be_kept_from_page_api_and_command(
+    transactional_db, alice, bob, make_workflow, settings, client
+):
+    settings.RECORDING = "off"
+    workflow = make_workflow(GOOD, owner=bob)
+    waiting = start_execution(workflow, owner=bob)
+    by_api, by_page, by_command, late = (run_here(start_execution(workflow, owner=bob).pk) for _ in range(4))
+    NotRecorded.objects.filter(pk=late.pk).update(recording="")
+    client.force_login(bob)
+    bob.user_permissions.set(Permission.objects.all())
+    reason = "this installation keeps the recordings 'off', and this execution is not one of them"
+
+    def keep(execution):
+        return client.post(f"/api/v1/executions/{execution.pk}/keep")
+
+    def page(execution):
+        return client.get(f"/admin/executions/execution/{execution.pk}/change/").content.decode()
+
+    assert client.get(f"/api/v1/executions/{by_api.pk}").json()["recording_note"] == f"none: {reason}"
+    assert [keep(one).status_code for one in (by_api, by_api, waiting, late)] == [200, 200, 409, 409]
+    assert "has not ended" in keep(waiting).json()["detail"]
+    assert "its events are gone" in keep(late).json()["detail"]
+    recording = Recording.objects.get(execution_id=by_api.pk)
+    assert keep(by_api).json() == {"recording_id": str(recording.pk)}
+    assert client.get(f"/api/v1/recordings/{recording.pk}/events").json()["items"]
+
+    assert f"None: {escape(reason)}" in page(by_page)
+    assert [">Keep the recording<" in page(one) for one in (by_page, by_api, late, waiting)] == [True, False, False, False]
+    told = client.post(f"/admin/executions/execution/{by_page.pk}/keep/", follow=True).content.decode()
+    assert "The recording is kept." in told
+    assert "Kept: it was kept by hand" in told
+    told = client.post(f"/admin/executions/execution/{late.pk}/keep/", follow=True).content.decode()
+    assert "its events are gone" in told
+
+    Event.objects.filter(execution_id=late.pk).delete()
+    with pytest.raises(CommandError, match=re.escape(f"execution {late.pk} has no recording: {reason}")):
+        call_command("recordings", "inspect", str(late.pk)[:13], "--user", "bob")
+    with pytest.raises(RecordingNotFound, match=f"{re.escape(reason)}; ./flow recordings keep keeps it"):
+        find_recording(by_command.pk, bob)
+    with pytest.raises(RecordingNotFound, match="no recording or execution"):
+        find_recording(by_command.pk, django_user("carol"))
+    call_command("recordings", "keep", str(by_command.pk), "--user", "bob")
+    kept = Recording.objects.filter(execution_id__in=[one.pk for one in (by_page, by_command)])
+    assert set(kept.values_list("kept_because", flat=True)) == {"it was kept by hand"}
+    client.force_login(django_user("dave"))
+    assert keep(late).status_code == 404
+
+
+def django_user(name):
+    return get_user_model().objects.create(username=name, is_staff=True)
 
 
 def test_a_cancelled_run_did_not_fail(transactional_db, alice, make_workflow, settings):

@@ -80,6 +80,13 @@ def test_a_node_that_fails_or_tries_again_keeps_its_tags(run):
     assert set(tags_of(execution)) == {"trigger:manual", "again", "first", "fail", "seen"}
 
 
+def test_tags_of_an_attempt_are_written_with_it_also_when_another_process_will_make_the_next(run):
+    execution = run([tags("a", "again", retries=1, backoff_s=400)])
+
+    assert execution.node_runs.get().status == "retrying"
+    assert f'"{store.TAG}again":true' in execution.variables
+
+
 def test_the_recorder_that_node_code_finds_tags_the_execution(run):
     execution = run([node("a", "test_tags_by_recorder")])
 
@@ -147,9 +154,13 @@ def test_tags_survive_the_worker_whose_node_gave_them(processes, alice, make_wor
     PeriodicTask.objects.get_or_create(name="Reconcile", task="executions.reconcile", interval=interval)
     workflow = make_workflow(
         graph(
-            [tags("a", "given before"), tags("b", "beside"), node("wait", "delay", Duration=0.3)],
-            wire("a", "Done", "wait", "Execute Condition"),
-            wire("b", "Done", "wait", "Execute Condition"),
+            [
+                tags("a", "given before"),
+                tags("b", "beside"),
+                node("heavy", "test_heavy"),
+                node("wait", "delay", Duration=0.3),
+            ],
+            *[wire(name, "Done", "wait", "Execute Condition") for name in ("a", "b", "heavy")],
         )
     )
     app = "tests.executions.worker_app"
