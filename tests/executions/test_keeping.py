@@ -139,7 +139,12 @@ def test_why_there_is_no_recording_is_said_and_it_can_be_kept_from_page_api_and_
     assert client.get(f"/api/v1/recordings/{recording.pk}/events").json()["items"]
 
     assert f"None: {escape(reason)}" in page(by_page)
-    assert [">Keep the recording<" in page(one) for one in (by_page, by_api, late, waiting)] == [True, False, False, False]
+    assert [">Keep the recording<" in page(one) for one in (by_page, by_api, late, waiting)] == [
+        True,
+        False,
+        False,
+        False,
+    ]
     told = client.post(f"/admin/executions/execution/{by_page.pk}/keep/", follow=True).content.decode()
     assert "The recording is kept." in told
     assert "Kept: it was kept by hand" in told
