@@ -70,6 +70,7 @@ _CACHED_FRAMES = 2
 _NOTHING: dict[str, Any] = {}
 _CHANGING = frozenset(kind.value for kind in CHANGES_STATE)
 _COMPLETE = RecordingEventType.NODE_COMPLETE.value
+_SNAPSHOT = RecordingEventType.STATE_SNAPSHOT.value
 
 
 class _Outputs(msgspec.Struct):
@@ -507,10 +508,11 @@ class SealedRecording(Sequence[RecordingEvent]):
         names, types, nodes = frame.columns.names, frame.columns.types, frame.columns.nodes
         changing = {place for place, name in enumerate(names) if name in _CHANGING}
         completes = names.index(_COMPLETE) if _COMPLETE in names else -1
+        snapshots = names.index(_SNAPSHOT) if _SNAPSHOT in names else -1
         extras = set(frame.columns.extras)
         for place in range(count):
             kind = types if isinstance(types, int) else types[place]
-            if kind not in changing:
+            if kind not in changing or (kind == snapshots and place not in extras and not _has_state(frame, place)):
                 continue
             if kind != completes or state.stack:
                 state.apply(self._event(frame, place), self._snapshot(frame, place))
@@ -799,6 +801,11 @@ class SealedRecording(Sequence[RecordingEvent]):
             last_seq=frame.last_seq,
             reason=f"{part}: {reason}",
         )
+
+
+def _has_state(frame: _Loaded, place: int) -> bool:
+    """Return whether the line of a ``state_snapshot`` may hold a state of its own."""
+    return frame.lines is not None and b'"state"' in frame.lines[place]
 
 
 def _at(column: list[int] | int, place: int) -> int:
