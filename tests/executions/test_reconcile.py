@@ -49,7 +49,7 @@ def fail_at(tmp_path):
 
 
 def wait_for_death(process, processes):
-    wait_for(lambda: process.poll() is not None, 15, "the death of the process", processes.logs)
+    wait_for(lambda: process.poll() is not None, 40, "the death of the process", processes.logs)
     assert process.returncode == -signal.SIGKILL, processes.logs()
 
 
