@@ -42,7 +42,7 @@ document.addEventListener("DOMContentLoaded", () => {
   function mark() {
     history.replaceState(null, "", `?event=${shown}`);
     said.textContent = `Event ${shown}: ${body.querySelector(".adm-event-text")?.textContent ?? ""}`;
-    around.href = `?event=${shown}#events`;
+    around.href = `?event=${shown}&after=${Math.max(0, shown - 25)}#events`;
     around.hidden = document.querySelector(`tr[data-row="${shown}"]`) !== null;
     for (const row of document.querySelectorAll("tr[data-row]")) {
       if (Number(row.dataset.row) === shown) row.setAttribute("aria-current", "true");
