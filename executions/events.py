@@ -18,6 +18,7 @@ from executions.context import plan_of
 from executions.models import Execution, NodeRun
 from executions.store import EventDraft
 from recordings.database import iter_events, read_blob
+from recordings.errors import BlobMissing
 from recordings.events import OMITTED, RecordingEvent, RecordingEventType, event_id, execution_log
 from workflows.errors import WorkflowError
 from workflows.keeping import retention_problem
@@ -158,8 +159,17 @@ def edges_of(execution_id: UUID) -> list[tuple[str, str]] | None:
 
 
 def outputs_of(execution_id: UUID, node_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the stored outputs of completed nodes by node id. Reads blobs for outputs above 32 KiB."""
+    """Return the stored outputs of completed nodes by node id. Reads blobs for outputs above 32 KiB.
+
+    Those whose blob is gone are left out.
+    """
     rows = NodeRun.objects.filter(
         execution_id=execution_id, node_id__in=list(node_ids), status=states.COMPLETED
     ).values_list("node_id", "outputs", "outputs_blob")
-    return {node_id: msgspec.json.decode(read_blob(blob) if blob else text) for node_id, text, blob in rows}
+    found = {}
+    for node_id, text, blob in rows:
+        try:
+            found[node_id] = msgspec.json.decode(read_blob(blob) if blob else text)
+        except BlobMissing:
+            logger.error("the outputs of node %s of execution %s are lost: their blob is gone", node_id, execution_id)
+    return found

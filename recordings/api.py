@@ -16,7 +16,7 @@ from pydantic import StringConstraints
 from recordings import database, inspection
 from recordings.database import DatabaseRecordingStorage, find_recording, metadata_of, open_blob, replayer_of
 from recordings.errors import InvalidRecording, RecordingError
-from recordings.events import RecordingEvent
+from recordings.events import RecordingEvent, encode_json
 from recordings.models import BlobRef, Recording
 
 router = Router(tags=["recordings"])
@@ -27,6 +27,7 @@ ATTACHMENT_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "private, max-age=3600",
 }
+PAGE_BYTES = 16 << 20
 _EXTENSIONS = {
     "image/png": ".png",
     "image/jpeg": ".jpg",
@@ -199,17 +200,19 @@ def get_recording(request: HttpRequest, recording_id: UUID) -> dict[str, Any]:
 
 @router.get("/{recording_id}/events", response={200: EventsOut, **READ_ERRORS}, url_name="recording_events")
 def list_events(request: HttpRequest, recording_id: UUID, page: Query[EventPage]) -> dict[str, Any]:
-    """List events in order, ``limit`` of them after event number ``after``."""
+    """List events in order, ``limit`` of them after event number ``after``, or fewer: a page ends after 16 MiB."""
     recording = _visible(request, recording_id)
+    items, size = [], 0
     with _readable(), replayer_of(recording) as replayer:
         events = replayer.events
-        found = [events[place] for place in islice(range(page.after, len(events)), page.limit)]
-    last, count = page.after + len(found), len(events)
-    return {
-        "items": [_event(event) for event in found],
-        "count": count,
-        "next": last if found and last < count else None,
-    }
+        for place in islice(range(page.after, len(events)), page.limit):
+            event = events[place]
+            items.append(_event(event))
+            size += len(encode_json(event.data))
+            if size > PAGE_BYTES:
+                break
+    last, count = page.after + len(items), len(events)
+    return {"items": items, "count": count, "next": last if items and last < count else None}
 
 
 @router.get("/{recording_id}/state", response={200: StateOut, **READ_ERRORS}, url_name="recording_state")

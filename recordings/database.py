@@ -371,12 +371,12 @@ def load_rows(
         for seq, kind, timestamp, node_id, depth, data in found
     ]
     _lift_omitted(events)
-    _fill_blobs(events, references=references)
-    _fill_outputs(key, events, references=references)
+    _name_blobs(events)
+    _fill_outputs(key, events)
     _fill_edges(key, events)
     if ends:
         _fill_final_state(key, events)
-    return events
+    return events if references else [_whole(event) for event in events]
 
 
 def _lift_omitted(events: Iterable[RecordingEvent]) -> None:
@@ -384,14 +384,24 @@ def _lift_omitted(events: Iterable[RecordingEvent]) -> None:
         event.metadata.update(event.data.pop(OMITTED, ()))
 
 
-def _fill_blobs(events: Iterable[RecordingEvent], *, references: bool) -> None:
+def _name_blobs(events: Iterable[RecordingEvent]) -> None:
     for event in events:
         for name in event.data.pop(BLOBS, ()):
-            sha256 = event.data[name]["$blob"]
-            try:
-                event.data[name] = BlobReference(sha256) if references else decode_json(read_blob(sha256))
-            except BlobMissing:
-                event.data[f"{name}_missing"] = True
+            event.data[name] = BlobReference(event.data[name]["$blob"])
+
+
+def _whole(event: RecordingEvent) -> RecordingEvent:
+    """Return an event with the content of its blobs; of one that is gone with its name, and ``<key>_missing``."""
+    named = {name: value for name, value in event.data.items() if type(value) is BlobReference}
+    if not named:
+        return event
+    data = dict(event.data)
+    for name, blob in named.items():
+        try:
+            data[name] = decode_json(read_blob(blob.sha256))
+        except BlobMissing:
+            data |= {name: {"$blob": blob.sha256}, f"{name}_missing": True}
+    return event.with_data(data)
 
 
 def _fill_edges(execution_id: UUID, events: Sequence[RecordingEvent]) -> None:
@@ -412,10 +422,10 @@ def _state_before(execution_id: UUID, seq: int) -> dict[str, Any]:
     """Return the state after the rows before ``seq``; a large value is the name of the node output that holds it."""
     state, after, room = State(), 0, LARGEST_FINAL_STATE
     while after < seq - 1:
-        page = load_rows(execution_id, after, min(PAGE_EVENTS, seq - 1 - after), ends=False)
+        page = load_rows(execution_id, after, min(PAGE_EVENTS, seq - 1 - after), references=True, ends=False)
         if not page or page[0].seq != after + 1:
             return {}  # the rows go right now; the sealed file has it
-        for event in page:
+        for event in map(_whole, page):
             if event.event_type in CHANGES_STATE:
                 room -= _shorten(event, room)
                 state.apply(event)
@@ -440,13 +450,13 @@ def _shorten(event: RecordingEvent, room: int) -> int:
     return kept
 
 
-def _fill_outputs(execution_id: UUID, events: Iterable[RecordingEvent], *, references: bool) -> None:
+def _fill_outputs(execution_id: UUID, events: Iterable[RecordingEvent]) -> None:
     waiting = [event for event in events if event.data.get("outputs") == OUTPUTS_ELSEWHERE]
     if not waiting:
         return
     wanted = {event.node_id for event in waiting if event.node_id is not None}
     found: dict[str, Any] = {}
-    if references and OUTPUT_BLOBS is not None:
+    if OUTPUT_BLOBS is not None:
         found = {node: BlobReference(sha256) for node, sha256 in OUTPUT_BLOBS(execution_id, wanted).items()}
     if OUTPUT_SOURCE is not None and wanted - found.keys():
         found |= OUTPUT_SOURCE(execution_id, wanted - found.keys())
@@ -464,14 +474,14 @@ def iter_events(execution_id: UUID | str, after_seq: int = 0, batch: int = PAGE_
     """
     key = UUID(str(execution_id))
     while True:
-        events = load_rows(key, after_seq, batch)
+        events = load_rows(key, after_seq, batch, references=True)
         if not events or events[0].seq != after_seq + 1:
             sealed = _sealed_of(key)
             if sealed is not None:
                 with sealed:
                     yield from sealed.iter_events(after_seq)
                 return
-        yield from events
+        yield from map(_whole, events)
         if len(events) < batch:
             return
         after_seq = events[-1].seq
@@ -567,7 +577,7 @@ class RowEvents(Sequence[RecordingEvent]):
         number, place = divmod(position, PAGE_EVENTS)
         page = self._pages.get(number)
         if page is None:
-            page = load_rows(self._execution_id, number * PAGE_EVENTS, PAGE_EVENTS)
+            page = load_rows(self._execution_id, number * PAGE_EVENTS, PAGE_EVENTS, references=True)
             if not page or page[0].seq != number * PAGE_EVENTS + 1 or place >= len(page):
                 self._sealed = _sealed_of(self._execution_id)
                 if self._sealed is None:
@@ -576,7 +586,7 @@ class RowEvents(Sequence[RecordingEvent]):
             self._pages[number] = page
             if len(self._pages) > self._KEPT_PAGES:
                 self._pages.popitem(last=False)
-        return page[place]
+        return _whole(page[place])
 
 
 # --------------------------------------------------------------------------- finding and opening

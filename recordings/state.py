@@ -72,7 +72,8 @@ class State:
         kind = event.event_type
         if kind is RecordingEventType.NODE_COMPLETE:
             if event.node_id is not None:
-                self._scope_of(event).complete(event.node_id, event.data.get("outputs"), instead=instead)
+                outputs = None if event.data.get("outputs_missing") else event.data.get("outputs")
+                self._scope_of(event).complete(event.node_id, outputs, instead=instead)
         elif kind is RecordingEventType.NODE_ERROR:
             if event.node_id is not None:
                 self._scope_of(event).errors[event.node_id] = event.data.get("error")
