@@ -20,7 +20,7 @@ OURS = {name: service for name, service in COMPOSE["services"].items() if "build
 
 def environment_of_settings() -> set[str]:
     """Return every variable that settings.py reads."""
-    return set(re.findall(r"""env\.?\w*\(\s*"([A-Z_]+)\"""", (ROOT / "flowbuilder" / "settings.py").read_text()))
+    return set(re.findall(r"""variables\.\w+\(\s*"([A-Z_]+)\"""", (ROOT / "flowbuilder" / "settings.py").read_text()))
 
 
 def test_the_file_is_what_compose_understands() -> None:

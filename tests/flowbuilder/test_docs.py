@@ -42,7 +42,7 @@ def test_the_settings_table_lists_exactly_what_the_code_reads() -> None:
     for path in CODE:
         text = path.read_text()
         read |= set(re.findall(r"\bFLOWBUILDER_[A-Z_]+\b", text))
-        read |= set(re.findall(r"""\b(?:env\.?\w*|variables\.\w+)\(\s*"([A-Z_]+)\"""", text))
+        read |= set(re.findall(r"""\bvariables\.\w+\(\s*"([A-Z_]+)\"""", text))
 
     assert described_settings() == read - LIBRARY_SETTINGS
 
