@@ -576,6 +576,9 @@ class FileRecordingStorage(RecordingStorage):
         path = self.recordings_dir / f"{identifier}{SUFFIX if isinstance(events, SealedRecording) else suffix}"
         write_recording(path, metadata, events, snapshots, workflow_id)
         self._enter(metadata, path)
+        for other in self._own_paths(identifier):
+            if other != path:
+                other.unlink(missing_ok=True)
         return identifier
 
     def _enter(self, metadata: RecordingMetadata, path: Path) -> None:
@@ -613,8 +616,8 @@ class FileRecordingStorage(RecordingStorage):
         with self._changed_index() as index:
             refuse_held(recording_id, index.get(recording_id, {}).get("tags"))
             known = index.pop(recording_id, None) is not None
-        if path is not None:
-            path.unlink(missing_ok=True)
+        for found in (*([path] if path is not None else ()), *self._own_paths(recording_id)):
+            found.unlink(missing_ok=True)
         return known or path is not None
 
     def get_metadata_sync(self, recording_id: str) -> dict[str, Any] | None:
@@ -654,8 +657,13 @@ class FileRecordingStorage(RecordingStorage):
             return None
         entry = self._index().get(recording_id)
         names = [] if entry is None else [Path(entry["filepath"])]
-        names += [self.recordings_dir / f"{recording_id}{suffix}" for suffix in (".json.gz", ".json", SUFFIX)]
-        return next((path for path in names if path.is_file()), None)
+        return next((path for path in [*names, *self._own_paths(recording_id)] if path.is_file()), None)
+
+    def _own_paths(self, recording_id: str) -> list[Path]:
+        """Return where this storage may have put a recording."""
+        if not _SAFE_ID.fullmatch(recording_id):
+            return []
+        return [self.recordings_dir / f"{recording_id}{suffix}" for suffix in (".json.gz", ".json", SUFFIX)]
 
     def all_sync(self) -> Rows:
         """Return the metadata of all recordings, in any order."""

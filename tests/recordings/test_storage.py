@@ -382,6 +382,20 @@ async def test_cleanup_of_empty_and_damaged_files(tmp_path: Path) -> None:
     assert [path.name for path in storage.recordings_dir.iterdir()] == [f"{good}.json.gz"]
 
 
+def test_a_recording_that_is_kept_in_another_form_is_there_once_and_gone_after_its_removal(tmp_path: Path) -> None:
+    storage, recorder = FileRecordingStorage(tmp_path / "data"), record_run()
+    identifier = storage.save_sync(recorder)
+    recorder.save_sync(tmp_path / "x.fbrec")
+    with ExecutionReplayer.load(tmp_path / "x.fbrec") as sealed:
+        storage.keep_sync(sealed.metadata, sealed.events, [], recorder.workflow_id)
+
+    assert [path.name for path in storage.recordings_dir.iterdir()] == [f"{identifier}.fbrec"]
+    (storage.recordings_dir / f"{identifier}.json").write_bytes((tmp_path / "x.fbrec").read_bytes())
+    assert storage.delete_sync(identifier)
+    assert storage.list_sync() == []
+    assert list(storage.recordings_dir.iterdir()) == []
+
+
 LIVING_WRITER = """
 import sys
 from recordings import SealedWriter
