@@ -28,6 +28,8 @@ from tests.conftest import graph
 from tests.executions.edge_nodes import run_here
 from workflows.registry import NODE_REGISTRY
 
+pytest.register_assert_rewrite("tests.executions.snapshots")
+
 SITE = Path(__file__).parent.parent / "site"
 
 
