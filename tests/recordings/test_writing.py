@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.files.storage import storages
 from django.utils import timezone
 
 from recordings import DatabaseRecordingStorage, ExecutionRecorder, RetentionPolicy, record_workflow, tasks
@@ -267,6 +268,8 @@ def test_kept_recordings_do_not_hold_up_the_removal_of_sealed_rows(
     storage = DatabaseRecordingStorage()
     for _ in range(3):
         storage.save_sync(record_run())
+    for sha256 in Recording.objects.values_list("sealed", flat=True):
+        storages["blobs"].delete(f"{sha256[:2]}/{sha256}")
     seal(make_execution())
     Recording.objects.update(sealed_at=timezone.now() - timedelta(days=9))
     monkeypatch.setattr(tasks, "PURGE_RECORDINGS", 2)
