@@ -254,6 +254,13 @@ def _resolve_secrets(context: Context) -> None:
             continue  # the node that needs it fails with the reason
 
 
+def load_variables(context: Context) -> None:
+    """Note the variables that nodes have set meanwhile in other processes. One query."""
+    row = Execution.objects.values_list("variables", flat=True).get(pk=context.id)
+    if row:
+        context.set_by_nodes |= msgspec.json.decode(row)
+
+
 def load_session(context: Context) -> None:
     """Note which process holds the page. A lost page has no queue: any process may find that it is gone."""
     session = BrowserSession.objects.filter(execution_id=context.page_of).values_list("boot", "queue", "status").first()

@@ -15,7 +15,7 @@ from uuid import UUID
 from django.conf import settings
 
 from executions import bursts, events, leases, reuse, runtime, states, steps, store, waits
-from executions.context import Context, load_failures, load_results, load_session
+from executions.context import Context, load_failures, load_results, load_session, load_variables
 from executions.drafts import end_events, left_event, phase_event, set_apart, start_event, started_event
 from executions.ending import (
     cancel_children,
@@ -370,6 +370,7 @@ def advance_after(context: Context, phase: int, local_until: float) -> Dispatch 
     failpoint("phase-closed")
     load_results(context, context.plan.phases[phase])
     load_failures(context, phase)
+    load_variables(context)
     if context.plan.uses_browser and not context.session_boot:
         load_session(context)
     return _advance(context, phase + 1, local_until)

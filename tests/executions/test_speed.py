@@ -6,6 +6,7 @@ import asyncio
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from recordings.database import iter_events
 from recordings.models import Event, Recording
 from tests.benchmarks import counting
 from tests.benchmarks.engine import BLOCKING, IO, LIGHT, definition
-from tests.conftest import graph, node, statuses, wait_for, wait_until_ended, wire
+from tests.conftest import graph, node, outputs, statuses, wait_for, wait_until_ended, wire
 from tests.executions import edge_nodes
 from tests.executions.edge_nodes import run_here
 from workflows.registry import NodeDescription, register
@@ -393,3 +394,36 @@ def test_a_node_that_fails_in_memory_fails_as_any_other(transactional_db, alice,
     starts = Event.objects.filter(execution_id=execution.pk, type="node_start").values_list("node_id", flat=True)
     assert sorted(starts) == ["bad", "first", "good"]
     assert [event.seq for event in iter_events(execution.pk)] == list(range(1, execution.seq + 1))
+
+
+class SetsAlone(edge_nodes.EdgeNode, type="test_sets_alone"):
+    """Set the variable ``a``, in a header of its own."""
+
+    async def run(self, node, env):
+        env.set_variable("a", node.inputs["Kind"])
+        return {}
+
+
+SetsAlone.description = replace(SetsAlone.description, weight="blocking")
+
+
+@pytest.mark.row("S2-24")
+def test_a_variable_that_was_set_elsewhere_is_known_where_the_phase_ends(
+    transactional_db, alice, make_workflow, worker
+):
+    nodes = [
+        node("here", BLOCKING),
+        node("there", "test_sets_alone", Kind=7),
+        edge_nodes.gives("reads", "{{ vars.a }}"),
+    ]
+    edges = [wire(source, "Done", "reads", "Execute Condition") for source in ("here", "there")]
+    execution = start_execution(make_workflow(graph(nodes, *edges)), owner=alice)
+    dispatch = engine.advance(execution.pk, 0)
+    assert dispatch is not None
+    assert dispatch.here is not None
+    assert [item.planned.node.id for item in dispatch.here.nodes] == ["here"]
+
+    execution = run_here(execution.pk, dispatch)  # the other header first
+
+    assert execution.status == "completed", execution.error
+    assert outputs(execution, "reads")["Value"] == 7
