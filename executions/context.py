@@ -89,7 +89,14 @@ class Context:
     @property
     def variables(self) -> dict[str, Any]:
         """Return what ``{{ vars.x }}`` reads: the workflow's own, then the installation's, then what nodes set."""
-        return {**self.plan.definition.vars, **settings.WORKFLOW_VARS, **self.set_by_nodes}
+        return {**self.plan.definition.vars, **settings.WORKFLOW_VARS, **self._own_variables}
+
+    @property
+    def _own_variables(self) -> dict[str, Any]:
+        """Return what nodes set, without what stands for the tags of the recording."""
+        if not self.tagged:
+            return self.set_by_nodes
+        return {key: value for key, value in self.set_by_nodes.items() if not key.startswith(store.TAG)}
 
     def facts(self) -> Facts:
         """Return what nodes may know."""

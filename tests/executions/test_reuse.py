@@ -46,6 +46,15 @@ class Sends(Counts, type="test_sends"):
         return "read" if node.inputs["Kind"] == "GET" else "write"
 
 
+class Tags(EdgeNode, type="test_tags_with"):
+    """Tag the recording."""
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Tag it with the input."""
+        env.tag(node.inputs["Kind"])
+        return {}
+
+
 @pytest.fixture(autouse=True)
 def nothing_ran():
     ran.clear()
@@ -102,6 +111,12 @@ def test_other_inputs_owners_variables_and_code_compute_again(run, bob, make_wor
     assert result(run([counts(1)])) == [5, 1]
     monkeypatch.undo()
     assert result(run([counts(1)])) == [1, 1]
+
+
+def test_tags_of_the_recording_are_no_variables_on_which_a_result_depends(run):
+    for order in ("order 1", "order 2"):
+        tags = node("tags", "test_tags_with", Kind=order)
+        assert result(run([tags, counts(1)], wire("tags", "Done", "count", "Execute Condition"))) == [1, 1]
 
 
 def test_a_result_is_forgotten_when_its_time_is_over(run):
