@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -444,11 +446,19 @@ asyncio.run(main())
 """
 
 
+@pytest.fixture
+def own_directory() -> Iterator[Path]:
+    """Return a directory short enough to hold profiles; others lie in that of the machine, where any worker cleans up."""
+    path = Path(tempfile.mkdtemp(prefix="fb-own-"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
 @pytest.mark.row("S2-25")
 @pytest.mark.parametrize("frozen", ["nothing", "chromium", "driver"])
-async def test_nothing_is_left_of_a_killed_worker_after_kill_orphan(tmp_path: Path, frozen: str) -> None:
+async def test_nothing_is_left_of_a_killed_worker_after_kill_orphan(own_directory: Path, frozen: str) -> None:
     owner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", OWNER, chromium(), str(tmp_path), cwd=ROOT, stdout=subprocess.PIPE
+        sys.executable, "-c", OWNER, chromium(), str(own_directory), cwd=ROOT, stdout=subprocess.PIPE
     )
     assert owner.stdout is not None
     info = json.loads(await asyncio.wait_for(owner.stdout.readline(), 60))
@@ -473,20 +483,20 @@ async def test_nothing_is_left_of_a_killed_worker_after_kill_orphan(tmp_path: Pa
     assert not Path(profile).exists()
 
 
-async def test_nothing_is_left_of_a_killed_worker_that_nobody_has_noted(tmp_path: Path) -> None:
+async def test_nothing_is_left_of_a_killed_worker_that_nobody_has_noted(own_directory: Path) -> None:
     owner = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", OWNER, chromium(), str(tmp_path), cwd=ROOT, stdout=subprocess.PIPE
+        sys.executable, "-c", OWNER, chromium(), str(own_directory), cwd=ROOT, stdout=subprocess.PIPE
     )
     assert owner.stdout is not None
     info = json.loads(await asyncio.wait_for(owner.stdout.readline(), 60))
     driver = browser._parent(info["pid"])
     os.kill(driver, signal.SIGSTOP)
-    assert remove_orphans(tmp_path) == 0, "its owner lives"
+    assert remove_orphans(own_directory) == 0, "its owner lives"
     assert start_time(info["pid"]) == info["start_time"]
 
     owner.kill()
     await owner.wait()
-    found = await asyncio.to_thread(remove_orphans, tmp_path)
+    found = await asyncio.to_thread(remove_orphans, own_directory)
 
     assert found == 1
     assert processes_naming(info["profile_dir"]) == []
