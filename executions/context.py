@@ -194,6 +194,8 @@ _EXECUTION = store.Query(
     "variables", "priority",
 )  # fmt: skip
 
+_VARIABLES = store.Query(Execution, "variables")
+
 
 def load(execution_id: UUID, *, planned: bool = True) -> Context | None:
     """Return what the database knows about an execution, or None if there is none. One query.
@@ -263,9 +265,9 @@ def _resolve_secrets(context: Context) -> None:
 
 def load_variables(context: Context) -> None:
     """Note the variables that nodes have set meanwhile in other processes. One query."""
-    row = Execution.objects.values_list("variables", flat=True).get(pk=context.id)
-    if row:
-        context.set_by_nodes |= msgspec.json.decode(row)
+    row = _VARIABLES.get(context.id)
+    if row is not None and row[0]:
+        context.set_by_nodes |= msgspec.json.decode(row[0])
 
 
 def load_session(context: Context) -> None:

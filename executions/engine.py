@@ -369,7 +369,8 @@ def advance_after(context: Context, phase: int, local_until: float) -> Dispatch 
     """Open the phase after ``phase``, whose last node somebody just ended."""
     failpoint("phase-closed")
     load_results(context, context.plan.phases[phase])
-    load_failures(context, phase)
+    if not context.knows_failures:
+        load_failures(context, phase)
     load_variables(context)
     if context.plan.uses_browser and not context.session_boot:
         load_session(context)
