@@ -158,7 +158,7 @@ def node_tables() -> str:
     from workflows.registry import NODE_REGISTRY, PALETTE_GROUPS
 
     lines = []
-    executors = [executor for executor in NODE_REGISTRY.values() if not executor.__module__.startswith("tests.")]
+    executors = [executor for executor in NODE_REGISTRY.values() if executor.__module__.startswith("executions.")]
     descriptions = [executor.description for executor in executors]
     for group in PALETTE_GROUPS:
         rows = sorted((item for item in descriptions if item.group == group), key=lambda item: item.label)
