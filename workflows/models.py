@@ -1,4 +1,4 @@
-"""Workflows, their immutable versions, schedules and credentials."""
+"""Workflows, their immutable versions, schedules and credentials; tokens, credits, plans and who did what."""
 
 from __future__ import annotations
 
@@ -67,6 +67,10 @@ class Workflow(models.Model):
     class Meta:
         ordering = ("name",)
         constraints = (models.UniqueConstraint(fields=("owner", "name"), name="workflow_name_per_owner"),)
+        permissions = (
+            ("see_everything", "May see what belongs to other people: workflows, executions, recordings"),
+            ("change_everything", "May change, start and stop what belongs to other people"),
+        )
 
     def __str__(self) -> str:
         return self.name
@@ -171,6 +175,7 @@ class Credential(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     last_used_at = models.DateTimeField(null=True, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="After this instant no node gets it any more.")
 
     objects = OwnedQuerySet.as_manager()
 
@@ -180,3 +185,156 @@ class Credential(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class ApiToken(models.Model):
+    """What a program shows instead of a login. Only ``prefix`` and a SHA-256 of the token are stored."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=200)
+    prefix = models.CharField(max_length=16, unique=True, editable=False, help_text="The part that people may see.")
+    digest = models.CharField(max_length=64, editable=False)
+    scopes = models.JSONField(default=list, help_text="What the token may do; nothing else.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.prefix}…)"
+
+
+class CreditAccount(models.Model):
+    """The credits of one user. Who has no account is not metered; ``reserved`` is held for what runs now."""
+
+    owner = models.OneToOneField(
+        settings.AUTH_USER_MODEL, primary_key=True, on_delete=models.CASCADE, related_name="credit_account"
+    )
+    available = models.BigIntegerField(default=0)
+    reserved = models.BigIntegerField(default=0)
+    spent = models.BigIntegerField(default=0)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        constraints = (
+            models.CheckConstraint(condition=models.Q(available__gte=0), name="credits_available_not_negative"),
+            models.CheckConstraint(condition=models.Q(reserved__gte=0), name="credits_reserved_not_negative"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.owner}: {self.available} credits"
+
+
+class CreditEntry(models.Model):
+    """One transfer of credits of a user; append-only, so that every balance is the sum of its entries.
+
+    ``kind`` says between what: a grant fills ``available``, a reservation moves to ``reserved``, a charge from there
+    to ``spent``, a refund back to ``available``, and a correction takes from ``available``.
+    """
+
+    class Kind(models.TextChoices):
+        """From where to where."""
+
+        GRANT = "grant", "Grant"
+        RESERVE = "reserve", "Reservation"
+        CHARGE = "charge", "Charge"
+        REFUND = "refund", "Refund"
+        CORRECTION = "correction", "Correction"
+
+    id = models.BigAutoField(primary_key=True)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="credit_entries")
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    kind = models.CharField(max_length=12, choices=Kind.choices)
+    amount = models.PositiveBigIntegerField()
+    available_after = models.BigIntegerField()
+    execution_id = models.UUIDField(null=True, blank=True, db_index=True)
+    workflow = models.ForeignKey(Workflow, null=True, blank=True, on_delete=models.SET_NULL, related_name="+")
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    note = models.CharField(max_length=200, blank=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name_plural = "credit entries"
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} of {self.amount}"
+
+
+class Plan(models.Model):
+    """How much the users and groups of a plan may do; an empty field is the limit of the installation."""
+
+    name = models.CharField(max_length=100, unique=True)
+    users = models.ManyToManyField(settings.AUTH_USER_MODEL, blank=True, related_name="plans")
+    groups = models.ManyToManyField("auth.Group", blank=True, related_name="plans")
+    nodes = models.PositiveIntegerField(null=True, blank=True, verbose_name="nodes per workflow")
+    active_workflows = models.PositiveIntegerField(null=True, blank=True)
+    concurrent_executions = models.PositiveIntegerField(null=True, blank=True)
+    browser_slots = models.PositiveIntegerField(null=True, blank=True, verbose_name="browsers at once")
+    minimum_interval_s = models.PositiveIntegerField(null=True, blank=True, verbose_name="seconds between runs")
+    maximum_duration_s = models.PositiveIntegerField(null=True, blank=True, verbose_name="seconds per execution")
+    recordings_kept = models.PositiveIntegerField(null=True, blank=True)
+    credits = models.PositiveIntegerField(null=True, blank=True, verbose_name="estimated credits per execution")
+
+    class Meta:
+        ordering = ("name",)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class AuditEntry(models.Model):
+    """Who did what to what, and by which door; append-only.
+
+    ``owner`` is whose thing it was. Names are kept as text, so that an entry says the same after a deletion.
+    """
+
+    class Door(models.TextChoices):
+        """Where somebody came in."""
+
+        ADMIN = "admin", "Admin"
+        API = "api", "API"
+        COMMAND = "command", "Command line"
+        SYSTEM = "system", "Flow Builder"
+
+    id = models.BigAutoField(primary_key=True)
+    at = models.DateTimeField(auto_now_add=True, db_index=True)
+    actor = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    actor_name = models.CharField(max_length=200, blank=True)
+    door = models.CharField(max_length=8, choices=Door.choices)
+    verb = models.CharField(max_length=40)
+    kind = models.CharField(max_length=40, help_text="What it was done to: workflow, credential, token, …")
+    object_id = models.CharField(max_length=64, blank=True)
+    object_name = models.CharField(max_length=200, blank=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
+    )
+    detail = models.JSONField(default=dict, blank=True)
+
+    objects = OwnedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("-id",)
+        verbose_name_plural = "audit log"
+        indexes = (models.Index(fields=("kind", "object_id"), name="audit_by_object"),)
+
+    def __str__(self) -> str:
+        return f"{self.actor_name or 'Flow Builder'}: {self.verb} {self.kind} {self.object_name}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store a new entry; a stored one never changes."""
+        if not self._state.adding:
+            raise ValidationError("an entry of the audit log is immutable")
+        super().save(*args, **kwargs)
