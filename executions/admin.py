@@ -26,18 +26,10 @@ from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Ph
 from recordings.errors import RecordingError
 from recordings.keeping import keep, keepable
 from recordings.models import Event, Recording
-from workflows import admin as workflow_pages
-from workflows.admin import (
-    BLANK,
-    EMPTY,
-    DateFilter,
-    ReadOnlyAdmin,
-    WorkflowFilter,
-    button,
-    duration,
-    moment,
-    status_pill,
-)
+from workflows.admin import workflows as workflow_pages
+from workflows.admin.cells import BLANK, EMPTY, button, duration, moment, status_pill
+from workflows.admin.filters import DateFilter, WorkflowFilter
+from workflows.admin.owned import ReadOnlyAdmin
 from workflows.errors import WorkflowError
 from workflows.models import Workflow, WorkflowVersion
 from workflows.registry import NODE_REGISTRY

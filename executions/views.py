@@ -17,7 +17,7 @@ from django.views.decorators.http import require_http_methods
 from executions import approvals, report, states
 from executions.models import NodeRun
 from executions.triggers import decide_approval
-from workflows.admin import moment
+from workflows.admin.cells import moment
 
 logger = logging.getLogger(__name__)
 

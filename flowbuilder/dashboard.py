@@ -21,7 +21,7 @@ from executions.admin import attach_node_names, cause, execution_url, states_wor
 from executions.models import Execution
 from executions.states import COMPLETED, COMPLETED_WITH_ERRORS, FAILED, PAUSED, QUEUED, RUNNING, WAITING
 from recordings.models import Recording
-from workflows.admin import EMPTY, due, duration, moment, status_pill
+from workflows.admin.cells import EMPTY, due, duration, moment, status_pill
 from workflows.models import Schedule, Workflow
 
 DAYS = 14

@@ -1,0 +1,74 @@
+"""Who may do what: pages of rows that belong to a user, and of rows that the product writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from workflows.admin.cells import EMPTY
+
+
+class OwnedAdmin(admin.ModelAdmin):
+    """Pages of rows that belong to a user: staff work with their own rows, superusers with all.
+
+    ``owner_path`` is how a row leads to its owner. Foreign rows do not exist for a user: they are in no list,
+    no choice and no page.
+    """
+
+    owner_path = "owner"
+    empty_value_display = EMPTY
+    list_per_page = 50
+    show_full_result_count = False
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return the rows that the user may see."""
+        rows = super().get_queryset(request)
+        return rows if request.user.is_superuser else rows.filter(**{self.owner_path: request.user.pk})
+
+    def _mine(self, request: HttpRequest, obj: Any) -> bool:
+        if not (request.user.is_active and request.user.is_staff):
+            return False
+        if obj is None or request.user.is_superuser:
+            return True
+        for name in self.owner_path.split("__"):
+            obj = getattr(obj, name, None)
+        return obj in (request.user.pk, request.user)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """Every staff user has workflows."""
+        return self._mine(request, None)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Owners see their rows."""
+        return self._mine(request, obj)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Every staff user may add rows of their own."""
+        return self._mine(request, None)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Owners change their rows."""
+        return self._mine(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Owners delete their rows."""
+        return self._mine(request, obj)
+
+
+class ReadOnlyAdmin(OwnedAdmin):
+    """Pages of rows that the product writes: they are looked at, never edited by hand."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        """Nobody adds such a row by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody edits such a row."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody deletes such a row by hand; retention does."""
+        return False
