@@ -28,7 +28,7 @@ from executions.triggers import (
 from recordings import keeping
 from recordings.errors import RecordingError
 from recordings.events import RecordingEvent, execution_log
-from workflows.api import Text
+from workflows.api.common import Text
 from workflows.models import Workflow, WorkflowVersion
 
 logger = logging.getLogger(__name__)

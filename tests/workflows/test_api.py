@@ -359,7 +359,7 @@ def test_an_unexpected_error_is_logged_and_says_nothing(
     def explode(*_: Any) -> None:
         raise RuntimeError("database password is hunter2")
 
-    monkeypatch.setattr("workflows.api.preview", explode)
+    monkeypatch.setattr("workflows.api.schedules.preview", explode)
 
     status, answer = send("GET", "/schedules/preview?cron=x")
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowbuilder.management.base import ProductCommand
-from workflows.api import node_type_json, node_types
+from workflows.api.node_types import node_type_json, node_types
 from workflows.registry import NODE_REGISTRY
 
 

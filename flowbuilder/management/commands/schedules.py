@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowbuilder.management.base import FAILED, OK, USAGE, ProductCommand
-from workflows.api import preview, schedule_json
+from workflows.api.schedules import preview, schedule_json
 from workflows.models import Schedule, Workflow
 
 MOST_RUNS = 50

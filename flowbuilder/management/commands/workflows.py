@@ -12,7 +12,8 @@ from rich.table import Table
 
 from flowbuilder.management.base import FAILED, OK, ProductCommand
 from workflows import lifecycle
-from workflows.api import detail, findings_json, summary
+from workflows.api.common import findings_json
+from workflows.api.workflows import detail, summary
 from workflows.definition import Definition
 from workflows.models import Workflow
 from workflows.validation import Finding, errors

@@ -1,0 +1,79 @@
+"""What the doors to workflows share: texts that can be stored, pages, problems, findings, looking up by id."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
+from ninja import Field, Schema
+from pydantic import AfterValidator
+
+from workflows.models import Workflow
+from workflows.validation import Finding
+
+LARGEST = 2_147_483_647
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+
+
+def _storable(text: str) -> str:
+    if _UNSTORABLE.search(text):
+        raise ValueError("must not contain a NUL character or half of a surrogate pair")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_storable)]
+
+
+class Problem(Schema):
+    """What went wrong, for people."""
+
+    detail: str
+
+
+class FindingOut(Schema):
+    """One thing that is wrong with a workflow."""
+
+    code: str
+    severity: Literal["error", "warning"]
+    message: str
+    node_id: str | None
+    field: str | None
+    hint: str
+    edge_id: str | None
+
+
+class Refused(Problem):
+    """Why a workflow was refused; ``findings`` are its errors."""
+
+    findings: list[FindingOut] = []
+
+
+ERRORS: dict[int, Any] = dict.fromkeys((400, 401, 403, 404, 409, 422), Problem)
+
+
+class PageFilters(Schema):
+    """Which page."""
+
+    limit: int = Field(50, ge=1, le=200)
+    offset: int = Field(0, ge=0, le=1_000_000)
+
+
+def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
+    """Return findings as the API shows them."""
+    return [finding.to_json() for finding in findings]
+
+
+def visible(request: HttpRequest, workflow_id: UUID) -> Workflow:
+    """Return a workflow that the user may see, with its versions and schedule; 404 for every other."""
+    rows = Workflow.objects.visible_to(request.user).select_related("draft", "version", "schedule")
+    workflow: Workflow = get_object_or_404(rows, pk=workflow_id)
+    return workflow
+
+
+def user_id(request: HttpRequest) -> Any:
+    """Return the key of whoever asks; the API has seen to it that there is one."""
+    return request.user.pk

@@ -1,0 +1,97 @@
+"""When workflows start by themselves."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from django.conf import settings
+from django.http import HttpRequest
+from ninja import Field, Query, Router, Schema, Status
+
+from workflows import cron, schedules
+from workflows.api.common import ERRORS, Text, visible
+from workflows.models import Schedule
+
+router = Router(tags=["schedules"])
+
+
+class ScheduleOut(Schema):
+    """When a workflow starts by itself. ``next_run_at`` is empty while it is disabled or not active."""
+
+    cron: str
+    timezone: str
+    enabled: bool
+    next_run_at: datetime | None
+    last_run_at: datetime | None
+
+
+class ScheduleIn(Schema):
+    """Cron with five fields, read in an IANA zone."""
+
+    cron: Annotated[Text, Field(max_length=cron.LENGTH_LIMIT)]
+    timezone: Annotated[Text, Field(max_length=64)] = "UTC"
+    enabled: bool = True
+
+
+class PreviewFilters(Schema):
+    """What to preview."""
+
+    cron: str = Field(max_length=1000)
+    timezone: str = Field("UTC", max_length=1000)
+    count: int = Field(5, ge=1, le=50)
+
+
+class Preview(Schema):
+    """The schedule in words and its next instants (UTC), or what is wrong with it."""
+
+    text: str
+    next: list[datetime]
+    error: str | None
+
+
+@router.put("/workflows/{workflow_id}/schedule", response={200: ScheduleOut, **ERRORS})
+def set_schedule(request: HttpRequest, workflow_id: UUID, body: ScheduleIn) -> Any:
+    """Set when a workflow starts by itself."""
+    workflow = visible(request, workflow_id)
+    try:
+        return schedule_json(schedules.set_schedule(workflow, body.cron, body.timezone, enabled=body.enabled))
+    except ValueError as error:
+        return Status(422, {"detail": str(error)})
+
+
+@router.delete("/workflows/{workflow_id}/schedule", response={204: None, **ERRORS})
+def clear_schedule(request: HttpRequest, workflow_id: UUID) -> Any:
+    """Take the schedule of a workflow away."""
+    schedules.clear_schedule(visible(request, workflow_id))
+    return Status(204, None)
+
+
+@router.get("/schedules/preview", response={200: Preview, **ERRORS})
+def preview_schedule(request: HttpRequest, filters: Query[PreviewFilters]) -> Any:
+    """Say a schedule in words and when it fires next; what is wrong with it is in ``error``."""
+    return preview(filters.cron, filters.timezone, filters.count)
+
+
+def preview(text: str, zone: str, count: int) -> dict[str, Any]:
+    """Return words, next instants and what is wrong, for people who are typing a schedule."""
+    shown: dict[str, Any] = {"text": "", "next": [], "error": None}
+    try:
+        shown["text"] = cron.describe(text)
+        shown["next"] = cron.next_runs(text, zone, count)
+        cron.check(text, zone, settings.MINIMUM_INTERVAL_SECONDS)
+    except ValueError as error:
+        shown["error"] = str(error)
+    return shown
+
+
+def schedule_json(schedule: Schedule) -> dict[str, Any]:
+    """Return a schedule as the API shows it."""
+    return {
+        "cron": schedule.cron,
+        "timezone": schedule.timezone,
+        "enabled": schedule.enabled,
+        "next_run_at": schedule.next_run_at,
+        "last_run_at": schedule.last_run_at,
+    }
