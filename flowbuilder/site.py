@@ -42,6 +42,16 @@ NAVIGATION = (
         ),
     ),
     Group(
+        "Account",
+        (
+            ("workflows.creditaccount", "credits", "Credits"),
+            ("workflows.creditentry", "ledger", "Ledger"),
+            ("workflows.plan", "plan", ""),
+            ("workflows.apitoken", "token", "API tokens"),
+            ("workflows.auditentry", "audit", "Audit log"),
+        ),
+    ),
+    Group(
         "Engine",
         (
             ("executions.phase", "phase", ""),

@@ -18,7 +18,17 @@ from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Ph
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
 from tests.conftest import graph, node
 from workflows import credentials, schedules
-from workflows.models import Credential, Schedule, Workflow, WorkflowVersion
+from workflows.models import (
+    ApiToken,
+    AuditEntry,
+    Credential,
+    CreditAccount,
+    CreditEntry,
+    Plan,
+    Schedule,
+    Workflow,
+    WorkflowVersion,
+)
 
 DEFINITION = graph([node("wait", "delay", Duration=1), node("send", "deliver_to_webhook", Webhook_URL="http://x.test")])
 SECRET = "correct horse battery staple"
@@ -41,6 +51,10 @@ class World:
     recording: Recording
     event: Event
     blob: Blob
+    token: ApiToken
+    account: CreditAccount
+    entry: CreditEntry
+    audit: AuditEntry
 
     def owned(self) -> dict[str, Any]:
         """Return the rows that have pages of their own, by ``app_model``."""
@@ -56,6 +70,10 @@ class World:
             "recordings_recording": self.recording,
             "recordings_event": self.event,
             "recordings_blob": self.blob,
+            "workflows_apitoken": self.token,
+            "workflows_creditaccount": self.account,
+            "workflows_creditentry": self.entry,
+            "workflows_auditentry": self.audit,
         }
 
 
@@ -129,6 +147,17 @@ def make_world(db: None) -> Callable[..., World]:
             data=json.dumps({"kind": "screenshot", "blob": sha, "content_type": "image/jpeg", "size_bytes": 12, "file": "send.jpg"}),
         )  # fmt: skip
         recording = Recording.objects.get(execution_id=execution.pk)
+        token = ApiToken.objects.create(
+            owner=owner, name=f"{name} token", prefix=uuid.uuid4().hex[:12], digest="d" * 64, scopes=["workflows:read"]
+        )
+        account, _ = CreditAccount.objects.get_or_create(owner=owner, defaults={"available": 93, "spent": 7})
+        entry = CreditEntry.objects.create(
+            owner=owner, kind="charge", amount=7, available_after=93, execution_id=execution.pk, workflow=workflow
+        )
+        noted = AuditEntry.objects.create(
+            actor=owner, actor_name=owner.get_username(), door="admin", verb="activate", kind="workflow",
+            object_id=str(workflow.pk), object_name=name, owner=owner, detail={"version": 1},
+        )  # fmt: skip
         return World(
             owner,
             workflow,
@@ -143,6 +172,10 @@ def make_world(db: None) -> Callable[..., World]:
             recording,
             event,
             blob,
+            token,
+            account,
+            entry,
+            noted,
         )
 
     return make
@@ -155,6 +188,7 @@ def shared_rows(db: None) -> None:
         boot="w" * 32, hostname="host", pid=1, started_at=timezone.now(), beat_at=int(timezone.now().timestamp() * 1e6)
     )
     StoredFile.objects.create(name="file", content=b"bytes")
+    Plan.objects.create(name="Small", nodes=20)
 
 
 @pytest.fixture

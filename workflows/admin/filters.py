@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
@@ -13,6 +14,7 @@ from workflows.models import Workflow
 
 WORKFLOWS_OFFERED = 50
 """Choices of the workflow filter; the search finds the others."""
+OWNERS_OFFERED = WORDS_OFFERED = 50
 
 
 class DateFilter(admin.DateFieldListFilter):
@@ -64,3 +66,42 @@ class WorkflowFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Keep the rows of the chosen workflow."""
         return queryset.filter(workflow=self.value()) if self.value() else queryset
+
+
+class OwnerFilter(admin.SimpleListFilter):
+    """Whose rows; for people who see those of others."""
+
+    title = "owner"
+    parameter_name = "owner"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the owners of what the user sees; without a choice there is no filter."""
+        if not request.user.is_superuser:
+            return []
+        owners = get_user_model()._default_manager.filter(is_active=True).order_by("username")
+        return [(str(pk), name) for pk, name in owners.values_list("pk", "username")[:OWNERS_OFFERED]]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the rows of the chosen owner."""
+        chosen = self.value() or ""
+        return queryset.filter(owner=chosen) if chosen.isdigit() else queryset
+
+
+class WordFilter(admin.SimpleListFilter):
+    """The words that a column of the rows that the user sees has; ``empty`` is what an empty one is called."""
+
+    column = ""
+    empty = "None"
+    NONE = "-"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer the words."""
+        words = model_admin.get_queryset(request).order_by(self.column).values_list(self.column, flat=True).distinct()
+        return [
+            (word or self.NONE, word.replace("_", " ").capitalize() or self.empty) for word in words[:WORDS_OFFERED]
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep the rows with the chosen word."""
+        chosen = self.value()
+        return queryset.filter(**{self.column: "" if chosen == self.NONE else chosen}) if chosen else queryset

@@ -26,7 +26,11 @@ class OwnedAdmin(admin.ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the rows that the user may see."""
         rows = super().get_queryset(request)
-        return rows if request.user.is_superuser else rows.filter(**{self.owner_path: request.user.pk})
+        return rows if request.user.is_superuser else self.seen_by(rows, request.user)
+
+    def seen_by(self, rows: QuerySet[Any], user: Any) -> QuerySet[Any]:
+        """Return those of ``rows`` that ``user`` may see, who does not see everything."""
+        return rows.filter(**{self.owner_path: user.pk})
 
     def _mine(self, request: HttpRequest, obj: Any) -> bool:
         if not (request.user.is_active and request.user.is_staff):
