@@ -36,6 +36,8 @@ DEEPEST = 8
 
 _EXECUTION = Execution._meta.db_table
 _NODE_RUN = NodeRun._meta.db_table
+_QUEUE_NOW = "CASE WHEN substr(queue,1,8)='browser.' THEN 'browser' ELSE queue END"
+"""The queue of a node that wakes: that of the process which held its page when it went to sleep may have gone since."""
 
 
 # --------------------------------------------------------------------------- children
@@ -146,7 +148,7 @@ def count_child(tx: Transaction, context: Context) -> None:
         return
     parent_id, index = context.parent
     tx.run(
-        f"UPDATE {_NODE_RUN} SET children_ended=children_ended+1, dispatched_at={{now}},"
+        f"UPDATE {_NODE_RUN} SET children_ended=children_ended+1, dispatched_at={{now}}, queue={_QUEUE_NOW},"
         " status=CASE WHEN status='waiting' AND wait_kind='children' THEN 'queued' ELSE status END"
         " WHERE execution_id=? AND node_index=?",
         (tx.id(parent_id), index),
@@ -228,7 +230,7 @@ def unpause(tx: Transaction, execution_id: UUID) -> bool:
 def wake(tx: Transaction, execution_id: UUID, index: int, kind: str, resume: dict[str, Any], *, due: bool) -> bool:
     """Queue a waiting node run; return whether it waited for ``kind``. With ``due`` only if its time has come."""
     woken = tx.run(
-        f"UPDATE {_NODE_RUN} SET status='queued', resume=?, wake_at=NULL, dispatched_at={{now}}"
+        f"UPDATE {_NODE_RUN} SET status='queued', resume=?, wake_at=NULL, dispatched_at={{now}}, queue={_QUEUE_NOW}"
         " WHERE execution_id=? AND node_index=? AND status='waiting' AND wait_kind=?"
         + (" AND wake_at<={now}" if due else ""),
         (store.to_json(resume), tx.id(execution_id), index, kind),

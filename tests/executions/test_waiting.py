@@ -237,8 +237,10 @@ def test_a_turn_whose_page_died_with_its_worker_fails_with_the_reason(processes,
     wait_for(looking.exists, 30, "the turn", processes.logs)
     first.kill()
     first.wait()
+    processes.beat()  # all of its rules look at the loop before anybody can run it
+    failed = execution.children.filter(status="failed")
+    wait_for(failed.exists, 20, "the end of the turn", processes.logs)
     processes.worker()
-    processes.beat()
 
     wait_until_ended(execution, 20, processes.logs)
 
