@@ -1,6 +1,8 @@
 """Django application ``executions``."""
 
 from django.apps import AppConfig
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import autodiscover_modules
 
 
@@ -15,8 +17,14 @@ class ExecutionsConfig(AppConfig):
         from executions import events
         from executions.models import Execution
         from recordings import database, keeping
+        from workflows.errors import UnknownNodeType
+        from workflows.registry import set_costs
 
         autodiscover_modules("nodes")
+        try:
+            set_costs(settings.CREDIT_COSTS)
+        except UnknownNodeType as error:
+            raise ImproperlyConfigured(f"FLOWBUILDER_CREDIT_COSTS is wrong: {error}") from None
         database.OUTPUT_SOURCE = events.outputs_of
         database.OUTPUT_BLOBS = events.output_blobs_of
         database.OUTPUTS_NEEDED = events.outputs_needed

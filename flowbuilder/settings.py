@@ -155,6 +155,8 @@ ISOLATED_FILE_MB = 1024
 ISOLATED_MARK = DATA_DIR / _MARK
 variables.number("FLOWBUILDER_ISOLATED_IDLE_SECONDS", 900)  # the supervisor's, who has no Django to refuse it with
 MAX_NODES = variables.whole("FLOWBUILDER_MAX_NODES", 500, least=1)
+CREDIT_COSTS = variables.amounts("FLOWBUILDER_CREDIT_COSTS")
+DEFAULT_CREDITS = variables.amount("FLOWBUILDER_DEFAULT_CREDITS")
 RECORDING = variables.text("FLOWBUILDER_RECORDING", "all")
 if _problem := recording_problem(RECORDING):
     raise ImproperlyConfigured(f"FLOWBUILDER_RECORDING {_problem}")

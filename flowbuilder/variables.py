@@ -81,6 +81,29 @@ def json_object(name: str) -> dict[str, object]:
     return value
 
 
+def amounts(name: str) -> dict[str, int]:
+    """Return whole numbers of at least 0 by name, from a JSON object or from ``name=number`` between commas."""
+    value = text(name)
+    given: dict[str, object] = (
+        json_object(name)
+        if value.startswith("{")
+        else {key.strip(): number.strip() for key, _, number in (part.partition("=") for part in listed(name))}
+    )
+    found: dict[str, int] = {}
+    for key, number in given.items():
+        if isinstance(number, bool) or not isinstance(number, int | str) or not str(number).isdecimal():
+            raise ImproperlyConfigured(
+                f'{name} must give "{key}" a whole number of at least 0, not {number!r}; it looks like get_html=3,delay=0'
+            )
+        found[key] = int(number)
+    return found
+
+
+def amount(name: str) -> int | None:
+    """Return a whole number of at least 0, or None when the variable is empty."""
+    return whole(name, 0) if text(name) else None
+
+
 def database(name: str, default: str) -> dict[str, Any]:
     """Return Django's description of a PostgreSQL or SQLite database; its password is never shown."""
     url = text(name, default)

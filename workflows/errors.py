@@ -8,6 +8,7 @@
   - CredentialError      a credential is missing, foreign or unreadable
   - TransitionError      a workflow cannot go from this status to that one
     - ActivationRefused  it has errors; ``findings`` are all of them
+  - InsufficientCredits  the balance of an owner does not cover what is to run; the numbers are in it
   - UnknownWorkflow      no workflow of this name or id that the user may see
 """
 
@@ -62,6 +63,21 @@ class ActivationRefused(TransitionError):
     def __init__(self, message: str, findings: Sequence[Finding]) -> None:
         super().__init__(message)
         self.findings = findings
+
+
+class InsufficientCredits(WorkflowError):
+    """A balance does not cover what is wanted. ``needs``, ``available`` and ``reserved`` are credits."""
+
+    code = "insufficient_credits"
+
+    def __init__(self, what: str, needs: int, available: int, reserved: int = 0, running: int = 0) -> None:
+        held = f", {reserved} reserved by {running} running execution{'' if running == 1 else 's'}" if reserved else ""
+        super().__init__(
+            f"{what} needs {needs} credit{'' if needs == 1 else 's'}, {available} available{held};"
+            " ask an administrator for more"
+            + (", or wait: what running executions do not use comes back" if reserved else "")
+        )
+        self.what, self.needs, self.available, self.reserved, self.running = what, needs, available, reserved, running
 
 
 class UnknownWorkflow(WorkflowError):

@@ -36,6 +36,10 @@ def settings_of() -> dict[str, Any]:
         ("FLOWBUILDER_URL", "flow.example", "must begin with http:// or https://"),
         ("FLOWBUILDER_VARS", "[1]", "must be a JSON object"),
         ("FLOWBUILDER_VARS", "{x", "must be a JSON object: Expecting property name"),
+        ("FLOWBUILDER_CREDIT_COSTS", "get_html=-1", 'must give "get_html" a whole number of at least 0'),
+        ("FLOWBUILDER_CREDIT_COSTS", '{"get_html": true}', 'must give "get_html" a whole number of at least 0'),
+        ("FLOWBUILDER_CREDIT_COSTS", "get_html", 'must give "get_html" a whole number of at least 0'),
+        ("FLOWBUILDER_DEFAULT_CREDITS", "-5", "at least 0"),
         ("DATABASE_URL", "nonsense", "it looks like postgres://"),
     ],
 )
