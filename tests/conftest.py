@@ -162,6 +162,21 @@ def make_workflow(alice: Any) -> Callable[..., Any]:
     return make
 
 
+@pytest.fixture(scope="module")
+def many_executions(django_db_setup: None, django_db_blocker: Any) -> Iterator[Any]:
+    """Return a ``tests.many.Many``: 100,000 executions and what belongs to them, for the tests of one module.
+
+    Costs about five seconds. Those tests must be plain ``django_db`` ones, which leave the rows as they are.
+    """
+    from tests import many
+
+    with django_db_blocker.unblock():
+        found = many.fill()
+    yield found
+    with django_db_blocker.unblock():
+        many.remove()
+
+
 def node(node_id: str, node_type: str, /, policy: dict[str, Any] | None = None, **inputs: Any) -> dict[str, Any]:
     """Return the JSON of a node; underscores in input names stand for blanks."""
     named = {key.replace("_", " "): value for key, value in inputs.items()}

@@ -1,0 +1,60 @@
+"""Lists of the API stay fast, and take as many queries as ever, with 100,000 executions and what belongs to them."""
+
+from __future__ import annotations
+
+import time
+from statistics import median
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+
+from tests.many import Many
+
+pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
+
+SLOWEST_MS = 300
+PAGES = (
+    "workflows",
+    "executions",
+    "executions?limit=200",
+    "executions?limit=200&offset=10000",
+    "executions?status=failed",
+    "executions?status=cancelled",
+    "executions?children=true",
+    "executions?workflow_id=WORKFLOW",
+    "executions?workflow_id=WORKFLOW&status=failed",
+    "recordings",
+    "recordings?success=false",
+    "recordings?workflow_id=WORKFLOW",
+)
+
+
+@pytest.fixture
+def as_owner(many_executions: Many, client: Client) -> Client:
+    client.force_login(many_executions.owner)
+    return client
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_takes_less_than_300_ms_and_as_many_queries_as_an_empty_one(
+    many_executions: Many, as_owner: Client, bob: Any, page: str
+) -> None:
+    url = f"/api/v1/{page}".replace("WORKFLOW", str(many_executions.workflows[0].pk))
+    taken = []
+    for _ in range(5):
+        began = time.perf_counter()
+        answer = as_owner.get(url)
+        taken.append(1000 * (time.perf_counter() - began))
+        assert answer.status_code == 200
+
+    assert median(taken) < SLOWEST_MS, taken
+    with CaptureQueriesContext(connection) as full:
+        as_owner.get(url)
+    nobody = Client()
+    nobody.force_login(bob)
+    with CaptureQueriesContext(connection) as empty:
+        assert nobody.get(url).json()["items"] == []
+    assert len(full) <= len(empty) + 2  # what an execution waits for, and what its nodes are called
