@@ -86,7 +86,7 @@ def add_reader(owner: Any) -> None:
     password = secrets.token_urlsafe(24)
     reader.set_password(password)
     reader.save(update_fields=["password"])
-    credentials.store(owner, CREDENTIAL, {"username": READER, "password": password}, "password")
+    credentials.save(owner, CREDENTIAL, "password", {"username": READER, "password": password})
 
 
 def check_redis() -> None:

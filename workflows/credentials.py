@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -17,92 +18,365 @@ from uuid import UUID
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from workflows.errors import CredentialError
-from workflows.models import Credential
+from workflows import audit, kinds
+from workflows.errors import CredentialError, CredentialInUse, CredentialRefused
+from workflows.models import Credential, Workflow
+from workflows.templates import CREDENTIAL_KEY
+from workflows.validation import KnownCredential
 
 SIZE_LIMIT_BYTES = 64 * 1024
 USED_EVERY = timedelta(minutes=1)
 """``last_used_at`` is this exact, so that a busy credential does not cost a write per node."""
+ROTATE_BATCH = 50
+ROTATE_PASSES = 10
 
 
-def store(owner: Any, name: str, fields: Mapping[str, Any], kind: str = "password") -> Credential:
-    """Encrypt ``fields`` under ``name`` of ``owner``, replacing what was there, and return the row.
+class Keep:
+    """Stands for a value that is to stay as it is."""
+
+
+KEEP = Keep()
+
+
+# ---------------------------------------------------------------------- writing
+
+
+@transaction.atomic
+def save(
+    owner: Any,
+    name: str,
+    kind: str = "",
+    fields: Mapping[str, Any] | None = None,
+    expires_at: datetime | Keep | None = KEEP,
+    *,
+    credential: Credential | None = None,
+) -> Credential:
+    """Store the credential ``name`` of ``owner`` and return its row; one of that name is changed.
+
+    Fields that are not given keep what they hold, an empty text takes a field away. A change of kind keeps only what
+    the new kind has. ``credential`` is the row to change when ``name`` is to be its new name. Noted in the audit log.
 
     Raises:
-        CredentialError: no name, no fields, a field that is not a text, or more than 64 KiB.
+        CredentialRefused: the name is taken or none, or the fields do not fit the kind; ``problems`` says all of it.
+        CredentialError: it was stored with a key that is not here any more, and only some of its fields are given.
     """
-    if not name.strip() or len(name) > 200:
-        raise CredentialError("a credential needs a name of at most 200 characters")
-    if not fields:
-        raise CredentialError(f'credential "{name}" needs at least one field, such as "password"')
-    for key, value in fields.items():
-        if not isinstance(value, str):
-            raise CredentialError(f'credential "{name}": the field "{key}" is not a text')
-    data = _encrypt(owner.pk, fields)
+    name = _name(name)
+    credential = _row(owner, name, credential)
+    before = kinds.kind_of(credential.kind).name if credential else ""
+    wanted = kinds.ALIASES.get(kind, kind) or before or "password"
+    stored = {} if credential is None else _kept(credential, wanted, before, fields or {})
+    merged = {**stored, **(fields or {})}
+    if problems := kinds.check(wanted, merged):
+        raise CredentialRefused(name, problems)
+    merged = {key: value for key, value in merged.items() if value}
+    data = _encrypt(owner.pk, merged)
     if len(data) > 2 * SIZE_LIMIT_BYTES:
-        raise CredentialError(f'credential "{name}" is larger than {SIZE_LIMIT_BYTES:,} bytes')
-    credential, _ = Credential.objects.update_or_create(
-        owner=owner, name=name.strip(), defaults={"kind": kind, "data": data}
-    )
-    found: Credential = credential
+        raise CredentialRefused(name, [kinds.Problem("", f"is larger than {SIZE_LIMIT_BYTES:,} bytes")])
+    row = credential or Credential(owner=owner)
+    row.name, row.kind, row.data = name, wanted, data
+    if not isinstance(expires_at, Keep):
+        row.expires_at = expires_at
+    try:
+        with transaction.atomic():
+            row.save()
+    except IntegrityError:
+        raise CredentialRefused(name, [kinds.Problem("name", "is taken; choose another one")]) from None
+    audit.note(
+        "change" if credential else "create", "credential", row, owner=owner, name=name, credential_kind=wanted,
+        fields=sorted(key for key in {*stored, *merged} if stored.get(key) != merged.get(key)),
+        expires_at=row.expires_at.isoformat() if row.expires_at else None,
+    )  # fmt: skip
+    return row
+
+
+def delete(credential: Credential, *, force: bool = False) -> None:
+    """Delete a credential; noted in the audit log.
+
+    Raises:
+        CredentialInUse: workflows name it, and ``force`` is off; ``workflows`` are they.
+    """
+    users = used_by(credential)
+    if users and not force:
+        raise CredentialInUse(credential.name, users)
+    with transaction.atomic():
+        audit.note("delete", "credential", credential, used_by=[workflow.name for workflow in users])
+        credential.delete()
+
+
+def used_by(credential: Credential) -> list[Workflow]:
+    """Return the owner's workflows whose running or newest version names a credential, by name.
+
+    Reads the definitions of all workflows of the owner.
+    """
+    references = {str(credential.pk), credential.name}
+    found = []
+    rows = Workflow.objects.filter(owner_id=credential.owner_id).exclude(status=Workflow.Status.ARCHIVED)
+    for workflow in rows.select_related("version", "draft").order_by("name").iterator(chunk_size=50):
+        versions = (version.definition for version in (workflow.version, workflow.draft) if version is not None)
+        if any(reference in references for definition in versions for reference in _references(definition)):
+            found.append(workflow)
     return found
+
+
+def _references(value: Any) -> Iterator[str]:
+    """Yield every credential that a definition names."""
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, dict):
+            if isinstance(item.get(CREDENTIAL_KEY), str):
+                yield item[CREDENTIAL_KEY]
+            todo.extend(item.values())
+        elif isinstance(item, list):
+            todo.extend(item)
+
+
+def _name(name: str) -> str:
+    name = name.strip()
+    if not name or len(name) > 200 or not name.isprintable():
+        raise CredentialRefused(name[:200], [kinds.Problem("name", "is a text of 1 to 200 characters on one line")])
+    return name
+
+
+def _row(owner: Any, name: str, credential: Credential | None) -> Credential | None:
+    """Return the row to change, locked, or None when there will be a new one."""
+    wanted = Q(name=name) if credential is None else Q(pk=credential.pk)
+    found: Credential | None = Credential.objects.select_for_update().filter(wanted, owner=owner).first()
+    if credential is not None and found is None:
+        raise CredentialError(f'credential "{credential.name}" is not there any more')
+    return found
+
+
+def _kept(credential: Credential, wanted: str, before: str, given: Mapping[str, Any]) -> dict[str, str]:
+    """Return the stored fields that stay when a credential becomes one of the kind ``wanted``."""
+    try:
+        stored = _decrypt(credential)
+    except CredentialError:
+        if kinds.check(wanted, given):
+            raise
+        return {}  # everything is given anew: the way out when its key is lost
+    if wanted == before:
+        return stored
+    return (
+        {name: value for name, value in stored.items() if kinds.KINDS[wanted].field(name)}
+        if wanted in kinds.KINDS
+        else {}
+    )
+
+
+# ---------------------------------------------------------------------- showing
+
+
+def public(credential: Credential, *, now: datetime | None = None) -> dict[str, Any]:
+    """Return what people and programs may see of a credential: everything but its secret fields.
+
+    ``secrets`` are the names of the secret fields that are stored; ``problem`` says why it cannot be used now.
+    """
+    kind = kinds.kind_of(credential.kind)
+    problem = ""
+    try:
+        fields = _decrypt(credential)
+    except CredentialError as error:
+        fields, problem = {}, str(error)
+    expired = _is_over(credential.expires_at, now)
+    return {
+        "id": str(credential.pk), "name": credential.name, "kind": kind.name, "kind_label": kind.label,
+        "fields": kinds.shown(kind.name, fields),
+        "secrets": sorted(name for name in fields if kinds.is_secret(kind.name, name)),
+        "expires_at": credential.expires_at, "expired": expired,
+        "problem": problem or (_expired(credential) if expired else ""),
+        "last_used_at": credential.last_used_at, "created_at": credential.created_at,
+        "updated_at": credential.updated_at,
+    }  # fmt: skip
+
+
+def available(owner_id: Any) -> dict[str, KnownCredential]:
+    """Return everything by which ``owner_id`` may refer to their credentials, ids and names, and what each has."""
+    known = {}
+    for credential in Credential.objects.filter(owner_id=owner_id):
+        fields: Collection[str] | None = None
+        with contextlib.suppress(CredentialError):
+            fields = _decrypt(credential).keys()
+        one = KnownCredential(credential.kind, None if fields is None else frozenset(fields), credential.expires_at)
+        known[credential.name] = known[str(credential.pk)] = one
+    return known
+
+
+# ---------------------------------------------------------------------- opening, at run time only
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A credential in plain text; only in memory, only while something runs that needs it."""
+
+    name: str
+    kind: str
+    fields: Mapping[str, str]
+    problem: str = ""
+    """Why it may not be used, though it could be opened."""
+
+    @property
+    def secrets(self) -> set[str]:
+        """Return every text that must not show."""
+        return kinds.secret_values(self.kind, self.fields)
+
+    def __repr__(self) -> str:
+        return f"Opened({self.name!r})"
+
+    def field(self, wanted: str) -> str:
+        """Return one field; an empty ``wanted`` (or "password", where there is none) means the main one.
+
+        Raises:
+            CredentialError: it has no such field, or has expired.
+        """
+        if self.problem:
+            raise CredentialError(self.problem)
+        name = kinds.field_name(self.kind, self.fields, wanted)
+        value = kinds.value(self.kind, self.fields, name) if name else ""
+        if not value:
+            names = ", ".join(f'"{one}"' for one in sorted(self.fields))
+            raise CredentialError(f'credential "{self.name}" has no field "{wanted}"; it has {names}')
+        return value
+
+
+def open_all(owner_id: Any, references: Iterable[str]) -> dict[str, Opened | CredentialError]:
+    """Return the credentials that ``owner_id`` calls so (by id or name), in plain text, or why each cannot be had.
+
+    One query, and at most once a minute one more that notes the use. A credential of somebody else looks like none.
+    """
+    wanted = set(references)
+    if not wanted:
+        return {}
+    ids = {pk: reference for reference in wanted if (pk := _uuid(reference))}
+    rows = list(Credential.objects.filter(Q(name__in=wanted) | Q(pk__in=list(ids)), owner_id=owner_id))
+    # A name may look like the id of another one; the id wins.
+    found = {row.name: row for row in rows} | {ids[row.pk]: row for row in rows if row.pk in ids}
+    now = timezone.now()
+    used = {row.pk for row in found.values() if row.last_used_at is None or now - row.last_used_at > USED_EVERY}
+    if used:
+        Credential.objects.filter(pk__in=used).update(last_used_at=now)
+    return {reference: _open(found.get(reference), reference, now) for reference in wanted}
 
 
 def resolve(owner_id: Any, reference: str, field: str = "password") -> str:
     """Return one field of the credential that ``owner_id`` calls ``reference`` (id or name), in plain text.
 
     Raises:
-        CredentialError: there is none, it has no such field, or no key opens it. A credential of somebody
+        CredentialError: there is none, it has no such field, has expired, or no key opens it. A credential of somebody
             else looks like none.
     """
-    credential = _find(owner_id, reference)
-    fields = _decrypt(credential)
-    if field not in fields:
-        names = ", ".join(f'"{name}"' for name in sorted(fields))
-        raise CredentialError(f'credential "{credential.name}" has no field "{field}"; it has {names}')
-    now = timezone.now()
-    if credential.last_used_at is None or now - credential.last_used_at > USED_EVERY:
-        Credential.objects.filter(pk=credential.pk).update(last_used_at=now)
-    return fields[field]
+    found = open_all(owner_id, [reference])[reference]
+    if isinstance(found, CredentialError):
+        raise found
+    return found.field(field)
 
 
-def available(owner_id: Any) -> set[str]:
-    """Return everything by which ``owner_id`` may refer to their credentials: ids and names."""
-    known: set[str] = set()
-    for pk, name in Credential.objects.filter(owner_id=owner_id).values_list("pk", "name"):
-        known.update((str(pk), name))
-    return known
+def _open(row: Credential | None, reference: str, now: datetime) -> Opened | CredentialError:
+    if row is None:
+        return CredentialError(f'there is no credential "{reference}"; add it under Credentials')
+    try:
+        fields = _decrypt(row)
+    except CredentialError as error:
+        return error
+    return Opened(row.name, row.kind, fields, _expired(row) if _is_over(row.expires_at, now) else "")
 
 
-def rotate() -> int:
-    """Encrypt every credential anew with the first key and return how many there were.
+def _is_over(expires_at: datetime | None, now: datetime | None = None) -> bool:
+    return expires_at is not None and expires_at <= (now or timezone.now())
+
+
+def _expired(credential: Credential) -> str:
+    when = credential.expires_at.astimezone(UTC) if credential.expires_at else None
+    return (
+        f'credential "{credential.name}" expired on {when:%Y-%m-%d at %H:%M} UTC; '
+        "store a new secret and a later end under Credentials"
+    )
+
+
+def _uuid(reference: str) -> UUID | None:
+    try:
+        return UUID(reference)
+    except (ValueError, AttributeError, TypeError):
+        return None
+
+
+# ---------------------------------------------------------------------- keys
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """What a rotation found: how many it encrypted anew, how many had the first key already, and what stays open."""
+
+    rotated: int
+    current: int
+    unreadable: tuple[str, ...] = ()
+    """Credentials that no key opens: left as they are."""
+    late: int = 0
+    """Rows that were written with an older key all the time, so that some process still has an older first key."""
+
+    @property
+    def finished(self) -> bool:
+        """Return whether the older keys can be taken away without losing anything."""
+        return not self.unreadable and not self.late
+
+
+def rotate() -> Rotation:
+    """Encrypt every credential anew that does not have the first key, and say what happened.
+
+    In transactions of 50 rows, beside whatever runs; it can be ended and begun again at any time. Passes over the rows
+    until one finds nothing left to do, so a row that is written with an older key meanwhile is not missed.
 
     Raises:
-        CredentialError: no key opens one of them; then nothing is changed.
+        CredentialError: no key opens any of them, which means that the keys are wrong.
     """
-    count = 0
-    with transaction.atomic():
-        for credential in Credential.objects.select_for_update().iterator(chunk_size=200):
-            fields = _decrypt(credential)
-            data = _encrypt(credential.owner_id, fields)
-            Credential.objects.filter(pk=credential.pk).update(data=data)
-            count += 1
-    return count
+    rotated = 0
+    for _ in range(ROTATE_PASSES):
+        last = _pass()
+        rotated += last.rotated
+        if not last.rotated:
+            break
+    if last.unreadable and not last.current and not rotated:
+        raise CredentialError(
+            f"none of {len(last.unreadable)} credentials can be opened with the keys in FLOWBUILDER_CREDENTIAL_KEYS; add "
+            "the key that they were stored with behind the new one (without that setting: in secrets.json)"
+        )
+    result = Rotation(rotated, last.current, last.unreadable, last.rotated)
+    if rotated:
+        audit.note("rotate", "credential", "", name="all credentials", rotated=rotated, unreadable=len(last.unreadable))
+    return result
 
 
-def _find(owner_id: Any, reference: str) -> Credential:
-    wanted = Q(name=reference)
-    with contextlib.suppress(ValueError, AttributeError, TypeError):
-        wanted |= Q(pk=UUID(reference))
-    found: list[Credential] = list(Credential.objects.filter(wanted, owner_id=owner_id)[:2])
-    if not found:
-        raise CredentialError(f'there is no credential "{reference}"; add it under Credentials')
-    # A name may look like the id of another one; the id wins.
-    return next((one for one in found if str(one.pk) == reference), found[0])
+def _pass() -> Rotation:
+    rotated = current = 0
+    unreadable: list[str] = []
+    keys = list(Credential.objects.order_by("pk").values_list("pk", flat=True))
+    for begin in range(0, len(keys), ROTATE_BATCH):
+        with transaction.atomic():
+            rows = Credential.objects.select_for_update().filter(pk__in=keys[begin : begin + ROTATE_BATCH])
+            for row in rows.order_by("pk"):
+                if _has_first_key(row):
+                    current += 1
+                    continue
+                try:
+                    data = _encrypt(row.owner_id, _decrypt(row))
+                except CredentialError:
+                    unreadable.append(f"{row.name} ({row.pk})")
+                    continue
+                Credential.objects.filter(pk=row.pk).update(data=data)
+                rotated += 1
+    return Rotation(rotated, current, tuple(unreadable))
+
+
+def _has_first_key(credential: Credential) -> bool:
+    try:
+        _keys(tuple(settings.CREDENTIAL_KEYS[:1])).decrypt(bytes(credential.data))
+    except InvalidToken:
+        return False
+    return True
 
 
 def _encrypt(owner_id: Any, fields: Mapping[str, str]) -> bytes:

@@ -5,7 +5,9 @@
   - TemplateError        a ``{{ }}`` expression cannot be read or has no value; ``position`` counts characters
     - MissingValue       the expression is fine, the value it names is not there
   - UnknownNodeType      no such node type is registered
-  - CredentialError      a credential is missing, foreign or unreadable
+  - CredentialError      a credential is missing, foreign, expired or unreadable
+    - CredentialRefused  what is to be stored does not fit; ``problems`` name the fields
+    - CredentialInUse    it is not deleted, because ``workflows`` name it
   - TransitionError      a workflow cannot go from this status to that one
     - ActivationRefused  it has errors; ``findings`` are all of them
   - InsufficientCredits  the balance of an owner does not cover what is to run; the numbers are in it
@@ -18,6 +20,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from workflows.kinds import Problem
+    from workflows.models import Workflow
     from workflows.validation import Finding
 
 
@@ -50,7 +54,27 @@ class UnknownNodeType(WorkflowError):
 
 
 class CredentialError(WorkflowError):
-    """A credential is missing, belongs to someone else, or cannot be decrypted."""
+    """A credential is missing, belongs to someone else, has expired, or cannot be decrypted."""
+
+
+class CredentialRefused(CredentialError):
+    """A credential is not stored. ``problems`` are all reasons, by field."""
+
+    def __init__(self, name: str, problems: Sequence[Problem]) -> None:
+        super().__init__(f'credential "{name}": ' + "; ".join(map(str, problems)))
+        self.problems = problems
+
+
+class CredentialInUse(CredentialError):
+    """A credential is not deleted while workflows name it. ``workflows`` are they."""
+
+    def __init__(self, name: str, workflows: Sequence[Workflow]) -> None:
+        shown = ", ".join(f'"{workflow.name}"' for workflow in workflows[:10])
+        more = f" and {len(workflows) - 10} more" if len(workflows) > 10 else ""
+        super().__init__(
+            f'credential "{name}" is used by {shown}{more}; change them first, or delete it all the same (force)'
+        )
+        self.workflows = workflows
 
 
 class TransitionError(WorkflowError):

@@ -11,6 +11,7 @@ import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from workflows import conditions, cron, policy
@@ -60,6 +61,18 @@ class Limits:
     minimum_interval_seconds: int = 300
     switches: frozenset[str] = frozenset()
     """Settings that are on, among those that node types ask for."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownCredential:
+    """What may be known of a credential before a run: its kind, the names of its fields, and when it ends.
+
+    ``fields`` is None when no key opens it.
+    """
+
+    kind: str
+    fields: frozenset[str] | None
+    expires_at: datetime | None = None
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:

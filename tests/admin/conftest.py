@@ -112,7 +112,7 @@ def make_world(db: None) -> Callable[..., World]:
         workflow.version, workflow.status = version, Workflow.Status.ACTIVE
         workflow.save()
         schedule = schedules.set_schedule(workflow, "*/15 * * * *", "Europe/Berlin")
-        credential = credentials.store(owner, f"{name} login", {"username": "u", "password": SECRET})
+        credential = credentials.save(owner, f"{name} login", "password", {"username": "u", "password": SECRET})
         execution = make_execution(workflow)
         now = execution.queued_at
         phase = Phase.objects.create(

@@ -31,7 +31,7 @@ def test_a_login_is_encrypted_and_belongs_to_who_stores_it(bob: Any) -> None:
 def test_tokens_and_own_fields_are_stored(bob: Any) -> None:
     client = logged_in(bob)
 
-    client.post(ADD, {"name": "api", "kind": "token", "token": SECRET})
+    client.post(ADD, {"name": "api", "kind": "bearer", "token": SECRET})
     client.post(ADD, {"name": "own", "kind": "custom", "custom": '{"client_id": "7", "client_secret": "s"}'})
 
     assert stored(bob, "api", "token") == SECRET
@@ -42,7 +42,7 @@ def test_tokens_and_own_fields_are_stored(bob: Any) -> None:
     ("fields", "reason"),
     [
         ({"kind": "password", "username": "bob"}, "Fill in what is to be stored"),
-        ({"kind": "token"}, "Fill in what is to be stored"),
+        ({"kind": "bearer"}, "Fill in what is to be stored"),
         ({"kind": "custom", "custom": '{"a": 1}'}, "whose values are texts"),
         ({"kind": "custom", "custom": "nonsense"}, "valid JSON"),
     ],
@@ -94,7 +94,7 @@ def test_another_kind_needs_its_secret(bob: Any, make_world: Any) -> None:
     credential = make_world(bob, "shop").credential
     url = reverse("admin:workflows_credential_change", args=(credential.pk,))
 
-    response = logged_in(bob).post(url, {"name": "shop login", "kind": "token"})
+    response = logged_in(bob).post(url, {"name": "shop login", "kind": "bearer"})
 
     credential.refresh_from_db()
     assert "Fill in what is to be stored" in response.content.decode()

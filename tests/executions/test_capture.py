@@ -341,7 +341,7 @@ def test_values_that_are_too_large_for_a_row_are_stored_once_and_read_back(run):
 
 
 def test_the_id_of_a_file_is_that_of_the_bytes_that_are_stored(run, alice):
-    credentials.store(alice, "login", {"password": "hunter2-and-more"}, "generic")
+    credentials.save(alice, "login", "generic", {"password": "hunter2-and-more"})
     execution = run([node("keeps", "test_keeps", Kind={"$credential": "login", "field": "password"})])
 
     assert execution.status == "completed", execution.error

@@ -175,7 +175,7 @@ def test_secrets_at_the_cut_of_a_long_traceback_do_not_show(alice, make_workflow
     from workflows import credentials
 
     secret = "s3cr3t" * 400
-    credentials.store(alice, "login", {"password": secret}, "generic")
+    credentials.save(alice, "login", "generic", {"password": secret})
     broken = node("odd", "test_tells", Kind={"$credential": "login", "field": "password"})
     NODE_REGISTRY["test_tells"] = type("Tells", (edge_nodes.EdgeNode,), {"run": _tell}, type="test_tells")
 

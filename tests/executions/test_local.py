@@ -95,7 +95,7 @@ def values(events: list[Any], kind: str, *names: str) -> dict[Any, Any]:
 @pytest.mark.postgres
 @pytest.mark.row("S2-50")
 def test_a_local_run_and_a_run_on_workers_are_recorded_alike(processes, alice, make_workflow):
-    credentials.store(alice, "shop", {"password": "open-sesame"})
+    credentials.save(alice, "shop", "password", {"password": "open-sesame"})
     workflow = make_workflow(EVERYTHING, name="everything")
     processes.worker(APP)
     remote = wait_until_ended(start_execution(workflow, owner=alice, input={"price": 12}), detail=processes.logs)

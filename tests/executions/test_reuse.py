@@ -158,7 +158,7 @@ def test_an_execution_takes_over_what_a_run_of_python_computed(run, alice, make_
 
 
 def test_results_that_are_kept_hold_no_secret(run, alice, settings):
-    credentials.store(alice, "shop", {"password": "open-sesame"})
+    credentials.save(alice, "shop", "password", {"password": "open-sesame"})
     secret = {"$credential": "shop", "field": "password"}
 
     first, second = result(run([counts(secret)])), result(run([counts(secret)]))
@@ -168,7 +168,7 @@ def test_results_that_are_kept_hold_no_secret(run, alice, settings):
     client = redis.Redis.from_url(settings.REDIS_URL)
     (kept,) = client.scan_iter(f"{reuse.PREFIX}*")
     assert "open-sesame" not in str(client.get(kept))
-    credentials.store(alice, "shop", {"password": "changed"})
+    credentials.save(alice, "shop", "password", {"password": "changed"})
     run([counts(secret)])
     assert ran == ["open-sesame", "changed"]
 

@@ -183,7 +183,7 @@ def heavy(name: str, read: Any = "", size: int = 0) -> dict[str, Any]:
 def test_two_hosts_share_an_execution_with_nothing_in_common_but_database_redis_and_keys(
     hosts, processes, alice, make_workflow
 ):
-    credentials.store(alice, "shop", {"password": "open-sesame"})
+    credentials.save(alice, "shop", "password", {"password": "open-sesame"})
     size = settings.INLINE_OUTPUT_BYTES + 8_000
     makers = [heavy(f"maker{n}", {"$credential": "shop", "field": "password"}, size) for n in range(2)]
     readers = [heavy(f"reader{n}", "{{ nodes.maker0.Text }}{{ nodes.maker1.Text }}") for n in range(2)]

@@ -253,7 +253,7 @@ def test_a_body_that_is_not_json_is_400(client: Client, bob: Any) -> None:
 
 def test_validating_saves_nothing_and_knows_my_credentials(send: Send, bob: Any) -> None:
     shape = graph([node("a", "delay", Duration={"$credential": "mine"}), node("b", "nope")])
-    credentials.store(bob, "mine", {"password": "x"})
+    credentials.save(bob, "mine", "password", {"password": "x"})
 
     status, answer = send("POST", "/workflows/validate", {"definition": shape})
 
@@ -326,8 +326,8 @@ def test_preview_says_words_instants_and_what_is_wrong(send: Send) -> None:
 
 
 def test_credentials_are_names_only_and_only_mine(send: Send, alice: Any, bob: Any) -> None:
-    credentials.store(alice, "hers", {"password": "s3cret"})
-    mine = credentials.store(bob, "mine", {"password": "s3cret"})
+    credentials.save(alice, "hers", "password", {"password": "s3cret"})
+    mine = credentials.save(bob, "mine", "password", {"password": "s3cret"})
 
     assert send("GET", "/credentials") == (200, [{"id": str(mine.pk), "name": "mine", "kind": "password"}])
 

@@ -19,12 +19,12 @@ GOOD = {
     "api_key": {"api_key": "sk-123456"},
     "basic": {"username": "ada", "password": "colons: are fine here"},
     "bearer": {"token": "abc.def.ghi"},
-    "smtp": {"host": "smtp.example.com", "port": "465", "username": "ada", "password": "x", "security": "ssl"},
+    "smtp": {"host": "smtp.example.com", "port": "465", "username": "ada", "password": "mail-password", "security": "ssl"},
     "twilio": {"account_sid": "AC0123456789", "auth_token": "0123456789abcdef", "from_number": "+491701234567"},
     "openai": {"api_key": "sk-123456", "base_url": "http://127.0.0.1:9000/v1", "organization": "org-1"},
-    "proxy": {"server": "http://proxy.example.com:3128", "username": "ada", "password": "x"},
+    "proxy": {"server": "http://proxy.example.com:3128", "username": "ada", "password": "proxy-password"},
     "browser_state": {"state": STATE},
-    "custom": {"client_id": "1", "key": "-----BEGIN KEY-----\nabcdefghijkl\n-----END KEY-----"},
+    "custom": {"client_id": "client-1", "key": "-----BEGIN KEY-----\nabcdefghijkl\n-----END KEY-----"},
 }
 
 

@@ -219,7 +219,7 @@ def test_credentials_may_follow_later_but_not_for_an_active_workflow(alice: Any)
     _, _, findings = import_definition(alice, {**data, "name": "later"})
     with pytest.raises(ActivationRefused, match='no credential "key"'):
         import_definition(alice, {**data, "name": "now", "status": "active"})
-    credentials.store(alice, "key", {"password": "x"})
+    credentials.save(alice, "key", "password", {"password": "x"})
     workflow, _, _ = import_definition(alice, {**data, "name": "now", "status": "active"})
 
     assert [finding.code for finding in findings] == ["MISSING_CREDENTIAL"]

@@ -19,8 +19,8 @@ from workflows.models import Credential
 class CredentialForm(forms.ModelForm):
     """Write-only: what is stored is never shown again."""
 
-    KINDS = (("password", "User name and password"), ("token", "Token or API key"), ("custom", "Own fields (JSON)"))
-    FIELDS = {"password": ("username", "password"), "token": ("token",), "custom": ("custom",)}
+    KINDS = (("password", "User name and password"), ("bearer", "Token or API key"), ("custom", "Own fields (JSON)"))
+    FIELDS = {"password": ("username", "password"), "bearer": ("token",), "custom": ("custom",)}
 
     owner: Any = None
     """Whose names must be unique; set per request."""
@@ -108,15 +108,9 @@ class CredentialAdmin(OwnedAdmin):
 
     def save_model(self, request: HttpRequest, obj: Credential, form: Any, change: bool) -> None:
         """Encrypt what was typed in; without it only the name changes."""
-        fields = form.secret()
-        if change:
-            obj.save(update_fields=("name", "kind", "updated_at"))
-        else:
-            person: Any = request.user
-            obj.owner = person
-        if fields is not None:
-            stored = credentials.store(obj.owner, obj.name, fields, obj.kind)
-            obj.pk, obj._state.adding = stored.pk, False
+        person: Any = obj.owner if change else request.user
+        stored = credentials.save(person, obj.name, obj.kind, form.secret() or {}, credential=obj if change else None)
+        obj.pk, obj.owner, obj._state.adding = stored.pk, person, False
 
     def get_list_display(self, request: HttpRequest) -> Any:
         """Superusers also see whose credential it is."""
