@@ -13,16 +13,15 @@ from django.conf import settings
 from django.db import models
 
 from executions import states
+from workflows import access
 
 
 class ExecutionQuerySet(models.QuerySet[Any]):
     """Executions that a user may see."""
 
     def visible_to(self, user: Any) -> Self:
-        """Return the rows that ``user`` may see: their own, or all for a superuser."""
-        if user.is_superuser:
-            return self
-        return self.filter(owner=user)
+        """Return the rows that ``user`` may see: their own, or all with the permission to see everything."""
+        return self if access.sees_everything(user) else self.filter(owner=user.pk)
 
 
 def _choices(names: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -292,10 +291,11 @@ class LetterQuerySet(models.QuerySet[Any]):
     """Dead letters that a user may see."""
 
     def visible_to(self, user: Any) -> Self:
-        """Return the letters of ``user``'s executions and workflows, or all for a superuser."""
-        if user.is_superuser:
+        """Return the letters of ``user``'s executions and workflows, or all with the permission to see everything."""
+        if access.sees_everything(user):
             return self
-        return self.filter(models.Q(execution__owner=user) | models.Q(execution__isnull=True, workflow__owner=user))
+        mine = models.Q(execution__owner=user.pk)
+        return self.filter(mine | models.Q(execution__isnull=True, workflow__owner=user.pk))
 
 
 class DeadLetter(models.Model):

@@ -1,7 +1,8 @@
 """The HTTP API: one OpenAPI document under ``/api/v1/``, one shape of error, ``{"detail": text}``.
 
-Requests are those of a logged-in person: session cookie, and CSRF token for whatever changes something.
-Every router filters by owner; what belongs to others does not exist.
+Requests are those of a program with a bearer token, or of a logged-in person: session cookie, and CSRF token for
+whatever changes something. ``flowbuilder.doors`` has let them in. Every router filters by owner; what belongs to
+others does not exist.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from ninja import NinjaAPI
 from ninja.errors import ValidationError
-from ninja.security import django_auth
+from ninja.openapi.schema import OpenAPISchema
+from ninja.security import HttpBearer, django_auth
 
 from executions.api import router as executions
 from executions.errors import ExecutionError
+from flowbuilder import policy
 from recordings.api import router as recordings
 from workflows.api import router as workflows
 from workflows.errors import WorkflowError
@@ -27,12 +30,51 @@ logger = logging.getLogger(__name__)
 SHOWN_PROBLEMS = 5
 """How many invalid fields one message names."""
 
-api = NinjaAPI(
+ALWAYS: dict[int, str] = {
+    401: "Not logged in, or a token that does not work",
+    403: "A token without the scope, a missing CSRF token, or a thing that you may only see",
+    429: "Too many requests; the header Retry-After says after how many seconds to come again",
+}
+"""What any operation may answer before it begins."""
+
+
+class Token(HttpBearer):
+    """A token of ``./flow tokens create``."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> Any:
+        """Return the token that the request came in with; which one it is was found out at the door."""
+        return getattr(request, "token", None)
+
+
+class Api(NinjaAPI):
+    """The API, whose document says of each operation what a token must be allowed and what may go wrong."""
+
+    def get_openapi_schema(self, **options: Any) -> OpenAPISchema:
+        """Return the OpenAPI document."""
+        schema = super().get_openapi_schema(**options)
+        for path, operations in schema["paths"].items():
+            for method, operation in operations.items():
+                _describe(path.removeprefix(policy.API), method.upper(), operation)
+        return schema
+
+
+def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
+    """Add scope and answers of the door to an operation of the document."""
+    scope = policy.OPERATIONS.get(f"{method} {path}")
+    operation["x-scope"] = scope
+    operation["security"] = [{"Token": [scope] if scope else []}, {"SessionAuth": []}]
+    problem = {"$ref": "#/components/schemas/Problem"}
+    for status, description in ALWAYS.items():
+        answer = operation["responses"].setdefault(status, {"content": {"application/json": {"schema": problem}}})
+        answer["description"] = description
+
+
+api = Api(
     title="Flow Builder",
     version="1.0",
     description='Workflows, executions and recordings. Errors are `{"detail": text}` with the declared status.',
     urls_namespace="api",
-    auth=django_auth,
+    auth=[Token(), django_auth],
     docs_url="/docs",
 )
 api.add_router("", workflows)

@@ -60,6 +60,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "flowbuilder.doors.DoorMiddleware",
 ]
 
 ROOT_URLCONF = "flowbuilder.urls"
@@ -201,6 +202,9 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+API_RATE = variables.rate("FLOWBUILDER_API_RATE", "3000/min")
+START_RATE = variables.rate("FLOWBUILDER_START_RATE", "1000/min")
+LOGIN_RATE = variables.rate("FLOWBUILDER_LOGIN_RATE", "10/min")
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"

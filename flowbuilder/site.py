@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, URLResolver, path
 from django.utils import timezone
+
+from flowbuilder.rates import read_rate
+from flowbuilder.throttle import Attempts
 
 OTHER = "More"
 """Navigation group of models that no group names."""
@@ -111,6 +115,20 @@ class FlowBuilderSite(AdminSite):
             rest = tuple((name, "more", "") for name in by_name)
             groups.append(_group(Group(OTHER, rest, folded=True), by_name, request.path))
         return [group for group in groups if group["models"]]
+
+    def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Log in; who fails too often is told to wait (429) before any password is looked at."""
+        if request.method != "POST":
+            return super().login(request, extra_context)
+        attempts = Attempts(request, request.POST.get("username", ""), read_rate(settings.LOGIN_RATE))
+        wait = attempts.begin()
+        if wait:
+            retry = {"Retry-After": str(wait)}
+            return TemplateResponse(request, "429.html", {"seconds": wait}, status=429, headers=retry)
+        answer = super().login(request, extra_context)
+        if request.user.is_authenticated:
+            attempts.succeeded()
+        return answer
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         """Show what happened, what runs and what comes next. The number of queries is fixed."""

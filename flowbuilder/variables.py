@@ -13,6 +13,8 @@ import environ
 from cryptography.fernet import Fernet
 from django.core.exceptions import ImproperlyConfigured
 
+from flowbuilder.rates import read_rate
+
 TRUE, FALSE = ("true", "on", "yes", "1"), ("false", "off", "no", "0")
 
 
@@ -59,6 +61,16 @@ def choice(name: str, default: str, options: Collection[str]) -> str:
     value = text(name, default).upper()
     if value not in options:
         _refuse(name, f"must be one of {', '.join(options)}")
+    return value
+
+
+def rate(name: str, default: str) -> str:
+    """Return a rate such as ``600/min``, or ``off``."""
+    value = text(name, default).lower()
+    try:
+        read_rate(value)
+    except ValueError as error:
+        _refuse(name, str(error))
     return value
 
 

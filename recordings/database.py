@@ -51,7 +51,7 @@ from recordings.events import (
 )
 from recordings.export import atomic_write
 from recordings.frames import VERSION
-from recordings.models import Blob, BlobRef, Event, NotRecorded, Recording, StoredFile
+from recordings.models import SEE_EVERYTHING, Blob, BlobRef, Event, NotRecorded, Recording, StoredFile
 from recordings.recorder import seal_into
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import RetentionPolicy, refuse_held
@@ -664,7 +664,7 @@ def _why_none(span: tuple[UUID, UUID], user: Any) -> str:
     if len(rows) != 1:
         return ""
     values = decode_json(rows[0].recording) if rows[0].recording else {}
-    if user is not None and not user.is_superuser and values.get("user_id") != user.pk:
+    if user is not None and not user.has_perm(SEE_EVERYTHING) and values.get("user_id") != user.pk:
         return ""
     way_out = "; ./flow recordings keep keeps it while its events are there" if values else ""
     return f"execution {rows[0].pk} has no recording: {rows[0].reason}{way_out}"

@@ -39,14 +39,18 @@ class HasElement(_Lookup):
         return f"{column} @> %s::jsonb", [*values, json.dumps([self.rhs])]
 
 
+SEE_EVERYTHING = "workflows.see_everything"
+"""The permission that shows people what belongs to others."""
+
+
 class RecordingQuerySet(models.QuerySet[Any]):
     """Recordings that a user may see."""
 
     def visible_to(self, user: Any) -> Self:
-        """Return the rows that ``user`` may see: their own, or all for a superuser."""
-        if user.is_superuser:
+        """Return the rows that ``user`` may see: their own, or all with the permission to see everything."""
+        if user.has_perm(SEE_EVERYTHING):
             return self
-        return self.filter(user_id=user.pk)
+        return self.none() if user.pk is None else self.filter(user_id=user.pk)
 
 
 class Event(models.Model):

@@ -8,6 +8,7 @@
   - CredentialError      a credential is missing, foreign, expired or unreadable
     - CredentialRefused  what is to be stored does not fit; ``problems`` name the fields
     - CredentialInUse    it is not deleted, because ``workflows`` name it
+  - TokenError           an API token cannot be made as it was asked for
   - TransitionError      a workflow cannot go from this status to that one
     - ActivationRefused  it has errors; ``findings`` are all of them
   - InsufficientCredits  the balance of an owner does not cover what is to run; the numbers are in it
@@ -75,6 +76,10 @@ class CredentialInUse(CredentialError):
             f'credential "{name}" is used by {shown}{more}; change them first, or delete it all the same (force)'
         )
         self.workflows = workflows
+
+
+class TokenError(WorkflowError):
+    """An API token cannot be made: its name, scopes or end."""
 
 
 class TransitionError(WorkflowError):

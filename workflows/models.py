@@ -9,6 +9,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
+from workflows import access
 from workflows.definition import Definition, content_hash
 
 
@@ -16,10 +17,12 @@ class OwnedQuerySet(models.QuerySet[Any]):
     """Rows that belong to a user."""
 
     def visible_to(self, user: Any) -> Self:
-        """Return the rows that ``user`` may see: their own, or all for a superuser."""
-        if user.is_superuser:
-            return self
-        return self.filter(owner=user)
+        """Return the rows that ``user`` may see: their own, or all with the permission to see everything."""
+        return self if access.sees_everything(user) else self.filter(owner=user.pk)
+
+    def changeable_by(self, user: Any) -> Self:
+        """Return the rows that ``user`` may change: their own, or all with the permission to change everything."""
+        return self if access.changes_everything(user) else self.filter(owner=user.pk)
 
 
 class Workflow(models.Model):

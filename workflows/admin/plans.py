@@ -48,7 +48,10 @@ class PlanAdmin(admin.ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Count who has each plan."""
         rows: QuerySet[Any] = super().get_queryset(request)
-        return rows.annotate(user_count=Count("users", distinct=True), group_count=Count("groups", distinct=True))
+        counted: QuerySet[Any] = rows.annotate(
+            user_count=Count("users", distinct=True), group_count=Count("groups", distinct=True)
+        )
+        return counted
 
     @admin.display(description="Limits")
     def limits_text(self, plan: Plan) -> str:

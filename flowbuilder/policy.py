@@ -1,0 +1,206 @@
+"""Who may open which address: one table over every page, every operation of the API and every socket.
+
+An address that is not in the table is refused when it is asked for, and fails the test suite. What a page shows of
+whom is another question, and ``workflows.access`` answers it: foreign things do not exist (404).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+ANYONE: Final = "anyone"
+PERSON: Final = "person"
+"""Whoever is logged in."""
+STAFF: Final = "staff"
+"""Who may use the admin; they find their own things there, or everything with the permission to see it."""
+PERMITTED: Final = "permitted"
+"""Staff with Django's permissions for the model."""
+SUPERUSER: Final = "superuser"
+
+API: Final = "/api/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may open an address. With ``scope`` it takes API tokens of that scope, besides logged-in people."""
+
+    who: str
+    scope: str = ""
+
+
+# Operations of the API and the scope that a token needs for them. Every one is for logged-in people, too.
+OPERATIONS: Final[dict[str, str]] = {
+    "GET /node-types": "workflows:read",
+    "GET /workflows": "workflows:read",
+    "POST /workflows": "workflows:write",
+    "POST /workflows/validate": "workflows:read",
+    "GET /workflows/{workflow_id}": "workflows:read",
+    "PUT /workflows/{workflow_id}": "workflows:write",
+    "DELETE /workflows/{workflow_id}": "workflows:write",
+    "POST /workflows/{workflow_id}/activate": "workflows:write",
+    "POST /workflows/{workflow_id}/pause": "workflows:write",
+    "POST /workflows/{workflow_id}/resume": "workflows:write",
+    "POST /workflows/{workflow_id}/archive": "workflows:write",
+    "PUT /workflows/{workflow_id}/schedule": "workflows:write",
+    "DELETE /workflows/{workflow_id}/schedule": "workflows:write",
+    "GET /schedules/preview": "workflows:read",
+    "GET /credentials": "credentials:read",
+    "POST /executions": "executions:run",
+    "GET /executions": "executions:read",
+    "GET /executions/{execution_id}": "executions:read",
+    "GET /executions/{execution_id}/logs": "executions:read",
+    "POST /executions/{execution_id}/cancel": "executions:run",
+    "POST /executions/{execution_id}/pause": "executions:run",
+    "POST /executions/{execution_id}/resume": "executions:run",
+    "POST /executions/{execution_id}/keep": "executions:run",
+    "POST /executions/{execution_id}/approvals/{node_id}": "executions:run",
+    "POST /executions/{execution_id}/start-streaming": "executions:read",
+    "GET /recordings": "recordings:read",
+    "GET /recordings/artifacts/{sha256}": "recordings:read",
+    "GET /recordings/{recording_id}": "recordings:read",
+    "GET /recordings/{recording_id}/events": "recordings:read",
+    "GET /recordings/{recording_id}/state": "recordings:read",
+    "GET /recordings/{recording_id}/compare/{other_id}": "recordings:read",
+    "GET /recordings/{recording_id}/download": "recordings:read",
+    "POST /recordings/{recording_id}/tags": "recordings:write",
+    "GET /users/me": "account:read",
+    "GET /tokens": "account:read",
+    "POST /tokens": "account:write",
+    "DELETE /tokens/{token_id}": "account:write",
+}
+
+STARTS: Final = frozenset({"POST /executions"})
+"""Operations that begin work; they have a rate of their own."""
+
+READING_POSTS: Final = frozenset(
+    {
+        "POST /workflows/validate",
+        "POST /executions/{execution_id}/start-streaming",
+        # Whoever the node names may decide, whoever the execution belongs to.
+        "POST /executions/{execution_id}/approvals/{node_id}",
+    }
+)
+"""Operations that are no change of the thing in their address."""
+
+THINGS: Final[dict[str, str]] = {
+    "workflow_id": "workflows.Workflow",
+    "execution_id": "executions.Execution",
+    "recording_id": "recordings.Recording",
+    "other_id": "recordings.Recording",
+    "token_id": "workflows.ApiToken",
+    "credential_id": "workflows.Credential",
+}
+"""What the names in addresses of the API stand for."""
+PLAIN_NAMES: Final = frozenset({"node_id", "sha256", "number"})
+"""Names in addresses of the API that are no things of their own."""
+
+# Pages outside the admin, and those of the admin that belong to no model.
+PAGES: Final[dict[str, str]] = {
+    "": ANYONE,
+    "favicon.ico": ANYONE,
+    "monitoring": ANYONE,  # leads to the admin
+    "monitoring/": ANYONE,
+    "healthz": ANYONE,
+    "readyz": ANYONE,
+    "api/v1/": ANYONE,  # has no page
+    "api/v1/docs": ANYONE,
+    "api/v1/openapi.json": ANYONE,
+    "approvals/<str:token>": ANYONE,  # whoever has the signed link
+    "admin/": STAFF,
+    "admin/monitoring/": STAFF,
+    "admin/login/": ANYONE,
+    "admin/logout/": ANYONE,
+    "admin/password_change/": STAFF,
+    "admin/password_change/done/": STAFF,
+    "admin/autocomplete/": STAFF,
+    "admin/jsi18n/": ANYONE,
+    "admin/r/<path:content_type_id>/<path:object_id>/": STAFF,
+    "admin/<app_label>/": STAFF,
+    "admin/(?P<url>.*)$": STAFF,  # has no page; leads to the login
+}
+
+# Models of the admin, with their lists and forms.
+MODELS: Final[dict[str, str]] = {
+    "workflows/workflow": STAFF,
+    "workflows/workflowversion": STAFF,
+    "workflows/credential": STAFF,
+    "workflows/apitoken": STAFF,
+    "workflows/creditaccount": STAFF,
+    "workflows/creditentry": STAFF,
+    "workflows/auditentry": STAFF,
+    "workflows/plan": PERMITTED,
+    "executions/execution": STAFF,
+    "executions/phase": STAFF,
+    "executions/noderun": STAFF,
+    "executions/browsersession": STAFF,
+    "executions/deadletter": STAFF,
+    "executions/workerlease": SUPERUSER,
+    "recordings/recording": STAFF,
+    "recordings/event": STAFF,
+    "recordings/blob": STAFF,
+    "recordings/storedfile": SUPERUSER,
+    "auth/user": PERMITTED,
+    "auth/group": PERMITTED,
+    "django_celery_beat/periodictask": PERMITTED,
+    "django_celery_beat/clockedschedule": PERMITTED,
+    "django_celery_beat/crontabschedule": PERMITTED,
+    "django_celery_beat/solarschedule": PERMITTED,
+    "django_celery_beat/intervalschedule": PERMITTED,
+}
+_OF_A_MODEL: Final = frozenset(
+    {"", "add/", *(f"<path:object_id>/{page}" for page in ("", "history/", "delete/", "change/"))}
+)
+
+# Further pages of models.
+MODEL_PAGES: Final[dict[str, str]] = {
+    "workflows/workflow/<uuid:pk>/run/": STAFF,
+    "workflows/workflow/<uuid:pk>/builder/": STAFF,
+    "workflows/workflow/<uuid:pk>/move/<slug:verb>/": STAFF,
+    "executions/execution/<uuid:pk>/pause/": STAFF,
+    "executions/execution/<uuid:pk>/resume/": STAFF,
+    "executions/execution/<uuid:pk>/cancel/": STAFF,
+    "executions/execution/<uuid:pk>/keep/": STAFF,
+    "executions/deadletter/<int:pk>/handle/<slug:verb>/": STAFF,
+    "recordings/recording/<uuid:pk>/event/<int:number>/": STAFF,
+    "recordings/recording/<uuid:pk>/tags/": STAFF,
+    "recordings/recording/<uuid:pk>/compare/": STAFF,
+    "auth/user/<id>/password/": PERMITTED,
+}
+
+# Sockets, each with the check of the session and of the thing that its consumer makes.
+SOCKETS: Final[dict[str, str]] = {
+    "^ws/executions/(?P<execution_id>[^/]+)/logs$": PERSON,
+    "^ws/executions/(?P<execution_id>[^/]+)/status$": PERSON,
+    "": ANYONE,  # every other address; its handshake is declined
+}
+
+
+def operation(route: str, method: str) -> str:
+    """Return how ``OPERATIONS`` names a route of the API, for example ``GET /workflows/{workflow_id}``."""
+    path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", route.removeprefix(API.lstrip("/")))
+    return f"{'GET' if method == 'HEAD' else method} {path}"
+
+
+def rule_of(route: str, method: str) -> Rule | None:
+    """Return the rule of a route, as Django's resolver writes it, or None when it has none."""
+    if route in PAGES:
+        return Rule(PAGES[route])
+    if route.startswith(API.lstrip("/")):
+        scope = OPERATIONS.get(operation(route, method))
+        return Rule(PERSON, scope) if scope else None
+    if not route.startswith("admin/"):
+        return None
+    route = route.removeprefix("admin/")
+    if route.startswith("^(?P<app_label>"):
+        return Rule(PAGES["admin/<app_label>/"])
+    model = "/".join(route.split("/")[:2])
+    who = MODEL_PAGES.get(route) or (MODELS.get(model) if route.removeprefix(f"{model}/") in _OF_A_MODEL else None)
+    return Rule(who) if who else None
+
+
+def has_operations(route: str) -> bool:
+    """Return whether the API has this route at all, with whatever method."""
+    path = operation(route, "").lstrip()
+    return any(known.partition(" ")[2] == path for known in OPERATIONS)

@@ -1,0 +1,128 @@
+"""Tokens: shown once, stored as a hash, refused when they should not work any more."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from workflows import audit, tokens
+from workflows.errors import TokenError
+from workflows.models import ApiToken, AuditEntry
+
+
+def test_a_token_is_found_by_its_text_which_is_stored_nowhere(alice: Any) -> None:
+    token, text = tokens.create(alice, "deploy", ["executions:run"])
+
+    found = tokens.find(text)
+
+    assert found == token
+    assert found.owner == alice
+    assert text.startswith(f"fb_{token.prefix}_")
+    stored = str(ApiToken.objects.values().get())
+    assert text not in stored
+    assert text.split("_", 2)[2] not in stored
+
+
+def test_what_is_nearly_the_token_is_not_the_token(alice: Any) -> None:
+    _, text = tokens.create(alice, "deploy")
+    other = "b" if text[-1] == "a" else "a"
+
+    for wrong in ("", "fb_", text[:-1], text + "a", text[:-1] + other, text.upper(), f" {text}", f"{text}\n", "\ud800"):
+        assert tokens.find(wrong) is None, wrong
+
+
+def test_the_secret_of_one_token_does_not_open_another(alice: Any) -> None:
+    first, second = (tokens.create(alice, name)[1] for name in ("first", "second"))
+
+    assert tokens.find("_".join((*first.split("_", 2)[:2], second.split("_", 2)[2]))) is None
+
+
+def test_a_token_ends_when_it_is_revoked_expires_or_its_owner_is_switched_off(alice: Any) -> None:
+    revoked, revoked_text = tokens.create(alice, "revoked")
+    expired, expired_text = tokens.create(alice, "expired", expires_at=timezone.now() + timedelta(hours=1))
+    _, text = tokens.create(alice, "other")
+    assert tokens.find(revoked_text)
+    assert tokens.find(expired_text)
+
+    assert tokens.revoke(revoked)
+    assert not tokens.revoke(revoked)
+    ApiToken.objects.filter(pk=expired.pk).update(expires_at=timezone.now())
+    assert tokens.find(revoked_text) is None
+    assert tokens.find(expired_text) is None
+
+    assert tokens.find(text)
+    alice.is_active = False
+    alice.save()
+    assert tokens.find(text) is None
+
+
+def test_last_use_is_written_at_most_once_a_minute(alice: Any) -> None:
+    _, text = tokens.create(alice, "deploy")
+    tokens.find(text)
+    first = ApiToken.objects.get().last_used_at
+    assert first is not None
+
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        tokens.find(text)
+    assert len(queries) == 1
+    assert ApiToken.objects.get().last_used_at == first
+
+    ApiToken.objects.update(last_used_at=first - timedelta(seconds=61))
+    tokens.find(text)
+    newest = ApiToken.objects.get().last_used_at
+    assert newest is not None
+    assert newest >= first
+
+
+def test_unknown_scopes_are_refused_with_the_list_of_known_ones(alice: Any) -> None:
+    with pytest.raises(TokenError, match=r'no scope "executions:delete"; a token may have: workflows:read'):
+        tokens.create(alice, "deploy", ["executions:run", "executions:delete"])
+    with pytest.raises(TokenError, match="name a scope"):
+        tokens.create(alice, "deploy", [])
+    assert not ApiToken.objects.exists()
+
+
+@pytest.mark.parametrize("away", [timedelta(0), timedelta(days=-1), tokens.LONGEST + timedelta(days=1)])
+def test_an_end_that_has_passed_or_is_decades_away_is_refused(alice: Any, away: timedelta) -> None:
+    with pytest.raises(TokenError, match="the end of the token"):
+        tokens.create(alice, "deploy", expires_at=timezone.now() + away)
+
+
+def test_what_may_be_written_or_run_may_be_read(alice: Any) -> None:
+    def allowed(*scopes: str) -> set[str]:
+        token, _ = tokens.create(alice, "deploy", scopes)
+        return {scope for scope in tokens.SCOPES if tokens.allows(token, scope)}
+
+    assert allowed("executions:run") == {"executions:run", "executions:read"}
+    assert allowed("workflows:write") == {"workflows:write", "workflows:read"}
+    assert allowed("credentials:read") == {"credentials:read"}
+    assert allowed("*") == set(tokens.SCOPES)
+
+
+def test_only_so_many_tokens_work_at_the_same_time(alice: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(tokens, "MOST_TOKENS", 2)
+    first, _ = tokens.create(alice, "1")
+    tokens.create(alice, "2")
+
+    with pytest.raises(TokenError, match="revoke one first"):
+        tokens.create(alice, "3")
+    tokens.revoke(first)
+    tokens.create(alice, "3")
+
+
+def test_making_and_revoking_a_token_is_noted_without_its_secret(alice: Any) -> None:
+    with audit.acting(alice, "command"):
+        token, text = tokens.create(alice, "deploy", ["*"])
+        tokens.revoke(token)
+
+    assert [(row.verb, row.object_name.split()[0], row.owner) for row in AuditEntry.objects.order_by("id")] == [
+        ("create", "deploy", alice), ("revoke", "deploy", alice),
+    ]  # fmt: skip
+    assert text.split("_", 2)[2] not in str(list(AuditEntry.objects.values()))
