@@ -53,8 +53,8 @@ def add_examples(owner: Any, names: Collection[str] | None = None) -> None:
 
     One that they have is left as it is, edited or not.
     """
-    from workflows.lifecycle import import_definition
     from workflows.models import Workflow
+    from workflows.transfer import import_definition
 
     for path in sorted(EXAMPLES.glob("*.json")):
         if names is not None and path.stem not in names:

@@ -139,10 +139,43 @@ class Definition:
 
 
 def content_hash(data: Mapping[str, Any]) -> str:
-    """Return the SHA-256 (hex) of the parts of a definition that change what it does or looks like."""
-    body = {key: data.get(key) for key in ("nodes", "edges", "vars", "settings") if data.get(key)}
-    text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    """Return the SHA-256 (hex) of the parts of a definition that change what it does or looks like.
+
+    The order of keys and of edges, the ids of edges, and whether a number is written 1 or 1.0 do not count.
+    """
+    body = {key: _plain(data[key]) for key in ("nodes", "vars", "cron") if data.get(key)}
+    if edges := data.get("edges"):
+        body["edges"] = sorted(_canonical({**edge, "id": None}) for edge in edges)
+    if settings := settings_of(data):
+        body["settings"] = _plain(settings)
+    if data.get("cron") and (data.get("timezone") or "UTC") != "UTC":
+        body["timezone"] = data["timezone"]
+    return hashlib.sha256(_canonical(body).encode()).hexdigest()
+
+
+def settings_of(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of the settings in a definition; ``tags`` at its top level are among them."""
+    settings = data.get("settings")
+    found = dict(settings) if isinstance(settings, Mapping) else {}
+    tags = data.get("tags")
+    if isinstance(tags, list) and tags and not found.get("tags"):
+        found["tags"] = tags
+    return found
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    """Return a JSON value in which whole numbers are written without a point."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(child) for child in value]
+    return value
 
 
 def refuse_nul(value: Any, path: str = "") -> None:

@@ -1,15 +1,17 @@
 """How a workflow comes into being, changes its status and goes.
 
     draft ──activate──> active ──pause──> paused ──resume──> active
-    draft, active, paused ──archive──> archived
+    draft, active, paused ──archive──> archived ──unarchive──> draft
 
-Editing an active workflow makes a new draft version; what is active keeps running until the next
-``activate``. Every change of status is one UPDATE that only one caller can win.
+Editing an active workflow makes a new draft version; what is active keeps running until the next ``publish`` or
+``activate``. Every change of status is one UPDATE that only one caller can win, and is noted in the audit log in
+the same transaction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import UUID
 
@@ -18,22 +20,39 @@ from django.db import transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
-from workflows import credentials, schedules
+from workflows import audit, credentials, schedules
 from workflows.definition import Definition
-from workflows.errors import ActivationRefused, DefinitionError, TransitionError, UnknownWorkflow
+from workflows.errors import ActivationRefused, TransitionError, UnknownWorkflow
 from workflows.limits import limits
-from workflows.models import Workflow, WorkflowVersion
+from workflows.models import MESSAGE_CHARACTERS, NAME_CHARACTERS, Schedule, Workflow, WorkflowVersion
 from workflows.validation import Finding, errors, validate
 
 Status = Workflow.Status
 
+_LIVING = (Status.DRAFT, Status.ACTIVE, Status.PAUSED)
+
 TRANSITIONS: dict[str, tuple[tuple[str, ...], str]] = {
-    "activate": ((Status.DRAFT, Status.ACTIVE, Status.PAUSED), Status.ACTIVE),
+    "activate": (_LIVING, Status.ACTIVE),
+    "publish": (_LIVING, ""),
     "pause": ((Status.ACTIVE,), Status.PAUSED),
     "resume": ((Status.PAUSED,), Status.ACTIVE),
-    "archive": ((Status.DRAFT, Status.ACTIVE, Status.PAUSED), Status.ARCHIVED),
+    "archive": (_LIVING, Status.ARCHIVED),
+    "unarchive": ((Status.ARCHIVED,), Status.DRAFT),
+    "edit": (_LIVING, ""),
+    "delete": (tuple(Status.values), ""),
 }
-"""Verb -> the statuses that it starts from, and the one that it leads to. Everything else is refused."""
+"""Verb -> the statuses that it starts from, and the one that it leads to, empty when it stays as it is (or there is
+no workflow any more). Everything else is refused."""
+
+_DONE = {
+    "activate": "activated", "publish": "published", "pause": "paused", "resume": "resumed", "archive": "archived",
+    "unarchive": "unarchived", "edit": "edited", "delete": "deleted",
+}  # fmt: skip
+
+_NOTED = ("name", "settings", "owner_id")
+"""Columns whose change is noted, because starts depend on them."""
+
+COPY = "copy"
 
 ActivationCheck = Callable[[Workflow, WorkflowVersion], "list[Finding]"]
 ACTIVATION_CHECKS: list[ActivationCheck] = []
@@ -81,38 +100,58 @@ def check_definition(definition: Definition, owner_id: Any) -> list[Finding]:
 # ---------------------------------------------------------------------- transitions
 
 
-def activate(workflow: Workflow) -> list[Finding]:
-    """Make the newest version the one that runs and return the warnings about it.
+def possible(status: str) -> list[str]:
+    """Return the verbs that a workflow of this status can be moved by, in the order of the table."""
+    return [verb for verb, (sources, _) in TRANSITIONS.items() if status in sources]
+
+
+def activate(workflow: Workflow, number: int | None = None) -> list[Finding]:
+    """Make the newest version (or ``number``) the one that runs, take starts, and return the warnings about it.
 
     Raises:
         ActivationRefused: the version has errors; the workflow stays as it was.
-        TransitionError: there is no version yet, or the workflow is archived.
+        TransitionError: there is no such version, or the workflow is archived.
     """
+    return _run(workflow, "activate", number)
+
+
+def publish(workflow: Workflow, number: int | None = None) -> list[Finding]:
+    """Make the newest version (or ``number``) the one that runs, and return the warnings about it.
+
+    The status stays: a paused workflow stays paused, a draft takes no starts until it is activated.
+
+    Raises:
+        ActivationRefused: the version has errors; the workflow stays as it was.
+        TransitionError: there is no such version, or the workflow is archived.
+    """
+    return _run(workflow, "publish", number)
+
+
+def _run(workflow: Workflow, verb: str, number: int | None) -> list[Finding]:
     with transaction.atomic():
-        locked = Workflow.objects.select_for_update().get(pk=workflow.pk)
-        sources, target = TRANSITIONS["activate"]
-        if locked.status not in sources:
-            raise _refusal(locked, "activated")
-        version = locked.draft
-        if version is None:
-            raise TransitionError(f'workflow "{locked.name}" has no version to activate; save it first')
+        locked = lock(workflow, verb)
+        version = find_version(locked, number)
         findings = check_definition(Definition.from_json(version.definition), locked.owner_id)
         for check in ACTIVATION_CHECKS:
             findings += check(locked, version)
-        refuse(f'workflow "{locked.name}" cannot be activated', findings)
-        _move(locked, sources, target, "activated", version=version)
+        refuse(f'version {version.number} of workflow "{locked.name}" cannot be {_DONE[verb]}', findings)
+        before = locked.version.number if locked.version else None
+        _move(locked, verb, noted={"version": version.number, "version_before": before}, version=version)
         schedules.refresh(workflow)
-    workflow.version, workflow.draft, workflow.status = version, version, target
+    workflow.version, workflow.draft, workflow.status = version, locked.draft, locked.status
+    workflow.status_at, workflow.status_reason = locked.status_at, locked.status_reason
     return findings
 
 
-def pause(workflow: Workflow) -> None:
+def pause(workflow: Workflow, reason: str = "") -> None:
     """Stop scheduled and triggered starts; executions that run go on.
+
+    ``reason`` is for a pause that nobody asked for; it is shown with the status.
 
     Raises:
         TransitionError: it is not active.
     """
-    _transition(workflow, "pause", "paused")
+    _transition(workflow, "pause", reason)
 
 
 def resume(workflow: Workflow) -> None:
@@ -121,7 +160,7 @@ def resume(workflow: Workflow) -> None:
     Raises:
         TransitionError: it is not paused.
     """
-    _transition(workflow, "resume", "resumed")
+    _transition(workflow, "resume")
 
 
 def archive(workflow: Workflow) -> None:
@@ -130,7 +169,16 @@ def archive(workflow: Workflow) -> None:
     Raises:
         TransitionError: it is archived already.
     """
-    _transition(workflow, "archive", "archived")
+    _transition(workflow, "archive")
+
+
+def unarchive(workflow: Workflow) -> None:
+    """Bring an archived workflow back as a draft; it takes starts again after ``activate``, which checks it anew.
+
+    Raises:
+        TransitionError: it is not archived.
+    """
+    _transition(workflow, "unarchive")
 
 
 def delete(workflow: Workflow) -> bool:
@@ -138,8 +186,10 @@ def delete(workflow: Workflow) -> bool:
     pk = workflow.pk
     try:
         with transaction.atomic():
+            locked = lock(workflow, "delete")
             Workflow.objects.filter(pk=pk).update(version=None, draft=None)
             Workflow.objects.get(pk=pk).delete()
+            audit.note("delete", "workflow", pk, owner=locked.owner_id, name=locked.name, status=locked.status)
     except ProtectedError:
         workflow.refresh_from_db()
         if workflow.status != Status.ARCHIVED:
@@ -148,25 +198,50 @@ def delete(workflow: Workflow) -> bool:
     return True
 
 
-def _transition(workflow: Workflow, verb: str, word: str) -> None:
-    sources, target = TRANSITIONS[verb]
+def lock(workflow: Workflow, verb: str) -> Workflow:
+    """Return ``workflow`` as it is stored, locked until the end of the transaction, if it can be moved by ``verb``.
+
+    Raises:
+        TransitionError: not from its status; the message says what is possible.
+        UnknownWorkflow: it was deleted.
+    """
+    locked: Workflow | None = Workflow.objects.select_for_update().filter(pk=workflow.pk).first()
+    if locked is None:
+        raise UnknownWorkflow(f'workflow "{workflow.name}" was deleted')
+    if locked.status not in TRANSITIONS[verb][0]:
+        workflow.status = locked.status
+        raise _refusal(locked, verb)
+    return locked
+
+
+def _transition(workflow: Workflow, verb: str, reason: str = "") -> None:
     with transaction.atomic():
-        _move(workflow, sources, target, word)
+        locked = lock(workflow, verb)
+        _move(locked, verb, noted={"reason": reason} if reason else {}, reason=reason)
         schedules.refresh(workflow)
+    for field in ("status", "status_at", "status_reason", "updated_at"):
+        setattr(workflow, field, getattr(locked, field))
 
 
-def _move(workflow: Workflow, sources: tuple[str, ...], target: str, word: str, **changes: Any) -> None:
-    won = Workflow.objects.filter(pk=workflow.pk, status__in=sources).update(
-        status=target, updated_at=timezone.now(), **changes
-    )
-    if not won:
+def _move(workflow: Workflow, verb: str, *, noted: dict[str, Any], reason: str = "", **changes: Any) -> None:
+    """Store and note a move."""
+    sources, target = TRANSITIONS[verb]
+    changes["updated_at"] = timezone.now()
+    if target:
+        changes |= {"status": target, "status_at": changes["updated_at"], "status_reason": reason[:300]}
+    if not Workflow.objects.filter(pk=workflow.pk, status__in=sources).update(**changes):
         workflow.refresh_from_db(fields=("status",))
-        raise _refusal(workflow, word)
-    workflow.status = target
+        raise _refusal(workflow, verb)
+    audit.note(verb, "workflow", workflow, **noted, status_before=workflow.status)
+    for field, value in changes.items():
+        setattr(workflow, field, value)
 
 
-def _refusal(workflow: Workflow, word: str) -> TransitionError:
-    return TransitionError(f'workflow "{workflow.name}" is {workflow.status}; it cannot be {word}')
+def _refusal(workflow: Workflow, verb: str) -> TransitionError:
+    return TransitionError(
+        f'workflow "{workflow.name}" is {workflow.status}; it cannot be {_DONE[verb]}. '
+        f"Possible now: {', '.join(possible(workflow.status))}"
+    )
 
 
 def refuse(what: str, findings: list[Finding]) -> None:
@@ -181,55 +256,108 @@ def refuse(what: str, findings: list[Finding]) -> None:
         raise ActivationRefused(f"{what}; {len(found)} error{'s' if len(found) > 1 else ''}:{lines}", found)
 
 
-# ---------------------------------------------------------------------- importing
+# ---------------------------------------------------------------------- versions and copies
 
 
-def import_definition(
-    owner: Any, data: Any, *, name: str | None = None, message: str = "imported"
-) -> tuple[Workflow, WorkflowVersion, list[Finding]]:
-    """Store ``data`` as a workflow of ``owner``; the same name again makes a new draft version of it.
-
-    A ``cron`` (with ``timezone``) in it sets the schedule, ``settings`` replace those of the workflow, and
-    ``"status": "active"`` activates the version. All or nothing is stored. Errors are refused, except that credentials may be added later to a
-    workflow that is not activated.
+def find_version(workflow: Workflow, number: int | None = None) -> WorkflowVersion:
+    """Return version ``number`` of ``workflow``, or its newest.
 
     Raises:
-        DefinitionError: ``data`` is not a workflow.
-        ActivationRefused: it has errors.
-        TransitionError: a workflow of this name is archived.
+        TransitionError: there is none.
     """
-    definition = Definition.from_json(data)
-    title = _title(data, name)
-    findings = check_definition(definition, owner.pk)
-    wants_active = data.get("status") == Status.ACTIVE
-    refuse(
-        f'workflow "{title}" is not imported',
-        [finding for finding in findings if wants_active or finding.code != "MISSING_CREDENTIAL"],
-    )
+    if number is None:
+        version: WorkflowVersion | None = workflow.draft
+        missing = "has no version yet; save it first"
+    else:
+        version = workflow.versions.filter(number=number).first()
+        missing = f"has no version {number}"
+    if version is None:
+        raise TransitionError(f'workflow "{workflow.name}" {missing}')
+    return version
+
+
+def restore(workflow: Workflow, number: int, author: Any) -> WorkflowVersion:
+    """Save what version ``number`` holds as a new version and return it; what is active keeps running.
+
+    Name, schedule and settings of the workflow stay as they are.
+
+    Raises:
+        TransitionError: there is no such version, the newest one holds the same, or the workflow is archived.
+    """
     with transaction.atomic():
-        workflow, created = Workflow.objects.get_or_create(
-            owner=owner, name=title, defaults={"description": data.get("description") or ""}
+        locked = lock(workflow, "edit")
+        old, newest = find_version(locked, number), find_version(locked)
+        if old.content_hash == newest.content_hash:
+            raise TransitionError(
+                f'version {newest.number} of workflow "{locked.name}" already holds what {number} does'
+            )
+        version = locked.save_version(old.definition, author=author, message=f"restored from version {number}")
+    workflow.draft = version
+    return version
+
+
+def clone(workflow: Workflow, owner: Any, name: str | None = None, *, number: int | None = None) -> Workflow:
+    """Return a new draft workflow of ``owner`` that does what the newest version (or ``number``) of this one does.
+
+    Without ``name`` it is called "X (copy)". The schedule comes along switched off; credentials are found by
+    their names among those of ``owner``.
+
+    Raises:
+        TransitionError: there is no such version, or ``owner`` has a workflow of this name.
+    """
+    with transaction.atomic():
+        version = find_version(workflow, number)
+        wanted = name or _free_name(owner, workflow.name)
+        if Workflow.objects.filter(owner=owner, name=wanted).exists():
+            raise TransitionError(f'there is already a workflow "{wanted}"; choose another name')
+        copy: Workflow = Workflow.objects.create(
+            owner=owner, name=wanted, description=workflow.description, settings=workflow.settings
         )
-        if workflow.status == Status.ARCHIVED:
-            raise TransitionError(f'workflow "{title}" is archived; import under another name')
-        if not created and data.get("description"):
-            workflow.description = data["description"]
-            workflow.save(update_fields=("description", "updated_at"))
-        if data.get("settings") is not None and workflow.settings != data["settings"]:
-            workflow.settings = dict(data["settings"])
-            workflow.save(update_fields=("settings", "updated_at"))
-        version = workflow.save_version(dict(data), author=owner, message=message)
-        if definition.cron:
-            schedules.set_schedule(workflow, definition.cron, definition.timezone)
-        if wants_active:
-            findings = activate(workflow)
-    return workflow, version, findings
+        definition = {key: value for key, value in version.definition.items() if key not in ("id", "status")}
+        copy.save_version(
+            {**definition, "name": wanted}, author=owner, message=f"copy of {workflow.name}, version {version.number}"[:MESSAGE_CHARACTERS]
+        )  # fmt: skip
+        schedule = Schedule.objects.filter(workflow=workflow).first()
+        if schedule is not None:
+            schedules.set_schedule(copy, schedule.cron, schedule.timezone, enabled=False)
+        audit.note("clone", "workflow", copy, source=str(workflow.pk), source_name=workflow.name)
+    return copy
 
 
-def _title(data: Mapping[str, Any], name: str | None) -> str:
-    title = (name or data.get("name") or "").strip()
-    if not title:
-        raise DefinitionError('the workflow has no name; add "name" or use --name', "name")
-    if len(title) > 200:
-        raise DefinitionError("is longer than 200 characters", "name")
-    return title
+def _free_name(owner: Any, name: str) -> str:
+    """Return "X (copy)", or "X (copy 2)" and so on when ``owner`` has that."""
+    taken = set(Workflow.objects.filter(owner=owner).values_list("name", flat=True))
+    for count in itertools.count(1):
+        ending = f" ({COPY})" if count == 1 else f" ({COPY} {count})"
+        wanted = f"{name[: NAME_CHARACTERS - len(ending)]}{ending}"
+        if wanted not in taken:
+            break
+    return wanted
+
+
+# ---------------------------------------------------------------------- what is noted when it is saved
+
+
+def noted_values(workflow: Workflow, update_fields: Iterable[str] | None) -> dict[str, Any] | None:
+    """Return what is stored of the noted columns of ``workflow``; {} if none is to be saved, None if it is new."""
+    if workflow._state.adding:
+        return None
+    if update_fields is not None and not {*_NOTED, "owner"} & {*update_fields}:
+        return {}
+    return Workflow.objects.filter(pk=workflow.pk).values(*_NOTED).first() or {}
+
+
+def note_saved(workflow: Workflow, before: dict[str, Any] | None) -> None:
+    """Note that ``workflow`` is new (``before`` None), or what became of the columns in ``before``."""
+    if before is None:
+        audit.note("create", "workflow", workflow)
+        return
+    for column, verb in (("name", "rename"), ("settings", "settings"), ("owner_id", "hand over")):
+        value = getattr(workflow, column)
+        if column in before and before[column] != value:
+            audit.note(verb, "workflow", workflow, before=before[column], after=value)
+
+
+def note_version(workflow: Workflow, version: WorkflowVersion) -> None:
+    """Note that ``version`` was saved."""
+    audit.note("save", "workflow", workflow, version=version.number, message=version.message)

@@ -11,6 +11,11 @@ from django.db import models, transaction
 
 from workflows import access
 from workflows.definition import Definition, content_hash
+from workflows.errors import DefinitionError
+
+IMMUTABLE = "a version is immutable; save a new one"
+MESSAGE_CHARACTERS = 500
+NAME_CHARACTERS = 200
 
 
 class OwnedQuerySet(models.QuerySet[Any]):
@@ -23,6 +28,31 @@ class OwnedQuerySet(models.QuerySet[Any]):
     def changeable_by(self, user: Any) -> Self:
         """Return the rows that ``user`` may change: their own, or all with the permission to change everything."""
         return self if access.changes_everything(user) else self.filter(owner=user.pk)
+
+
+class VersionQuerySet(models.QuerySet["WorkflowVersion"]):
+    """Versions: rows are added, and go only with their workflow."""
+
+    def update(self, **kwargs: Any) -> int:
+        """Refuse; a stored version never changes."""
+        raise ValidationError(IMMUTABLE)
+
+    def delete(self) -> tuple[int, dict[str, int]]:
+        """Refuse; versions are deleted with their workflow."""
+        raise ValidationError("a version is deleted only with its workflow")
+
+    def bulk_update(self, *args: Any, **kwargs: Any) -> int:
+        """Refuse; a stored version never changes."""
+        raise ValidationError(IMMUTABLE)
+
+    def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> list[Any]:
+        """Add versions with their hash; refuses to overwrite any."""
+        if kwargs.get("update_conflicts"):
+            raise ValidationError(IMMUTABLE)
+        versions = list(objs)
+        for version in versions:
+            version.content_hash = content_hash(version.definition)
+        return super().bulk_create(versions, *args, **kwargs)
 
 
 class Workflow(models.Model):
@@ -45,6 +75,10 @@ class Workflow(models.Model):
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.DRAFT)
+    status_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="Since when it has this status.")
+    status_reason = models.CharField(
+        max_length=300, blank=True, editable=False, help_text="Why, when nobody asked for it."
+    )
     version = models.ForeignKey(
         "WorkflowVersion",
         null=True,
@@ -78,15 +112,29 @@ class Workflow(models.Model):
     def __str__(self) -> str:
         return self.name
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Store the workflow; that it is new, or which of its name, settings and owner changed, is in the audit log."""
+        from workflows import lifecycle
+
+        with transaction.atomic():
+            before = lifecycle.noted_values(self, kwargs.get("update_fields"))
+            super().save(*args, **kwargs)
+            lifecycle.note_saved(self, before)
+
     @transaction.atomic
     def save_version(self, definition: dict[str, Any], *, author: Any, message: str = "") -> WorkflowVersion:
         """Return the version that holds ``definition``; unchanged content returns the newest version.
 
         Raises:
-            DefinitionError: ``definition`` is not a workflow.
+            DefinitionError: ``definition`` is not a workflow, or the message is too long.
+            TransitionError: the workflow is archived.
         """
+        from workflows import lifecycle
+
         Definition.from_json(definition)
-        Workflow.objects.select_for_update().get(pk=self.pk)
+        if len(message) > MESSAGE_CHARACTERS:
+            raise DefinitionError(f"has {len(message):,} characters; the limit is {MESSAGE_CHARACTERS}", "message")
+        lifecycle.lock(self, "edit")
         newest = self.versions.order_by("-number").first()
         if newest is not None and newest.content_hash == content_hash(definition):
             self.draft = newest
@@ -95,6 +143,7 @@ class Workflow(models.Model):
             self.draft = WorkflowVersion.objects.create(
                 workflow=self, number=number, definition=definition, author=author, message=message
             )
+            lifecycle.note_version(self, self.draft)
         self.save(update_fields=("draft", "updated_at"))
         return self.draft
 
@@ -135,6 +184,8 @@ class WorkflowVersion(models.Model):
     author = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
+    objects = VersionQuerySet.as_manager()
+
     class Meta:
         ordering = ("workflow", "-number")
         constraints = (models.UniqueConstraint(fields=("workflow", "number"), name="version_number_per_workflow"),)
@@ -145,9 +196,13 @@ class WorkflowVersion(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Store a new version; a stored one never changes."""
         if not self._state.adding:
-            raise ValidationError("a version is immutable; save a new one")
+            raise ValidationError(IMMUTABLE)
         self.content_hash = content_hash(self.definition)
         super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> tuple[int, dict[str, int]]:
+        """Refuse; versions are deleted with their workflow."""
+        raise ValidationError("a version is deleted only with its workflow")
 
 
 class Schedule(models.Model):

@@ -9,11 +9,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Min
 from django.utils import timezone
 
+from workflows import audit
 from workflows import cron as crons
 from workflows.models import Schedule, Workflow
 
@@ -31,17 +34,24 @@ def set_schedule(workflow: Workflow, cron: str, timezone: str = "UTC", enabled: 
     """
     cron = " ".join(crons.parse(cron).text.split())
     crons.check(cron, timezone, settings.MINIMUM_INTERVAL_SECONDS)
-    Schedule.objects.update_or_create(
-        workflow=workflow, defaults={"cron": cron, "timezone": timezone, "enabled": enabled}
-    )
-    schedule = refresh(workflow)
+    wanted: dict[str, Any] = {"cron": cron, "timezone": timezone, "enabled": enabled}
+    with transaction.atomic():
+        before = Schedule.objects.filter(workflow=workflow).values(*wanted).first()
+        if before != wanted:
+            Schedule.objects.update_or_create(workflow=workflow, defaults=wanted)
+            audit.note("schedule", "workflow", workflow, **wanted, before=before)
+        schedule = refresh(workflow)
     assert schedule is not None  # noqa: S101 - it was just stored
     return schedule
 
 
 def clear_schedule(workflow: Workflow) -> bool:
     """Take the schedule away; return whether there was one."""
-    deleted, _ = Schedule.objects.filter(workflow=workflow).delete()
+    with transaction.atomic():
+        before = Schedule.objects.filter(workflow=workflow).values("cron", "timezone", "enabled").first()
+        deleted, _ = Schedule.objects.filter(workflow=workflow).delete()
+        if deleted:
+            audit.note("unschedule", "workflow", workflow, before=before)
     return bool(deleted)
 
 

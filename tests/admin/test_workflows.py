@@ -166,7 +166,7 @@ def test_actions_move_workflows_and_say_so(bob: Any, workflow: Workflow) -> None
         ("active", 'Workflow "shop" is active.'),
         ("paused", 'Workflow "shop" is paused; executions that run go on.'),
         ("archived", 'Workflow "shop" is archived; its history stays readable.'),
-        ("archived", 'workflow "shop" is archived; it cannot be paused'),
+        ("archived", 'workflow "shop" is archived; it cannot be paused. Possible now: unarchive, delete'),
     ]
 
 

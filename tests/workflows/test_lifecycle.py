@@ -13,11 +13,12 @@ from django.utils import timezone
 
 from executions.models import Execution
 from tests.conftest import graph, node, wire
-from workflows import credentials, lifecycle
+from workflows import audit, credentials, lifecycle
 from workflows.definition import Definition
 from workflows.errors import ActivationRefused, DefinitionError, TransitionError, UnknownWorkflow
-from workflows.lifecycle import TRANSITIONS, find_workflow, import_definition
-from workflows.models import Schedule, Workflow, WorkflowVersion
+from workflows.lifecycle import TRANSITIONS, find_workflow
+from workflows.models import AuditEntry, Schedule, Workflow, WorkflowVersion
+from workflows.transfer import import_definition
 from workflows.validation import Finding
 
 pytestmark = pytest.mark.django_db
@@ -37,22 +38,49 @@ def workflow(alice: Any) -> Workflow:
 # ---------------------------------------------------------------------- transitions
 
 
+ACT: dict[str, Callable[[Workflow], Any]] = {
+    "activate": lifecycle.activate,
+    "publish": lifecycle.publish,
+    "pause": lifecycle.pause,
+    "resume": lifecycle.resume,
+    "archive": lifecycle.archive,
+    "unarchive": lifecycle.unarchive,
+    "edit": lambda workflow: workflow.save_version(BETTER, author=workflow.owner),
+    "delete": lifecycle.delete,
+}
+NOTED = {"edit": "save"}
+
+
 @pytest.mark.row("S2-01")
 @pytest.mark.parametrize(("verb", "status"), list(product(TRANSITIONS, Workflow.Status.values)))
-def test_every_transition_of_the_table_works_and_every_other_raises(workflow: Workflow, verb: str, status: str) -> None:
+def test_every_transition_of_the_table_works_and_is_noted_and_every_other_raises(
+    workflow: Workflow, alice: Any, verb: str, status: str
+) -> None:
     Workflow.objects.filter(pk=workflow.pk).update(status=status)
+    AuditEntry.objects.all().delete()
     workflow.refresh_from_db()
+    pk = workflow.pk
     sources, target = TRANSITIONS[verb]
-    move: Callable[[Workflow], Any] = getattr(lifecycle, verb)
 
-    if status in sources:
-        move(workflow)
-        assert workflow.status == target
-        assert Workflow.objects.get(pk=workflow.pk).status == target
-    else:
-        with pytest.raises(TransitionError, match=f"is {status}; it cannot be"):
-            move(workflow)
-        assert Workflow.objects.get(pk=workflow.pk).status == status
+    with audit.acting(alice, audit.Door.COMMAND):
+        if status not in sources:
+            with pytest.raises(TransitionError, match=f"is {status}; it cannot be .* Possible now: ") as caught:
+                ACT[verb](workflow)
+            named = str(caught.value).partition("Possible now: ")[2].split(", ")
+            assert named == lifecycle.possible(status) == [one for one in TRANSITIONS if status in TRANSITIONS[one][0]]
+            assert Workflow.objects.get(pk=pk).status == status
+            assert not AuditEntry.objects.exists()
+            return
+        ACT[verb](workflow)
+
+    stored = Workflow.objects.filter(pk=pk).first()
+    assert (stored.status if stored else "gone") == (target or ("gone" if verb == "delete" else status))
+    assert workflow.status == (target or status)
+    entry = AuditEntry.objects.get()
+    assert (entry.verb, entry.kind, entry.object_id, entry.object_name) == (
+        NOTED.get(verb, verb), "workflow", str(pk), "shop"
+    )  # fmt: skip
+    assert (entry.actor, entry.owner, entry.door) == (alice, alice, "command")
 
 
 @pytest.mark.row("S2-01")
@@ -61,7 +89,9 @@ def test_a_stale_object_cannot_win_a_transition_twice(workflow: Workflow) -> Non
     first, second = Workflow.objects.get(pk=workflow.pk), Workflow.objects.get(pk=workflow.pk)
 
     first.pause()
-    with pytest.raises(TransitionError, match="is paused; it cannot be paused"):
+    with pytest.raises(
+        TransitionError, match=r"is paused; it cannot be paused\. Possible now: activate, publish, resume"
+    ):
         second.pause()
 
     assert second.status == "paused"
@@ -116,7 +146,7 @@ def test_activation_refuses_errors_with_all_findings(workflow: Workflow, alice: 
 
 
 def test_activation_needs_a_version(alice: Any) -> None:
-    with pytest.raises(TransitionError, match="has no version to activate"):
+    with pytest.raises(TransitionError, match="has no version yet"):
         Workflow.objects.create(owner=alice, name="empty").activate()
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from tests.conftest import graph, node
 from workflows.definition import Definition
 from workflows.errors import ActivationRefused
-from workflows.lifecycle import import_definition
 from workflows.policy import KEY_CHARACTERS, NO_POLICY, StartPolicy, problems, start_policy
+from workflows.transfer import import_definition
 from workflows.validation import validate
 
 pytestmark = pytest.mark.django_db

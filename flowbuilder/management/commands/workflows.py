@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowbuilder.management.base import FAILED, OK, ProductCommand
-from workflows import lifecycle
+from workflows import lifecycle, transfer
 from workflows.api.common import findings_json
 from workflows.api.workflows import detail, summary
 from workflows.definition import Definition
@@ -72,7 +72,7 @@ class Command(ProductCommand):
     def import_file(self, options: dict[str, Any]) -> None:
         """Store the file as a workflow."""
         data = self.read(options["file"])
-        workflow, version, findings = lifecycle.import_definition(self.user(options), data, name=options["name"])
+        workflow, version, findings = transfer.import_definition(self.user(options), data, name=options["name"])
         for finding in findings:
             self.note(str(finding))
         shown = {

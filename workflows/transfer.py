@@ -1,0 +1,210 @@
+"""Workflows as files: what is written out, and what is taken in.
+
+A file is the JSON of a definition with the name, description, schedule and settings that the workflow has now. It
+holds no secret: a credential is a placeholder, which is its name, and ``requires`` lists what the file needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from django.db import transaction
+
+from workflows import audit, lifecycle, schedules
+from workflows.definition import Definition, settings_of
+from workflows.errors import DefinitionError
+from workflows.models import NAME_CHARACTERS, Credential, Schedule, Workflow, WorkflowVersion
+from workflows.templates import CREDENTIAL_KEY
+from workflows.validation import Finding
+
+REQUIRES = "requires"
+SCHEDULED = "schedule_enabled"
+ABOUT_THE_FILE = (REQUIRES, SCHEDULED)
+"""Keys that a file has and a stored definition has not."""
+
+
+# ---------------------------------------------------------------------- out
+
+
+def export(workflow: Workflow, number: int | None = None) -> dict[str, Any]:
+    """Return the newest version (or ``number``) of ``workflow`` as a file that can be imported elsewhere.
+
+    Keys keep their order; imported again it makes no new version.
+
+    Raises:
+        TransitionError: there is no such version.
+    """
+    version = lifecycle.find_version(workflow, number)
+    known = {
+        name: credential
+        for credential in Credential.objects.filter(owner_id=workflow.owner_id).defer("data")
+        for name in (str(credential.pk), credential.name)
+    }
+    names = {name: credential.name for name, credential in known.items()}
+    data: dict[str, Any] = _with_credentials(version.definition, lambda name: names.get(name, name))
+    settings = dict(workflow.settings or {})
+    if "tags" in data and "tags" not in (data.get("settings") or {}):
+        data["tags"] = settings.pop("tags", [])
+    _put(data, "name", workflow.name)
+    _put(data, "description", workflow.description)
+    _put(data, "settings", settings)
+    if "status" in data:
+        data["status"] = workflow.status
+    _put_schedule(data, Schedule.objects.filter(workflow=workflow).first())
+    needed = [{"name": name, "kind": _kind(known.get(name)), "fields": fields} for name, fields in needs(data).items()]
+    if needed:
+        data[REQUIRES] = needed
+    return data
+
+
+def needs(data: Any) -> dict[str, list[str]]:
+    """Return the credentials that a definition names, in order, each with the fields that it reads of them."""
+    found: dict[str, list[str]] = {}
+    for reference in _references(data):
+        name = reference[CREDENTIAL_KEY]
+        if isinstance(name, str) and name:
+            fields = found.setdefault(name, [])
+            field = reference.get("field")
+            if isinstance(field, str) and field not in fields:
+                fields.append(field)
+    return found
+
+
+def _kind(credential: Credential | None) -> str:
+    return credential.kind if credential else ""
+
+
+def _put(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set ``key``, but add none that would say nothing."""
+    if value or key in data:
+        data[key] = value
+
+
+def _put_schedule(data: dict[str, Any], schedule: Schedule | None) -> None:
+    if schedule is None:
+        data.pop("cron", None)
+        data.pop("timezone", None)
+        return
+    data["cron"] = schedule.cron
+    if schedule.timezone != "UTC" or "timezone" in data:
+        data["timezone"] = schedule.timezone
+    if not schedule.enabled:
+        data[SCHEDULED] = False
+
+
+# ---------------------------------------------------------------------- in
+
+
+def import_definition(
+    owner: Any,
+    data: Any,
+    *,
+    name: str | None = None,
+    message: str = "imported",
+    credentials: Mapping[str, str] | None = None,
+    draft: bool = False,
+) -> tuple[Workflow, WorkflowVersion, list[Finding]]:
+    """Store ``data`` as a workflow of ``owner``; the same name again makes a new draft version of it.
+
+    A ``cron`` (with ``timezone``) in it sets the schedule, ``settings`` replace those of the workflow, ``tags`` are
+    taken into them, and ``"status": "active"`` activates the version unless ``draft`` is asked for. ``credentials``
+    says which of the owner's own stands for a placeholder of the file. All or nothing is stored. Errors are refused,
+    except that credentials may be added later to a workflow that is not activated.
+
+    Raises:
+        DefinitionError: ``data`` is not a workflow, or has no such placeholder.
+        ActivationRefused: it has errors.
+        TransitionError: a workflow of this name is archived.
+    """
+    definition = Definition.from_json(data)
+    title = _title(data, name)
+    if credentials:
+        definition = Definition.from_json(_mapped(data, credentials))
+    findings = lifecycle.check_definition(definition, owner.pk)
+    wants_active = data.get("status") == Workflow.Status.ACTIVE and not draft
+    lifecycle.refuse(
+        f'workflow "{title}" is not imported',
+        [finding for finding in findings if wants_active or finding.code != "MISSING_CREDENTIAL"],
+    )
+    with transaction.atomic():
+        workflow, created = Workflow.objects.get_or_create(
+            owner=owner,
+            name=title,
+            defaults={"description": data.get("description") or "", "settings": settings_of(data)},
+        )
+        lifecycle.lock(workflow, "edit")
+        if not created:
+            _update(workflow, data)
+        stored = {key: value for key, value in definition.raw.items() if key not in ABOUT_THE_FILE}
+        version = workflow.save_version(stored, author=owner, message=message)
+        if definition.cron:
+            schedules.set_schedule(
+                workflow, definition.cron, definition.timezone, enabled=data.get(SCHEDULED) is not False
+            )
+        audit.note("import", "workflow", workflow, version=version.number)
+        if wants_active:
+            findings = lifecycle.activate(workflow)
+    return workflow, version, findings
+
+
+def _update(workflow: Workflow, data: Mapping[str, Any]) -> None:
+    """Store the description and the settings of a file over those that ``workflow`` has."""
+    settings = settings_of(data)
+    if data.get("settings") is None:
+        settings = {**(workflow.settings or {}), **settings}
+    if data.get("description"):
+        workflow.description = data["description"]
+    workflow.settings = settings
+    workflow.save(update_fields=("description", "settings", "updated_at"))
+
+
+def _title(data: Mapping[str, Any], name: str | None) -> str:
+    title = (name or data.get("name") or "").strip()
+    if not title:
+        raise DefinitionError('the workflow has no name; add "name" or use --name', "name")
+    if len(title) > NAME_CHARACTERS:
+        raise DefinitionError(f"is longer than {NAME_CHARACTERS} characters", "name")
+    return title
+
+
+# ---------------------------------------------------------------------- credentials in a definition
+
+
+def _mapped(data: Any, credentials: Mapping[str, str]) -> Any:
+    """Return ``data`` with its placeholders replaced.
+
+    Raises:
+        DefinitionError: it has no such placeholder.
+    """
+    known = needs(data)
+    for placeholder in credentials:
+        if placeholder not in known:
+            there = ", ".join(f'"{name}"' for name in known) or "none"
+            raise DefinitionError(f'the workflow needs no credential "{placeholder}"; it needs {there}')
+    return _with_credentials(data, lambda name: credentials.get(name, name))
+
+
+def _with_credentials(value: Any, rename: Callable[[str], str]) -> Any:
+    """Return a copy of a JSON value in which every credential goes by its new name."""
+    if isinstance(value, Mapping):
+        copied = {key: _with_credentials(child, rename) for key, child in value.items()}
+        name = copied.get(CREDENTIAL_KEY)
+        return {**copied, CREDENTIAL_KEY: rename(name)} if isinstance(name, str) else copied
+    if isinstance(value, list):
+        return [_with_credentials(child, rename) for child in value]
+    return value
+
+
+def _references(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every reference to a credential in a JSON value, in the order of the text."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Mapping):
+            if CREDENTIAL_KEY in item:
+                yield item
+            else:
+                stack.extend(reversed(list(item.values())))
+        elif isinstance(item, list):
+            stack.extend(reversed(item))
