@@ -270,7 +270,7 @@ def test_a_credential_in_use_is_deleted_only_when_forced(alice: Any, make_workfl
     drafted = make_workflow({"nodes": [{"id": "a", "type": "delay"}], "edges": []}, name="only in the draft")
     drafted.save_version(by_id, author=alice)
     make_workflow({"nodes": [{"id": "site", "type": "delay"}], "edges": []}, name="not at all")
-    make_workflow(by_name, name="put away", status=Workflow.Status.ARCHIVED)
+    make_workflow(by_name, name="put away")
     Workflow.objects.filter(name="put away").update(status=Workflow.Status.ARCHIVED)
 
     assert [workflow.name for workflow in credentials.used_by(row)] == ["by name", "only in the draft"]
