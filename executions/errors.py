@@ -11,6 +11,7 @@
     - NetworkError      the other side could not be reached or answered with an error
   - NodeWaits           no error: a node asks to be set aside, held by no worker, until something wakes it
   - StartRefused        an execution cannot be started; the message says why
+    - KeyReused         its idempotency key began another one
   - LetterRefused       a dead letter cannot be replayed or discarded; the message says why
   - StaleTransition     somebody else moved this row on first; the caller stops quietly
 """
@@ -124,6 +125,10 @@ class NodeWaits(ExecutionError):
 
 class StartRefused(ExecutionError):
     """An execution cannot be started."""
+
+
+class KeyReused(StartRefused):
+    """An idempotency key came again with another start."""
 
 
 class LetterRefused(ExecutionError):

@@ -17,10 +17,12 @@ from django.db.models.functions import Coalesce
 
 from executions import states
 from executions.approvals import link_token
-from executions.events import outputs_of
+from executions.events import load_events, outputs_of
 from executions.models import Execution, NodeRun
 from executions.store import us_to_datetime
-from recordings.models import NotRecorded, Recording
+from recordings.database import replayer_of
+from recordings.events import RecordingEventType as EventType
+from recordings.models import Event, NotRecorded, Recording
 from workflows.access import sees_everything
 from workflows.definition import Definition
 from workflows.errors import DefinitionError, WorkflowError
@@ -240,7 +242,14 @@ def questions(user: Any) -> list[dict[str, Any]]:
         rows = rows.filter(Q(execution__owner=user) | Q(wait_state__contains=json.dumps(user.get_username())))
     found = rows.select_related("execution__workflow").defer("outputs", "execution__input").order_by("started_at", "pk")
     return [
-        {"execution": run.execution, "link": _link(run), "since": run.started_at, "title": _text(run, "title")}
+        {
+            "execution": run.execution,
+            "node_id": run.node_id,
+            "link": _link(run),
+            "since": run.started_at,
+            "title": _text(run, "title"),
+            "message": _text(run, "message"),
+        }
         for run in found[:QUESTIONS_SHOWN]
         if everything or run.execution.owner_id == user.pk or user.get_username() in approvers(run)
     ]
@@ -341,6 +350,43 @@ def phases(execution: Execution) -> list[dict[str, Any]]:
         }
         for phase in execution.phases.order_by("index")
     ]
+
+
+def node_runs(execution: Execution, runs: Iterable[NodeRun]) -> list[dict[str, Any]]:
+    """Return the short form of ``runs``, which are of ``execution``. No query but that of ``runs``."""
+    names = _names(execution.version.definition)
+    return [_node(run, names) for run in runs]
+
+
+def node_run(execution: Execution, run: NodeRun) -> dict[str, Any]:
+    """Return a node run of ``execution`` with the inputs of its last attempt and its outputs. At most four queries."""
+    return {
+        **_node(run, _names(execution.version.definition)),
+        "started_at": _iso(run.started_at),
+        "finished_at": _iso(run.finished_at),
+        "inputs": recorded_inputs(execution.pk, run.node_id),
+        "outputs": outputs_of(execution.pk, [run.node_id]).get(run.node_id),
+    }
+
+
+def recorded_inputs(execution_id: UUID, node_id: str) -> dict[str, Any] | None:
+    """Return the inputs of the last attempt of a node as they were recorded, or None. At most three queries.
+
+    Raises:
+        RecordingError: the sealed recording is damaged or gone.
+    """
+    begins = Event.objects.filter(execution_id=execution_id, node_id=node_id, type=EventType.NODE_START.value)
+    seq = begins.order_by("-seq").values_list("seq", flat=True).first()
+    if seq is not None:
+        events = load_events(execution_id, after=seq - 1, limit=1)
+    else:
+        recording = Recording.objects.filter(execution_id=execution_id).exclude(sealed="").first()
+        if recording is None:
+            return None
+        with replayer_of(recording) as replayer:
+            events = [event for event in replayer.get_node_events(node_id) if event.event_type is EventType.NODE_START]
+    inputs = events[-1].data.get("inputs") if events else None
+    return inputs if isinstance(inputs, dict) else None
 
 
 def recording_facts(execution: Execution) -> dict[str, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from datetime import UTC, datetime
 from functools import partial
@@ -16,7 +17,7 @@ from kombu.exceptions import OperationalError
 from executions import admission, ending, engine, store, tasks, waits
 from executions.admission import publish_start
 from executions.context import plan_of
-from executions.errors import StartRefused
+from executions.errors import KeyReused, StartRefused
 from executions.failpoints import failpoint
 from executions.models import Execution, NodeRun
 from executions.opening import DEFAULT_QUEUE, Dispatch
@@ -51,12 +52,21 @@ def start_execution(
     at once as cancelled. ``priority`` is high, normal or low instead of the workflow's own.
 
     The same ``idempotency_key`` of one owner, and the same ``scheduled_for`` of one workflow, give the
-    execution that exists already. When the broker is down the row stays queued and is sent later.
+    execution that exists already, whatever became of the workflow since. When the broker is down the row stays
+    queued and is sent later.
 
     Raises:
         StartRefused: the workflow cannot run; the message says why and what to do.
+        KeyReused: the key was used for another workflow, input or (if one is named) version.
         DefinitionError: the version cannot be planned.
     """
+    try:
+        payload = store.to_json({} if input is None else input)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise StartRefused(f"the input is not JSON: {error}") from error
+    known = _started_with(owner.pk, idempotency_key)
+    if known is not None:
+        return _same_start(known, workflow, version, payload)
     chosen = version or workflow.version
     if chosen is None:
         raise StartRefused(f'workflow "{workflow.name}" has no active version; activate it, or run its draft')
@@ -67,12 +77,6 @@ def start_execution(
     plan, _ = plan_of(chosen.pk)
     if not plan.nodes:
         raise StartRefused(f'workflow "{workflow.name}" has no nodes; add one in the builder')
-    try:
-        payload = store.to_json({} if input is None else input)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise StartRefused(f"the input is not JSON: {error}") from error
-    if idempotency_key is not None and store.to_column(idempotency_key, LONGEST_KEY) != idempotency_key:
-        raise StartRefused(f"an idempotency key is a text of at most {LONGEST_KEY} characters, without NUL")
     if len(payload) > MAXIMUM_INPUT_BYTES:
         raise StartRefused(f"the input has {len(payload):,} bytes; the limit is {MAXIMUM_INPUT_BYTES:,}")
     if priority is not None and priority not in PRIORITIES:
@@ -88,17 +92,51 @@ def start_execution(
         with transaction.atomic():
             execution.save(force_insert=True)
     except IntegrityError:
-        return _existing(execution)
+        found = _existing(execution)
+        return found if idempotency_key is None else _same_start(found, workflow, version, payload)
     failpoint("start-committed")
     transaction.on_commit(partial(admission.send, execution))
     return execution
+
+
+def _started_with(owner_id: Any, key: str | None) -> Execution | None:
+    """Return the execution that ``key`` of this owner stands for. One query by a unique index, none without a key."""
+    if key is None:
+        return None
+    if store.to_column(key, LONGEST_KEY) != key:
+        raise StartRefused(f"an idempotency key is a text of at most {LONGEST_KEY} characters, without NUL")
+    found: Execution | None = Execution.objects.filter(owner_id=owner_id, idempotency_key=key).first()
+    return found
+
+
+def _same_start(found: Execution, workflow: Workflow, version: WorkflowVersion | None, payload: str) -> Execution:
+    """Return ``found`` if this is the start that made it.
+
+    Raises:
+        KeyReused: it is another one.
+    """
+    differs = [
+        name
+        for name, other in (
+            ("workflow", found.workflow_id != workflow.pk),
+            ("version", version is not None and found.version_id != version.pk),
+            ("input", found.input != payload and json.loads(found.input) != json.loads(payload)),
+        )
+        if other
+    ]
+    if differs:
+        raise KeyReused(
+            f'the idempotency key "{found.idempotency_key}" began execution {found.pk} with another '
+            f"{' and '.join(differs)}; use a new key for a new start"
+        )
+    return found
 
 
 def _existing(wanted: Execution) -> Execution:
     """Return the execution that took the key or the instant before."""
     stored: QuerySet[Execution] = Execution.objects.all()
     if wanted.idempotency_key is not None:
-        found = stored.filter(owner_id=wanted.owner_id, idempotency_key=wanted.idempotency_key).first()
+        found = _started_with(wanted.owner_id, wanted.idempotency_key)
         if found is not None:
             return found
     if wanted.scheduled_for is not None:

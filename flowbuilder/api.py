@@ -78,7 +78,7 @@ api = Api(
     docs_url="/docs",
 )
 api.add_router("", workflows)
-api.add_router("/executions", executions)
+api.add_router("", executions)
 api.add_router("/recordings", recordings)
 
 

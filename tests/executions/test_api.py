@@ -12,8 +12,10 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from executions import letters
 from executions.models import Execution, NodeRun, Phase
 from executions.triggers import start_execution
+from recordings.database import seal
 from recordings.models import Event, Recording
 from tests.conftest import graph, node, wire
 from tests.executions.edge_nodes import run_here
@@ -62,6 +64,11 @@ def stored(workflow: Any, *, minutes_ago: int = 0, status: str = "completed", ow
     return execution
 
 
+def started(workflow: Any) -> Any:
+    """Start an execution of ``workflow`` and return its id."""
+    return start_execution(workflow, owner=workflow.owner).pk
+
+
 def write_events(execution: Execution, *events: tuple[str, dict[str, Any]]) -> None:
     """Store events, numbered from 1."""
     now = time.time_ns() // 1000
@@ -93,6 +100,32 @@ def test_the_same_idempotency_key_answers_the_same_execution(as_alice, delay):
 
     assert first.json()["execution_id"] == again.json()["execution_id"] != other.json()["execution_id"]
     assert Execution.objects.count() == 2
+
+
+def test_a_known_idempotency_key_answers_its_execution_when_the_workflow_is_paused_since(as_alice, delay):
+    body = {"workflow_id": str(delay.pk), "input": {"b": 1, "a": [1.5]}}
+    first = post(as_alice, EXECUTIONS, body, **{"Idempotency-Key": "order-1"})
+    delay.pause()
+    reordered = {**body, "input": {"a": [1.5], "b": 1}}
+
+    again = post(as_alice, EXECUTIONS, reordered, **{"Idempotency-Key": "order-1"})
+
+    assert (again.status_code, again.json()["execution_id"]) == (202, first.json()["execution_id"])
+
+
+@pytest.mark.parametrize("change", ["input", "workflow", "version"])
+def test_a_known_idempotency_key_with_another_start_is_refused(as_alice, delay, make_workflow, change):
+    body = {"workflow_id": str(delay.pk), "input": {"n": 1}}
+    first = post(as_alice, EXECUTIONS, body, **{"Idempotency-Key": "order-1"}).json()["execution_id"]
+    delay.save_version(graph([node("wait", "delay", Duration=1)]), author=delay.owner)
+    other = make_workflow(graph([node("wait", "delay", Duration=0)]), name="other")
+    changed = {"input": {"input": {"n": 2}}, "workflow": {"workflow_id": str(other.pk)}, "version": {"version": 2}}
+
+    refused = post(as_alice, EXECUTIONS, {**body, **changed[change]}, **{"Idempotency-Key": "order-1"})
+
+    assert refused.status_code == 422
+    assert f"execution {first} with another {change};" in refused.json()["detail"]
+    assert Execution.objects.count() == 1
 
 
 def test_a_version_may_be_named_by_number_or_be_the_draft(as_alice, delay):
@@ -233,6 +266,26 @@ def test_a_list_calls_a_failed_node_what_people_call_it(as_alice, delay, make_wo
     assert {item["error_node_name"] for item in items} == {"Have a rest", "Delay", None}
 
 
+def test_every_execution_comes_once_when_each_page_asks_for_those_before_its_last(as_alice, delay, bob, as_bob):
+    same = datetime.now(UTC)
+    made = {str(stored(delay, minutes_ago=minutes).pk) for minutes in range(3)}
+    for _ in range(4):
+        tie = stored(delay)
+        Execution.objects.filter(pk=tie.pk).update(queued_at=same)
+        made.add(str(tie.pk))
+
+    seen, before = [], ""
+    while before is not None:
+        page = as_alice.get(EXECUTIONS, {"limit": 2} | ({"before": before} if before else {})).json()
+        assert page["count"] == 7
+        seen += [item["id"] for item in page["items"]]
+        before = page["next"]
+
+    assert len(seen) == 7
+    assert set(seen) == made
+    assert as_bob.get(EXECUTIONS, {"before": seen[0]}).status_code == 404
+
+
 def test_the_number_of_queries_does_not_grow_with_the_page(as_alice, delay):
     def queries() -> int:
         with CaptureQueriesContext(connection) as captured:
@@ -281,6 +334,92 @@ def test_an_unknown_execution_is_404(as_alice, execution_id):
     assert as_alice.get(f"{EXECUTIONS}/{execution_id}").status_code == 404
     assert as_alice.get(f"{EXECUTIONS}/{execution_id}/logs").status_code == 404
     assert post(as_alice, f"{EXECUTIONS}/{execution_id}/cancel").status_code == 404
+
+
+def test_phases_and_node_runs_are_listed_and_a_node_has_its_values(as_alice, as_bob, make_workflow):
+    workflow = make_workflow(
+        graph([node("make", "json_transform", Input_JSON={"a": 1}, Transform_Rules={"b": "$.a"})]), name="values"
+    )
+    execution = run_here(started(workflow))
+    path = f"{EXECUTIONS}/{execution.pk}"
+
+    phases = as_alice.get(f"{path}/phases").json()
+    nodes = as_alice.get(f"{path}/nodes", {"status": "completed"}).json()
+    value = as_alice.get(f"{path}/nodes/make").json()
+
+    assert [(phase["index"], phase["status"]) for phase in phases] == [(0, "completed")]
+    assert (nodes["count"], [run["node_id"] for run in nodes["items"]]) == (1, ["make"])
+    assert as_alice.get(f"{path}/nodes", {"status": "failed"}).json() == {"items": [], "count": 0}
+    assert value["inputs"]["Input JSON"] == {"a": 1}
+    assert value["outputs"]["Result"] == {"b": 1}
+    assert seal(Recording.objects.get(execution_id=execution.pk))
+    Event.objects.filter(execution_id=execution.pk).delete()
+    assert as_alice.get(f"{path}/nodes/make").json() == value
+    assert as_alice.get(f"{path}/nodes/none").status_code == 404
+    for part in ("phases", "nodes", "nodes/make"):
+        assert as_bob.get(f"{path}/{part}").status_code == 404
+
+
+def test_what_has_ended_is_started_again_with_its_version_and_input(as_alice, as_bob, delay):
+    execution = stored(delay)
+    Execution.objects.filter(pk=execution.pk).update(input='{"n": 3}')
+    NodeRun.objects.create(
+        execution=execution, phase_index=0, node_index=0, node_id="wait", node_type="delay", status="completed"
+    )
+    delay.save_version(graph([node("wait", "delay", Duration=1)]), author=delay.owner)
+    delay.activate()
+
+    assert post(as_bob, f"{EXECUTIONS}/{execution.pk}/retry").status_code == 404
+    answer = post(as_alice, f"{EXECUTIONS}/{execution.pk}/retry")
+    refused = post(as_alice, f"{EXECUTIONS}/{execution.pk}/retry", {"from_failed": True})
+    running = post(as_alice, f"{EXECUTIONS}/{stored(delay, status='running').pk}/retry")
+
+    new = Execution.objects.get(pk=answer.json()["execution_id"])
+    assert (answer.status_code, new.version_id, json.loads(new.input)) == (202, execution.version_id, {"n": 3})
+    assert (new.retry_of_id, new.trigger) == (execution.pk, "retry")
+    assert (refused.status_code, running.status_code) == (409, 409)
+    assert "nothing failed" in refused.json()["detail"]
+    assert "still running" in running.json()["detail"]
+
+
+# ------------------------------------------------------------------ dead letters and approvals
+
+
+def test_dead_letters_are_listed_replayed_and_discarded_once(as_alice, as_bob, delay):
+    execution = stored(delay, status="failed")
+    letter = letters.keep("start", "the worker died", {"n": 1}, execution_id=execution.pk, deliveries=5)
+    other = letters.keep("schedule", "late", {}, workflow_id=delay.pk)
+    path = "/api/v1/dead-letters"
+
+    page = as_alice.get(path, {"limit": 1}).json()
+    assert (page["count"], page["items"][0]["id"], page["next"]) == (2, other.pk, other.pk)
+    assert as_alice.get(path, {"before": page["next"]}).json()["items"][0]["error"] == "the worker died"
+    assert as_alice.get(path, {"kind": "node"}).json()["items"] == []
+    assert as_bob.get(path).json()["items"] == []
+    assert as_bob.get(f"{path}/{letter.pk}").status_code == 404
+    assert post(as_bob, f"{path}/{letter.pk}/replay").status_code == 404
+
+    replayed = post(as_alice, f"{path}/{letter.pk}/replay")
+    assert replayed.status_code == 202
+    assert as_alice.get(f"{path}/{letter.pk}").json()["replayed_as"] == replayed.json()["execution_id"]
+    assert post(as_alice, f"{path}/{letter.pk}/replay").status_code == 409
+    assert post(as_alice, f"{path}/{other.pk}/discard").json()["status"] == "discarded"
+    assert post(as_alice, f"{path}/{other.pk}/discard").status_code == 409
+    assert as_alice.get(path).json()["items"] == []
+
+
+def test_the_approvals_that_wait_for_somebody_are_listed(as_alice, as_bob, make_workflow):
+    ask = node("ask", "approval", Title="Send it?", Message="To the customer.")
+    execution = run_here(started(make_workflow(graph([ask]), name="asks")))
+
+    [question] = as_alice.get("/api/v1/approvals").json()
+
+    assert as_bob.get("/api/v1/approvals").json() == []
+    assert (question["execution_id"], question["node_id"]) == (str(execution.pk), "ask")
+    assert (question["title"], question["message"]) == ("Send it?", "To the customer.")
+    answer = post(as_alice, f"{EXECUTIONS}/{execution.pk}/approvals/{question['node_id']}", {"approved": True})
+    assert answer.status_code == 202
+    assert as_alice.get("/api/v1/approvals").json() == []
 
 
 # ------------------------------------------------------------------ logs

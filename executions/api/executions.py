@@ -1,4 +1,4 @@
-"""HTTP door to executions: start, list, look, read the log, pause, resume, cancel, decide approvals."""
+"""Executions: start, list, look, read the log, pause, resume, cancel, run again, decide approvals."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from uuid import UUID
 
 from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Field, Header, Path, Query, Router, Schema, Status
 from redis.exceptions import RedisError
 
 from executions import report, states
-from executions.errors import StartRefused
+from executions.api.runs import NodeOut, PhaseOut
+from executions.errors import KeyReused, StartRefused
 from executions.events import group_name, load_events
 from executions.models import Execution
+from executions.retry import retry_execution
 from executions.triggers import (
     cancel_execution,
     decide_approval,
@@ -28,23 +30,14 @@ from executions.triggers import (
 from recordings import keeping
 from recordings.errors import RecordingError
 from recordings.events import RecordingEvent, execution_log
-from workflows.api.common import Text
+from workflows.api.common import ERRORS, Text, count_of
 from workflows.models import Workflow, WorkflowVersion
 
 logger = logging.getLogger(__name__)
-router = Router(tags=["executions"])
+router = Router()
 
 SCAN_EVENTS = 10_000
 """Events that one filtered log request looks at; the answer says where to go on."""
-
-
-class Problem(Schema):
-    """What went wrong, for people."""
-
-    detail: str
-
-
-ERRORS: dict[int, Any] = dict.fromkeys((400, 401, 403, 404, 409, 422), Problem)
 
 
 class StartBody(Schema):
@@ -125,35 +118,14 @@ class Summary(Schema):
 
 
 class SummaryPage(Schema):
-    """One page of executions, newest first; ``count`` is of all pages."""
+    """One page of executions, newest first. ``next`` is the ``before`` of the page after it, empty on the last one.
+
+    ``count`` is of all pages, and stops at 100,000.
+    """
 
     items: list[Summary]
     count: int
-
-
-class PhaseOut(Schema):
-    """Nodes that run at the same time."""
-
-    index: int
-    status: str
-    node_count: int
-    duration_ms: int | None
-
-
-class NodeOut(Schema):
-    """One node's run."""
-
-    node_id: str
-    name: str
-    type: str
-    status: str
-    attempt: int
-    phase: int
-    iteration: int
-    duration_ms: int | None
-    error: str | None
-    error_code: str | None
-    credits: int
+    next: UUID | None
 
 
 class Detail(Summary):
@@ -173,6 +145,12 @@ class Detail(Summary):
     recording_note: str | None
     scope: str | None
     loops: dict[str, str]
+
+
+class Retry(Schema):
+    """How much of an execution runs again: all of it, or what failed and what follows (the rest is taken over)."""
+
+    from_failed: bool = False
 
 
 class Decision(Schema):
@@ -208,14 +186,17 @@ class ListFilters(Schema):
     """Which executions, and which page of them.
 
     Executions that others started (subflows, turns of loops) are listed by ``parent_id``, or with ``children``.
+    ``before`` is the id of an execution: older ones are listed, as fast as the newest, whatever their number.
     """
 
     workflow_id: UUID | None = None
     parent_id: UUID | None = None
     children: bool = False
     status: Literal[states.EXECUTION_STATUSES] | None = None  # type: ignore[valid-type]
+    trigger: Literal[states.TRIGGERS] | None = None  # type: ignore[valid-type]
+    before: UUID | None = None
     limit: int = Field(50, ge=1, le=200)
-    offset: int = Field(0, ge=0, le=1_000_000)
+    offset: int = Field(0, ge=0, le=10_000)
 
 
 class LogFilters(Schema):
@@ -249,7 +230,11 @@ def start(
     body: StartBody,
     idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)] = None,
 ) -> Any:
-    """Start a workflow. The same ``Idempotency-Key`` answers the execution that it started first."""
+    """Start a workflow.
+
+    The same ``Idempotency-Key`` answers the execution that it started first, for as long as that one exists; with
+    another workflow, version or input it is refused (422). Keys are of one user each.
+    """
     user: Any = request.user  # never anonymous: the API has asked for a login
     workflow = get_object_or_404(Workflow.objects.visible_to(user), pk=body.workflow_id)
     try:
@@ -262,6 +247,8 @@ def start(
             idempotency_key=idempotency_key,
             priority=body.priority,
         )
+    except KeyReused as error:
+        return Status(422, {"detail": str(error)})
     except StartRefused as error:
         return Status(409, {"detail": str(error)})
     return Status(202, {"execution_id": execution.pk, "status": execution.status})
@@ -270,7 +257,7 @@ def start(
 @router.get("", response={200: SummaryPage, **ERRORS})
 def list_executions(request: HttpRequest, filters: Query[ListFilters]) -> Any:
     """List executions, newest first. The number of queries does not depend on the page."""
-    rows = Execution.objects.visible_to(request.user)
+    rows = _visible(request)
     if filters.workflow_id is not None:
         rows = rows.filter(workflow=filters.workflow_id)
     if filters.status is not None:
@@ -279,8 +266,23 @@ def list_executions(request: HttpRequest, filters: Query[ListFilters]) -> Any:
         rows = rows.filter(parent=filters.parent_id)
     elif not filters.children:
         rows = rows.filter(parent=None)
-    page = report.for_summary(rows.order_by("-queued_at", "-pk"))[filters.offset : filters.offset + filters.limit]
-    return {"items": report.summaries(page), "count": rows.count()}
+    if filters.trigger is not None:
+        rows = rows.filter(trigger=filters.trigger)
+    count = count_of(rows)
+    if filters.before is not None:
+        rows = _older(rows, request, filters.before)
+    found = report.for_summary(rows.order_by("-queued_at", "-pk"))
+    page = list(found[filters.offset : filters.offset + filters.limit + 1])
+    more = len(page) > filters.limit
+    page = page[: filters.limit]
+    return {"items": report.summaries(page), "count": count, "next": page[-1].pk if more else None}
+
+
+def _older(rows: QuerySet[Execution], request: HttpRequest, before: UUID) -> QuerySet[Execution]:
+    at = _visible(request).filter(pk=before).values_list("queued_at", flat=True).first()
+    if at is None:
+        raise Http404(f"no execution {before}")
+    return rows.filter(Q(queued_at__lt=at) | Q(queued_at=at, pk__lt=before), queued_at__lte=at)
 
 
 @router.get("/{execution_id}", response={200: Detail, **ERRORS})
@@ -328,6 +330,17 @@ def resume(request: HttpRequest, execution_id: UUID) -> Any:
     if not resume_execution(execution, by=request.user.get_username()):
         return _refused(execution, "only a paused execution can be resumed")
     return _accepted(execution)
+
+
+@router.post("/{execution_id}/retry", response={202: Started, **ERRORS})
+def retry(request: HttpRequest, execution_id: UUID, body: Retry) -> Any:
+    """Start a new execution with the version and the input of one that has ended; see ``from_failed``."""
+    execution = get_object_or_404(_visible(request).select_related("workflow", "version", "owner"), pk=execution_id)
+    try:
+        new = retry_execution(execution, request.user.get_username(), from_failed=body.from_failed)
+    except StartRefused as error:
+        return Status(409, {"detail": str(error)})
+    return Status(202, {"execution_id": new.pk, "status": new.status})
 
 
 @router.post("/{execution_id}/keep", response={200: Kept, **ERRORS})

@@ -1,0 +1,112 @@
+"""Phases and node runs of an execution: what ran, with what, and what came out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from django.http import Http404, HttpRequest
+from django.shortcuts import get_object_or_404
+from ninja import Field, Path, Query, Router, Schema, Status
+
+from executions import report, states
+from executions.models import Execution
+from recordings.errors import RecordingError
+from workflows.api.common import ERRORS, Text
+
+router = Router()
+
+
+class PhaseOut(Schema):
+    """Nodes that run at the same time."""
+
+    index: int
+    status: str
+    node_count: int
+    duration_ms: int | None
+
+
+class NodeOut(Schema):
+    """One node's run."""
+
+    node_id: str
+    name: str
+    type: str
+    status: str
+    attempt: int
+    phase: int
+    iteration: int
+    duration_ms: int | None
+    error: str | None
+    error_code: str | None
+    credits: int
+
+
+class NodePage(Schema):
+    """One page of node runs in the order in which they run; ``count`` is of all pages."""
+
+    items: list[NodeOut]
+    count: int
+
+
+class NodeDetail(NodeOut):
+    """One node's run with its values.
+
+    ``inputs`` are those of its last attempt, as the recording has them: null where nothing was recorded yet, secrets
+    as ``[REDACTED]``. ``outputs`` are what it gave, null while it has given nothing or when they were removed.
+    """
+
+    started_at: str | None
+    finished_at: str | None
+    inputs: dict[str, Any] | None
+    outputs: dict[str, Any] | None
+
+
+class NodeFilters(Schema):
+    """Which node runs, and which page of them."""
+
+    status: Literal[states.NODE_RUN_STATUSES] | None = None  # type: ignore[valid-type]
+    phase: int | None = Field(None, ge=0, le=2_147_483_647)
+    limit: int = Field(50, ge=1, le=200)
+    offset: int = Field(0, ge=0, le=10_000)
+
+
+@router.get("/{execution_id}/phases", response={200: list[PhaseOut], **ERRORS})
+def list_phases(request: HttpRequest, execution_id: UUID) -> Any:
+    """List the phases that were opened, in order."""
+    return report.phases(_execution(request, execution_id))
+
+
+@router.get("/{execution_id}/nodes", response={200: NodePage, **ERRORS})
+def list_nodes(request: HttpRequest, execution_id: UUID, filters: Query[NodeFilters]) -> Any:
+    """List the runs of nodes; those that have not begun have none."""
+    execution = _execution(request, execution_id)
+    rows = execution.node_runs.all()
+    if filters.status is not None:
+        rows = rows.filter(status=filters.status)
+    if filters.phase is not None:
+        rows = rows.filter(phase_index=filters.phase)
+    page = rows.order_by("phase_index", "node_index", "iteration").defer("outputs")
+    return {
+        "items": report.node_runs(execution, page[filters.offset : filters.offset + filters.limit]),
+        "count": rows.count(),
+    }
+
+
+@router.get("/{execution_id}/nodes/{node_id}", response={200: NodeDetail, **ERRORS})
+def get_node(request: HttpRequest, execution_id: UUID, node_id: Path[Annotated[Text, Field(max_length=200)]]) -> Any:
+    """Return the run of a node with its inputs and outputs."""
+    execution = _execution(request, execution_id)
+    run = execution.node_runs.filter(node_id=node_id).order_by("-iteration").first()
+    if run is None:
+        raise Http404(f"node {node_id} of execution {execution_id} has not run")
+    try:
+        return report.node_run(execution, run)
+    except RecordingError as error:
+        return Status(409, {"detail": str(error)})
+
+
+def _execution(request: HttpRequest, execution_id: UUID) -> Execution:
+    rows = Execution.objects.visible_to(request.user).select_related("version")
+    found: Execution = get_object_or_404(rows, pk=execution_id)
+    return found
