@@ -119,7 +119,11 @@ def test_a_known_idempotency_key_with_another_start_is_refused(as_alice, delay, 
     first = post(as_alice, EXECUTIONS, body, **{"Idempotency-Key": "order-1"}).json()["execution_id"]
     delay.save_version(graph([node("wait", "delay", Duration=1)]), author=delay.owner)
     other = make_workflow(graph([node("wait", "delay", Duration=0)]), name="other")
-    changed = {"input": {"input": {"n": 2}}, "workflow": {"workflow_id": str(other.pk)}, "version": {"version": 2}}
+    changed: dict[str, dict[str, Any]] = {
+        "input": {"input": {"n": 2}},
+        "workflow": {"workflow_id": str(other.pk)},
+        "version": {"version": 2},
+    }
 
     refused = post(as_alice, EXECUTIONS, {**body, **changed[change]}, **{"Idempotency-Key": "order-1"})
 
@@ -274,7 +278,8 @@ def test_every_execution_comes_once_when_each_page_asks_for_those_before_its_las
         Execution.objects.filter(pk=tie.pk).update(queued_at=same)
         made.add(str(tie.pk))
 
-    seen, before = [], ""
+    seen: list[str] = []
+    before: str | None = ""
     while before is not None:
         page = as_alice.get(EXECUTIONS, {"limit": 2} | ({"before": before} if before else {})).json()
         assert page["count"] == 7
