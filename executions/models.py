@@ -334,3 +334,9 @@ class DeadLetter(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.node_id or self.execution_id}"
+
+    @property
+    def owner_id(self) -> Any:
+        """Return the key of the user whose execution or workflow it is about, None when that is gone."""
+        thing = self.execution or self.workflow
+        return None if thing is None else thing.owner_id

@@ -54,9 +54,18 @@ OPERATIONS: Final[dict[str, str]] = {
     "POST /executions/{execution_id}/cancel": "executions:run",
     "POST /executions/{execution_id}/pause": "executions:run",
     "POST /executions/{execution_id}/resume": "executions:run",
+    "POST /executions/{execution_id}/retry": "executions:run",
+    "GET /executions/{execution_id}/phases": "executions:read",
+    "GET /executions/{execution_id}/nodes": "executions:read",
+    "GET /executions/{execution_id}/nodes/{node_id}": "executions:read",
     "POST /executions/{execution_id}/keep": "executions:run",
     "POST /executions/{execution_id}/approvals/{node_id}": "executions:run",
     "POST /executions/{execution_id}/start-streaming": "executions:read",
+    "GET /approvals": "executions:read",
+    "GET /dead-letters": "executions:read",
+    "GET /dead-letters/{letter_id}": "executions:read",
+    "POST /dead-letters/{letter_id}/replay": "executions:run",
+    "POST /dead-letters/{letter_id}/discard": "executions:run",
     "GET /recordings": "recordings:read",
     "GET /recordings/artifacts/{sha256}": "recordings:read",
     "GET /recordings/{recording_id}": "recordings:read",
@@ -71,7 +80,13 @@ OPERATIONS: Final[dict[str, str]] = {
     "DELETE /tokens/{token_id}": "account:write",
 }
 
-STARTS: Final = frozenset({"POST /executions"})
+STARTS: Final = frozenset(
+    {
+        "POST /executions",
+        "POST /executions/{execution_id}/retry",
+        "POST /dead-letters/{letter_id}/replay",
+    }
+)
 """Operations that begin work; they have a rate of their own."""
 
 READING_POSTS: Final = frozenset(
@@ -91,6 +106,7 @@ THINGS: Final[dict[str, str]] = {
     "other_id": "recordings.Recording",
     "token_id": "workflows.ApiToken",
     "credential_id": "workflows.Credential",
+    "letter_id": "executions.DeadLetter",
 }
 """What the names in addresses of the API stand for."""
 PLAIN_NAMES: Final = frozenset({"node_id", "sha256", "number"})
