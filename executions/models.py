@@ -118,6 +118,15 @@ class Execution(models.Model):
                 name="execution_by_rate",
                 condition=models.Q(admitted_at__isnull=False),
             ),
+            models.Index(fields=("-queued_at", "-id"), name="execution_roots", condition=models.Q(parent=None)),
+            models.Index(
+                fields=("owner", "-queued_at", "-id"), name="execution_roots_by_owner", condition=models.Q(parent=None)
+            ),
+            models.Index(
+                fields=("workflow", "finished_at", "status", "parent", "credits"),
+                name="execution_ended",
+                condition=models.Q(finished_at__isnull=False),
+            ),
         )
 
     def __str__(self) -> str:

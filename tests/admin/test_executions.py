@@ -225,7 +225,7 @@ def test_children_are_in_no_list_but_on_the_page_of_their_parent(bob: Any, asks:
     assert f"Execution {str(parent.pk)[:8]}</a>, turn 2 of loop" in page(bob, child)
     assert client.get("/admin/").context["chart_total"] == 1
     workflows = client.get("/admin/workflows/workflow/").context["cl"].result_list
-    assert [row.last_id for row in workflows] == [parent.pk]
+    assert [row.last.pk for row in workflows] == [parent.pk]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from django.urls import reverse
 
 from executions.models import Execution
-from tests.admin.conftest import DEFINITION, logged_in
+from tests.admin.conftest import DEFINITION, logged_in, make_execution
 from workflows.models import Schedule, Workflow
 
 ADD = "/admin/workflows/workflow/add/"
@@ -84,6 +84,38 @@ def test_the_builder_page_hands_its_addresses_to_the_island(bob: Any, workflow: 
         "list_url": "/admin/workflows/workflow/",
     }
     assert 'data-island="builder" data-props="builder-props"' in page
+
+
+# ------------------------------------------------------------------ the list
+@pytest.mark.row("S2-11b")
+def test_the_list_says_how_often_a_workflow_succeeded_and_what_it_cost(bob: Any, make_world: Any) -> None:
+    world = make_world(bob, "shop")
+    for _ in range(3):
+        make_execution(world.workflow, "completed")
+
+    page = logged_in(bob).get("/admin/workflows/workflow/").content.decode()
+
+    assert "<b>75 %</b> of 4" in page
+    assert 'title="3 completed, 1 failed, 0 cancelled"' in page
+    assert "28 credits" in page
+
+
+def test_the_list_is_filtered_by_tag_and_for_superusers_by_owner(alice: Any, bob: Any, make_world: Any) -> None:
+    tagged, other = make_world(bob, "tagged").workflow, make_world(alice, "other").workflow
+    Workflow.objects.filter(pk=tagged.pk).update(settings={"tags": ["shop"]})
+    Workflow.objects.filter(pk=other.pk).update(settings={"tags": "no list"})
+    client = logged_in(alice)
+
+    def shown(**query: str) -> list[str]:
+        rows = client.get("/admin/workflows/workflow/", query).context["cl"].result_list
+        return [workflow.name for workflow in rows]
+
+    assert shown() == ["other", "tagged"]
+    assert shown(tag="shop") == ["tagged"]
+    assert shown(tag="none of them") == []
+    assert shown(owner=str(alice.pk)) == ["other"]
+    own = logged_in(bob).get("/admin/workflows/workflow/").context["cl"].filter_specs
+    assert [spec.title for spec in own if spec.title in ("tag", "owner")] == ["tag"]
 
 
 # ------------------------------------------------------------------ scheduling

@@ -16,7 +16,7 @@ from django.utils.safestring import SafeString
 
 from workflows import lifecycle, policy, schedules
 from workflows.admin.cells import EMPTY, button, due, moment, status_pill
-from workflows.admin.filters import DateFilter, ScheduleFilter
+from workflows.admin.filters import DateFilter, OwnerFilter, ScheduleFilter, TagFilter
 from workflows.admin.owned import OwnedAdmin
 from workflows.admin.schedules import ScheduleInline, in_words
 from workflows.definition import refuse_nul
@@ -71,7 +71,7 @@ class WorkflowAdmin(OwnedAdmin):
     form = WorkflowForm
     inlines = (ScheduleInline,)
     list_display: tuple[str, ...] = ("name", "status_pill", "schedule_text", "next_run", "version_text", "row_actions")
-    list_filter = ("status", ScheduleFilter, ("updated_at", DateFilter))
+    list_filter = ("status", ScheduleFilter, TagFilter, OwnerFilter, ("updated_at", DateFilter))
     list_select_related = ("schedule", "version", "draft", "owner")
     search_fields = ("name", "description")
     actions: tuple[str, ...] = ("activate", "pause", "archive")
@@ -136,7 +136,7 @@ class WorkflowAdmin(OwnedAdmin):
             return f"v{draft.number}"
         if active.pk == draft.pk:
             return f"v{active.number}"
-        return format_html('v{}<span class="adm-second">draft v{}</span>', active.number, draft.number)
+        return format_html('v{}<span class="adm-second adm-newer">draft v{}</span>', active.number, draft.number)
 
     @admin.display(description="")
     def row_actions(self, workflow: Workflow) -> SafeString:
