@@ -630,7 +630,7 @@ def _node_run(run: NodeRun, names: dict[str, str]) -> dict[str, Any]:
 def artifacts(execution: Execution, recording: Recording | None, names: dict[str, str]) -> list[dict[str, Any]]:
     """Return the files that nodes saved during ``execution``, oldest first, from its events."""
     if recording is not None and recording.events_removed_at is not None:
-        from recordings.database import iter_events
+        from recordings.rows import iter_events
 
         found: Iterable[tuple[str | None, dict[str, Any]]] = (
             (event.node_id, event.data) for event in iter_events(execution.pk) if event.event_type.value == "artifact"

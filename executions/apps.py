@@ -16,7 +16,7 @@ class ExecutionsConfig(AppConfig):
         """Import the ``nodes`` module of every installed app, and give recordings what only we can answer."""
         from executions import events
         from executions.models import Execution
-        from recordings import database, keeping
+        from recordings import keeping, sources
         from workflows.errors import UnknownNodeType
         from workflows.registry import set_costs
 
@@ -25,12 +25,12 @@ class ExecutionsConfig(AppConfig):
             set_costs(settings.CREDIT_COSTS)
         except UnknownNodeType as error:
             raise ImproperlyConfigured(f"FLOWBUILDER_CREDIT_COSTS is wrong: {error}") from None
-        database.OUTPUT_SOURCE = events.outputs_of
-        database.OUTPUT_BLOBS = events.output_blobs_of
-        database.OUTPUTS_NEEDED = events.outputs_needed
-        database.RELEASE_OUTPUTS = events.release_outputs
+        sources.OUTPUT_SOURCE = events.outputs_of
+        sources.OUTPUT_BLOBS = events.output_blobs_of
+        sources.OUTPUTS_NEEDED = events.outputs_needed
+        sources.RELEASE_OUTPUTS = events.release_outputs
         keeping.WORKFLOW_RETENTION = events.workflow_retention
-        database.EDGE_SOURCE = events.edges_of
-        database.ARTIFACT_POLICY = lambda user, execution_id: (
+        sources.EDGE_SOURCE = events.edges_of
+        sources.ARTIFACT_POLICY = lambda user, execution_id: (
             Execution.objects.visible_to(user).filter(pk=execution_id).exists()
         )

@@ -17,7 +17,7 @@ from executions.inputs import NodeResult, Sources
 from executions.models import BrowserSession, Execution
 from executions.planner import Plan, PlannedNode, plan
 from executions.runtime import Facts
-from recordings.database import read_blob, save_blob
+from recordings.blobs import read_blob, save_blob
 from recordings.redaction import Redactor
 from workflows import credentials
 from workflows.definition import Definition

@@ -15,9 +15,9 @@ from executions.inputs import NodeResult
 from executions.planner import PlannedNode
 from executions.runtime import Ready
 from executions.store import EventDraft, now_us
-from recordings.database import BLOBS, EDGES_ELSEWHERE, STATE_ELSEWHERE
 from recordings.events import OMITTED, left_out, plain, snapshot_id
 from recordings.events import RecordingEventType as Kind
+from recordings.rows import BLOBS, EDGES_ELSEWHERE, STATE_ELSEWHERE
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from executions import runtime, states
 from executions.context import plan_of
 from executions.models import Execution, NodeRun
 from executions.store import EventDraft
-from recordings.database import iter_events, read_blob
+from recordings.blobs import read_blob
 from recordings.errors import BlobMissing
 from recordings.events import OMITTED, RecordingEvent, RecordingEventType, event_id, execution_log
+from recordings.rows import iter_events
 from workflows.errors import WorkflowError
 from workflows.keeping import retention_problem
 from workflows.models import Workflow

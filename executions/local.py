@@ -52,10 +52,10 @@ from executions.runtime import Finished, Item, Noted, Ready, Resumed, Retrying, 
 from executions.store import EventDraft, NodeEnd, NodeRow, now_us
 from executions.waits import ChildEnd, ChildRow, Memory
 from recordings.context import active_recorder, keep_last, record_into
-from recordings.database import STATE_ELSEWHERE
 from recordings.events import OMITTED
 from recordings.events import RecordingEventType as Kind
 from recordings.recorder import ExecutionRecorder
+from recordings.rows import STATE_ELSEWHERE
 from recordings.state import State
 from workflows import credentials as vault
 from workflows.definition import Definition

@@ -19,9 +19,9 @@ from executions.planner import PlannedNode
 from executions.runtime import RECORDED_BY, Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened, Waiting
 from executions.store import EventDraft, Job, NodeEnd, Transaction, now_us
 from executions.waits import ChildRow
-from recordings.database import BLOBS
 from recordings.events import OMITTED, plain
 from recordings.events import RecordingEventType as Kind
+from recordings.rows import BLOBS
 
 EVENT_TYPE_CHARACTERS = 32
 NODE_ID_CHARACTERS = 200

@@ -24,7 +24,7 @@ from executions.models import Execution, NodeRun
 from executions.planner import Plan, PlannedNode
 from executions.runtime import Ready
 from executions.store import EventDraft, Transaction, now_us
-from recordings.database import read_blob
+from recordings.blobs import read_blob
 from recordings.events import RecordingEventType as Kind
 from workflows.errors import WorkflowError
 from workflows.lifecycle import find_workflow

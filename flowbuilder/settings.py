@@ -186,7 +186,7 @@ WHITENOISE_MANIFEST_STRICT = False
 _BLOBS = (
     {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": DATA_DIR / "blobs"}}
     if SQLITE
-    else {"BACKEND": "recordings.database.DatabaseFileStorage"}
+    else {"BACKEND": "recordings.blobs.DatabaseFileStorage"}
 )
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": DATA_DIR / "files"}},

@@ -18,8 +18,9 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from recordings import inspection, pages
-from recordings.database import DatabaseRecordingStorage, replayer_of
+from recordings.database import DatabaseRecordingStorage
 from recordings.errors import RecordingError
+from recordings.finding import replayer_of
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
 from recordings.pages import EMPTY, seconds_text, status_text
 from recordings.replayer import ExecutionReplayer

@@ -13,11 +13,15 @@ from ninja import Field, Query, Router, Schema
 from ninja.errors import HttpError
 from pydantic import StringConstraints
 
-from recordings import database, inspection
-from recordings.database import DatabaseRecordingStorage, find_recording, metadata_of, open_blob, replayer_of
+from recordings import inspection, sources
+from recordings.blobs import open_blob
+from recordings.columns import metadata_of
+from recordings.database import DatabaseRecordingStorage
 from recordings.errors import InvalidRecording, RecordingError
 from recordings.events import RecordingEvent, encode_json
+from recordings.finding import find_recording, replayer_of
 from recordings.models import BlobRef, Recording
+from recordings.packing import SEALED_TYPE
 
 router = Router(tags=["recordings"])
 
@@ -36,7 +40,7 @@ _EXTENSIONS = {
     "application/json": ".json",
     "application/pdf": ".pdf",
     "application/zip": ".zip",
-    database.SEALED_TYPE: ".fbrec",
+    SEALED_TYPE: ".fbrec",
 }
 
 
@@ -294,6 +298,6 @@ def _event(event: RecordingEvent) -> dict[str, Any]:
 
 
 def _may_see(user: Any, execution_id: UUID) -> bool:
-    if database.ARTIFACT_POLICY is not None and database.ARTIFACT_POLICY(user, execution_id):
+    if sources.ARTIFACT_POLICY is not None and sources.ARTIFACT_POLICY(user, execution_id):
         return True
     return bool(Recording.objects.visible_to(user).filter(execution_id=execution_id).exists())

@@ -10,9 +10,10 @@ from typing import IO, Any
 
 from django.utils.text import slugify
 
-from recordings.database import DatabaseRecordingStorage, replayer_of
+from recordings.database import DatabaseRecordingStorage
 from recordings.events import RecordingEvent, RecordingEventType, encode_json
 from recordings.export import to_summary
+from recordings.finding import replayer_of
 from recordings.models import Event, Recording
 from recordings.replayer import ExecutionReplayer
 from recordings.sealed import SealedRecording

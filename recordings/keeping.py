@@ -18,9 +18,10 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from recordings.database import apply_policy, remove_leftovers, undropped, workflow_sizes
 from recordings.errors import RecordingError, RecordingNotFound
+from recordings.finding import undropped
 from recordings.models import NotRecorded, Recording
+from recordings.removing import apply_policy, remove_leftovers, workflow_sizes
 from recordings.retention import RetentionPolicy
 
 BY_HAND = "it was kept by hand"

@@ -81,7 +81,7 @@ class ExecutionRecorder:
     With ``record_inputs`` or ``record_outputs`` off, hash and size of the values stay in the event's
     metadata, so that runs can still be compared. ``redactor`` keeps secrets out. A text of more than ``max_text``
     characters is recorded as a reference, ``{"$blob": sha256, "bytes": …, "preview": …}``; its bytes are kept only
-    by ``save_blob(content, content_type, recording_id)``, such as ``recordings.database.save_blob``.
+    by ``save_blob(content, content_type, recording_id)``, such as ``recordings.blobs.save_blob``.
     """
 
     def __init__(

@@ -9,9 +9,10 @@ from datetime import timedelta
 from celery import shared_task
 from django.utils import timezone
 
-from recordings.database import purge_rows, seal, sweep_blobs
+from recordings.blobs import sweep_blobs
 from recordings.keeping import apply_retention, grace_began, purge_unrecorded
 from recordings.models import Recording
+from recordings.packing import purge_rows, seal
 
 logger = logging.getLogger(__name__)
 

@@ -328,7 +328,7 @@ def statuses(execution: Any) -> dict[str, str]:
 
 def outputs(execution: Any, node_id: str) -> Any:
     """Return the outputs of a node run."""
-    from recordings.database import read_blob
+    from recordings.blobs import read_blob
 
     run = execution.node_runs.get(node_id=node_id)
     return json.loads(read_blob(run.outputs_blob) if run.outputs_blob else run.outputs)

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from flowbuilder.stack import free_port
-from recordings.database import seal
+from recordings.packing import seal
 from tests.admin.test_pages import pages as pages  # the fixture
 from tests.conftest import wait_for
 from tests.recordings.conftest import make_execution as make_recording  # the fixture

@@ -13,8 +13,10 @@ from django.core.files.storage import storages
 from django.test import Client
 from django.urls import reverse
 
-from recordings.database import DatabaseRecordingStorage, save_blob, seal
+from recordings.blobs import save_blob
+from recordings.database import DatabaseRecordingStorage
 from recordings.models import Recording
+from recordings.packing import seal
 from tests.admin.conftest import logged_in
 from tests.recordings.conftest import blobs as blobs
 from tests.recordings.conftest import make_execution as make_recording

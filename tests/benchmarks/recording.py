@@ -79,8 +79,8 @@ def measure_engine(database: str, repeat: str) -> dict[str, Any]:
     from django.core.management import call_command
 
     from executions.triggers import start_execution
-    from recordings.database import seal
     from recordings.models import Event, NotRecorded, Recording
+    from recordings.packing import seal
     from tests.benchmarks.app import DONE_KEY, write_events
     from workflows.models import Workflow
 

@@ -22,9 +22,12 @@ from django.db.models import QuerySet
 
 from executions import leases, states
 from executions.models import BrowserSession, Execution, NodeRun, Phase, WorkerLease
-from recordings.database import open_sealed, read_blob, replayer_of, seal
+from recordings.blobs import read_blob
+from recordings.finding import replayer_of
 from recordings.models import Event, Recording
+from recordings.packing import seal
 from recordings.replayer import ExecutionReplayer
+from recordings.rows import open_sealed
 from recordings.state import ERRORS, NODES
 from tests.chaos.sink import REFUSED, Ledger
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 from executions.models import Execution
-from recordings.database import open_replayer, seal
 from recordings.events import snapshot_id
 from recordings.export import to_json
+from recordings.finding import open_replayer
 from recordings.models import Recording
+from recordings.packing import seal
 from recordings.replayer import ExecutionReplayer
 from tests.conftest import outputs
 

@@ -12,8 +12,11 @@ from executions import engine
 from executions.models import Execution
 from executions.store import now_us
 from executions.triggers import cancel_execution, pause_execution, resume_execution, start_execution
-from recordings.database import iter_events, open_replayer, open_sealed, read_blob, seal
+from recordings.blobs import read_blob
+from recordings.finding import open_replayer
 from recordings.models import Event, Recording
+from recordings.packing import seal
+from recordings.rows import iter_events, open_sealed
 from tests.conftest import graph, node, outputs, wait_for, wait_until_ended, wire
 from tests.executions import edge_nodes, worker_app
 from tests.executions.edge_nodes import gives

@@ -13,8 +13,8 @@ from executions.models import Execution, NodeRun
 from executions.opening import Dispatch
 from executions.store import database_now_us
 from executions.triggers import decide_approval, pause_execution, resume_execution, start_execution
-from recordings.database import iter_events
 from recordings.models import Event, Recording
+from recordings.rows import iter_events
 from tests.conftest import graph, node, outputs, statuses, wire
 from tests.executions import edge_nodes, worker_app
 from tests.executions.edge_nodes import gives, run_here

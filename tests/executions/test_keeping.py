@@ -25,9 +25,11 @@ from executions.tasks import purge_dead_letters
 from executions.triggers import cancel_execution, start_execution
 from recordings import keeping, tasks
 from recordings.context import RecordingConfig, sample
-from recordings.database import find_recording, open_replayer, open_sealed, seal
 from recordings.errors import RecordingError, RecordingNotFound
+from recordings.finding import find_recording, open_replayer
 from recordings.models import Event, NotRecorded, Recording
+from recordings.packing import seal
+from recordings.rows import open_sealed
 from tests.conftest import graph, node, wait_until_ended, wire
 from tests.environment import ROOT
 from tests.executions.edge_nodes import run_here

@@ -12,9 +12,9 @@ from django.core.files.storage import storages
 from django.urls import reverse
 
 from recordings import DatabaseRecordingStorage, FileRecordingStorage
-from recordings.database import seal
 from recordings.errors import BlobMissing
 from recordings.models import Blob, Event, Recording
+from recordings.packing import seal
 from tests.admin.conftest import logged_in
 from tests.conftest import node
 from tests.executions import edge_nodes

@@ -29,7 +29,7 @@ from executions.models import Execution
 from executions.nodes import flow
 from executions.triggers import start_execution
 from recordings import ExecutionReplayer, get_current_recorder, record_workflow
-from recordings.database import open_replayer
+from recordings.finding import open_replayer
 from recordings.models import Recording
 from tests.conftest import graph, node, wait_until_ended, wire
 from tests.environment import ROOT

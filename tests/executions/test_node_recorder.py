@@ -10,8 +10,8 @@ from executions import runtime
 from executions.local import execute
 from executions.triggers import start_execution
 from recordings import RecordingError, get_current_recorder
-from recordings.database import iter_events
 from recordings.forwarding import ForwardingRecorder
+from recordings.rows import iter_events
 from tests.conftest import graph, node, outputs, wait_until_ended
 from tests.executions import worker_app
 

@@ -13,8 +13,9 @@ import pytest
 from executions.egress import EgressPolicy
 from executions.errors import NetworkError, NodeFailed, NodeInputError
 from executions.triggers import start_execution
-from recordings.database import iter_events, seal
 from recordings.models import Recording
+from recordings.packing import seal
+from recordings.rows import iter_events
 from tests.conftest import graph, node, outputs
 from tests.executions import edge_nodes
 from tests.executions.conftest import Site, TestEnvironment

@@ -13,8 +13,10 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions.models import Execution
 from executions.triggers import start_execution
-from recordings.database import iter_events, open_replayer, purge_rows, seal
+from recordings.finding import open_replayer
 from recordings.models import Event, Recording
+from recordings.packing import purge_rows, seal
+from recordings.rows import iter_events
 from tests.conftest import graph, node, outputs, statuses, test_environment, wait_for, wait_until_ended, wire
 from tests.environment import ROOT
 from tests.executions import worker_app
@@ -27,7 +29,7 @@ pytestmark = [pytest.mark.worker, pytest.mark.redis, pytest.mark.postgres]
 APP = "tests.executions.worker_app"
 READ = """
 import json
-from recordings.database import open_replayer
+from recordings.finding import open_replayer
 replayer = open_replayer({id!r})
 print(json.dumps([[e.seq, e.event_type.value, e.node_id, replayer.get_state_at_event(e.event_id)] for e in replayer.events]))
 """

@@ -13,7 +13,7 @@ from django.db.models import Count, Max, Min
 from executions import engine, states, tasks
 from executions.models import BrowserSession, Execution, NodeRun, WorkerLease
 from executions.triggers import decide_approval, start_execution
-from recordings.database import read_blob
+from recordings.blobs import read_blob
 from recordings.models import Event, Recording
 from tests.conftest import WORKER, Processes, graph, node, outputs, wait_for, wait_until_ended, wire
 from tests.environment import POSTGRES

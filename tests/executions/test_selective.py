@@ -15,10 +15,12 @@ from executions.nodes.base import Environment, NodeCall
 from executions.retry import retry_execution
 from executions.triggers import start_execution
 from recordings.context import record_workflow
-from recordings.database import iter_events, open_replayer, purge_rows, seal
 from recordings.events import OMITTED, encode_json, execution_log
 from recordings.export import to_json
+from recordings.finding import open_replayer
 from recordings.models import Blob, Event, Recording
+from recordings.packing import purge_rows, seal
+from recordings.rows import iter_events
 from tests.conftest import graph, node, outputs, wire
 from tests.executions.edge_nodes import EdgeNode, run_here
 from tests.executions.test_engine import transform

@@ -19,8 +19,8 @@ from executions import engine, leases, opening, runtime, store, tasks
 from executions.models import Execution, NodeRun, Phase
 from executions.nodes.base import NodeExecutor
 from executions.triggers import cancel_execution, start_execution
-from recordings.database import iter_events
 from recordings.models import Event, Recording
+from recordings.rows import iter_events
 from tests.benchmarks import counting
 from tests.benchmarks.engine import BLOCKING, IO, LIGHT, definition
 from tests.conftest import graph, node, outputs, statuses, wait_for, wait_until_ended, wire

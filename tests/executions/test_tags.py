@@ -14,9 +14,9 @@ from executions.nodes.base import Environment, NodeCall
 from executions.triggers import start_execution
 from recordings import keeping
 from recordings.context import get_current_recorder, record_workflow
-from recordings.database import iter_events
 from recordings.models import NotRecorded, Recording
 from recordings.recorder import ExecutionRecorder
+from recordings.rows import iter_events
 from tests.conftest import graph, node, wait_for, wait_until_ended, wire
 from tests.executions.edge_nodes import EdgeNode
 from tests.executions.test_engine import transform

@@ -51,7 +51,7 @@ def blob_storage(kind: str, directory: Path) -> Iterator[None]:
     backend = (
         {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": directory / "blobs"}}
         if kind == "files"
-        else {"BACKEND": "recordings.database.DatabaseFileStorage"}
+        else {"BACKEND": "recordings.blobs.DatabaseFileStorage"}
     )
     with override_settings(STORAGES={**settings.STORAGES, "blobs": backend}, DATA_DIR=directory / "data"):
         yield
@@ -93,11 +93,11 @@ def blobs(request: pytest.FixtureRequest, transactional_db: None, tmp_path: Path
 @pytest.fixture
 def make_execution(blobs: str, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Recording]:
     """Return a function that writes rows as the engine does: events, outputs elsewhere, a recording."""
-    from recordings import database
+    from recordings import sources
 
     stored: dict[tuple[uuid.UUID, str], dict[str, Any]] = {}
     monkeypatch.setattr(
-        database,
+        sources,
         "OUTPUT_SOURCE",
         lambda execution_id, nodes: {n: stored[execution_id, n] for n in nodes if (execution_id, n) in stored},
     )

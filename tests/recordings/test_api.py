@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from recordings import ExecutionReplayer, database
-from recordings.database import save_blob, seal
+from recordings import ExecutionReplayer, sources
+from recordings.blobs import save_blob
+from recordings.packing import seal
 
 Make = Callable[..., Any]
 URL = "/api/v1/recordings"
@@ -25,7 +26,7 @@ def as_bob(client: Client, bob: Any) -> Client:
 
 @pytest.fixture(autouse=True)
 def _no_policy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "ARTIFACT_POLICY", None)
+    monkeypatch.setattr(sources, "ARTIFACT_POLICY", None)
 
 
 def test_list_and_read_ones_own(as_bob: Client, bob: Any, alice: Any, make_execution: Make) -> None:
@@ -194,7 +195,7 @@ def test_artifacts_of_a_running_execution_are_decided_by_the_engine(
     url = f"{URL}/artifacts/{name}?execution={execution}"
     assert as_bob.get(url).status_code == 404
 
-    monkeypatch.setattr(database, "ARTIFACT_POLICY", lambda user, wanted: user == bob and wanted == execution)
+    monkeypatch.setattr(sources, "ARTIFACT_POLICY", lambda user, wanted: user == bob and wanted == execution)
 
     response = as_bob.get(url)
     assert response.status_code == 200

@@ -18,8 +18,8 @@ import pytest
 from executions.triggers import start_execution
 from flowbuilder.management.commands.recordings import Command
 from recordings import ExecutionReplayer, FileRecordingStorage, SealedRecording, keeping
-from recordings.database import seal
 from recordings.models import Recording
+from recordings.packing import seal
 from recordings.sealed import write_sealed
 from tests.conftest import graph, node, test_environment, wire
 from tests.environment import ROOT

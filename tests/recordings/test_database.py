@@ -20,25 +20,19 @@ from recordings import (
     ExecutionRecorder,
     ExecutionReplayer,
     RetentionPolicy,
-    database,
     keeping,
+    packing,
+    rows,
+    sources,
     tasks,
 )
-from recordings.database import (
-    find_recording,
-    iter_events,
-    load_rows,
-    open_replayer,
-    open_sealed,
-    purge_rows,
-    read_blob,
-    replayer_of,
-    save_blob,
-    seal,
-)
+from recordings.blobs import drop_references, read_blob, remove_blobs, save_blob
 from recordings.errors import BlobMissing, DamagedRecording, RecordingError, RecordingNotFound
 from recordings.events import encode_json
+from recordings.finding import find_recording, open_replayer, replayer_of
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
+from recordings.packing import purge_rows, seal
+from recordings.rows import iter_events, load_rows, open_sealed
 from tests.recordings.conftest import record_run
 
 Make = Callable[..., Any]
@@ -102,7 +96,7 @@ def test_outputs_come_from_the_node_run_and_stay_in_the_sealed_file(
     recording.refresh_from_db()
     purge_rows(recording, 1000)
 
-    monkeypatch.setattr(database, "OUTPUT_SOURCE", None)
+    monkeypatch.setattr(sources, "OUTPUT_SOURCE", None)
 
     states = open_replayer(recording.pk).get_state_at_position(3)
     assert states["$nodes"] == {"node1": {"Html": "page 1", "Done": True}}
@@ -117,7 +111,7 @@ def test_large_outputs_stay_outside_the_sealed_file_and_are_read_when_they_are_a
     noise = random.Random(4).randbytes(40_000).hex()
     content = encode_json({"Html": noise, "Done": True})
     sha256 = save_blob(content, "application/json", execution_id)
-    monkeypatch.setattr(database, "OUTPUT_BLOBS", lambda _, nodes: {name: sha256 for name in nodes if name == "node3"})
+    monkeypatch.setattr(sources, "OUTPUT_BLOBS", lambda _, nodes: {name: sha256 for name in nodes if name == "node3"})
     before = open_replayer(execution_id)
     events = [event for event in before.events if event.node_id != "node3"]
     seal(recording)
@@ -131,7 +125,7 @@ def test_large_outputs_stay_outside_the_sealed_file_and_are_read_when_they_are_a
         reads.append(name)
         return read_blob(name)
 
-    monkeypatch.setattr(database, "read_blob", read)
+    monkeypatch.setattr(rows, "read_blob", read)
     with open_sealed(recording) as sealed:
         last = len(sealed) - 1
         assert [event for event in sealed if event.node_id != "node3"] == events
@@ -159,7 +153,7 @@ def test_large_outputs_stay_outside_the_sealed_file_and_are_read_when_they_are_a
 
 def test_lost_outputs_are_named(make_execution: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     recording = make_execution(nodes=1)
-    monkeypatch.setattr(database, "OUTPUT_SOURCE", None)
+    monkeypatch.setattr(sources, "OUTPUT_SOURCE", None)
 
     (event,) = [event for event in iter_events(recording.execution_id) if event.event_type.value == "node_complete"]
 
@@ -192,22 +186,22 @@ def test_two_sealers_make_one_recording(make_execution: Make) -> None:
     assert seal(recording) is False
 
 
-@pytest.mark.parametrize("place", ["_refer", "_keep_sealed"])
+@pytest.mark.parametrize("place", ["refer", "keep_sealed"])
 @pytest.mark.row("S0-43")
 def test_a_crash_while_sealing_leaves_the_rows(
     make_execution: Make, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     recording = make_execution()
     before = everything(recording)
-    original = getattr(database, place)
+    original = getattr(packing, place)
 
     def crash(*args: Any, **kwargs: Any) -> Any:
-        if place == "_refer":
+        if place == "refer":
             original(*args, **kwargs)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(database, place, crash)
+        patch.setattr(packing, place, crash)
         with pytest.raises(KeyboardInterrupt):
             seal(recording)
 
@@ -250,7 +244,7 @@ def test_rows_stay_when_the_sealed_file_is_damaged(
 
 
 def test_a_reader_goes_on_while_rows_go(make_execution: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "PAGE_EVENTS", 4)
+    monkeypatch.setattr(rows, "PAGE_EVENTS", 4)
     recording = make_execution(nodes=8)
     whole = list(iter_events(recording.execution_id))
     reader, sequence = iter_events(recording.execution_id), open_replayer(recording.execution_id)
@@ -258,7 +252,7 @@ def test_a_reader_goes_on_while_rows_go(make_execution: Make, monkeypatch: pytes
     stepped = list(sequence.step_forward(3))
     seal(recording)
     recording.refresh_from_db()
-    monkeypatch.setattr(database, "PURGE_ROWS", 6)
+    monkeypatch.setattr(packing, "PURGE_ROWS", 6)
     assert purge_rows(recording, 6) == 6
     assert list(iter_events(recording.execution_id, 2)) == whole[2:]
     recording.refresh_from_db()
@@ -384,9 +378,9 @@ def test_equal_bytes_are_stored_once(blobs: str) -> None:
     assert Blob.objects.get().size_bytes == 4 * 9999
     assert BlobRef.objects.count() == 2
     assert StoredFile.objects.count() == (1 if blobs == "rows" else 0)
-    assert database.remove_blobs(database.drop_references(one)) == 0
+    assert remove_blobs(drop_references(one)) == 0
     assert read_blob(name)
-    assert database.remove_blobs(database.drop_references(two)) == 1
+    assert remove_blobs(drop_references(two)) == 1
     assert Blob.objects.count() == StoredFile.objects.count() == 0
     with pytest.raises(BlobMissing):
         read_blob(name)
@@ -448,7 +442,7 @@ def test_savers_and_removers_at_the_same_time_lose_nothing(blobs: str) -> None:
                 name = save_blob(b"shared content", "text/plain", owner)
                 if read_blob(name) != b"shared content":
                     problems.append("changed")
-                database.remove_blobs(database.drop_references(owner))
+                remove_blobs(drop_references(owner))
         except Exception as error:
             problems.append(repr(error))
         finally:
@@ -506,7 +500,7 @@ def test_saving_a_recording_again_replaces_it(blobs: str) -> None:
 def test_the_local_cache_of_sealed_files_is_bounded(
     make_execution: Make, blobs: str, monkeypatch: pytest.MonkeyPatch, settings: Any
 ) -> None:
-    monkeypatch.setattr(database, "CACHE_BYTES", 1)
+    monkeypatch.setattr(rows, "CACHE_BYTES", 1)
     recordings = [make_execution() for _ in range(3)]
     for recording in recordings:
         seal(recording)

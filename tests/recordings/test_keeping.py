@@ -19,10 +19,12 @@ from django.utils import timezone
 from executions import retry
 from executions.models import Execution, NodeRun
 from executions.triggers import cancel_execution, start_execution
-from recordings import DatabaseRecordingStorage, RetentionPolicy, database, keeping, retention, tasks
-from recordings.database import delete_recording, read_blob, save_blob, seal
+from recordings import DatabaseRecordingStorage, RetentionPolicy, keeping, removing, retention, tasks
+from recordings.blobs import read_blob, save_blob, sweep_blobs
 from recordings.errors import BlobMissing, RecordingProtected
 from recordings.models import Blob, BlobRef, Event, NotRecorded, Recording, StoredFile
+from recordings.packing import seal
+from recordings.removing import delete_recording
 from tests.conftest import graph, node, test_environment, wire
 from tests.environment import ROOT
 from tests.executions.test_engine import transform
@@ -160,7 +162,7 @@ def test_the_size_of_what_is_not_sealed_yet_counts(make_execution: Make) -> None
     size = old.file_size_bytes or 0
     assert young.execution_id is not None
     texts = Event.objects.filter(execution_id=young.execution_id).values_list("data", flat=True)
-    waiting = sum(len(text) + database.ROW_BYTES for text in texts)
+    waiting = sum(len(text) + removing.ROW_BYTES for text in texts)
 
     assert retention.sizes_by_workflow() == sorted(
         [
@@ -206,7 +208,7 @@ KILLED = """
 import json, os, signal
 from django.core.files.storage import storages
 from django.db import connections
-from recordings import database
+from recordings import blobs, removing
 from recordings.models import Recording
 
 def die(*args, **kwargs):
@@ -217,20 +219,20 @@ def kill_at(place):
         delete = type(storages["blobs"]).delete
         type(storages["blobs"]).delete = lambda self, name: (delete(self, name), die())
     elif place == "ticked":
-        database.remove_blobs = die
+        removing.remove_blobs = die
     elif place == "early":
-        database._refer = die
+        blobs.refer = die
     else:
-        setattr(database, place, die)
+        setattr(removing, place, die)
 
 for place, recording in json.loads(os.environ["PLACES"]):
     child = os.fork()
     if not child:
         kill_at(place)
         if place == "early":
-            database.save_blob(b"never finished", "text/plain", recording)
+            blobs.save_blob(b"never finished", "text/plain", recording)
         else:
-            database.delete_recording(Recording.objects.get(pk=recording))
+            removing.delete_recording(Recording.objects.get(pk=recording))
         os._exit(1)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -262,7 +264,7 @@ def test_a_kill_at_any_step_of_a_removal_leaves_nothing_that_the_next_sweep_does
     assert Blob.objects.filter(refs=None).exists()
 
     keeping.purge_unrecorded(timezone.now() + DAY, 10_000)
-    database.sweep_blobs(timezone.now() + DAY)
+    sweep_blobs(timezone.now() + DAY)
 
     assert not NotRecorded.objects.filter(events_removed_at=None).exists()
     assert set(Event.objects.values_list("execution_id", flat=True)) == {kept.pk}
@@ -278,7 +280,7 @@ def test_a_kill_at_any_step_of_a_removal_leaves_nothing_that_the_next_sweep_does
 def test_young_files_without_a_row_are_left_alone_and_old_ones_are_swept(blobs: str) -> None:
     kept = save_blob(b"kept", "text/plain", uuid.uuid4())
     if blobs == "rows":
-        assert database.sweep_blobs(timezone.now() + DAY) == 0
+        assert sweep_blobs(timezone.now() + DAY) == 0
         return
     root = Path(storages["blobs"].path(""))
     lone = [root / name[:2] / name for name in ("a" * 64, "b" * 64, f".{'c' * 64}.x.tmp")]
@@ -295,13 +297,13 @@ def test_young_files_without_a_row_are_left_alone_and_old_ones_are_swept(blobs: 
 
 
 def test_the_sweep_takes_everything_in_batches(blobs: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "SWEEP_BLOBS", 3)
+    monkeypatch.setattr("recordings.blobs.SWEEP_BLOBS", 3)
     owner = uuid.uuid4()
     for number in range(10):
         save_blob(f"{number}".encode(), "text/plain", owner)
     BlobRef.objects.all().delete()
     kept = save_blob(b"5", "text/plain", uuid.uuid4())
 
-    assert database.sweep_blobs(timezone.now() + DAY) == 9
+    assert sweep_blobs(timezone.now() + DAY) == 9
 
     assert read_blob(kept) == b"5"

@@ -17,10 +17,11 @@ from django.core.files.storage import storages
 from django.utils import timezone
 
 from recordings import DatabaseRecordingStorage, ExecutionRecorder, RetentionPolicy, record_workflow, tasks
-from recordings.database import delete_recording, purge_rows, seal
 from recordings.errors import RecordingError, RecordingNotFound
 from recordings.events import RecordingEvent, RecordingEventType, RecordingMetadata, StateSnapshot
 from recordings.models import Event, Recording
+from recordings.packing import purge_rows, seal
+from recordings.removing import delete_recording
 from tests.conftest import test_environment, wait_for
 from tests.environment import ROOT
 from tests.recordings.conftest import blob_storage, record_run
@@ -239,7 +240,7 @@ def test_a_recording_that_is_removed_while_it_is_written_takes_its_rows_along() 
 def test_a_recording_that_was_finished_but_not_sealed_is_sealed_later(monkeypatch: pytest.MonkeyPatch) -> None:
     storage, recorder = DatabaseRecordingStorage(), record_run()
     with monkeypatch.context() as patch:
-        patch.setattr("recordings.database.seal", lambda recording: False)
+        patch.setattr("recordings.packing.seal", lambda recording: False)
         recorder.write_ahead(storage)
         recorder.finalize()
     assert not Recording.objects.get().sealed
@@ -288,7 +289,7 @@ def test_a_damaged_file_whose_rows_are_partly_gone_is_not_given_up(
     seal(recording)
     recording.refresh_from_db()
     Event.objects.filter(execution_id=recording.execution_id, seq=1).delete()
-    monkeypatch.setattr("recordings.database.open_sealed", _raise)
+    monkeypatch.setattr("recordings.packing.open_sealed", _raise)
 
     assert purge_rows(recording, 100) == 0
 

@@ -30,23 +30,19 @@ from flowbuilder.management.recording_texts import (
     print_state,
     print_stats,
 )
-from recordings.database import (
-    DatabaseRecordingStorage,
-    find_recording,
-    iter_events,
-    metadata_of,
-    open_replayer,
-    replayer_of,
-)
+from recordings.columns import metadata_of
+from recordings.database import DatabaseRecordingStorage
 from recordings.drawings import to_trace
 from recordings.errors import InvalidRecording, RecordingError, RecordingNotFound
 from recordings.events import RecordingEvent, encode_json
 from recordings.export import atomic_write, human_bytes, to_json, to_summary
+from recordings.finding import find_recording, open_replayer, replayer_of
 from recordings.har import to_har
 from recordings.keeping import keep
 from recordings.recorder import write_recording
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import RetentionPolicy
+from recordings.rows import iter_events
 from recordings.sealed import DamagedRange, SealedRecording, write_sealed
 from recordings.storage import (
     SHORTEST_PREFIX,
