@@ -20,8 +20,8 @@ from executions.approvals import link_token
 from executions.events import load_events, outputs_of
 from executions.models import Execution, NodeRun
 from executions.store import us_to_datetime
-from recordings.database import replayer_of
 from recordings.events import RecordingEventType as EventType
+from recordings.finding import replayer_of
 from recordings.models import Event, NotRecorded, Recording
 from workflows.access import sees_everything
 from workflows.definition import Definition

@@ -15,8 +15,8 @@ from django.test.utils import CaptureQueriesContext
 from executions import letters
 from executions.models import Execution, NodeRun, Phase
 from executions.triggers import start_execution
-from recordings.database import seal
 from recordings.models import Event, Recording
+from recordings.packing import seal
 from tests.conftest import graph, node, wire
 from tests.executions.edge_nodes import run_here
 
