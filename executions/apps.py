@@ -3,6 +3,7 @@
 from django.apps import AppConfig
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.db.models.signals import pre_delete
 from django.utils.module_loading import autodiscover_modules
 
 
@@ -14,7 +15,7 @@ class ExecutionsConfig(AppConfig):
 
     def ready(self) -> None:
         """Import the ``nodes`` module of every installed app, and give recordings what only we can answer."""
-        from executions import events
+        from executions import events, metering
         from executions.models import Execution
         from recordings import keeping, sources
         from workflows.errors import UnknownNodeType
@@ -25,6 +26,7 @@ class ExecutionsConfig(AppConfig):
             set_costs(settings.CREDIT_COSTS)
         except UnknownNodeType as error:
             raise ImproperlyConfigured(f"FLOWBUILDER_CREDIT_COSTS is wrong: {error}") from None
+        pre_delete.connect(metering.settle_deleted, sender=Execution)
         sources.OUTPUT_SOURCE = events.outputs_of
         sources.OUTPUT_BLOBS = events.output_blobs_of
         sources.OUTPUTS_NEEDED = events.outputs_needed

@@ -32,8 +32,8 @@ from executions.models import WorkerLease
 from executions.reconcile import admit_due, reconcile
 from executions.store import committer, now_us
 from executions.triggers import start_execution
-from workflows import schedules
-from workflows.errors import WorkflowError
+from workflows import audit, schedules
+from workflows.errors import InsufficientCredits, WorkflowError
 from workflows.models import Schedule, Workflow
 
 logger = logging.getLogger(__name__)
@@ -164,6 +164,8 @@ def start_due(now: datetime | None = None) -> int:
             started += _start(schedule, moment)
         except (OperationalError, InterfaceError):
             raise  # the database does not answer; the instant stays due
+        except InsufficientCredits as error:
+            _skip(schedule, moment, error)
         except (ExecutionError, WorkflowError) as error:
             _give_up(schedule, moment, error)
         except Exception as error:
@@ -184,10 +186,24 @@ def _start(schedule: Schedule, moment: datetime) -> bool:
     return True
 
 
+def _skip(schedule: Schedule, moment: datetime, error: InsufficientCredits) -> None:
+    """Pass over an instant for which the owner has no credits, and say so in the audit log; the schedule goes on."""
+    with transaction.atomic():
+        instant = _pass_over(schedule, moment)
+        if instant is not None:
+            audit.note("skipped", "workflow", schedule.workflow, due=instant.isoformat(), reason=str(error))
+            logger.warning('workflow "%s" was due at %s and is passed over: %s', schedule.workflow, instant, error)
+
+
+def _pass_over(schedule: Schedule, moment: datetime) -> datetime | None:
+    """Claim an instant without starting anything; return it, or None when somebody else has it."""
+    stored = Schedule.objects.select_related("workflow").filter(pk=schedule.pk).first()  # the claim was rolled back
+    return schedules.claim(stored, moment) if stored else None
+
+
 def _give_up(schedule: Schedule, moment: datetime, error: Exception) -> None:
     """Pass over an instant whose execution cannot be started, and leave a note for a person."""
-    stored = Schedule.objects.select_related("workflow").filter(pk=schedule.pk).first()  # the claim was rolled back
-    instant = schedules.claim(stored, moment) if stored else None
+    instant = _pass_over(schedule, moment)
     if instant is None:
         return
     logger.error('workflow "%s" was due at %s but could not be started: %s', schedule.workflow.name, instant, error)

@@ -62,6 +62,8 @@ class Context:
     cancel_requested: bool
     queued_us: int
     priority: int = 5
+    reserved: int | None = None
+    """The credits that were reserved for it; None when its owner is not metered."""
     set_by_nodes: dict[str, Any] = field(default_factory=dict)
     """Variables that nodes set which have completed, here and in the executions around."""
     parent: tuple[UUID, int] | None = None
@@ -104,6 +106,14 @@ class Context:
             self.id, self.workflow_id, self.owner_id, self.page_of, bool(self.session_boot), self.variables, self.clean,
             self.captures,
         )  # fmt: skip
+
+    @property
+    def turn_of_commit(self) -> str:
+        """Return where its end stands among others that are written together.
+
+        Ends of metered executions come last and by owner, so that all processes lock accounts in the same order.
+        """
+        return self.id.hex if self.reserved is None else f"~{self.owner_id:020}{self.id.hex}"
 
     @property
     def page_of(self) -> UUID:
@@ -191,7 +201,7 @@ def _no_plan(version_id: UUID) -> tuple[Plan, int]:
 _EXECUTION = store.Query(
     Execution, "workflow_id", "workflow__name", "workflow__settings", "version_id", "owner_id", "trigger", "depth",
     "input", "status", "phase_index", "cancel_requested", "queued_at", "parent_id", "parent_node", "scope", "item",
-    "variables", "priority",
+    "variables", "priority", "reserved",
 )  # fmt: skip
 
 _VARIABLES = store.Query(Execution, "variables")
@@ -213,7 +223,7 @@ def load(execution_id: UUID, *, planned: bool = True) -> Context | None:
         id=execution_id, workflow_id=row[0], workflow_name=row[1], settings=row[2] if isinstance(row[2], dict) else {}, version_id=row[3], version_number=number,
         owner_id=row[4], trigger=row[5], depth=row[6], payload=json.loads(row[7]), plan=the_plan, status=row[8],
         phase_index=row[9], cancel_requested=row[10], queued_us=int(row[11].timestamp() * 1_000_000),
-        priority=row[17],
+        priority=row[17], reserved=row[18],
     )  # fmt: skip
     if row[12] is not None:
         context.parent = (row[12], row[13])

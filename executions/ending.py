@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from executions import events, leases, runtime, states, store, waits
+from executions import events, leases, metering, runtime, states, store, waits
 from executions.context import Context, load
 from executions.drafts import End, end_events, node_event, snapshot_event, started_event
 from executions.models import BrowserSession, Execution, NodeRun
@@ -35,13 +35,14 @@ def finish(
     tx: Transaction, context: Context, end: End, events_count: int, credits: int, now: int, source: int | None = None,
     at: int | None = None,
 ) -> int | None:  # fmt: skip
-    """End an execution, and tell the one that waits for it; return the number before its last events, or None."""
+    """End an execution, settle its credits, and tell the one that waits for it; return the number before its last events, or None."""
     base = store.finish_execution(
         tx, context.id, status=end.status, error=end.error, error_code=end.code, error_node=end.node_id,
         events=events_count, credits=credits, now=now, source=source, at=at,
     )  # fmt: skip
     if base is not None:
         waits.count_child(tx, context)
+        metering.settle(tx, context)
     return base
 
 
@@ -198,7 +199,7 @@ def settle(execution_id: UUID) -> bool:
 
 
 def _finish_now(context: Context, job: store.Job[int | None], drafts: list[EventDraft], status: str) -> bool:
-    base = store.committer.run(job, context.id.hex)
+    base = store.committer.run(job, context.turn_of_commit)
     if base is None:
         return False
     events.push(context.id, base, drafts, status, context.depth)

@@ -78,7 +78,8 @@ def _advance(context: Context, phase: int, local_until: float) -> Dispatch | Non
     before = [left_event(context, phase - 1)] if phase > 0 else []
     opening = prepare(context, phase, local_until=local_until, at_once=bursts.run)
     moved = store.committer.run(
-        _step(context, phase, opening, before, lambda tx: _move(tx, context, phase, opening, before, 0)), context.id.hex
+        _step(context, phase, opening, before, lambda tx: _move(tx, context, phase, opening, before, 0)),
+        context.turn_of_commit,
     )
     if moved is None:
         if phase == 0:
@@ -348,7 +349,9 @@ def _close(work: Work, ends: list[NodeEnd], drafts: list[EventDraft]) -> tuple[W
         return moved
 
     try:
-        moved = store.committer.run(_step(context, work.phase + 1, opening, before, job, work, ends), context.id.hex)
+        moved = store.committer.run(
+            _step(context, work.phase + 1, opening, before, job, work, ends), context.turn_of_commit
+        )
     except _LostClaim:
         moved = None
     if moved is None:
@@ -383,7 +386,9 @@ def _step(
 ) -> Job[Moved | None]:  # fmt: skip
     """Return the move from ``phase - 1`` along ``opening`` in the form that suits the database."""
     end = opening.end
-    unusual = end is not None and (not end.success or context.parent is not None or context.plan.may_wait)
+    unusual = end is not None and (
+        not end.success or context.parent is not None or context.plan.may_wait or context.reserved is not None
+    )
     if (
         unusual
         or context.tags

@@ -40,6 +40,7 @@ class Execution(models.Model):
 
     A child runs for one node of its ``parent`` (``parent_node``, an index of the plan): a subflow, or one turn
     of a loop, whose body is then its ``scope`` (the id of the loop node) and whose turn is in ``item``.
+    ``reserved`` are the credits that were held for it at its start, null when its owner is not metered.
     ``held_since`` is since when a paused or waiting execution does not use up its time (microseconds).
     """
 
@@ -57,6 +58,7 @@ class Execution(models.Model):
     depth = models.SmallIntegerField(default=0)
     cancel_requested = models.BooleanField(default=False)
     credits = models.IntegerField(default=0)
+    reserved = models.BigIntegerField(null=True, blank=True)
     error = models.TextField(blank=True, default="")
     error_code = models.CharField(max_length=40, blank=True, default="")
     error_node = models.CharField(max_length=200, blank=True, default="")

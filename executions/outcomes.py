@@ -181,7 +181,8 @@ def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd,
         data["status"] = states.FAILED
     error, code = context.error_text(item.error), store.to_column(item.error_code, ERROR_CODE_CHARACTERS)
     note_result(context, node.index, item.status, None, error, code)
-    cost = node.description.credits if item.status == states.FAILED else 0
+    charged = item.status == states.FAILED and node.node.policy.charge_on_failure
+    cost = node.description.credits if charged else 0
     data |= {"outputs": {}, "error": error, "error_class": code, "credits": cost}
     if item.process:
         data["process"] = item.process

@@ -14,13 +14,14 @@ from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 from kombu.exceptions import OperationalError
 
-from executions import admission, ending, engine, store, tasks, waits
+from executions import admission, ending, engine, metering, store, tasks, waits
 from executions.admission import publish_start
 from executions.context import plan_of
 from executions.errors import KeyReused, StartRefused
 from executions.failpoints import failpoint
 from executions.models import Execution, NodeRun
 from executions.opening import DEFAULT_QUEUE, Dispatch
+from workflows.errors import InsufficientCredits
 from workflows.models import Workflow, WorkflowVersion
 from workflows.policy import PRIORITIES
 
@@ -58,6 +59,7 @@ def start_execution(
     Raises:
         StartRefused: the workflow cannot run; the message says why and what to do.
         KeyReused: the key was used for another workflow, input or (if one is named) version.
+        InsufficientCredits: the owner is metered, and the balance does not cover what one run costs.
         DefinitionError: the version cannot be planned.
     """
     try:
@@ -90,9 +92,14 @@ def start_execution(
     admission.place(execution, workflow.settings, input, priority)
     try:
         with transaction.atomic():
+            metering.reserve_start(execution, workflow.name, plan)
             execution.save(force_insert=True)
-    except IntegrityError:
+    except (IntegrityError, InsufficientCredits) as problem:
         found = _existing(execution)
+        if found is None and isinstance(problem, InsufficientCredits):
+            raise
+        if found is None:
+            raise StartRefused("the execution could not be stored; try again") from problem
         return found if idempotency_key is None else _same_start(found, workflow, version, payload)
     failpoint("start-committed")
     transaction.on_commit(partial(admission.send, execution))
@@ -132,7 +139,7 @@ def _same_start(found: Execution, workflow: Workflow, version: WorkflowVersion |
     return found
 
 
-def _existing(wanted: Execution) -> Execution:
+def _existing(wanted: Execution) -> Execution | None:
     """Return the execution that took the key or the instant before."""
     stored: QuerySet[Execution] = Execution.objects.all()
     if wanted.idempotency_key is not None:
@@ -143,7 +150,7 @@ def _existing(wanted: Execution) -> Execution:
         found = stored.filter(workflow_id=wanted.workflow_id, scheduled_for=wanted.scheduled_for).first()
         if found is not None:
             return found
-    raise StartRefused("the execution could not be stored; try again")
+    return None
 
 
 def pause_execution(execution: Execution | UUID, by: str) -> bool:

@@ -16,7 +16,7 @@ from uuid import UUID
 import msgspec
 from django.contrib.auth import get_user_model
 
-from executions import states, store
+from executions import metering, states, store
 from executions.context import Context, plan_of
 from executions.drafts import node_event
 from executions.errors import Child, NodeFailed, NodeWaits
@@ -124,22 +124,25 @@ def subflow(context: Context, node: PlannedNode, name: str) -> tuple[UUID, UUID,
     return workflow.pk, workflow.version_id, plan_of(workflow.version_id)[0]
 
 
-def _insert_children(tx: Transaction, context: Context, index: int, rows: Sequence[ChildRow], now: int) -> None:
-    parent, moment = tx.id(context.id), tx.time(now)
+def _insert_children(tx: Transaction, context: Context, node: PlannedNode, rows: Sequence[ChildRow], now: int) -> None:
+    parent, index, moment = tx.id(context.id), node.index, tx.time(now)
     for row in rows:
         of = (None, None, None) if row.detached else (parent, index, row.index)
         priority = context.priority if row.priority is None else row.priority
-        tx.run(
+        reserved = None if context.reserved is None else metering.own_cost(row.plan)
+        inserted = tx.run(
             f"INSERT INTO {_EXECUTION}(id, workflow_id, version_id, owner_id, trigger, status, input, phase_index,"
             " phase_count, node_count, seq, depth, cancel_requested, credits, error, error_code, error_node, queued_at,"
             " published_at, publish_count, touched_at, deliveries, priority, held_by, concurrency_key, parent_id,"
-            " parent_node, child_index, scope, item)"
+            " parent_node, child_index, scope, item, reserved)"
             " VALUES(?,?,?,?,'workflow','queued',?,-1,?,?,0,?,?,0,'','','',?,CASE WHEN ? THEN NULL ELSE {now} END,0,"
-            "{now},0,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+            "{now},0,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
             (tx.id(row.id), tx.id(row.workflow_id), tx.id(row.version_id), context.owner_id, row.input,
              len(row.plan.phases), row.plan.node_count, context.depth + 1, False, moment, bool(row.held_by), priority,
-             row.held_by, row.concurrency_key, *of, row.scope, row.item),
-        )  # fmt: skip
+             row.held_by, row.concurrency_key, *of, row.scope, row.item, reserved),
+        ).rowcount  # fmt: skip
+        if reserved is not None and inserted:
+            metering.reserve_child(tx, context, node, row.id, row.workflow_id, reserved)
 
 
 def count_child(tx: Transaction, context: Context) -> None:
@@ -179,7 +182,7 @@ def set_aside(
     ).fetchone()  # fmt: skip
     if status is None:
         return None
-    _insert_children(tx, context, node.index, rows, now)
+    _insert_children(tx, context, node, rows, now)
     rest(tx, context.id)
     return str(status[0])
 

@@ -36,7 +36,7 @@ class NodePolicy:
     one that another attempt may mend. ``record_inputs`` and ``record_outputs`` say whether recordings hold the
     values; None means what the workflow says. ``unread`` names settings whose values cannot be read.
     ``cache_ttl_s`` is how long the result serves for other runs with the same inputs; 0 means that every run
-    computes it.
+    computes it. ``charge_on_failure`` says whether a run that fails costs the credits of its type.
     """
 
     timeout_s: float | None = None
@@ -50,6 +50,7 @@ class NodePolicy:
     record_outputs: bool | None = None
     unread: tuple[str, ...] = ()
     cache_ttl_s: float = 0.0
+    charge_on_failure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +248,7 @@ def _policy(data: Mapping[str, Any], path: str) -> NodePolicy:
         record_inputs=read.get("record_inputs"),
         record_outputs=read.get("record_outputs"),
         unread=tuple(key for key in switches if key not in read),
+        charge_on_failure=data.get("charge_on_failure") is not False,
         cache_ttl_s=_number(data.get("cache_ttl_s", 0), f"{path}.cache_ttl_s", 0, LONGEST_CACHE_S),
     )
 
