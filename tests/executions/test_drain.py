@@ -133,14 +133,14 @@ def test_a_worker_keeps_its_pages_until_the_bound_and_then_says_why_they_are_gon
     def visit(name: str, *after: dict[str, Any]) -> Any:
         nodes = [
             node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html"),
-            node("wait", "delay", Duration=2), *after, transform("beside", a=1),
+            node("wait", "delay", Duration=1), *after, transform("beside", a=1),
         ]  # fmt: skip
         wires = [wire("open", "Done", "wait", "Execute Condition")]
         wires += [wire("wait", "Done", found["id"], "Execute Condition") for found in nodes[2:]]
         wires += [wire("open", "Web Page", found["id"], "Web Page") for found in after]
         return start_execution(make_workflow(graph(nodes, *wires), name=name), owner=alice)
 
-    leaving = processes.worker(FLOWBUILDER_DRAIN_SECONDS="6")
+    leaving = processes.worker(FLOWBUILDER_DRAIN_SECONDS="8")
     never = node("never", "wait_for_element", Selector="#never", Timeout=50)
     quick, slow = visit("quick", node("html", "get_html")), visit("slow", never)
     for execution in (quick, slow):
