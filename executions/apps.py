@@ -15,12 +15,13 @@ class ExecutionsConfig(AppConfig):
 
     def ready(self) -> None:
         """Import the ``nodes`` module of every installed app, and give recordings what only we can answer."""
-        from executions import events, metering
+        from executions import events, logs, metering
         from executions.models import Execution
         from recordings import keeping, sources
         from workflows.errors import UnknownNodeType
         from workflows.registry import set_costs
 
+        logs.install()
         autodiscover_modules("nodes")
         try:
             set_costs(settings.CREDIT_COSTS)

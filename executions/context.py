@@ -12,7 +12,7 @@ from uuid import UUID
 import msgspec
 from django.conf import settings
 
-from executions import states, store
+from executions import logs, states, store
 from executions.inputs import NodeResult, Sources
 from executions.models import BrowserSession, Execution
 from executions.planner import Plan, PlannedNode, plan
@@ -20,6 +20,7 @@ from executions.runtime import Facts
 from recordings.blobs import read_blob, save_blob
 from recordings.redaction import Redactor
 from workflows import credentials
+from workflows.credentials import Opened
 from workflows.definition import Definition
 from workflows.errors import CredentialError
 from workflows.models import WorkflowVersion
@@ -75,6 +76,8 @@ class Context:
     errors: dict[int, tuple[str, str]] = field(default_factory=dict)
     session_boot: str = ""
     session_queue: str = ""
+    opened: dict[str, Opened | CredentialError] = field(default_factory=dict)
+    """The credentials that the definition names, or why they cannot be had."""
     secrets: set[str] = field(default_factory=set)
     redactor: Redactor = field(default_factory=Redactor)
     known: set[str] = field(default_factory=set)
@@ -145,7 +148,7 @@ class Context:
 
     def clean(self, content: bytes, content_type: str) -> bytes:
         """Return the content of a file without secrets, if it is text."""
-        if self.secrets and (content_type.startswith("text/") or "json" in content_type):
+        if self.secrets and is_text(content, content_type):
             return self._redactor().redact_bytes(content)
         return content
 
@@ -174,9 +177,34 @@ class Context:
         return int(settings.EXECUTION_DEADLINE_SECONDS * 1_000_000)
 
     def _secret(self, reference: str, name: str) -> str:
-        secret = credentials.resolve(self.owner_id, reference, name)
-        self.secrets.add(secret)
-        return secret
+        if reference not in self.opened:
+            self.open({reference})
+        found = self.opened[reference]
+        if isinstance(found, CredentialError):
+            raise found
+        return found.field(name)
+
+    def open(self, references: Iterable[str]) -> None:
+        """Open credentials of the owner, whose secrets are kept out of everything from here on. One query."""
+        self.opened |= self.look_up(references)
+        for found in self.opened.values():
+            if isinstance(found, Opened):
+                self.secrets |= found.secrets
+        logs.remember(self.secrets)
+
+    def look_up(self, references: Iterable[str]) -> dict[str, Opened | CredentialError]:
+        """Return credentials by how they are called, or why they cannot be had."""
+        return credentials.open_all(self.owner_id, references)
+
+
+def is_text(content: bytes, content_type: str) -> bool:
+    """Return whether people could read a file, whatever it is called; in anything else nothing is replaced."""
+    if content_type.startswith("text/") or any(word in content_type for word in ("json", "xml", "javascript")):
+        return True
+    if content_type.startswith(("image/", "video/", "audio/", "font/")):
+        return False
+    begin = content[:4096]
+    return b"\0" not in begin and begin.decode("utf-8", "ignore").encode()[:4093] == begin[:4093]
 
 
 @lru_cache(maxsize=256)
@@ -232,7 +260,8 @@ def load(execution_id: UUID, *, planned: bool = True) -> Context | None:
     if row[14] and planned:
         _look_around(context, row[15])
     context.knows_failures = context.phase_index < 0
-    _resolve_secrets(context)
+    if the_plan.credentials:  # all of them, so that no output of any node shows one
+        context.open({reference for reference, _ in the_plan.credentials})
     if the_plan.uses_browser and (context.phase_index >= 0 or context.session_owner is not None):
         load_session(context)
     return context
@@ -262,15 +291,6 @@ def _look_around(context: Context, item: str) -> None:
         if scope is None:
             context.payload = json.loads(row[3])
     context.around = tuple(around)
-
-
-def _resolve_secrets(context: Context) -> None:
-    """Resolve every credential that the definition names, so that no output of any node shows one."""
-    for reference, name in context.plan.credentials:
-        try:
-            context.secrets.add(credentials.resolve(context.owner_id, reference, name))
-        except CredentialError:
-            continue  # the node that needs it fails with the reason
 
 
 def load_variables(context: Context) -> None:

@@ -23,7 +23,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -58,6 +58,7 @@ from recordings.recorder import ExecutionRecorder
 from recordings.rows import STATE_ELSEWHERE
 from recordings.state import State
 from workflows import credentials as vault
+from workflows.credentials import Opened
 from workflows.definition import Definition
 from workflows.errors import CredentialError, WorkflowError
 from workflows.models import Workflow, WorkflowVersion
@@ -287,7 +288,6 @@ class _LocalContext(Context):
     """The workflow is a stored one, so its owner's credentials and workflows may be looked up."""
     above: _LocalContext | None = None
     timeout_s: float | None = None
-    opened: dict[tuple[str, str], str | CredentialError] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
     @property
@@ -306,22 +306,19 @@ class _LocalContext(Context):
 
     def open_credentials(self) -> None:
         """Open every credential that the plan names; a problem is kept for the node that will meet it."""
-        for reference, name in self.plan.credentials:
-            self.opened[reference, name] = found = self._open(reference, name)
-            if isinstance(found, str):
-                self.secrets.add(found)
+        self.open({reference for reference, _ in self.plan.credentials})
 
-    def _open(self, reference: str, name: str) -> str | CredentialError:
-        entry = self.given.credentials.get(reference)
-        fields = {"password": entry} if isinstance(entry, str) else entry or {}
-        if name in fields:
-            return fields[name]
-        if entry is None and self.stored:
-            try:
-                return vault.resolve(self.owner_id, reference, name)
-            except CredentialError as error:
-                return error
-        return CredentialError(f'credentials= gives no field "{name}" of "{reference}"')
+    def look_up(self, references: Iterable[str]) -> dict[str, Opened | CredentialError]:
+        """Return the credentials that the caller gave; only a stored workflow's owner is asked for others."""
+        wanted, given = set(references), self.given.credentials
+        found: dict[str, Opened | CredentialError] = {}
+        for name in wanted & given.keys():
+            entry = given[name]
+            found[name] = Opened(name, "custom", {"password": entry} if isinstance(entry, str) else entry)
+        missing = wanted - given.keys()
+        if self.stored:
+            return found | vault.open_all(self.owner_id, missing)
+        return found | {name: CredentialError(f'credentials= gives no "{name}"') for name in missing}
 
     def find(self, context: Context, node: PlannedNode, name: str) -> tuple[UUID, UUID, Plan]:
         """Return the workflow that a node runs: from ``workflows``, else (for a stored workflow) one of its owner's."""
@@ -336,12 +333,6 @@ class _LocalContext(Context):
         version, definition = _definition(source)
         known = uuid5(NAMESPACE_OID, name)
         return (version.workflow_id if version else known, version.pk if version else known, plan(definition))
-
-    def _secret(self, reference: str, name: str) -> str:
-        found = self.opened[reference, name]
-        if isinstance(found, CredentialError):
-            raise found
-        return found
 
 
 def _prepare(source: Source, initial_context: Any, given: _Given, timeout_s: float | None) -> _Run:

@@ -98,10 +98,10 @@ def _child_row(context: Context, node: PlannedNode, child: Child, find: Find) ->
         workflow_id, version_id, plan = find(context, node, child.workflow)
         return ChildRow(
             child_id, child.index, workflow_id, version_id, plan,
-            input=store.to_json(child.input), detached=child.detached,
+            input=store.to_json(context.redact(child.input)), detached=child.detached,
         )  # fmt: skip
     turn = {"Item": child.item, "Index": child.index, "Is Last": child.last, "Last": child.item, "Each": "execute"}
-    item = store.to_json({name: turn[name] for name in node.description.inside})
+    item = store.to_json(context.redact({name: turn[name] for name in node.description.inside}))
     return ChildRow(
         child_id, child.index, context.workflow_id, context.version_id, context.plan.body(node.index),
         scope=node.node.id, item=item,

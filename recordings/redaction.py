@@ -6,6 +6,7 @@ import base64
 import html
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -14,13 +15,15 @@ SECRET = "$secret"  # noqa: S105 - the name of a JSON key
 SHORTEST_INSIDE = 4
 """A shorter secret is replaced only where it is a whole value: "1" is part of too many texts."""
 _SHORTEST_FRAGMENT = 6
+_IN_SCRIPTS = {ord(sign): f"\\u{ord(sign):04X}" for sign in "<>&'"}
+"""How JSON inside of a page is written."""
 
 
 class Redactor:
     """Replaces secret values, also where they are part of a longer text, encoded or escaped.
 
-    Known forms: as it is, JSON-escaped (once and twice), percent-encoded (path, query and form style),
-    HTML-escaped, hexadecimal, and base64 in both alphabets at every alignment, so that the password in
+    Known forms: as it is, JSON-escaped (once and twice, also for a script in a page), as Python shows it,
+    percent-encoded (path, query and form style, once and twice), HTML-escaped, hexadecimal, and base64 in both alphabets at every alignment, so that the password in
     ``Basic base64(user:password)`` is found. A value that is exactly a secret of a credential becomes
     ``{"$secret": "<credential id>"}``; anywhere else it becomes ``***``. Not found: a secret that was
     hashed, encrypted, compressed, or split over several values.
@@ -47,8 +50,8 @@ class Redactor:
             return
         self._ids[value] = identifier
         if len(value) >= SHORTEST_INSIDE:
-            forms = {*self._forms, *_forms(value)}
-            self._forms = sorted(forms, key=lambda form: (-len(form), form))
+            known = {*self._forms, *forms(value)}
+            self._forms = sorted(known, key=lambda form: (-len(form), form))
             self._byte_forms = [form.encode("utf-8", "surrogatepass") for form in self._forms]
 
     def redact(self, value: Any) -> Any:
@@ -95,18 +98,24 @@ class Redactor:
         return value
 
 
-def _forms(value: str) -> set[str]:
+@lru_cache(maxsize=1024)
+def forms(value: str) -> frozenset[str]:
+    """Return everything that a secret may look like inside of a text; itself only, if it is very short."""
     escaped = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
     escaped |= {json.dumps(form)[1:-1] for form in escaped}
     escaped |= {form.replace("/", "\\/") for form in escaped}
+    escaped |= {form.translate(_IN_SCRIPTS) for form in escaped}
     raw = value.encode("utf-8", "surrogatepass")
+    in_python = {repr(value)[1:-1], ascii(value)[1:-1], repr(raw)[2:-1]}
     percent = {quote(raw, safe=safe) for safe in ("", "/", "!~*'()", "!$&'()*+,;=:@/")} | {quote_plus(raw)}
     percent |= {_lower_escapes(form) for form in percent}
+    percent |= {quote(form, safe="") for form in percent}  # an address inside of an address
     pages = {html.escape(value), html.escape(value, quote=False), html.escape(value).replace("&#x27;", "&#39;")}
-    forms = {value, *escaped, *percent, *pages, *_base64_forms(raw)}
+    pages |= {page.replace("&quot;", "&#34;") for page in pages}
+    found = {value, *escaped, *in_python, *percent, *pages, *_base64_forms(raw)}
     if len(raw) >= SHORTEST_INSIDE:
-        forms |= {raw.hex(), raw.hex().upper()}
-    return forms
+        found |= {raw.hex(), raw.hex().upper()}
+    return frozenset(found)
 
 
 def _lower_escapes(text: str) -> str:

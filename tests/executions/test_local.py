@@ -594,7 +594,7 @@ def test_credentials_come_from_the_argument():
     assert found.status == "completed"
     assert "open-sesame" not in str(found)
     assert missing.status == "failed"
-    assert '"token" of "shop"' in missing.errors["a"]
+    assert 'credentials= gives no "shop"' in missing.errors["a"]
 
 
 def test_what_cannot_be_run_is_refused():

@@ -8,6 +8,7 @@ import json
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
+from django.utils.html import escape, json_script
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -43,6 +44,12 @@ def test_a_whole_value_names_the_credential() -> None:
         f'<input value="{html.escape(SECRET)}">',
         f"<p>{html.escape(SECRET, quote=False)}</p>",
         SECRET.encode().hex(),
+        SECRET.encode().hex().upper(),
+        f"https://example.com/?next={quote(f'/login?p={quote(SECRET)}', safe='')}",
+        f"KeyError: {SECRET + chr(10)!r}",
+        f"ValueError: {SECRET.encode()!r}",
+        str(json_script({"password": SECRET}, "data")),
+        str(escape(SECRET)).replace("&quot;", "&#34;"),
         *(base64.b64encode(f"{user}:{SECRET}".encode()).decode() for user in ("a", "ab", "abc", "abcd")),
         *(base64.urlsafe_b64encode(f"{user}{SECRET}tail".encode()).decode() for user in ("", "a", "ab")),
     ],
@@ -51,8 +58,17 @@ def test_known_forms_are_found(text: str) -> None:
     cleaned = Redactor([SECRET]).redact({"text": text})["text"]
 
     assert "***" in cleaned
-    leftovers = [SECRET, quote(SECRET, safe=""), "wörd", "w%C3%B6rd", SECRET.encode().hex()]
-    leftovers += [base64.b64encode(SECRET.encode()).decode()[:12]]
+    leftovers = [
+        SECRET,
+        quote(SECRET, safe=""),
+        "wörd",
+        "w%C3%B6rd",
+        "w\\xc3",
+        "w%25C3",
+        "u00f6rd",
+        SECRET.encode().hex(),
+    ]
+    leftovers += [SECRET.encode().hex().upper(), base64.b64encode(SECRET.encode()).decode()[:12]]
     assert not [form for form in leftovers if form in cleaned]
 
 
