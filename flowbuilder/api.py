@@ -14,8 +14,9 @@ from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from ninja import NinjaAPI
-from ninja.errors import ValidationError
+from ninja.errors import HttpError, ValidationError
 from ninja.openapi.schema import OpenAPISchema
+from ninja.parser import Parser
 from ninja.security import HttpBearer, django_auth
 
 from executions.api import router as executions
@@ -23,7 +24,8 @@ from executions.errors import ExecutionError
 from flowbuilder import policy
 from recordings.api import router as recordings
 from workflows.api import router as workflows
-from workflows.errors import WorkflowError
+from workflows.errors import DefinitionError, WorkflowError
+from workflows.strict import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +71,14 @@ def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
         answer["description"] = description
 
 
+class StrictParser(Parser):
+    """Reads bodies as strictly as they are stored: no key twice, no NaN."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        """Return the JSON value of the body."""
+        return read_json(request.body)
+
+
 api = Api(
     title="Flow Builder",
     version="1.0",
@@ -76,6 +86,7 @@ api = Api(
     urls_namespace="api",
     auth=[Token(), django_auth],
     docs_url="/docs",
+    parser=StrictParser(),
 )
 api.add_router("", workflows)
 api.add_router("", executions)
@@ -95,6 +106,14 @@ def invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
 def refused(request: HttpRequest, error: Exception) -> HttpResponse:
     """Answer 422 with the message of an error that is meant for people."""
     return _answer(request, 422, str(error))
+
+
+@api.exception_handler(HttpError)
+def unreadable(request: HttpRequest, error: HttpError) -> HttpResponse:
+    """Answer with the status of the error; of a body that cannot be read, with the place in it."""
+    cause = error.__cause__
+    detail = f"the body cannot be read: {cause}" if isinstance(cause, DefinitionError) else str(error)
+    return _answer(request, error.status_code, detail)
 
 
 @api.exception_handler(Http404)

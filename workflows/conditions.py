@@ -15,6 +15,8 @@ from workflows.errors import TemplateError
 LONGEST = 2_000
 """Characters of one expression."""
 
+_PLACE = re.compile(r"ERROR: <input>:(?P<line>\d+):(?P<column>\d+): (?P<problem>[^\n]*)")
+_TOKEN = re.compile(r"(?:mismatched input|extraneous input|token recognition error at:|at input) ('[^']*')")
 _WALKS = re.compile(r"\.\s*(?:all|exists|exists_one|filter|map)\s*\(")
 
 
@@ -25,6 +27,15 @@ def check(text: str) -> None:
         TemplateError: it is not, it is too long, or it walks over lists more than once (which could take for ever).
     """
     _program(text)
+
+
+def constant(text: str) -> bool | None:
+    """Return whether the expression is true or false whatever it is given, or None when that is not known."""
+    try:
+        program = _program(text)
+        return None if program.variables() else holds(text, {})
+    except TemplateError:
+        return None
 
 
 def holds(text: str, values: Mapping[str, Any]) -> bool:
@@ -55,6 +66,19 @@ def _program(text: str) -> Any:
     try:
         return cel.compile(text)
     except ValueError as error:
-        raise TemplateError(
-            f'"{text}" is no condition (CEL): {str(error).partition(": ERROR: ")[2] or error}'
-        ) from None
+        raise _unreadable(text, str(error)) from None
+
+
+def _unreadable(text: str, reason: str) -> TemplateError:
+    """Return the error for a text that does not compile: what is wrong in one line, and at which character."""
+    found = _PLACE.search(reason)
+    if found is None:
+        return TemplateError(f"is no condition (CEL): {reason.partition(': ERROR: ')[2] or reason}")
+    line, column = int(found["line"]), int(found["column"])
+    before = text.split("\n")[: line - 1]
+    position = min(sum(len(part) + 1 for part in before) + column - 1, len(text))
+    token = _TOKEN.search(found["problem"])
+    problem = found["problem"] if token is None else f"unexpected {token[1]}"
+    if position >= len(text.rstrip()):
+        problem = "something is missing at the end"
+    return TemplateError(f"is no condition (CEL): {problem}", position)

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import Any, Literal
 
 from workflows.errors import DefinitionError
+from workflows.strict import compact, name_problem, step, unstorable
 
 OnError = Literal["fail", "continue", "output"]
 
-DEPTH_LIMIT = 100
-"""How deep values in a definition may be nested."""
-
 LONGEST_ID = 200
-LONGEST_CACHE_S = 30 * 86_400
 """How many characters the id of a node may have."""
+LONGEST_CACHE_S = 30 * 86_400
+MOST_UNSTORABLE = 100
+"""How many texts and numbers that cannot be stored are named."""
+
+ON_ERROR = ("fail", "continue", "output")
+EDGE_KEYS = ("source", "target", "sourceHandle", "targetHandle")
+NO_TEXT = "must be a text that is not empty"
 
 RECORD_SWITCHES = ("record_inputs", "record_outputs")
 """Settings of a node and of a workflow: whether recordings hold the values, or only their hash and size."""
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +54,26 @@ class NodePolicy:
     charge_on_failure: bool = True
 
 
+_ORDINARY = NodePolicy()
+POLICY_KEYS = frozenset(entry.name for entry in fields(NodePolicy)) - {"unread"}
+"""What the ``data`` of a node may say about how it is run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A place where JSON is not a workflow. ``path`` is for example ``nodes[3].data.retries``."""
+
+    path: str
+    message: str
+    node_id: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One step on the canvas. ``inputs`` are as stored: literals, templates or credential references."""
+    """One step on the canvas. ``inputs`` are as stored: literals, templates or credential references.
+
+    ``data`` is all that the JSON says about it, ``inputs`` and unknown keys included.
+    """
 
     id: str
     type: str
@@ -63,6 +81,7 @@ class Node:
     position: tuple[float, float] = (0.0, 0.0)
     label: str = ""
     policy: NodePolicy = NodePolicy()
+    data: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +108,8 @@ class Definition:
     vars: Mapping[str, Any] = field(default_factory=dict)
     raw: Mapping[str, Any] = field(default_factory=dict)
     dangling: tuple[Edge, ...] = ()
+    size_bytes: int = 0
+    """Of the JSON without blanks, as UTF-8."""
 
     @property
     def cron(self) -> str | None:
@@ -102,30 +123,24 @@ class Definition:
 
     @classmethod
     def from_json(cls, data: Any) -> Definition:
-        """Return the graph that ``data`` describes.
+        """Return the graph that ``data`` describes. O(size).
 
         Raises:
-            DefinitionError: naming the first place where ``data`` is not a workflow.
+            DefinitionError: naming the first place where ``data`` is not a workflow, and how many more there are.
         """
-        if not isinstance(data, Mapping):
-            raise DefinitionError(f"a workflow is a JSON object, this is {_kind(data)}")
-        refuse_nul(data)
-        nodes = tuple(_node(item, f"nodes[{i}]") for i, item in enumerate(_list(data, "nodes")))
-        seen: set[str] = set()
-        for index, node in enumerate(nodes):
-            if node.id in seen:
-                raise DefinitionError(f'the id "{node.id}" is used twice', f"nodes[{index}].id")
-            seen.add(node.id)
-        drawn = tuple(_edge(item, f"edges[{i}]") for i, item in enumerate(_list(data, "edges")))
-        edges = tuple(edge for edge in drawn if edge.source in seen and edge.target in seen)
-        dangling = tuple(edge for edge in drawn if edge.source not in seen or edge.target not in seen)
-        variables = data.get("vars") or {}
-        if not isinstance(variables, Mapping):
-            raise DefinitionError(f"must be an object, not {_kind(variables)}", "vars")
-        for key in ("name", "description", "cron", "timezone", "status"):
-            if data.get(key) is not None and not isinstance(data[key], str):
-                raise DefinitionError(f"must be a text, not {_kind(data[key])}", key)
-        return cls(nodes=nodes, edges=edges, vars=variables, raw=data, dangling=dangling)
+        definition, problems = cls.read(data)
+        if problems:
+            first, more = problems[0], len(problems) - 1
+            raise DefinitionError(f"{first.message}{f' (and {more:,} more)' if more else ''}", first.path)
+        return definition
+
+    @classmethod
+    def read(cls, data: Any) -> tuple[Definition, list[Problem]]:
+        """Return what can be read of ``data``, and every place where it is not a workflow. Raises nothing.
+
+        What has a problem is left out or stands at its default, so that the rest can be looked at in the same pass.
+        """
+        return _Reader().definition(data)
 
     def content_hash(self) -> str:
         """Return the SHA-256 (hex) of what the graph does: nodes, edges and vars, in canonical JSON."""
@@ -179,131 +194,202 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def refuse_nul(value: Any, path: str = "") -> None:
-    """Check that ``value`` is JSON that every database stores.
+class _Reader:
+    """Reads one definition and collects what is wrong with it."""
 
-    Raises:
-        DefinitionError: a NUL character or half a surrogate pair in a text, a number that is not finite,
-            or values nested deeper than ``DEPTH_LIMIT``.
-    """
-    stack: list[tuple[Any, str, int]] = [(value, path, 0)]
-    while stack:
-        item, where, depth = stack.pop()
-        if isinstance(item, str):
-            if "\x00" in item:
-                raise DefinitionError("text must not contain a NUL character", where)
-            if not item.isascii() and _SURROGATE.search(item):
-                raise DefinitionError("text must not contain half of a surrogate pair", where)
-        elif isinstance(item, float):
-            if not math.isfinite(item):
-                raise DefinitionError(f"must be a finite number, not {item}", where)
-        elif isinstance(item, Mapping | list | tuple):
-            if depth >= DEPTH_LIMIT:
-                raise DefinitionError(f"values are nested deeper than {DEPTH_LIMIT}", where[:200])
-            if isinstance(item, Mapping):
-                for key, child in item.items():
-                    stack.append((key, where, depth + 1))
-                    stack.append((child, f"{where}.{key}" if where else str(key), depth + 1))
+    def __init__(self) -> None:
+        self.problems: list[Problem] = []
+        self.node_id: str | None = None
+        """The node that is being read."""
+
+    def wrong(self, path: str, message: str) -> None:
+        """Note a problem."""
+        self.problems.append(Problem(path, message, self.node_id))
+
+    def definition(self, data: Any) -> tuple[Definition, list[Problem]]:
+        if not isinstance(data, Mapping):
+            self.wrong("", f"a workflow is a JSON object, this is {_kind(data)}")
+            return Definition((), ()), self.problems
+        text = compact(data)
+        if text is None:
+            for path, message in islice(unstorable(data), MOST_UNSTORABLE):
+                self.wrong(path, message)
+            if any("deeper" in problem.message for problem in self.problems):
+                return Definition((), ()), self.problems
+            text = ""
+        nodes: dict[str, Node] = {}
+        for index, item in enumerate(self.list(data, "nodes")):
+            self.node_id = None
+            node = self.node(item, index)
+            if node.id in nodes:
+                self.wrong(f"nodes[{index}].id", f'the id "{node.id}" is used twice')
             else:
-                stack.extend((child, f"{where}[{i}]", depth + 1) for i, child in enumerate(item))
+                nodes[node.id] = node
+        self.node_id = None
+        drawn = [edge for index, item in enumerate(self.list(data, "edges")) if (edge := self.edge(item, index))]
+        edges = tuple(edge for edge in drawn if edge.source in nodes and edge.target in nodes)
+        dangling = () if len(edges) == len(drawn) else tuple(
+            edge for edge in drawn if edge.source not in nodes or edge.target not in nodes
+        )  # fmt: skip
+        variables = self.object(data.get("vars"), "vars")
+        for name in variables:
+            self.name(name, step("vars", name))
+        for key in ("name", "description", "cron", "timezone", "status"):
+            if data.get(key) is not None and not isinstance(data[key], str):
+                self.wrong(key, f"must be a text, not {_kind(data[key])}")
+                data = {**data, key: None}
+        self.name(data.get("name"), "name")
+        definition = Definition(
+            nodes=tuple(nodes.values()), edges=edges, vars=variables, raw=data, dangling=dangling,
+            size_bytes=len(text) if text.isascii() else len(text.encode()),
+        )  # fmt: skip
+        return definition, self.problems
 
+    def node(self, item: Any, index: int) -> Node:
+        path = f"nodes[{index}]"
+        if not isinstance(item, Mapping):
+            self.wrong(path, f"a node is an object, this is {_kind(item)}")
+            return Node(path, "", {})
+        node_id = item.get("id")
+        if isinstance(node_id, str) and node_id:
+            self.node_id = node_id
+            if len(node_id) > LONGEST_ID:
+                self.wrong(f"{path}.id", f"has {len(node_id):,} characters; the limit is {LONGEST_ID}")
+            self.name(node_id, f"{path}.id")
+        else:
+            self.wrong(f"{path}.id", NO_TEXT)
+            node_id = path
+        data = self.object(item.get("data"), f"{path}.data")
+        label = data.get("label") or ""
+        if not isinstance(label, str):
+            label = str(label)
+        self.name(label, f"{path}.data.label")
+        return Node(
+            id=node_id,
+            type=self.text(item, "type", path),
+            inputs=self.object(data.get("inputs"), f"{path}.data.inputs"),
+            position=self.position(item.get("position"), path),
+            label=label,
+            policy=self.policy(data, f"{path}.data"),
+            data=data,
+        )
 
-def _node(item: Any, path: str) -> Node:
-    if not isinstance(item, Mapping):
-        raise DefinitionError(f"a node is an object, this is {_kind(item)}", path)
-    data = item.get("data") or {}
-    if not isinstance(data, Mapping):
-        raise DefinitionError(f"must be an object, not {_kind(data)}", f"{path}.data")
-    inputs = data.get("inputs") or {}
-    if not isinstance(inputs, Mapping):
-        raise DefinitionError(f"must be an object, not {_kind(inputs)}", f"{path}.data.inputs")
-    node_id = _text(item, "id", path)
-    if len(node_id) > LONGEST_ID:
-        raise DefinitionError(f"has {len(node_id):,} characters; the limit is {LONGEST_ID}", f"{path}.id")
-    return Node(
-        id=node_id,
-        type=_text(item, "type", path),
-        inputs=inputs,
-        position=_position(item.get("position"), path),
-        label=str(data.get("label") or ""),
-        policy=_policy(data, f"{path}.data"),
-    )
+    def policy(self, data: Mapping[str, Any], path: str) -> NodePolicy:
+        if data.keys().isdisjoint(POLICY_KEYS):
+            return _ORDINARY
+        on_error: OnError = "fail"
+        if data.get("on_error") in ON_ERROR:
+            on_error = data["on_error"]
+        elif data.get("on_error"):
+            self.wrong(f"{path}.on_error", f'must be "fail", "continue" or "output", not {_shown(data["on_error"])}')
+        switches = {key: data[key] for key in RECORD_SWITCHES if data.get(key) is not None}
+        read = {key: value for key, value in switches.items() if isinstance(value, bool)}
+        return NodePolicy(
+            timeout_s=self.number(data.get("timeout_s"), f"{path}.timeout_s", 0.001, 86_400, None),
+            retries=int(self.number(data.get("retries"), f"{path}.retries", 0, 20, 0) or 0),
+            backoff_s=self.number(data.get("backoff_s"), f"{path}.backoff_s", 0, 86_400, 1.0) or 0.0,
+            jitter=self.flag(data, "jitter", path, True),
+            on_error=on_error,
+            retry_on=self.codes(data.get("retry_on"), f"{path}.retry_on"),
+            disabled=self.flag(data, "disabled", path, False),
+            record_inputs=read.get("record_inputs"),
+            record_outputs=read.get("record_outputs"),
+            unread=tuple(key for key in switches if key not in read),
+            charge_on_failure=self.flag(data, "charge_on_failure", path, True),
+            cache_ttl_s=self.number(data.get("cache_ttl_s"), f"{path}.cache_ttl_s", 0, LONGEST_CACHE_S, 0) or 0.0,
+        )
 
+    def edge(self, item: Any, index: int) -> Edge | None:
+        path = f"edges[{index}]"
+        if not isinstance(item, Mapping):
+            self.wrong(path, f"an edge is an object, this is {_kind(item)}")
+            return None
+        ends: tuple[Any, ...] = tuple(map(item.get, EDGE_KEYS))
+        source, target, source_handle, target_handle = ends
+        for value in ends:
+            if not value or not isinstance(value, str):
+                for key in EDGE_KEYS:
+                    self.text(item, key, path)
+                return None
+        edge_id = item.get("id")
+        if edge_id:
+            edge_id = edge_id if isinstance(edge_id, str) else str(edge_id)
+            self.name(edge_id, f"{path}.id")
+        else:
+            edge_id = f"{source}:{source_handle}-{target}:{target_handle}"
+        return Edge(edge_id, source, target, source_handle, target_handle)
 
-def _policy(data: Mapping[str, Any], path: str) -> NodePolicy:
-    on_error = data.get("on_error", "fail")
-    if on_error not in ("fail", "continue", "output"):
-        raise DefinitionError(f'must be "fail", "continue" or "output", not {on_error!r}', f"{path}.on_error")
-    timeout = data.get("timeout_s")
-    switches = {key: data[key] for key in RECORD_SWITCHES if data.get(key) is not None}
-    read = {key: value for key, value in switches.items() if isinstance(value, bool)}
-    return NodePolicy(
-        timeout_s=None if timeout is None else _number(timeout, f"{path}.timeout_s", 0.001, 86_400),
-        retries=int(_number(data.get("retries", 0), f"{path}.retries", 0, 20)),
-        backoff_s=_number(data.get("backoff_s", 1.0), f"{path}.backoff_s", 0, 86_400),
-        jitter=bool(data.get("jitter", True)),
-        on_error=on_error,
-        retry_on=_codes(data.get("retry_on"), f"{path}.retry_on"),
-        disabled=bool(data.get("disabled", False)),
-        record_inputs=read.get("record_inputs"),
-        record_outputs=read.get("record_outputs"),
-        unread=tuple(key for key in switches if key not in read),
-        charge_on_failure=data.get("charge_on_failure") is not False,
-        cache_ttl_s=_number(data.get("cache_ttl_s", 0), f"{path}.cache_ttl_s", 0, LONGEST_CACHE_S),
-    )
+    def position(self, value: Any, path: str) -> tuple[float, float]:
+        if value is None:
+            return (0.0, 0.0)
+        if not isinstance(value, Mapping):
+            self.wrong(f"{path}.position", f'must be {{"x": .., "y": ..}}, not {_kind(value)}')
+            return (0.0, 0.0)
+        x, y = (self.number(value.get(axis), f"{path}.position.{axis}", -1e9, 1e9, 0.0) or 0.0 for axis in "xy")
+        return (x, y)
 
+    def codes(self, value: Any, path: str) -> tuple[str, ...]:
+        """Return a list of error codes; a text may hold several, separated by commas."""
+        if value is None:
+            return ()
+        items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            self.wrong(path, 'must be a list of error codes such as ["network", "timeout"]')
+            return ()
+        return tuple(code for item in items if (code := item.strip()))
 
-def _codes(value: Any, path: str) -> tuple[str, ...]:
-    """Return a list of error codes; a text may hold several, separated by commas."""
-    if value is None:
-        return ()
-    items = value.split(",") if isinstance(value, str) else value
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise DefinitionError('must be a list of error codes such as ["network", "timeout"]', path)
-    return tuple(code for item in items if (code := item.strip()))
+    def number(self, value: Any, path: str, low: float, high: float, default: float | None) -> float | None:
+        """Return ``value`` if it is a number in the range, else ``default``, and note it unless nothing was given."""
+        if value is None:
+            return default
+        if not isinstance(value, bool) and isinstance(value, int | float) and low <= value <= high:
+            return float(value)
+        self.wrong(path, f"must be a number from {low:g} to {high:g}, not {_shown(value)}")
+        return default
 
+    def flag(self, data: Mapping[str, Any], key: str, path: str, default: bool) -> bool:
+        value = data.get(key)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            self.wrong(f"{path}.{key}", f"must be true or false, not {_shown(value)}")
+            return default
+        return value
 
-def _edge(item: Any, path: str) -> Edge:
-    if not isinstance(item, Mapping):
-        raise DefinitionError(f"an edge is an object, this is {_kind(item)}", path)
-    source, target = _text(item, "source", path), _text(item, "target", path)
-    source_handle = _text(item, "sourceHandle", path)
-    target_handle = _text(item, "targetHandle", path)
-    edge_id = str(item.get("id") or f"{source}:{source_handle}-{target}:{target_handle}")
-    return Edge(edge_id, source, target, source_handle, target_handle)
+    def text(self, item: Mapping[str, Any], key: str, path: str) -> str:
+        value = item.get(key)
+        if isinstance(value, str) and value:
+            return value
+        self.wrong(f"{path}.{key}", NO_TEXT)
+        return ""
 
+    def name(self, value: Any, path: str) -> None:
+        if isinstance(value, str) and (problem := name_problem(value)):
+            self.wrong(path, problem)
 
-def _position(value: Any, path: str) -> tuple[float, float]:
-    if value is None:
-        return (0.0, 0.0)
-    if not isinstance(value, Mapping):
-        raise DefinitionError(f'must be {{"x": .., "y": ..}}, not {_kind(value)}', f"{path}.position")
-    x, y = (_number(value.get(axis, 0), f"{path}.position.{axis}", -1e9, 1e9) for axis in "xy")
-    return (x, y)
+    def object(self, value: Any, path: str) -> Mapping[str, Any]:
+        if not value:
+            return {}
+        if not isinstance(value, Mapping):
+            self.wrong(path, f"must be an object, not {_kind(value)}")
+            return {}
+        return value
 
-
-def _number(value: Any, path: str, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise DefinitionError(f"must be a number from {low:g} to {high:g}, not {value!r}", path)
-    return float(value)
-
-
-def _text(item: Mapping[str, Any], key: str, path: str) -> str:
-    value = item.get(key)
-    if not isinstance(value, str) or not value:
-        raise DefinitionError("must be a text that is not empty", f"{path}.{key}")
-    return value
-
-
-def _list(data: Mapping[str, Any], key: str) -> Iterable[Any]:
-    value = data.get(key)
-    if value is None and key == "edges":
+    def list(self, data: Mapping[str, Any], key: str) -> Iterable[Any]:
+        value = data.get(key)
+        if isinstance(value, list):
+            return value
+        if value is not None or key == "nodes":
+            self.wrong(key, f"must be a list, not {_kind(value)}")
         return []
-    if not isinstance(value, list):
-        raise DefinitionError(f"must be a list, not {_kind(value)}", key)
-    return value
 
 
 def _kind(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "missing"}
     return names.get(type(value), "a number")
+
+
+def _shown(value: Any) -> str:
+    """Return a value as JSON, cut to one short line."""
+    text = json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 60 else f"{text[:57]}..."

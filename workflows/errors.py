@@ -21,9 +21,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from workflows.findings import Finding
     from workflows.kinds import Problem
     from workflows.models import Workflow
-    from workflows.validation import Finding
 
 
 class WorkflowError(Exception):

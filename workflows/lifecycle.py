@@ -25,7 +25,7 @@ from workflows.definition import Definition
 from workflows.errors import ActivationRefused, TransitionError, UnknownWorkflow
 from workflows.limits import limits
 from workflows.models import MESSAGE_CHARACTERS, NAME_CHARACTERS, Schedule, Workflow, WorkflowVersion
-from workflows.validation import Finding, errors, validate
+from workflows.validation import Finding, errors, examine, validate
 
 Status = Workflow.Status
 
@@ -92,6 +92,16 @@ def check_definition(definition: Definition, owner_id: Any) -> list[Finding]:
         definition,
         credentials=credentials.available(owner_id),
         # A shell beside the running stack may not have been given the variables that the stack has.
+        variables=settings.WORKFLOW_VARS or None,
+        limits=limits(),
+    )
+
+
+def check_json(data: Any, owner_id: Any) -> list[Finding]:
+    """Return all findings about the JSON of a workflow of ``owner_id``, problems of its structure included."""
+    return examine(
+        data,
+        credentials=credentials.available(owner_id),
         variables=settings.WORKFLOW_VARS or None,
         limits=limits(),
     )

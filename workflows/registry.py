@@ -159,6 +159,21 @@ class NodeDescription:
         return (*self.outputs, self._outputs[DONE])
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What is known about the paths of a node before it runs; a node type may tell it by ``settled(known)``.
+
+    ``known`` holds the inputs that are typed in, and the defaults, by display name; what comes by a wire, a template
+    or a credential is not in it. ``always`` says in words what every run decides and ``field`` where that comes from;
+    ``never`` are outputs that are never taken, with the reason; ``twice`` those of them whose case equals an earlier one.
+    """
+
+    always: str = ""
+    never: Mapping[str, str] = field(default_factory=dict)
+    twice: Mapping[str, str] = field(default_factory=dict)
+    field: str = ""
+
+
 _ACCEPTED: dict[PortType, tuple[PortType, ...]] = {
     "STRING": ("JSON", "NUMBER", "BOOLEAN", "SELECT", "LIST", "ANY"),
     "NUMBER": ("ANY",),

@@ -24,12 +24,13 @@ import urllib.parse
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
 from typing import Any, Literal
 
 from workflows.definition import Definition, Node
 from workflows.errors import MissingValue, TemplateError
 from workflows.registry import NODE_REGISTRY, leads_back, slug
+from workflows.strict import step
 
 ReferenceKind = Literal["node", "output", "input", "vars", "item", "index"]
 
@@ -338,19 +339,19 @@ def is_credential(value: Any) -> bool:
     return isinstance(value, Mapping) and CREDENTIAL_KEY in value
 
 
-def texts(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+def texts(value: Any) -> Iterator[tuple[str, str]]:
     """Yield ``(path, text)`` for every text in a JSON value that holds an expression."""
-    stack = [(path, value)]
+    stack: list[tuple[tuple[str | int, ...], Any]] = [((), value)]
     while stack:
-        where, item = stack.pop()
+        keys, item = stack.pop()
         if isinstance(item, str):
             if "{{" in item:
-                yield where, item
-        elif isinstance(item, Mapping):
+                yield reduce(step, keys, ""), item
+        elif isinstance(item, dict | Mapping):
             if CREDENTIAL_KEY not in item:
-                stack.extend((f"{where}.{key}" if where else str(key), child) for key, child in item.items())
+                stack.extend([((*keys, key), child) for key, child in item.items()])
         elif isinstance(item, list | tuple):
-            stack.extend((f"{where}[{i}]", child) for i, child in enumerate(item))
+            stack.extend([((*keys, i), child) for i, child in enumerate(item)])
 
 
 def references(value: Any) -> list[Reference]:
@@ -675,6 +676,9 @@ class ShortNames:
             for reference in _readable_references(node):
                 if reference.kind == "node" and reference.node_id in self._nodes:
                     self._next[reference.node_id].add(node.id)
+        self._of_type: dict[str, list[Node]] = defaultdict(list)
+        for node in definition.nodes:
+            self._of_type[node.type].append(node)
         self._walks: dict[str, dict[str, tuple[int, tuple[str, ...]]]] = {}
 
     def nearest(self, node_id: str, output_name: str) -> str:
@@ -701,7 +705,7 @@ class ShortNames:
 
     def _walk(self, name: str) -> dict[str, tuple[int, tuple[str, ...]]]:
         """Return, per node, the distance to its nearest producers and up to two of them."""
-        producers = {node.id for node in self._nodes.values() if gives(node, name)}
+        producers = {node.id for nodes in self._of_type.values() if gives(nodes[0], name) for node in nodes}
         reached: dict[str, tuple[int, tuple[str, ...]]] = {}
         level: list[tuple[str, tuple[str, ...]]] = [
             (node_id, (node_id,)) for node_id in self._nodes if node_id in producers

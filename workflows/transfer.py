@@ -14,6 +14,7 @@ from django.db import transaction
 from workflows import audit, lifecycle, schedules
 from workflows.definition import Definition, settings_of
 from workflows.errors import DefinitionError
+from workflows.findings import CREDENTIAL_CODES
 from workflows.models import NAME_CHARACTERS, Credential, Schedule, Workflow, WorkflowVersion
 from workflows.templates import CREDENTIAL_KEY
 from workflows.validation import Finding
@@ -117,16 +118,17 @@ def import_definition(
         ActivationRefused: it has errors.
         TransitionError: a workflow of this name is archived.
     """
-    definition = Definition.from_json(data)
+    if not isinstance(data, Mapping):
+        raise DefinitionError(lifecycle.check_json(data, owner.pk)[0].message)
     title = _title(data, name)
-    if credentials:
-        definition = Definition.from_json(_mapped(data, credentials))
-    findings = lifecycle.check_definition(definition, owner.pk)
+    mapped = _mapped(data, credentials) if credentials else data
+    findings = lifecycle.check_json(mapped, owner.pk)
     wants_active = data.get("status") == Workflow.Status.ACTIVE and not draft
     lifecycle.refuse(
         f'workflow "{title}" is not imported',
-        [finding for finding in findings if wants_active or finding.code != "MISSING_CREDENTIAL"],
+        [finding for finding in findings if wants_active or finding.code not in CREDENTIAL_CODES],
     )
+    definition = Definition.from_json(mapped)
     with transaction.atomic():
         workflow, created = Workflow.objects.get_or_create(
             owner=owner,

@@ -10,89 +10,133 @@ import json
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any, Literal
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from functools import cached_property, reduce
+from typing import Any
 
-from workflows import conditions, cron, policy
-from workflows.definition import Definition, Edge, Node
+from workflows import conditions, cron, kinds, policy
+from workflows.definition import POLICY_KEYS, Definition, Edge, Node, Problem
 from workflows.errors import TemplateError
+from workflows.findings import Finding, KnownCredential, Limits, Severity, errors
+from workflows.paths import Paths
 from workflows.registry import ERROR_PORTS, NODE_REGISTRY, NodeDescription, Port, fit, leads_back
 from workflows.scopes import Link, Scopes
+from workflows.strict import step
 from workflows.templates import CREDENTIAL_KEY, Expression, Reference, ShortNames, is_credential, parse, texts
-
-Severity = Literal["error", "warning"]
 
 NAMED = 8
 """How many nodes of a cycle a message names."""
+MOST = 1_000
+"""How many findings are told; who has more mends some of them first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong. ``field`` is the input, ``edge_id`` the wire; an error forbids activation."""
+def examine(data: Any, **options: Any) -> list[Finding]:
+    """Return everything that is wrong with the JSON of a workflow, problems of its structure included.
 
-    code: str
-    severity: Severity
-    message: str
-    node_id: str | None = None
-    field: str | None = None
-    hint: str = ""
-    edge_id: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the finding as JSON for the builder and the API."""
-        return asdict(self)
-
-    def __str__(self) -> str:
-        """Return one line for a terminal."""
-        return f"{self.severity} {self.code}: {self.message}{f' ({self.hint})' if self.hint else ''}"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How large a workflow may be. ``timeout_s`` is of one node; ``credits`` 0 means no limit."""
-
-    nodes: int = 500
-    edges: int = 2000
-    definition_bytes: int = 1024 * 1024
-    timeout_s: float = 900
-    browser_sessions: int = 10
-    credits: int = 0
-    minimum_interval_seconds: int = 300
-    switches: frozenset[str] = frozenset()
-    """Settings that are on, among those that node types ask for."""
-
-
-@dataclass(frozen=True, slots=True)
-class KnownCredential:
-    """What may be known of a credential before a run: its kind, the names of its fields, and when it ends.
-
-    ``fields`` is None when no key opens it.
+    Takes the options of ``validate``. What is larger than the limits is told at once, without a further look at it.
+    O(nodes + edges).
     """
-
-    kind: str
-    fields: frozenset[str] | None
-    expires_at: datetime | None = None
-
-
-def errors(findings: Iterable[Finding]) -> list[Finding]:
-    """Return the findings that forbid activation."""
-    return [finding for finding in findings if finding.severity == "error"]
+    limits: Limits = options.get("limits") or Limits()
+    counts = [len(data[key]) if isinstance(data, Mapping) and isinstance(data.get(key), list) else 0 for key in _LISTS]
+    if too_large := list(_oversize(counts[0], counts[1], 0, limits)):
+        return too_large
+    definition, problems = Definition.read(data)
+    return validate(definition, problems=problems, **options)
 
 
 def validate(
     definition: Definition,
     *,
-    credentials: Collection[str] | None = (),
+    problems: Collection[Problem] = (),
+    credentials: Mapping[str, KnownCredential] | Collection[str] | None = (),
     variables: Collection[str] | None = None,
     limits: Limits | None = None,
 ) -> list[Finding]:
     """Return everything that is wrong with ``definition``, in canvas order.
 
-    ``credentials`` are the ids and names that the owner has, ``variables`` the names under ``vars`` that
-    the installation gives besides the definition's own; None skips the check. O(nodes + edges).
+    ``problems`` are those of its structure. ``credentials`` are what the owner has by id and by name (names alone
+    say only that they exist), ``variables`` the names under ``vars`` that the installation gives besides the
+    definition's own; None skips the check. Of a definition that is larger than ``limits`` only that is told.
+    O(nodes + edges).
     """
-    return list(_Pass(definition, credentials, variables, limits or Limits()).findings())
+    limits = limits or Limits()
+    size = len(definition.nodes), len(definition.edges) + len(definition.dangling), definition.size_bytes
+    if too_large := list(_oversize(*size, limits)):
+        return too_large
+    found = [_shape(problem) for problem in problems]
+    if found and not definition.raw:
+        return found
+    found.extend(_Pass(definition, credentials, variables, limits).findings())
+    if len(found) <= MOST:
+        return found
+    found.sort(key=lambda finding: finding.severity != "error")
+    left = f"there are {len(found) - MOST:,} more findings; mend some of these first"
+    return [*found[:MOST], Finding("MORE", found[MOST].severity, left)]
+
+
+_LISTS = ("nodes", "edges")
+_NODE_DATA = POLICY_KEYS | {"inputs", "label", "notes", "description", "type", "ui", "meta", "color", "icon"}
+"""What ``data`` of a node may hold: what has an effect, and what is kept for people and editors."""
+_INSTEAD = {
+    "sensitive_inputs": '"record_inputs": false keeps the inputs of a node out of recordings',
+    "sensitive_outputs": '"record_outputs": false keeps the outputs of a node out of recordings',
+    "timeout": "the setting is timeout_s, in seconds",
+    "backoff": "the setting is backoff_s, in seconds",
+}
+
+
+def _oversize(nodes: int, edges: int, size_bytes: int, limits: Limits) -> Iterator[Finding]:
+    if nodes > limits.nodes:
+        yield Finding(
+            "LIMIT_NODES", "error", f"the workflow has {nodes:,} nodes; the limit is {limits.nodes:,}",
+            hint="move a part of it into a workflow of its own and start that with Run Workflow",
+        )  # fmt: skip
+    if edges > limits.edges:
+        yield Finding("LIMIT_EDGES", "error", f"the workflow has {edges:,} wires; the limit is {limits.edges:,}")
+    if size_bytes > limits.definition_bytes:
+        yield Finding(
+            "LIMIT_SIZE", "error",
+            f"the definition has {size_bytes:,} bytes; the limit is {limits.definition_bytes:,}",
+            hint="large values belong into the input of an execution, or into a file that a node reads",
+        )  # fmt: skip
+
+
+def _shape(problem: Problem) -> Finding:
+    """Return a problem of the structure as a finding; below ``data`` of a node the field is that setting."""
+    _, below, setting = problem.path.partition(".data.")
+    text = f"{problem.path}: {problem.message}" if problem.path else problem.message
+    field = setting if below and problem.node_id else problem.path
+    return Finding("BAD_SHAPE", "error", text, node_id=problem.node_id, field=field or None, path=problem.path or None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """A text in the inputs of a node. ``key`` is as stored, ``field`` the name of the input, ``inner`` the path in it."""
+
+    node: Node
+    key: str
+    field: str
+    inner: str
+    text: str
+
+    @property
+    def name(self) -> str:
+        """Return how a message names the text."""
+        joint = "." if self.inner and not self.inner.startswith("[") else ""
+        return f'input "{self.field}{joint}{self.inner}"'
+
+
+def _line(text: str, position: int) -> int:
+    return text.count("\n", 0, position) + 1
+
+
+def _character(text: str, position: int) -> str:
+    """Return a place in a text as people count it."""
+    if "\n" not in text:
+        return f"character {position + 1}"
+    return f"line {_line(text, position)}, character {position - text.rfind(chr(10), 0, position)}"
 
 
 class _Pass:
@@ -101,12 +145,14 @@ class _Pass:
     def __init__(
         self,
         definition: Definition,
-        credentials: Collection[str] | None,
+        credentials: Mapping[str, KnownCredential] | Collection[str] | None,
         variables: Collection[str] | None,
         limits: Limits,
     ) -> None:
         self.definition = definition
-        self.credentials = None if credentials is None else frozenset(credentials)
+        self.credentials = credentials if credentials is None or isinstance(credentials, Mapping) else {
+            name: KnownCredential("", None) for name in credentials
+        }  # fmt: skip
         self.variables = None if variables is None else frozenset(variables) | frozenset(definition.vars)
         self.limits = limits
         self.nodes = {node.id: node for node in definition.nodes}
@@ -116,7 +162,7 @@ class _Pass:
         self.short = ShortNames(definition)
         self.sources: dict[str, set[str]] = {node.id: set() for node in definition.nodes}
         self.links: list[Link] = []
-        self.turns: list[tuple[Node, str, str, Reference]] = []
+        self.turns: list[tuple[_Spot, Reference]] = []
         """Where templates name the item or index of a loop."""
         for edge in definition.edges:
             if not leads_back(self.nodes[edge.target].type, edge.target_handle):
@@ -144,21 +190,12 @@ class _Pass:
         yield from self.edges()
         yield from self.loops()
         yield from self.graph()
+        yield from self.paths()
 
     # ------------------------------------------------------------------ the whole
 
     def size(self) -> Iterator[Finding]:
-        count, limits = len(self.definition.nodes), self.limits
-        if count > limits.nodes:
-            yield Finding("LIMIT_NODES", "error", f"the workflow has {count:,} nodes; the limit is {limits.nodes:,}")
-        count = len(self.definition.edges)
-        if count > limits.edges:
-            yield Finding("LIMIT_EDGES", "error", f"the workflow has {count:,} wires; the limit is {limits.edges:,}")
-        length = len(json.dumps(self.definition.raw, separators=(",", ":")))
-        if length > limits.definition_bytes:
-            yield Finding(
-                "LIMIT_SIZE", "error", f"the definition has {length:,} bytes; the limit is {limits.definition_bytes:,}"
-            )
+        limits = self.limits
         launches = Counter(
             str(node.inputs.get("Session") or "main") for node in self.definition.nodes if self.launches(node)
         )
@@ -168,9 +205,15 @@ class _Pass:
                 "error",
                 f"the workflow opens {len(launches)} browser sessions; the limit is {limits.browser_sessions}",
             )
-        cost = sum(description.credits for description in self.types.values())
+        cost = sum(
+            self.types[node.id].credits
+            for node in self.definition.nodes
+            if node.id in self.types and not node.policy.disabled
+        )
         if limits.credits and cost > limits.credits:
-            yield Finding("LIMIT_CREDITS", "error", f"one run costs {cost} credits; the limit is {limits.credits}")
+            yield Finding(
+                "LIMIT_CREDITS", "error", f"one run costs about {cost:,} credits; the limit is {limits.credits:,}"
+            )
 
     def schedule(self) -> Iterator[Finding]:
         text, place = self.definition.cron, self.definition.timezone
@@ -204,14 +247,18 @@ class _Pass:
     def node(self, node: Node, with_page: set[str]) -> Iterator[Finding]:
         description = self.types.get(node.id)
         if description is None:
+            if not node.type:  # told as a problem of the structure
+                return
             yield Finding(
                 "UNKNOWN_TYPE",
                 "error",
                 f'node "{node.id}" has the type "{node.type}", which does not exist',
                 node_id=node.id,
-                hint="./flow nodes list shows what exists",
+                hint=_meant(node.type, NODE_REGISTRY) or "./flow nodes list shows what exists",
+                path=f"{self.entry(node)}.type",
             )
             return
+        yield from self.unknown_settings(node)
         if description.switch and description.switch not in self.limits.switches and not node.policy.disabled:
             yield Finding(
                 "SWITCHED_OFF",
@@ -248,6 +295,7 @@ class _Pass:
             )
         if not node.policy.disabled:
             yield from self.missing(node, description, with_page)
+        given: dict[str, str] = {}
         for key, value in node.inputs.items():
             port = description.input(key)
             if port is None:
@@ -257,9 +305,33 @@ class _Pass:
                     f'"{self.name(node)}" has no input "{key}"; it is ignored',
                     node_id=node.id,
                     field=key,
+                    hint=_meant(key, [one.name for one in description.all_inputs]),
+                    path=self.path(node, key),
                 )
                 continue
-            yield from self.value(node, port, value)
+            other = given.setdefault(port.name, key)
+            if other != key:
+                yield Finding(
+                    "DUPLICATE_INPUT",
+                    "warning",
+                    f'"{self.name(node)}" has the input "{port.name}" twice, as "{other}" and as "{key}"; '
+                    "the last one counts",
+                    node_id=node.id,
+                    field=port.name,
+                    hint="keep one of them",
+                    path=self.path(node, key),
+                )
+            yield from self.value(node, key, port, value)
+
+    def unknown_settings(self, node: Node) -> Iterator[Finding]:
+        """Warn about keys beside the inputs that have no effect."""
+        for key in node.data.keys() - _NODE_DATA:
+            near = _meant(key, POLICY_KEYS | {"inputs", "label", "notes"})
+            yield Finding(
+                "UNKNOWN_FIELD", "warning", f'"{self.name(node)}" has the setting "{key}", which has no effect',
+                node_id=node.id, field=key, path=step(f"{self.entry(node)}.data", key),
+                hint=near or _INSTEAD.get(key, "remove it, or keep notes of your own under ui or meta"),
+            )  # fmt: skip
 
     def missing(self, node: Node, description: NodeDescription, with_page: set[str]) -> Iterator[Finding]:
         given = {port.name for key, value in node.inputs.items() if _given(value) and (port := description.input(key))}
@@ -283,37 +355,62 @@ class _Pass:
                 hint=hint,
             )
 
-    def value(self, node: Node, port: Port, value: Any) -> Iterator[Finding]:
-        for reference in _credentials(value):
-            problem = self.credential(reference)
-            if problem is not None:
-                code, message = problem
+    def value(self, node: Node, key: str, port: Port, value: Any) -> Iterator[Finding]:
+        for inner, reference in _credentials(value):
+            found = self.credential(reference)
+            if found is not None:
+                code, severity, problem, hint = found
                 yield Finding(
-                    code,
-                    "error",
-                    f'input "{port.name}" of "{self.name(node)}": {message}',
-                    node_id=node.id,
-                    field=port.name,
-                )
-        if not is_credential(value) and port.name not in self.wired[node.id]:
-            reason = literal_problem(value, port)
-            if reason:
-                yield Finding(
-                    "INVALID_INPUTS",
-                    "error",
-                    f'input "{port.name}" of "{self.name(node)}" {reason}',
-                    node_id=node.id,
-                    field=port.name,
-                )
+                    code, severity, f'input "{port.name}" of "{self.name(node)}": {problem}', node_id=node.id,
+                    field=port.name, hint=hint, path=self.path(node, key, inner),
+                )  # fmt: skip
+        if self.definition.size_bytes > self.limits.payload_bytes:
+            yield from self.payload(node, key, port, value)
+        if is_credential(value) or port.name in self.wired[node.id]:
+            return
+        if port.language == "cel" and isinstance(value, str) and value and "{{" not in value:
+            try:
+                conditions.check(value)
+            except TemplateError as error:
+                yield self.in_text("BAD_CONDITION", _Spot(node, key, port.name, "", value), str(error), error.position)
+        elif reason := literal_problem(value, port):
+            yield Finding(
+                "INVALID_INPUTS", "error", f'input "{port.name}" of "{self.name(node)}" {reason}', node_id=node.id,
+                field=port.name, path=self.path(node, key),
+            )  # fmt: skip
 
-    def credential(self, reference: Mapping[str, Any]) -> tuple[str, str] | None:
-        name = reference[CREDENTIAL_KEY]
+    def payload(self, node: Node, key: str, port: Port, value: Any) -> Iterator[Finding]:
+        """Report a value that is larger than the limit; only asked when the whole definition is."""
+        size = len(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+        if size > self.limits.payload_bytes:
+            yield Finding(
+                "LIMIT_PAYLOAD", "error",
+                f'input "{port.name}" of "{self.name(node)}" has {size:,} bytes; '
+                f"the limit is {self.limits.payload_bytes:,}",
+                node_id=node.id, field=port.name, path=self.path(node, key),
+                hint="large values belong into the input of an execution, or into a file that a node reads",
+            )  # fmt: skip
+
+    def credential(self, reference: Mapping[str, Any]) -> tuple[str, Severity, str, str] | None:
+        """Return code, severity, problem and hint about a reference to a credential, or None."""
+        name, field = reference[CREDENTIAL_KEY], reference.get("field") or "password"
         if not isinstance(name, str) or not name:
-            return "INVALID_INPUTS", "choose a credential"
-        if not isinstance(reference.get("field", "password"), str):
-            return "INVALID_INPUTS", "the field of a credential is a text"
-        if self.credentials is not None and name not in self.credentials:
-            return "MISSING_CREDENTIAL", f'there is no credential "{name}" of yours'
+            return "INVALID_INPUTS", "error", "choose a credential", ""
+        if not isinstance(field, str):
+            return "INVALID_INPUTS", "error", "the field of a credential is a text", ""
+        if self.credentials is None:
+            return None
+        known = self.credentials.get(name)
+        if known is None:
+            hint = _meant(name, self.credentials) or "add it under Credentials"
+            return "MISSING_CREDENTIAL", "error", f'there is no credential "{name}" of yours', hint
+        if known.expires_at is not None and known.expires_at <= datetime.now(UTC):
+            text = f'the credential "{name}" expired on {known.expires_at:%Y-%m-%d %H:%M} UTC'
+            return "CREDENTIAL_EXPIRED", "error", text, "store it again with a new secret"
+        if known.fields is not None and kinds.field_name(known.kind, known.fields, field) is None:
+            has = ", ".join(f'"{one}"' for one in sorted(known.fields))
+            text = f'the credential "{name}" ({known.kind}) has no field "{field}"; it has {has}'
+            return "CREDENTIAL_FIELD", "error", text, _meant(field, known.fields)
         return None
 
     # ------------------------------------------------------------------ templates
@@ -322,21 +419,20 @@ class _Pass:
         """Report bad templates and note what the good ones wait for."""
         description = self.types.get(node.id)
         for key, value in node.inputs.items():
-            port = description.input(key) if description else None
-            field = port.name if port else key
-            for path, text in texts(value):
-                place = f'input "{field}{path if path.startswith("[") else f".{path}" if path else ""}"'
+            for inner, text in texts(value):
+                port = description.input(key) if description else None
+                spot = _Spot(node, key, port.name if port else key, inner, text)
                 try:
                     parts = parse(text).parts
                 except TemplateError as error:
-                    yield self.bad_template(node, field, place, str(error), error.position)
+                    yield self.bad_template(spot, str(error), error.position)
                     continue
                 for part in parts:
                     if isinstance(part, Expression) and part.reference is not None:
-                        yield from self.reference(node, field, place, part.reference)
+                        yield from self.reference(spot, part.reference)
 
-    def reference(self, node: Node, field: str, place: str, reference: Reference) -> Iterator[Finding]:
-        problem = ""
+    def reference(self, spot: _Spot, reference: Reference) -> Iterator[Finding]:
+        problem, node = "", spot.node
         if reference.kind == "node":
             problem = self.node_problem(reference)
             if not problem and reference.node_id is not None:
@@ -350,18 +446,21 @@ class _Pass:
             except TemplateError as error:
                 problem = str(error)
         elif reference.kind in ("item", "index"):
-            self.turns.append((node, field, place, reference))
+            self.turns.append((spot, reference))
         elif reference.kind == "vars" and self.is_unknown(reference):
             yield Finding(
                 "UNKNOWN_VARIABLE",
                 "warning",
-                f'{place} of "{self.name(node)}" names vars.{reference.path[0]}, which is not set',
+                f'{spot.name} of "{self.name(node)}" names vars.{reference.path[0]}, which is not set',
                 node_id=node.id,
-                field=field,
+                field=spot.field,
                 hint='set it under "vars" of the workflow or give a default',
+                path=self.path(node, spot.key, spot.inner),
+                position=reference.position,
+                line=_line(spot.text, reference.position),
             )
         if problem:
-            yield self.bad_template(node, field, place, problem, reference.position)
+            yield self.bad_template(spot, problem, reference.position)
 
     def is_unknown(self, reference: Reference) -> bool:
         if self.variables is None or not reference.path or reference.has_default:
@@ -378,14 +477,38 @@ class _Pass:
         names = ", ".join(port.name for port in description.all_outputs)
         return f'node "{node_id}" has no output "{output}"; it has {names}'
 
-    def bad_template(self, node: Node, field: str, place: str, problem: str, position: int) -> Finding:
+    def bad_template(self, spot: _Spot, problem: str, position: int) -> Finding:
+        return self.in_text("BAD_TEMPLATE", spot, problem, position)
+
+    def in_text(self, code: str, spot: _Spot, problem: str, position: int) -> Finding:
+        """Return an error about one character of a text that is typed in."""
         return Finding(
-            "BAD_TEMPLATE",
+            code,
             "error",
-            f'{place} of "{self.name(node)}", character {position + 1}: {problem}',
-            node_id=node.id,
-            field=field,
+            f'{spot.name} of "{self.name(spot.node)}", {_character(spot.text, position)}: {problem}',
+            node_id=spot.node.id,
+            field=spot.field,
+            path=self.path(spot.node, spot.key, spot.inner),
+            position=position,
+            line=_line(spot.text, position),
         )
+
+    def path(self, node: Node, key: str, inner: str = "") -> str:
+        """Return where an input stands in the JSON; ``inner`` is the place within its value."""
+        within = step(f"{self.entry(node)}.data.inputs", key)
+        return f"{within}{inner}" if not inner or inner.startswith("[") else f"{within}.{inner}"
+
+    def entry(self, node: Node) -> str:
+        """Return where a node stands in the JSON."""
+        number = self.numbers.get(node.id)
+        return node.id if number is None else f"nodes[{number}]"  # a node without an id is called by its place
+
+    @cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """Return the number of each node in the JSON."""
+        listed = self.definition.raw.get("nodes") or []
+        ids = [item.get("id") if isinstance(item, Mapping) else None for item in listed]
+        return {one: number for number, one in reversed(list(enumerate(ids))) if isinstance(one, str)}
 
     # ------------------------------------------------------------------ wires
 
@@ -423,7 +546,9 @@ class _Pass:
 
     def error_path(self, edge: Edge, output: Port) -> Iterator[Finding]:
         """Warn about a wire from the error output of a node whose errors do not go there."""
-        if output in ERROR_PORTS and self.nodes[edge.source].policy.on_error != "output":
+        if (output is ERROR_PORTS[0] or output is ERROR_PORTS[1]) and self.nodes[
+            edge.source
+        ].policy.on_error != "output":
             yield Finding(
                 "ERROR_PATH", "warning",
                 f'the wire from "{output.name}" of "{self.title(edge.source)}" is never taken',
@@ -454,10 +579,10 @@ class _Pass:
                     "LOOP_EMPTY", "warning", f'the loop "{self.title(loop)}" has no body', node_id=loop,
                     hint=f"wire its {' or '.join(loops[loop][:2])} to the nodes that run in every turn",
                 )  # fmt: skip
-        for node, field, place, reference in self.turns:
-            if not scopes.scope(node.id):
+        for spot, reference in self.turns:
+            if not scopes.scope(spot.node.id):
                 outside = f'"{reference.kind}" exists only inside a loop'
-                yield self.bad_template(node, field, place, outside, reference.position)
+                yield self.bad_template(spot, outside, reference.position)
 
     def fit(self, edge: Edge, output: Port, port: Port) -> Iterator[Finding]:
         how = fit(output.type, port.type)
@@ -509,13 +634,17 @@ class _Pass:
                 node_id=members[0],
                 hint="remove one of the wires or template references between them",
             )
-        followers: dict[str, list[str]] = defaultdict(list)
-        for node_id, sources in self.sources.items():
-            for source in sources:
-                followers[source].append(node_id)
+        followers = self.followers
+        depth = 0 if cycles else len(self.levels)
+        if depth > self.limits.depth:
+            yield Finding(
+                "LIMIT_DEPTH", "error",
+                f"the longest path has {depth:,} nodes one after another; the limit is {self.limits.depth:,}",
+                hint="let nodes that do not need each other run side by side, or use a loop",
+            )  # fmt: skip
         roots = [node_id for node_id, sources in self.sources.items() if not sources]
         entries = [node_id for node_id in roots if node_id not in self.types or self.types[node_id].start]
-        if not entries:
+        if not entries and isinstance(self.definition.raw.get("nodes"), list):
             what = "the workflow has no nodes" if not self.nodes else "no node can start the workflow"
             yield Finding(
                 "NO_ENTRY_POINT", "error", what, hint="add a node with the Entry Point badge, such as Standard Browser"
@@ -535,11 +664,32 @@ class _Pass:
 
     def with_page(self) -> set[str]:
         """Return the nodes after which a page is open: those that launch a browser and all behind them."""
-        followers: dict[str, list[str]] = defaultdict(list)
+        return _reach([node.id for node in self.definition.nodes if self.launches(node)], self.followers)
+
+    @cached_property
+    def followers(self) -> Mapping[str, list[str]]:
+        """Return who waits for each node; complete when the templates were read."""
+        found: dict[str, list[str]] = defaultdict(list)
         for node_id, sources in self.sources.items():
             for source in sources:
-                followers[source].append(node_id)
-        return _reach([node.id for node in self.definition.nodes if self.launches(node)], followers)
+                found[source].append(node_id)
+        return found
+
+    @cached_property
+    def levels(self) -> list[list[str]]:
+        """Return the nodes level by level, each after all that it waits for; nodes of circles are missing."""
+        return list(_levels(self.sources, self.followers))
+
+    def paths(self) -> Iterator[Finding]:
+        """Warn about paths that are never taken, and what follows from that."""
+        used: dict[str, set[str | None]] = defaultdict(set)
+        for link in self.links:
+            used[link.source].add(link.output)
+        for edge in self.definition.edges:
+            if edge.source in self.types and (port := self.types[edge.source].output(edge.source_handle)):
+                used[edge.source].add(port.name)
+        order = [node_id for level in self.levels for node_id in level]
+        yield from Paths(self.definition, self.types, self.sources, used).findings(order)
 
     def launches(self, node: Node) -> bool:
         description = self.types.get(node.id)
@@ -572,20 +722,10 @@ def literal_problem(value: Any, port: Port) -> str:
         return "" if text.strip().lower() in known else f"must be one of {', '.join(port.options)}; not {_short(value)}"
     if port.type == "LIST":
         return "" if isinstance(_parsed(value), list) else f"must be a list, not {_short(value)}"
-    if port.language == "cel":
-        return _condition_problem(str(value))
     if port.type == "CREDENTIAL":
         return "takes a stored credential; a secret is never written into a workflow"
     if port.type in ("BROWSER_INSTANCE", "CONDITIONAL") and isinstance(value, dict | list):
         return f"cannot be {_short(value)}; connect a wire"
-    return ""
-
-
-def _condition_problem(text: str) -> str:
-    try:
-        conditions.check(text)
-    except TemplateError as error:
-        return f"cannot be read: {error}"
     return ""
 
 
@@ -631,17 +771,24 @@ def _acts_every_time(description: NodeDescription) -> bool:
     )
 
 
-def _credentials(value: Any) -> Iterator[Mapping[str, Any]]:
-    stack = [value]
+def _credentials(value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the path and the reference for every credential that a value names."""
+    stack: list[tuple[tuple[Any, ...], Any]] = [((), value)]
     while stack:
-        item = stack.pop()
-        if isinstance(item, Mapping):
+        keys, item = stack.pop()
+        if isinstance(item, dict | Mapping):
             if CREDENTIAL_KEY in item:
-                yield item
+                yield reduce(step, keys, ""), item
             else:
-                stack.extend(item.values())
+                stack.extend([((*keys, key), child) for key, child in item.items()])
         elif isinstance(item, list | tuple):
-            stack.extend(item)
+            stack.extend([((*keys, number), child) for number, child in enumerate(item)])
+
+
+def _meant(word: str, known: Iterable[str]) -> str:
+    """Return a question that offers the known word that is nearest to ``word``, or an empty text."""
+    near = get_close_matches(str(word), list(known), n=1, cutoff=0.7)
+    return f'did you mean "{near[0]}"?' if near else ""
 
 
 def _reach(starts: Iterable[str], followers: Mapping[str, Collection[str]]) -> set[str]:
@@ -654,6 +801,21 @@ def _reach(starts: Iterable[str], followers: Mapping[str, Collection[str]]) -> s
                 seen.add(node_id)
                 queue.append(node_id)
     return seen
+
+
+def _levels(sources: Mapping[str, Collection[str]], followers: Mapping[str, Collection[str]]) -> Iterator[list[str]]:
+    """Yield the nodes of a graph level by level (Kahn); their number is that of nodes on the longest path."""
+    waiting = {node_id: len(before) for node_id, before in sources.items()}
+    level = [node_id for node_id, count in waiting.items() if not count]
+    while level:
+        yield level
+        following: list[str] = []
+        for node_id in level:
+            for follower in followers.get(node_id, ()):
+                waiting[follower] -= 1
+                if not waiting[follower]:
+                    following.append(follower)
+        level = following
 
 
 def _cycles(sources: Mapping[str, Collection[str]]) -> Iterator[list[str]]:
@@ -703,4 +865,4 @@ def _last_index(items: list[str], item: str) -> int:
     return index
 
 
-__all__ = ["Finding", "Limits", "errors", "literal_problem", "validate"]
+__all__ = ["Finding", "KnownCredential", "Limits", "errors", "examine", "literal_problem", "validate"]

@@ -10,7 +10,7 @@ from executions.errors import Child, NodeFailed, NodeInputError, NodeWaits
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
 from workflows import conditions
 from workflows.errors import TemplateError
-from workflows.registry import NodeDescription, Port, register
+from workflows.registry import NodeDescription, Port, Settled, register
 
 MOST_TURNS = 10_000
 MOST_AT_ONCE = 50
@@ -126,6 +126,18 @@ class LoopWhile(NodeExecutor):
             Port("Count", "NUMBER", help="How many turns ran."),
         ),
     )  # fmt: skip
+
+    @staticmethod
+    def settled(known: Mapping[str, Any]) -> Settled:
+        """Tell whether the condition is the same for every turn."""
+        text = known.get("Condition")
+        result = conditions.constant(text) if isinstance(text, str) and text else None
+        if result is None:
+            return Settled()
+        if result:
+            return Settled("its condition is always true, so it fails after Max Iterations", field="Condition")
+        reason = "its condition is never true"
+        return Settled(reason, dict.fromkeys(("Each", "Index", "Last"), reason), field="Condition")
 
     async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
         """Ask the condition; start one more turn or end."""

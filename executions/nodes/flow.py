@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Mapping
 from typing import Any
 
 from executions.errors import NodeFailed, NodeInputError, NodeWaits
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
-from executions.nodes.inputs import Inputs, as_number, as_text, parse_json
-from workflows.registry import EXECUTE, NodeDescription, Port, register
+from executions.nodes.inputs import Inputs, as_number, as_text, dump_json, parse_json
+from workflows.registry import EXECUTE, NodeDescription, Port, Settled, register
 
 HELD_SECONDS = 60
 """A delay up to this long sleeps in its worker; a longer one is set aside and holds none."""
@@ -202,6 +203,21 @@ class Branch(NodeExecutor):
                     "type a value or connect a wire"
                 )
 
+    @staticmethod
+    def settled(known: Mapping[str, Any]) -> Settled:
+        """Tell which path is taken when both values are typed in."""
+        operator = operator_name(str(known.get("Operator") or ""))
+        left, right = known.get("Left Value"), known.get("Right Value")
+        if operator is None or left is None or (right is None and operator not in UNARY):
+            return Settled()
+        try:
+            result, _ = compare(left, operator, right)
+        except ValueError:
+            return Settled()
+        values = shown(left) if operator in UNARY else f"{shown(left)}, {shown(right)}"
+        reason = f"{operator} ({values}) is {str(result).lower()}"
+        return Settled(reason, {"False Path" if result else "True Path": reason}, field="Left Value")
+
     async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
         """Compare and open one path."""
         inputs = self.inputs(node)
@@ -253,6 +269,24 @@ class Switch(NodeExecutor):
         ),
     )
 
+    @staticmethod
+    def settled(known: Mapping[str, Any]) -> Settled:
+        """Tell which cases are empty, which equal an earlier one, and which is taken when all is typed in."""
+        names = [f"Case {number}" for number in CASES]
+        never = {name: "the case has no value" for name in names if name in known and known[name] in (None, "")}
+        twice: dict[str, str] = {}
+        given = [name for name in names if name in known and name not in never]
+        for at, name in enumerate(given):
+            equal = next((other for other in given[:at] if _is_case(known[other], known[name])), None)
+            if equal is not None:
+                twice[name] = equal
+        always, value = "", known.get("Value")
+        if value is not None and len(given) + len(never) == len(names):
+            taken = next((name for name in given if _is_case(known[name], value)), "Default")
+            always = f"the value is {shown(value)}, which takes {taken}"
+            never = {name: always for name in (*names, "Default") if name != taken}
+        return Settled(always, never | {name: f'it equals "{other}"' for name, other in twice.items()}, twice, "Value")
+
     async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
         """Open one path."""
         inputs = self.inputs(node)
@@ -262,6 +296,12 @@ class Switch(NodeExecutor):
         env.log(f"Takes {taken}", value=value)
         paths = {name: EXECUTE if name == taken else None for name in (*names, "Default")}
         return {**paths, "Matched": taken, "Data": value}
+
+
+def shown(value: Any) -> str:
+    """Return a value as JSON, cut to a few words."""
+    text = dump_json(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _is_case(case: Any, value: Any) -> bool:

@@ -148,6 +148,10 @@ export interface Finding {
   field: string | null;
   hint: string | null;
   edge_id?: string | null;
+  /** The exact place in the JSON, the offset in the text there (from 0) and its line (from 1). */
+  path?: string | null;
+  position?: number | null;
+  line?: number | null;
 }
 
 export interface Credential {

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.conftest import graph, node, wire
-from workflows.definition import DEPTH_LIMIT, Definition
+from workflows.definition import Definition
 from workflows.errors import DefinitionError
+from workflows.strict import DEPTH_LIMIT
 
 
 @pytest.mark.row("S2-04")

@@ -221,7 +221,7 @@ def test_the_same_name_again_is_a_new_version_of_the_same_workflow(alice: Any, b
 @pytest.mark.parametrize(
     ("data", "error", "reason"),
     [
-        ({"nodes": "x", "name": "n"}, DefinitionError, "nodes"),
+        ({"nodes": "x", "name": "n"}, ActivationRefused, "nodes: must be a list"),
         (GOOD, DefinitionError, "no name"),
         ({**BAD, "name": "n"}, ActivationRefused, "Web Page"),
         ({**graph([node("a", "nope")]), "name": "n"}, ActivationRefused, '"nope", which does not exist'),

@@ -331,14 +331,14 @@ def test_limits_name_the_number_and_the_limit() -> None:
 
     findings = check(nodes, *edges, limits=small)
 
-    assert [one.code for one in findings] == [
-        "LIMIT_NODES",
-        "LIMIT_EDGES",
-        "LIMIT_SIZE",
+    assert [one.code for one in findings] == ["LIMIT_NODES", "LIMIT_EDGES", "LIMIT_SIZE"]
+    assert findings[0].message == "the workflow has 3 nodes; the limit is 2"
+    narrow = Limits(timeout_s=10, credits=2, depth=2)
+    assert [one.code for one in check(nodes, *edges, limits=narrow)] == [
         "LIMIT_CREDITS",
         *["LIMIT_TIMEOUT"] * 3,
+        "LIMIT_DEPTH",
     ]
-    assert findings[0].message == "the workflow has 3 nodes; the limit is 2"
     assert check(nodes, *edges) == []
 
 
@@ -365,16 +365,19 @@ def test_everything_is_reported_at_once() -> None:
 
 
 def test_a_finding_as_json_has_all_keys() -> None:
-    (finding,) = check([node("n", "nope")])
+    (finding,) = check([node("n", "weather")])
 
     assert finding.to_json() == {
         "code": "UNKNOWN_TYPE",
         "severity": "error",
-        "message": 'node "n" has the type "nope", which does not exist',
+        "message": 'node "n" has the type "weather", which does not exist',
         "node_id": "n",
         "field": None,
         "hint": "./flow nodes list shows what exists",
         "edge_id": None,
+        "path": "nodes[0].type",
+        "position": None,
+        "line": None,
     }
 
 
@@ -410,4 +413,4 @@ def test_a_thousand_nodes_take_less_than_fifty_milliseconds() -> None:
     nodes[1]["data"]["inputs"]["In"] = "{{ Html Content }}"
     edges = [wire(f"n{i}", "Done", f"n{i + 1}", "Execute Condition") for i in range(999)]
 
-    assert best_ms(Definition.from_json(graph(nodes, *edges)), Limits(nodes=1000)) < 50
+    assert best_ms(Definition.from_json(graph(nodes, *edges)), Limits(nodes=1000, depth=1000)) < 50

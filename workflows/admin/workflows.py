@@ -19,9 +19,9 @@ from workflows.admin.cells import EMPTY, button, due, moment, status_pill
 from workflows.admin.filters import DateFilter, OwnerFilter, ScheduleFilter, TagFilter
 from workflows.admin.owned import OwnedAdmin
 from workflows.admin.schedules import ScheduleInline, in_words
-from workflows.definition import refuse_nul
 from workflows.errors import DefinitionError, WorkflowError
 from workflows.models import Schedule, Workflow
+from workflows.strict import refuse_nul
 
 VERSIONS_SHOWN = 10
 

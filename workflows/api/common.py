@@ -38,7 +38,11 @@ class Problem(Schema):
 
 
 class FindingOut(Schema):
-    """One thing that is wrong with a workflow."""
+    """One thing that is wrong with a workflow.
+
+    ``path`` is the exact place in the JSON of the workflow, ``position`` the offset in the text there, from 0, and
+    ``line`` its line, from 1.
+    """
 
     code: str
     severity: Literal["error", "warning"]
@@ -47,6 +51,9 @@ class FindingOut(Schema):
     field: str | None
     hint: str
     edge_id: str | None
+    path: str | None
+    position: int | None
+    line: int | None
 
 
 class Refused(Problem):

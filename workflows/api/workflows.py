@@ -139,9 +139,7 @@ def create_workflow(request: HttpRequest, body: NewWorkflow) -> Any:
 @router.post("/workflows/validate", response={200: Checked, **ERRORS})
 def validate_definition(request: HttpRequest, body: Unchecked) -> Any:
     """Check a definition without saving it."""
-    return {
-        "findings": findings_json(lifecycle.check_definition(Definition.from_json(body.definition), user_id(request)))
-    }
+    return {"findings": findings_json(lifecycle.check_json(body.definition, user_id(request)))}
 
 
 @router.get("/workflows/{workflow_id}", response={200: WorkflowOut, **ERRORS})

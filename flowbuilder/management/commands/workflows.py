@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ from workflows import lifecycle, transfer
 from workflows.api.common import findings_json
 from workflows.api.workflows import detail, summary
 from workflows.definition import Definition
+from workflows.errors import DefinitionError
 from workflows.models import Workflow
+from workflows.strict import read_json
 from workflows.validation import Finding, errors
 
 SIZE_LIMIT_BYTES = 10 * 1024 * 1024
@@ -151,15 +152,13 @@ class Command(ProductCommand):
         user = self.user(options)
         name = options["workflow"]
         if name == "-" or Path(name).is_file():
-            definition = Definition.from_json(self.read(name))
-            owner_id = user.pk
+            data, owner_id = self.read(name), user.pk
         else:
             if name.endswith(".json"):
                 self.fail(f"{name}: there is no such file")
             workflow = lifecycle.find_workflow(user, name)
-            definition = Definition.from_json(detail(workflow)["definition"])
-            owner_id = workflow.owner_id
-        findings = lifecycle.check_definition(definition, owner_id)
+            data, owner_id = detail(workflow)["definition"], workflow.owner_id
+        findings = lifecycle.check_json(data, owner_id)
         self.emit({"findings": findings_json(findings)}, lambda console: self.print_findings(console, findings))
         return FAILED if errors(findings) else OK
 
@@ -188,15 +187,11 @@ class Command(ProductCommand):
             content = sys.stdin.buffer.read(SIZE_LIMIT_BYTES + 1) if name == "-" else self.read_file(Path(name))
             if len(content) > SIZE_LIMIT_BYTES:
                 self.fail(f"{shown}: larger than {SIZE_LIMIT_BYTES:,} bytes")
-            return json.loads(content.decode("utf-8-sig"))
+            return read_json(content)
         except OSError as error:
             self.fail(f"{shown}: {error.strerror}")
-        except UnicodeDecodeError as error:
-            self.fail(f"{shown}: not UTF-8 text (byte {error.start})")
-        except json.JSONDecodeError as error:
-            self.fail(f"{shown}: not JSON, {error.msg} at line {error.lineno} column {error.colno}")
-        except (ValueError, RecursionError) as error:
-            self.fail(f"{shown}: not JSON that can be read, {error}")
+        except DefinitionError as error:
+            self.fail(f"{shown}: {error}")
 
     def read_file(self, path: Path) -> bytes:
         """Return at most one byte more than allowed."""
