@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import uuid
 from collections.abc import Callable
 from functools import cache, lru_cache
@@ -10,6 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import DatabaseError
 
 from executions import events, leases, metering, runtime, states, store, waits
 from executions.context import Context, load
@@ -19,9 +21,14 @@ from executions.store import EventDraft, Transaction, now_us
 from recordings.context import FAILED, RecordingConfig
 from recordings.events import ENGINE_VERSION, environment
 from recordings.events import RecordingEventType as Kind
+from workflows import audit, lifecycle
 from workflows.errors import WorkflowError
 from workflows.keeping import recording_problem, recording_rules
+from workflows.models import Workflow
+from workflows.policy import PAUSE_AFTER_FAILURES, pause_problem
 from workflows.registry import NODE_REGISTRY
+
+logger = logging.getLogger(__name__)
 
 DEADLINE = "deadline"
 FAILURE_TAG = "auto-failure"
@@ -137,8 +144,34 @@ def _made_by() -> str:
 def ended(context: Context) -> None:
     """Do what follows the end of an execution, once it is committed."""
     release(context.id)
+    pause_after_failures(context)
     for act in AFTER_END:
         act(context)
+
+
+def pause_after_failures(context: Context) -> None:
+    """Pause the workflow of an ended execution if its setting says so: its last runs by themselves all failed.
+
+    Runs count since the workflow was activated or resumed; cancelled ones do not, nor do those that people started.
+    No query without the setting.
+    """
+    most = context.settings.get(PAUSE_AFTER_FAILURES)
+    if most is None or pause_problem(most) or context.parent is not None or context.trigger not in states.BY_ITSELF:
+        return
+    try:
+        workflow = Workflow.objects.get(pk=context.workflow_id)
+        runs = Execution.objects.filter(
+            workflow=workflow, parent=None, trigger__in=states.BY_ITSELF, status__in=(states.COMPLETED, states.FAILED)
+        )
+        if workflow.status_at is not None:
+            runs = runs.filter(queued_at__gte=workflow.status_at)
+        last = list(runs.order_by("-queued_at").values_list("status", "error")[:most])
+        if len(last) == most and all(status == states.FAILED for status, _ in last):
+            reason = f"{most} runs in a row failed" if most > 1 else "a run failed"
+            with audit.acting(None, audit.Door.SYSTEM):
+                lifecycle.pause(workflow, f"{reason}; the last error: {last[0][1]}")
+    except (WorkflowError, DatabaseError) as error:  # it was paused, or the next failure looks again
+        logger.info("workflow %s is not paused after failures: %s", context.workflow_id, error)
 
 
 def release(execution_id: UUID, *, wait: bool = True) -> None:

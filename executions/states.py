@@ -38,6 +38,8 @@ TRIGGERS: Final = (
     "manual", "api", "test", "scheduled", "one_time", "conditional",
     "webhook", "file", "database", "workflow", "retry", "fork",
 )  # fmt: skip
+BY_ITSELF: Final = ("scheduled", "one_time", "conditional", "webhook", "file", "database")
+"""Triggers that no person asks for each time."""
 
 
 def allowed(transitions: dict[str, frozenset[str]], current: str, wanted: str) -> bool:

@@ -32,6 +32,9 @@ OVERLAPS: Final = (QUEUE, BUFFER_ONE, SKIP, CANCEL_OTHER, ALLOW_ALL)
 PRIORITIES: Final = {"high": 0, "normal": 5, "low": 9}
 """Word -> number; the smaller number goes first."""
 
+PAUSE_AFTER_FAILURES: Final = "pause_after_failures"
+MOST_FAILURES: Final = 100
+
 MOST: Final = 1_000_000
 LONGEST_RATE_S: Final = 86_400
 KEY_CHARACTERS: Final = 200
@@ -133,6 +136,13 @@ def _count_problem(value: Any) -> str:
     return ""
 
 
+def pause_problem(value: Any) -> str:
+    """Return what is wrong with a number of failures after which a workflow is paused; empty if nothing is."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_FAILURES:
+        return f"must be a whole number from 1 to {MOST_FAILURES}, not {value!r:.60}"
+    return ""
+
+
 def _overlap_problem(value: Any) -> str:
     return "" if value in OVERLAPS else f"must be one of {', '.join(OVERLAPS)}; not {value!r:.60}"
 
@@ -179,5 +189,6 @@ _CHECKS: Final[dict[str, Callable[[Any], str]]] = {
 _KEEPING: Final[dict[str, Callable[[Any], str]]] = {
     "recording": recording_problem,
     "retention": retention_problem,
+    PAUSE_AFTER_FAILURES: pause_problem,
     **dict.fromkeys(RECORD_SWITCHES, switch_problem),
 }

@@ -38,7 +38,7 @@ class WorkflowForm(forms.ModelForm):
         widgets = {"description": forms.Textarea(attrs={"class": "vLargeTextField", "rows": 3})}
         help_texts = {
             "settings": "A JSON object: deadline_s, tags, recording, retention, restart_browser_segment, and what limits its starts: "
-            "concurrency, overlap, concurrency_key, key_concurrency, rate, priority."
+            "concurrency, overlap, concurrency_key, key_concurrency, rate, priority. pause_after_failures pauses it by itself."
         }
 
     def clean_name(self) -> str:
