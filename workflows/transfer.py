@@ -139,6 +139,8 @@ def import_definition(
         if not created:
             _update(workflow, data)
         stored = {key: value for key, value in definition.raw.items() if key not in ABOUT_THE_FILE}
+        if name:
+            stored["name"] = title
         version = workflow.save_version(stored, author=owner, message=message)
         if definition.cron:
             schedules.set_schedule(

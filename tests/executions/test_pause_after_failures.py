@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from executions import ending, states
+from executions import context, ending, states
 from executions.models import Execution
 from tests.conftest import graph, node
 from workflows import lifecycle, schedules
@@ -22,7 +22,7 @@ def workflow(make_workflow: Any) -> Any:
     return make_workflow(QUICK, name="shop", settings={"pause_after_failures": 3})
 
 
-def run(workflow: Workflow, status: str = states.FAILED, trigger: str = "scheduled", **fields: Any) -> Execution:
+def run(workflow: Any, status: str = states.FAILED, trigger: str = "scheduled", **fields: Any) -> Execution:
     """Return an execution that failed just now, or one that has ended otherwise."""
     execution: Execution = Execution.objects.create(
         workflow=workflow, version=workflow.version, owner=workflow.owner, trigger=trigger, queued_at=timezone.now(),
@@ -103,10 +103,10 @@ def test_without_the_setting_no_failure_pauses_a_workflow_and_nothing_is_asked(
         last = run(workflow)
 
     assert status_of(workflow) == "active"
-    context = ending.load(last.pk, planned=False)
-    assert context is not None
+    known = context.load(last.pk, planned=False)
+    assert known is not None
     with django_assert_num_queries(0):
-        ending.pause_after_failures(context)
+        ending.pause_after_failures(known)
 
 
 def test_a_failure_in_a_child_or_of_a_paused_workflow_changes_nothing(workflow: Any) -> None:

@@ -11,15 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
+from flowbuilder.demo import WORKFLOWS
 from tests.conftest import graph, node, wire
 from tests.environment import ROOT
+from workflows import lifecycle
 from workflows.models import Schedule, Workflow, WorkflowVersion
 
 pytestmark = pytest.mark.django_db
 
+VERBS = (
+    "list", "show", "validate", "history", "import", "export", "templates", "activate", "publish", "pause", "resume",
+    "archive", "unarchive", "delete", "versions", "diff", "restore", "clone",
+)  # fmt: skip
 GOOD = {"name": "shop", **graph([node("a", "delay", Duration=1)])}
 
 
@@ -145,6 +152,176 @@ def test_export_of_an_older_version(alice: Any, save: Any) -> None:
     assert json.loads(flow("workflows", "export", "shop", "--number", "1")) == GOOD
     with pytest.raises(CommandError, match="no version 9"):
         flow("workflows", "export", "shop", "--number", "9")
+
+
+def delays(seconds: int, **fields: Any) -> dict[str, Any]:
+    """Return a workflow that waits."""
+    return {"name": "shop", **graph([node("a", "delay", Duration=seconds)]), **fields}
+
+
+def told(*arguments: str) -> Any:
+    """Run a command with ``--json`` and return what it printed."""
+    return json.loads(flow("workflows", *arguments, "--json"))
+
+
+@pytest.mark.row("S2-02")
+def test_every_move_by_name_or_id_says_where_the_workflow_stands(alice: Any, save: Any) -> None:
+    made = told("import", save(delays(1)), "--message", "begun")
+    told("import", save(delays(2)))
+    steps = [
+        (("activate", "shop", "1"), "active", 1),
+        (("publish", made["id"]), "active", 2),
+        (("publish", "shop", "1"), "active", 1),
+        (("pause", "shop"), "paused", 1),
+        (("resume", made["id"]), "active", 1),
+        (("archive", "shop"), "archived", 1),
+        (("unarchive", "shop"), "draft", 1),
+        (("activate", "shop"), "active", 2),
+    ]
+
+    for arguments, status, runs in steps:
+        shown = told(*arguments)
+        assert (shown["id"], shown["status"], shown["active_version"], shown["version"]) == (
+            made["id"],
+            status,
+            runs,
+            2,
+        )
+
+    assert "shop: version 2, active, version 1 runs, id " in flow("workflows", "publish", "shop", "1")
+    with pytest.raises(CommandError, match="is active; it cannot be resumed") as caught:
+        flow("workflows", "resume", "shop")
+    assert caught.value.returncode == 1
+    with pytest.raises(CommandError, match="has no version 9"):
+        flow("workflows", "activate", "shop", "9")
+
+
+@pytest.mark.row("S2-11")
+def test_versions_are_listed_compared_and_restored(alice: Any, save: Any) -> None:
+    told("import", save(delays(1, status="active")), "--message", "begun")
+    assert "version 1 -> version 1: nothing differs" in flow("workflows", "diff", "shop")
+    told("import", save(delays(2)))
+
+    assert [(one["number"], one["message"], one["author"], one["runs"], one["newest"]) for one in told("versions", "shop")] == [
+        (2, "imported", "alice", False, True), (1, "begun", "alice", True, False)
+    ]  # fmt: skip
+    shown = told("diff", "shop")
+    assert (shown["old"], shown["new"], shown["same"]) == ("version 1", "version 2", False)
+    assert shown["changed"][0]["changes"][0] | {"path": None} == {
+        "path": None, "field": "Duration", "change": "changed", "before": 1, "after": 2
+    }  # fmt: skip
+    assert "~ Duration: 2 -> 1" in flow("workflows", "diff", "shop", "2", "1")
+    assert told("restore", "shop", "1")["version"] == 3
+    assert told("diff", "shop", "1", "3")["same"]
+    assert not told("diff", "shop", "2")["same"]
+    assert "restored from version 1" in flow("workflows", "versions", "shop")
+
+
+def test_diff_with_a_file_and_an_exit_code(alice: Any, save: Any) -> None:
+    told("import", save(delays(1)))
+    same, other = save(delays(1), "same.json"), save(delays(1, cron="0 9 * * *"), "other.json")
+
+    assert "nothing differs" in flow("workflows", "diff", "shop", "--file", same, "--exit-code")
+    assert '+ cron: "0 9 * * *"' in flow("workflows", "diff", "shop", "--file", other)
+    with pytest.raises(SystemExit) as differs:
+        flow("workflows", "diff", "shop", "1", "--file", other, "--exit-code")
+    assert differs.value.code == 1
+    for arguments, code, reason in (
+        ((), 1, "no version of workflow .shop. runs yet"),
+        (("1", "1", "--file", other), 2, "not to both"),
+        (("1", "4"), 1, "has no version 4"),
+        (("--file", save("{}", "empty.json")), 1, "nodes: must be a list"),
+    ):
+        with pytest.raises(CommandError, match=reason) as caught:
+            flow("workflows", "diff", "shop", *arguments)
+        assert caught.value.returncode == code
+
+
+def test_clone_and_delete(alice: Any, save: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    told("import", save(delays(1, status="active", cron="0 9 * * *")))
+
+    assert told("clone", "shop")["name"] == "shop (copy)"
+    assert told("clone", "shop", "--name", "stall", "--number", "1")["status"] == "draft"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    with pytest.raises(CommandError, match="say --yes") as caught:
+        flow("workflows", "delete", "stall")
+    assert caught.value.returncode == 2
+    assert told("delete", "stall", "--yes")["deleted"]
+    assert [one["name"] for one in told("list")] == ["shop", "shop (copy)"]
+    assert [one["name"] for one in told("list", "--status", "draft")] == ["shop (copy)"]
+    assert "No workflow is paused." in flow("workflows", "list", "--status", "paused")
+
+
+@pytest.mark.row("S2-02")
+def test_the_history_says_who_did_what_on_the_command_line(alice: Any, bob: Any, save: Any) -> None:
+    told("import", save(delays(1, status="active")), "--user", "bob")
+    told("pause", "shop")
+    told("import", save(delays(1, name="other")))
+
+    shown = told("history", "shop")
+    assert [(one["verb"], one["who"], one["door"]) for one in shown] == [
+        ("pause", "alice", "command"), ("activate", "bob", "command"), ("import", "bob", "command"),
+        ("save", "bob", "command"), ("create", "bob", "command"),
+    ]  # fmt: skip
+    assert "command" in flow("workflows", "history", "shop", "--limit", "1")
+    assert len(told("history", "--limit", "6")) == 6
+    assert {one["workflow"] for one in told("history", "--user", "bob")} == {"shop"}
+    with pytest.raises(CommandError, match="--limit must be"):
+        flow("workflows", "history", "--limit", "0")
+
+
+def test_who_may_only_look_changes_nothing(alice: Any, bob: Any, save: Any) -> None:
+    told("import", save(delays(1, status="active")))
+    bob.user_permissions.add(Permission.objects.get(codename="see_everything"))
+
+    assert told("show", "shop", "--user", "bob")["status"] == "active"
+    for arguments in (("pause",), ("activate",), ("publish",), ("archive",), ("delete", "--yes"), ("restore", "1")):
+        with pytest.raises(CommandError, match="belongs to alice; you may see it, but not change it"):
+            flow("workflows", arguments[0], "shop", *arguments[1:], "--user", "bob")
+
+    assert told("clone", "shop", "--user", "bob")["name"] == "shop (copy)"
+    assert Workflow.objects.get(owner=alice).status == "active"
+
+
+def test_a_workflow_can_begin_from_a_template(alice: Any) -> None:
+    templates = told("templates")
+    assert {one["template"] for one in templates} == {path.stem for path in WORKFLOWS.glob("*.json")}
+    assert "demo-shop-http" in flow("workflows", "templates")
+    assert next(one for one in templates if one["template"] == "admin-tasks")["credentials"] == ["admin-login"]
+
+    made = told("import", "--template", "demo-shop-http", "--name", "mine")
+    mapped = told("import", "--template", "admin-tasks", "--credential", "admin-login=own")
+
+    assert (made["name"], made["status"], made["version"]) == ("mine", "draft", 1)
+    assert told("versions", "mine")[0]["message"] == "from the template demo-shop-http"
+    assert [one["name"] for one in told("export", mapped["id"])["requires"]] == ["own"]
+    for arguments, reason in (
+        (("--template", "nope"), "there is no template .nope.; there are: .*demo-shop"),
+        (("--template", "demo-shop-http", "--name", "mine"), "already; give the new one a --name"),
+        ((), "name a FILE or a --template"),
+        (("--template", "admin-tasks", "--name", "x", "--credential", "own"), "must be PLACEHOLDER=NAME"),
+    ):
+        with pytest.raises(CommandError, match=reason):
+            flow("workflows", "import", *arguments)
+
+
+def test_show_says_why_a_workflow_was_paused(alice: Any, save: Any) -> None:
+    told("import", save(delays(1, status="active")))
+    lifecycle.pause(Workflow.objects.get(), "3 runs in a row failed")
+
+    assert "UTC: 3 runs in a row failed" in flow("workflows", "show", "shop")
+    assert told("show", "shop")["status_reason"] == "3 runs in a row failed"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_help_with_examples_and_prints_json(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        call_command("workflows", verb, "--help")
+
+    text = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert f"examples:\n  ./flow workflows {verb}" in text
+    assert "--json" in text
 
 
 def test_nodes(db: None) -> None:
