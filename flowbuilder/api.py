@@ -20,11 +20,19 @@ from ninja.parser import Parser
 from ninja.security import HttpBearer, django_auth
 
 from executions.api import router as executions
-from executions.errors import ExecutionError
+from executions.errors import ExecutionError, KeyReused, LetterRefused, StartRefused
 from flowbuilder import policy
 from recordings.api import router as recordings
 from workflows.api import router as workflows
-from workflows.errors import DefinitionError, WorkflowError
+from workflows.api.common import findings_json
+from workflows.errors import (
+    ActivationRefused,
+    CredentialInUse,
+    DefinitionError,
+    InsufficientCredits,
+    TransitionError,
+    WorkflowError,
+)
 from workflows.strict import read_json
 
 logger = logging.getLogger(__name__)
@@ -101,11 +109,29 @@ def invalid(request: HttpRequest, error: ValidationError) -> HttpResponse:
     return _answer(request, 422, "; ".join(problems[:SHOWN_PROBLEMS]) + more)
 
 
+REFUSALS: dict[type[Exception], int] = {
+    TransitionError: 409,
+    ActivationRefused: 422,
+    CredentialInUse: 409,
+    InsufficientCredits: 409,
+    StartRefused: 409,
+    KeyReused: 422,
+    LetterRefused: 409,
+}
+"""What an error that is meant for people is answered with; 422 where nothing is said, 409 when it is not the request
+that is wrong but the state of what it is about."""
+DETAILS = ("code", "needs", "available", "reserved")
+
+
 @api.exception_handler(WorkflowError)
 @api.exception_handler(ExecutionError)
 def refused(request: HttpRequest, error: Exception) -> HttpResponse:
-    """Answer 422 with the message of an error that is meant for people."""
-    return _answer(request, 422, str(error))
+    """Answer with the message of an error that is meant for people, and what it knows beyond it."""
+    status = next((REFUSALS[kind] for kind in type(error).__mro__ if kind in REFUSALS), 422)
+    body = {"detail": str(error), **{key: getattr(error, key) for key in DETAILS if hasattr(error, key)}}
+    if isinstance(error, ActivationRefused):
+        body["findings"] = findings_json(error.findings)
+    return api.create_response(request, body, status=status)
 
 
 @api.exception_handler(HttpError)

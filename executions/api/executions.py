@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from executions import report, states
 from executions.api.runs import NodeOut, PhaseOut
-from executions.errors import KeyReused, StartRefused
+from executions.errors import StartRefused
 from executions.events import group_name, load_events
 from executions.models import Execution
 from executions.retry import retry_execution
@@ -237,20 +237,15 @@ def start(
     """
     user: Any = request.user  # never anonymous: the API has asked for a login
     workflow = get_object_or_404(Workflow.objects.visible_to(user), pk=body.workflow_id)
-    try:
-        execution = start_execution(
-            workflow,
-            owner=user,
-            trigger=body.trigger,
-            input=body.input,
-            version=_version(workflow, body.version),
-            idempotency_key=idempotency_key,
-            priority=body.priority,
-        )
-    except KeyReused as error:
-        return Status(422, {"detail": str(error)})
-    except StartRefused as error:
-        return Status(409, {"detail": str(error)})
+    execution = start_execution(
+        workflow,
+        owner=user,
+        trigger=body.trigger,
+        input=body.input,
+        version=_version(workflow, body.version),
+        idempotency_key=idempotency_key,
+        priority=body.priority,
+    )
     return Status(202, {"execution_id": execution.pk, "status": execution.status})
 
 
@@ -336,10 +331,7 @@ def resume(request: HttpRequest, execution_id: UUID) -> Any:
 def retry(request: HttpRequest, execution_id: UUID, body: Retry) -> Any:
     """Start a new execution with the version and the input of one that has ended; see ``from_failed``."""
     execution = get_object_or_404(_visible(request).select_related("workflow", "version", "owner"), pk=execution_id)
-    try:
-        new = retry_execution(execution, request.user.get_username(), from_failed=body.from_failed)
-    except StartRefused as error:
-        return Status(409, {"detail": str(error)})
+    new = retry_execution(execution, request.user.get_username(), from_failed=body.from_failed)
     return Status(202, {"execution_id": new.pk, "status": new.status})
 
 

@@ -10,7 +10,6 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema, Status
 
 from executions import mailroom, report
-from executions.errors import LetterRefused, StartRefused
 from executions.models import DeadLetter
 from workflows.api.common import ERRORS, LARGEST, count_of
 
@@ -127,10 +126,7 @@ def get_letter(request: HttpRequest, letter_id: int) -> Any:
 def replay(request: HttpRequest, letter_id: int, body: Replay) -> Any:
     """Do again what a letter gave up."""
     letter = _letter(request, letter_id)
-    try:
-        execution = mailroom.replay(letter, request.user, whole=body.whole)
-    except (LetterRefused, StartRefused) as error:
-        return Status(409, {"detail": str(error)})
+    execution = mailroom.replay(letter, request.user, whole=body.whole)
     return Status(202, {"execution_id": execution.pk, "status": execution.status})
 
 
@@ -138,10 +134,7 @@ def replay(request: HttpRequest, letter_id: int, body: Replay) -> Any:
 def discard(request: HttpRequest, letter_id: int) -> Any:
     """Mark a letter as not worth doing."""
     letter = _letter(request, letter_id)
-    try:
-        mailroom.discard(letter, request.user)
-    except LetterRefused as error:
-        return Status(409, {"detail": str(error)})
+    mailroom.discard(letter, request.user)
     return mailroom.describe(letter)
 
 

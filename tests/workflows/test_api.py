@@ -14,8 +14,8 @@ from django.utils import timezone
 
 from executions.models import Execution
 from tests.conftest import graph, node, wire
-from workflows import credentials
-from workflows.models import Schedule, Workflow
+from workflows import credentials, credits, schedules
+from workflows.models import CreditEntry, Schedule, Workflow
 from workflows.registry import NODE_REGISTRY
 
 pytestmark = pytest.mark.django_db
@@ -63,7 +63,7 @@ def foreign(alice: Any) -> Workflow:
 # ---------------------------------------------------------------------- access
 
 
-ROUTES = (
+ROUTES: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/node-types", None),
     ("GET", "/workflows", None),
     ("POST", "/workflows", {"name": "n"}),
@@ -75,6 +75,15 @@ ROUTES = (
     ("POST", "/workflows/{id}/pause", None),
     ("POST", "/workflows/{id}/resume", None),
     ("POST", "/workflows/{id}/archive", None),
+    ("POST", "/workflows/{id}/publish", None),
+    ("POST", "/workflows/{id}/unarchive", None),
+    ("GET", "/workflows/{id}/versions", None),
+    ("GET", "/workflows/{id}/versions/1", None),
+    ("GET", "/workflows/{id}/diff?old=1", None),
+    ("POST", "/workflows/{id}/restore", {"version": 1}),
+    ("POST", "/workflows/{id}/clone", {}),
+    ("GET", "/workflows/{id}/export", None),
+    ("GET", "/workflows/{id}/schedule", None),
     ("PUT", "/workflows/{id}/schedule", {"cron": "0 9 * * *"}),
     ("DELETE", "/workflows/{id}/schedule", None),
     ("GET", "/schedules/preview?cron=0+9+*+*+*", None),
@@ -190,7 +199,7 @@ def test_saving_makes_a_version_and_reports_findings_and_a_conflict_is_409(send:
     assert {"MISSING_INPUT", "UNREACHABLE"} <= {finding["code"] for finding in saved["findings"]}
     status, refused = send("PUT", path, {"definition": GOOD, "base_version": 1})
     assert status == 409
-    assert "version 3 was saved after you began from version 1" in refused["detail"]
+    assert "version 3 was saved by bob after you began from version 1" in refused["detail"]
 
     workflow.refresh_from_db()
     assert (workflow.name, workflow.versions.count()) == ("renamed", 3)
@@ -325,11 +334,227 @@ def test_preview_says_words_instants_and_what_is_wrong(send: Send) -> None:
     assert send("GET", "/schedules/preview?cron=x&count=51")[0] == 422
 
 
-def test_credentials_are_names_only_and_only_mine(send: Send, alice: Any, bob: Any) -> None:
-    credentials.save(alice, "hers", "password", {"password": "s3cret"})
-    mine = credentials.save(bob, "mine", "password", {"password": "s3cret"})
+def test_credentials_are_written_and_their_secrets_never_come_back(send: Send, alice: Any, bob: Any) -> None:
+    hers = credentials.save(alice, "hers", "password", {"password": "s3cret"})
+    body = {"name": "mail", "kind": "smtp", "fields": {"host": "smtp.example.com", "password": "hunter2!"}}
 
-    assert send("GET", "/credentials") == (200, [{"id": str(mine.pk), "name": "mine", "kind": "password"}])
+    status, made = send("POST", "/credentials", body)
+    path = f"/credentials/{made['id']}"
+    assert (status, made["fields"]["host"], made["secrets"]) == (201, "smtp.example.com", ["password"])
+    assert send("POST", "/credentials", body)[0] == 409
+    status, refused = send("POST", "/credentials", {**body, "name": "other", "fields": {"hosst": "x"}})
+    assert status == 422
+    assert "host" in refused["detail"]
+    status, changed = send(
+        "PUT", path, {"name": "post", "fields": {"username": "u"}, "expires_at": "2020-01-01T00:00:00Z"}
+    )
+    assert (status, changed["name"], changed["fields"]["username"], changed["secrets"]) == (
+        200,
+        "post",
+        "u",
+        ["password"],
+    )
+    assert "expired" in changed["problem"]
+    assert send("PUT", path, {})[1]["expired"]
+    assert not send("PUT", path, {"expires_at": None})[1]["expired"]
+    assert [one["name"] for one in send("GET", "/credentials")[1]] == ["post"]
+    assert credentials.resolve(bob.pk, "post") == "hunter2!"
+    assert all("hunter2" not in json.dumps(send("GET", place)) for place in ("/credentials", path))
+
+    for method in ("GET", "PUT", "DELETE"):
+        assert send(method, f"/credentials/{hers.pk}", {})[0] == 404
+    assert send("DELETE", path) == (204, None)
+    assert send("GET", path)[0] == 404
+
+
+def test_a_credential_that_workflows_name_is_deleted_only_by_force(send: Send, bob: Any, workflow: Workflow) -> None:
+    row = credentials.save(bob, "shop", "password", {"password": "s3cret"})
+    workflow.save_version(graph([node("a", "delay", Duration={"$credential": "shop"})]), author=bob)
+
+    status, refused = send("DELETE", f"/credentials/{row.pk}")
+
+    assert status == 409
+    assert 'used by "shop"' in refused["detail"]
+    assert send("DELETE", f"/credentials/{row.pk}?force=true") == (204, None)
+
+
+def test_kinds_of_credentials_say_which_fields_are_secret(send: Send) -> None:
+    kinds = {kind["name"]: kind for kind in send("GET", "/credentials/kinds")[1]}
+
+    assert kinds["smtp"]["main"] == "password"
+    assert {field["name"] for field in kinds["smtp"]["fields"] if field["secret"]} == {"password"}
+
+
+# ---------------------------------------------------------------------- lists, conflicts, versions
+
+
+def test_workflows_are_found_by_status_text_and_tag_and_sorted(send: Send, bob: Any, foreign: Workflow) -> None:
+    for name, settings in (("Shop", {"tags": ["nightly"]}), ("Mail 100%", {"tags": "nightly"}), ("Old", {})):
+        made = Workflow.objects.create(owner=bob, name=name, description=f"about {name}", settings=settings)
+        made.save_version(GOOD, author=bob)
+    made.archive()
+
+    def names(query: str) -> list[str]:
+        return [one["name"] for one in send("GET", f"/workflows?{query}")[1]["items"]]
+
+    assert names("status=archived") == ["Old"]
+    assert names("search=MAIL") == ["Mail 100%"]
+    assert names("search=about&status=draft") == ["Mail 100%", "Shop"]
+    assert names("search=%25") == ["Mail 100%"]
+    assert "Shop" in names("tag=nightly")
+    assert names("tag=night") == names("tag=nightly%27)") == []
+    assert names("sort=-created_at") == ["Old", "Mail 100%", "Shop"]
+    assert send("GET", "/workflows?sort=owner")[0] == 422
+    assert send("GET", "/workflows?tag=%00")[0] == 422
+
+
+@pytest.mark.row("S2-11")
+def test_an_etag_spares_what_is_known_and_tells_who_was_faster(
+    send: Send, client: Client, workflow: Workflow, bob: Any, alice: Any
+) -> None:
+    path = f"/workflows/{workflow.pk}"
+    tag = client.get(API + path)["ETag"]
+
+    assert tag.startswith('"1.')
+    assert send("GET", path, None, **{"If-None-Match": f'"other", W/{tag}'}) == (304, None)
+    assert send("PUT", path, {"definition": BETTER}, **{"If-Match": tag})[1]["version"] == 2
+    assert send("GET", path, None, **{"If-None-Match": tag})[0] == 200
+    workflow.save_version(GOOD, author=alice)
+
+    status, refused = send("PUT", path, {"definition": BAD}, **{"If-Match": tag})
+    assert (status, refused["version"], refused["author"]) == (409, 3, "alice")
+    assert "version 3 was saved by alice after you began from version 1" in refused["detail"]
+    assert refused["changes"]["same"] is True
+    status, refused = send("PUT", path, {"definition": BAD, "base_version": 2})
+    [change] = refused["changes"]["changed"][0]["changes"]
+    assert (status, change["field"], change["before"], change["after"]) == (409, "Duration", 2, 1)
+    assert send("PUT", path, {"definition": BAD}, **{"If-Match": '"nonsense"'})[0] == 409
+    assert send("PUT", path, {"definition": BAD}, **{"If-Match": "*"})[1]["version"] == 4
+    status, refused = send("PUT", path, {"definition": GOOD})
+    assert status == 422
+    assert "If-Match" in refused["detail"]
+
+
+def test_the_etag_of_a_save_is_that_of_the_next_read(send: Send, client: Client, workflow: Workflow) -> None:
+    body = json.dumps({"definition": BETTER, "base_version": 1, "name": "renamed"})
+    saved = client.put(f"{API}/workflows/{workflow.pk}", body, content_type="application/json")
+
+    assert saved["ETag"] == client.get(f"{API}/workflows/{workflow.pk}")["ETag"]
+
+
+def test_versions_are_listed_compared_and_restored(send: Send, workflow: Workflow, bob: Any) -> None:
+    path = f"/workflows/{workflow.pk}"
+    workflow.activate()
+    workflow.save_version(BETTER, author=bob, message="longer")
+
+    page = send("GET", f"{path}/versions?limit=1")[1]
+    assert (page["count"], page["items"][0]["number"], page["items"][0]["author"]) == (2, 2, "bob")
+    assert (page["items"][0]["newest"], page["items"][0]["active"], page["items"][0]["message"]) == (
+        True,
+        False,
+        "longer",
+    )
+    assert send("GET", f"{path}/versions/1")[1]["definition"] == GOOD
+    assert send("GET", f"{path}/versions/9")[0] == 404
+    [changed] = send("GET", f"{path}/diff")[1]["changed"]
+    assert changed["changes"][0]["field"] == "Duration"
+    assert send("GET", f"{path}/diff?old=1&new=1")[1]["same"] is True
+    assert send("GET", f"{path}/diff?old=9")[0] == 404
+    status, restored = send("POST", f"{path}/restore", {"version": 1})
+    assert (status, restored["number"], restored["message"]) == (201, 3, "restored from version 1")
+    assert send("GET", path)[1]["definition"] == GOOD
+    assert send("POST", f"{path}/restore", {"version": 9})[0] == 404
+    assert send("POST", f"{path}/restore", {"version": 1})[0] == 409
+
+
+def test_publishing_leaves_the_status_and_archived_workflows_come_back(
+    send: Send, workflow: Workflow, bob: Any
+) -> None:
+    path = f"/workflows/{workflow.pk}"
+
+    assert send("GET", f"{path}/diff")[0] == 409  # nothing is active yet
+    assert send("POST", f"{path}/publish")[1] == {"status": "draft", "active_version": 1, "findings": []}
+    workflow.save_version(BETTER, author=bob)
+    assert send("POST", f"{path}/activate", {"version": 1})[1] == {
+        "status": "active", "active_version": 1, "findings": [],
+    }  # fmt: skip
+    assert send("POST", f"{path}/publish", {"version": 2})[1]["active_version"] == 2
+    assert send("POST", f"{path}/publish", {"version": 9})[0] == 404
+    assert send("POST", f"{path}/unarchive")[0] == 409
+    send("POST", f"{path}/archive")
+    assert send("POST", f"{path}/unarchive")[1]["status"] == "draft"
+
+
+def test_workflows_are_copied_written_out_and_read_back(send: Send, workflow: Workflow, bob: Any) -> None:
+    path = f"/workflows/{workflow.pk}"
+    workflow.save_version(graph([node("a", "delay", Duration=1), node("b", "nope")]), author=bob)
+
+    status, copy = send("POST", f"{path}/clone", {"version": 1})
+    assert (status, copy["name"], copy["status"]) == (201, "shop (copy)", "draft")
+    assert copy["definition"]["nodes"] == GOOD["nodes"]
+    assert send("POST", f"{path}/clone", {"name": "shop"})[0] == 409
+    file = send("GET", f"{path}/export?version=1")[1]
+    assert (file["name"], file["nodes"]) == ("shop", GOOD["nodes"])
+    assert send("GET", f"{path}/export?version=9")[0] == 404
+    status, read = send("POST", "/workflows/import", {"definition": file, "name": "again"})
+    assert (status, read["version"], read["status"], read["findings"]) == (200, 1, "draft", [])
+    assert send("POST", "/workflows/import", {"definition": file, "name": "again"})[1]["version"] == 1
+    status, refused = send("POST", "/workflows/import", {"definition": send("GET", f"{path}/export")[1], "name": "new"})
+    assert (status, "UNKNOWN_TYPE" in {finding["code"] for finding in refused["findings"]}) == (422, True)
+    assert not Workflow.objects.filter(name="new").exists()
+
+
+def test_schedules_are_listed_with_the_next_one_first(send: Send, workflow: Workflow, foreign: Workflow) -> None:
+    send("PUT", f"/workflows/{workflow.pk}/schedule", {"cron": "0 9 * * *"})
+    schedules.set_schedule(foreign, "0 9 * * *", "UTC")
+
+    [item] = send("GET", "/schedules")[1]["items"]
+
+    assert (item["workflow_name"], item["cron"]) == ("shop", "0 9 * * *")
+    assert send("GET", "/schedules?enabled=false")[1] == {"items": [], "count": 0}
+    assert send("GET", f"/workflows/{workflow.pk}/schedule")[1]["cron"] == "0 9 * * *"
+    send("DELETE", f"/workflows/{workflow.pk}/schedule")
+    assert send("GET", f"/workflows/{workflow.pk}/schedule")[0] == 404
+
+
+# ---------------------------------------------------------------------- credits and the audit log
+
+
+def test_credits_are_shown_with_their_ledger_and_a_report(send: Send, workflow: Workflow, bob: Any, alice: Any) -> None:
+    assert send("GET", "/credits") == (200, None)
+    for amount in (10, 5):
+        credits.grant(bob, amount, "hello", actor=alice)
+    credits.grant(alice, 99)
+    CreditEntry.objects.create(owner=bob, kind="charge", amount=3, available_after=12, workflow=workflow)
+
+    assert send("GET", "/credits")[1] == {"available": 15, "reserved": 0, "spent": 0}
+    page = send("GET", "/credits/entries?limit=2")[1]
+    rest = send("GET", f"/credits/entries?before={page['next']}")[1]
+    assert (page["count"], [one["amount"] for one in page["items"]]) == (3, [3, 5])
+    assert ([one["amount"] for one in rest["items"]], rest["next"]) == ([10], None)
+    assert (rest["items"][0]["actor"], rest["items"][0]["note"]) == ("alice", "hello")
+    assert send("GET", "/credits/entries?kind=charge")[1]["count"] == 1
+    report = send("GET", "/credits/report?by=workflow")[1]
+    assert (report["credits"], report["items"][0]["name"]) == (3, "shop")
+    assert send("GET", "/credits/report?until=2020-01-01")[1] == {"items": [], "credits": 0}
+    assert send("GET", "/credits/report?by=owner")[0] == 422
+
+
+def test_the_audit_log_shows_what_was_done_to_my_things(send: Send, workflow: Workflow, foreign: Workflow) -> None:
+    send("POST", f"/workflows/{workflow.pk}/activate")
+    foreign.activate()
+
+    page = send("GET", "/audit?verb=activate")[1]
+
+    [entry] = page["items"]
+    assert (entry["actor"], entry["door"], entry["kind"], entry["object_id"]) == (
+        "bob",
+        "api",
+        "workflow",
+        str(workflow.pk),
+    )
+    assert (page["count"], page["next"]) == (1, None)
+    assert send("GET", "/audit?kind=token")[1]["items"] == []
 
 
 # ---------------------------------------------------------------------- the document

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ninja import Router
 
-from workflows.api import account, credentials, node_types, schedules, workflows
+from workflows.api import account, credentials, history, node_types, schedules, versions, workflows
 
 router = Router()
-for _part in (node_types, workflows, schedules, credentials, account):
+for _part in (node_types, versions, workflows, schedules, credentials, account, history):
     router.add_router("", _part.router)

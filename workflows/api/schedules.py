@@ -7,12 +7,14 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db.models import F
 from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema, Status
 
 from workflows import cron, schedules
-from workflows.api.common import ERRORS, Text, visible
-from workflows.models import Schedule
+from workflows.api.common import ERRORS, PageFilters, Text, count_of, visible
+from workflows.models import Schedule, Workflow
 
 router = Router(tags=["schedules"])
 
@@ -25,6 +27,26 @@ class ScheduleOut(Schema):
     enabled: bool
     next_run_at: datetime | None
     last_run_at: datetime | None
+
+
+class ScheduleItem(ScheduleOut):
+    """A schedule with its workflow."""
+
+    workflow_id: UUID
+    workflow_name: str
+
+
+class SchedulePage(Schema):
+    """One page of schedules; ``count`` is of all pages."""
+
+    items: list[ScheduleItem]
+    count: int
+
+
+class ScheduleFilters(PageFilters):
+    """Which schedules."""
+
+    enabled: bool | None = None
 
 
 class ScheduleIn(Schema):
@@ -49,6 +71,28 @@ class Preview(Schema):
     text: str
     next: list[datetime]
     error: str | None
+
+
+@router.get("/schedules", response={200: SchedulePage, **ERRORS})
+def list_schedules(request: HttpRequest, filters: Query[ScheduleFilters]) -> Any:
+    """List schedules, the next one first, and those last that start nothing."""
+    rows = Schedule.objects.filter(workflow__in=Workflow.objects.visible_to(request.user))
+    if filters.enabled is not None:
+        rows = rows.filter(enabled=filters.enabled)
+    chosen = rows.select_related("workflow").order_by(F("next_run_at").asc(nulls_last=True), "pk")
+    return {
+        "items": [
+            {**schedule_json(row), "workflow_id": row.workflow_id, "workflow_name": row.workflow.name}
+            for row in chosen[filters.offset : filters.offset + filters.limit]
+        ],
+        "count": count_of(rows),
+    }
+
+
+@router.get("/workflows/{workflow_id}/schedule", response={200: ScheduleOut, **ERRORS})
+def get_schedule(request: HttpRequest, workflow_id: UUID) -> Any:
+    """Return the schedule of a workflow; 404 when it has none."""
+    return schedule_json(get_object_or_404(Schedule, workflow=visible(request, workflow_id)))
 
 
 @router.put("/workflows/{workflow_id}/schedule", response={200: ScheduleOut, **ERRORS})

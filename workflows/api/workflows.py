@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from django.db import IntegrityError, transaction
-from django.http import HttpRequest
-from ninja import Field, Query, Router, Schema, Status
+from django.db.models import Q
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+from ninja import Field, Header, Query, Router, Schema, Status
 
 from workflows import lifecycle
 from workflows.api.common import (
@@ -17,15 +20,19 @@ from workflows.api.common import (
     LARGEST,
     FindingOut,
     PageFilters,
+    Problem,
     Refused,
     Text,
+    answer_unless_known,
+    count_of,
+    etag,
     findings_json,
     user_id,
     visible,
 )
 from workflows.api.schedules import ScheduleOut, schedule_json
 from workflows.definition import Definition
-from workflows.errors import ActivationRefused, TransitionError
+from workflows.diff import compare
 from workflows.models import Schedule, Workflow
 from workflows.validation import Finding
 
@@ -52,10 +59,19 @@ class WorkflowOut(WorkflowSummary):
 
 
 class WorkflowPage(Schema):
-    """One page of workflows by name; ``count`` is of all pages."""
+    """One page of workflows; ``count`` is of all pages."""
 
     items: list[WorkflowSummary]
     count: int
+
+
+class WorkflowFilters(PageFilters):
+    """Which workflows. ``search`` is looked for in name and description, in any case; ``-`` sorts downwards."""
+
+    status: Literal["draft", "active", "paused", "archived"] | None = None
+    search: Annotated[Text, Field(max_length=200)] = ""
+    tag: Annotated[Text, Field(max_length=100)] = ""
+    sort: Literal["name", "-name", "updated_at", "-updated_at", "created_at", "-created_at"] = "name"
 
 
 class NewWorkflow(Schema):
@@ -67,10 +83,10 @@ class NewWorkflow(Schema):
 
 
 class Edit(Schema):
-    """A new version. ``base_version`` is the number that the edit began from; 409 if a newer one exists."""
+    """A new version. ``base_version`` is the number that the edit began from, unless the header If-Match says it."""
 
     definition: dict[str, Any]
-    base_version: int = Field(ge=0, le=LARGEST)
+    base_version: int | None = Field(None, ge=0, le=LARGEST)
     name: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     description: Annotated[Text, Field(max_length=10_000)] | None = None
     message: Annotated[Text, Field(max_length=500)] = ""
@@ -84,6 +100,18 @@ class Saved(Schema):
     findings: list[FindingOut]
 
 
+class Conflict(Problem):
+    """Why nothing was saved. Of a newer version: its number, who saved it, when, and what it changed since.
+
+    ``changes`` has the form of ``GET /workflows/{workflow_id}/diff``.
+    """
+
+    version: int | None = None
+    author: str | None = None
+    saved_at: datetime | None = None
+    changes: dict[str, Any] | None = None
+
+
 class Unchecked(Schema):
     """A definition to check."""
 
@@ -94,6 +122,12 @@ class Checked(Schema):
     """Everything that is wrong with a definition; empty when nothing is."""
 
     findings: list[FindingOut]
+
+
+class Which(Schema):
+    """The number of a version; the newest one unless given."""
+
+    version: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
 
 
 class StatusOut(Schema):
@@ -112,15 +146,21 @@ class Removed(Schema):
 
 
 @router.get("/workflows", response={200: WorkflowPage, **ERRORS})
-def list_workflows(request: HttpRequest, page: Query[PageFilters]) -> Any:
-    """List your workflows by name."""
+def list_workflows(request: HttpRequest, filters: Query[WorkflowFilters]) -> Any:
+    """List workflows, by name unless ``sort`` says otherwise."""
     rows = Workflow.objects.visible_to(request.user)
+    if filters.status:
+        rows = rows.filter(status=filters.status)
+    if filters.search:
+        rows = rows.filter(Q(name__icontains=filters.search) | Q(description__icontains=filters.search))
+    if filters.tag:
+        rows = rows.filter(settings__has_tag=filters.tag)
     chosen = (
         rows.select_related("draft", "version", "schedule")
         .defer("draft__definition", "version__definition")
-        .order_by("name", "pk")[page.offset : page.offset + page.limit]
+        .order_by(filters.sort, "pk")[filters.offset : filters.offset + filters.limit]
     )
-    return {"items": [summary(workflow) for workflow in chosen], "count": rows.count()}
+    return {"items": [summary(workflow) for workflow in chosen], "count": count_of(rows)}
 
 
 @router.post("/workflows", response={201: WorkflowOut, **ERRORS})
@@ -142,29 +182,40 @@ def validate_definition(request: HttpRequest, body: Unchecked) -> Any:
     return {"findings": findings_json(lifecycle.check_json(body.definition, user_id(request)))}
 
 
-@router.get("/workflows/{workflow_id}", response={200: WorkflowOut, **ERRORS})
-def get_workflow(request: HttpRequest, workflow_id: UUID) -> Any:
-    """Return a workflow with the definition of its newest version."""
-    return detail(visible(request, workflow_id))
+@router.get("/workflows/{workflow_id}", response={200: WorkflowOut, 304: None, **ERRORS})
+def get_workflow(request: HttpRequest, response: HttpResponse, workflow_id: UUID) -> Any:
+    """Return a workflow with the definition of its newest version; 304 when it is as If-None-Match says.
+
+    Its ETag begins with the number of the newest version: as If-Match of a PUT it says what the edit began from.
+    """
+    shown = detail(visible(request, workflow_id))
+    return answer_unless_known(request, response, shown, f"{shown['version']}.")
 
 
-@router.put("/workflows/{workflow_id}", response={200: Saved, **ERRORS})
-def save_workflow(request: HttpRequest, workflow_id: UUID, body: Edit) -> Any:
-    """Save a new version; errors in it are reported and kept, what is active goes on running."""
+@router.put("/workflows/{workflow_id}", response={200: Saved, **ERRORS, 409: Conflict})
+def save_workflow(
+    request: HttpRequest,
+    response: HttpResponse,
+    workflow_id: UUID,
+    body: Edit,
+    if_match: Annotated[Text | None, Header(alias="If-Match", max_length=1000)] = None,
+) -> Any:
+    """Save a new version; errors in it are reported and kept, what is active goes on running.
+
+    What the edit began from is said by ``base_version`` or by If-Match, which takes the ETag of GET. When a newer
+    version exists, 409 says who saved it and what it changed.
+    """
+    if body.base_version is None and if_match is None:
+        missing = "base_version: Field required, unless the header If-Match brings the ETag of GET"
+        return Status(422, {"detail": missing})
     definition = Definition.from_json(body.definition)
     visible(request, workflow_id)
     try:
         with transaction.atomic():
-            workflow = Workflow.objects.select_for_update().get(pk=workflow_id)
-            newest = workflow.versions.order_by("-number").values_list("number", flat=True).first() or 0
-            if body.base_version != newest:
-                reason = (
-                    f"version {newest} was saved after you began from version {body.base_version}; "
-                    "reload the workflow and make your changes again"
-                )
-                return Status(409, {"detail": reason})
-            if workflow.status == Workflow.Status.ARCHIVED:
-                return Status(409, {"detail": f'workflow "{workflow.name}" is archived; it cannot be edited'})
+            workflow = lifecycle.lock(Workflow.objects.get(pk=workflow_id), "edit")
+            conflict = _conflict(workflow, body.base_version, if_match)
+            if conflict:
+                return Status(409, conflict)
             if body.name is not None:
                 workflow.name = body.name
             if body.description is not None:
@@ -173,8 +224,41 @@ def save_workflow(request: HttpRequest, workflow_id: UUID, body: Edit) -> Any:
             version = workflow.save_version(body.definition, author=request.user, message=body.message)
     except IntegrityError:
         return Status(409, {"detail": f'there is another workflow "{body.name}"'})
+    response["ETag"] = etag(detail(visible(request, workflow_id)), f"{version.number}.")
     findings = lifecycle.check_definition(definition, workflow.owner_id)
     return {"id": workflow.pk, "version": version.number, "findings": findings_json(findings)}
+
+
+def _conflict(workflow: Workflow, base: int | None, if_match: str | None) -> dict[str, Any] | None:
+    """Return why an edit that began from a version would undo somebody's work, or None when it would not."""
+    newest = workflow.versions.select_related("author").order_by("-number").first()
+    number = newest.number if newest else 0
+    wanted: list[int | None] = [base] if base is not None else []
+    if if_match is not None and if_match.strip() != "*":
+        wanted.append(_version_of(if_match, number))
+    began = next((one for one in wanted if one != number), None)
+    if began is None and (None not in wanted):
+        return None
+    if newest is None or began is None:
+        return {"detail": f"If-Match is no ETag of version {number}; read the workflow again, it has the present one"}
+    author = newest.author.get_username() if newest.author else None
+    old = workflow.versions.filter(number=began).first()
+    return {
+        "detail": (
+            f"version {number} was saved by {author or 'somebody'} after you began from version {began}; "
+            "reload the workflow and make your changes again"
+        ),
+        "version": number,
+        "author": author,
+        "saved_at": newest.created_at,
+        "changes": compare(old.definition, newest.definition).to_json() if old else None,
+    }
+
+
+def _version_of(if_match: str, newest: int) -> int | None:
+    """Return the version that the ETags of an If-Match mean: the newest if one of them does; None for no ETag of ours."""
+    numbers = [int(number) for number in re.findall(r'"(\d{1,10})\.[0-9a-f]+"', if_match)]
+    return newest if newest in numbers else numbers[0] if numbers else None
 
 
 @router.delete("/workflows/{workflow_id}", response={200: Removed, **ERRORS})
@@ -186,16 +270,15 @@ def delete_workflow(request: HttpRequest, workflow_id: UUID) -> Any:
 
 
 @router.post("/workflows/{workflow_id}/activate", response={200: StatusOut, **ERRORS, 422: Refused})
-def activate(request: HttpRequest, workflow_id: UUID) -> Any:
-    """Make the newest version the one that runs; errors in it are answered with 422."""
-    workflow = visible(request, workflow_id)
-    try:
-        findings = lifecycle.activate(workflow)
-    except ActivationRefused as error:
-        return Status(422, {"detail": str(error), "findings": findings_json(error.findings)})
-    except TransitionError as error:
-        return Status(409, {"detail": str(error)})
-    return _status(workflow, findings)
+def activate(request: HttpRequest, workflow_id: UUID, body: Which | None = None) -> Any:
+    """Make the newest version (or another) the one that runs, and take starts; errors in it are answered with 422."""
+    return _run(request, workflow_id, lifecycle.activate, body)
+
+
+@router.post("/workflows/{workflow_id}/publish", response={200: StatusOut, **ERRORS, 422: Refused})
+def publish(request: HttpRequest, workflow_id: UUID, body: Which | None = None) -> Any:
+    """Make the newest version (or another) the one that runs; what is paused stays so, a draft takes no starts yet."""
+    return _run(request, workflow_id, lifecycle.publish, body)
 
 
 @router.post("/workflows/{workflow_id}/pause", response={200: StatusOut, **ERRORS})
@@ -216,12 +299,25 @@ def archive(request: HttpRequest, workflow_id: UUID) -> Any:
     return _change(request, workflow_id, lifecycle.archive)
 
 
+@router.post("/workflows/{workflow_id}/unarchive", response={200: StatusOut, **ERRORS})
+def unarchive(request: HttpRequest, workflow_id: UUID) -> Any:
+    """Bring an archived workflow back as a draft."""
+    return _change(request, workflow_id, lifecycle.unarchive)
+
+
+def _run(
+    request: HttpRequest, workflow_id: UUID, move: Callable[[Workflow, int | None], list[Finding]], which: Which | None
+) -> Any:
+    workflow = visible(request, workflow_id)
+    number = which.version if which else None
+    if number is not None:
+        get_object_or_404(workflow.versions, number=number)
+    return _status(workflow, move(workflow, number))
+
+
 def _change(request: HttpRequest, workflow_id: UUID, move: Callable[[Workflow], None]) -> Any:
     workflow = visible(request, workflow_id)
-    try:
-        move(workflow)
-    except TransitionError as error:
-        return Status(409, {"detail": str(error)})
+    move(workflow)
     return _status(workflow)
 
 
