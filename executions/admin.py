@@ -28,6 +28,7 @@ from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Ph
 from recordings.errors import RecordingError
 from recordings.keeping import keep, keepable
 from recordings.models import Event, Recording
+from workflows import access
 from workflows.admin import workflows as workflow_pages
 from workflows.admin.cells import BLANK, EMPTY, button, duration, moment, status_pill
 from workflows.admin.filters import DateFilter, WorkflowFilter
@@ -366,7 +367,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
     def get_list_display(self, request: HttpRequest) -> Any:
         """Superusers also see whose execution it is."""
         columns = list(super().get_list_display(request))
-        return ["workflow_and_owner", *columns[1:]] if request.user.is_superuser else columns
+        return ["workflow_and_owner", *columns[1:]] if access.sees_everything(request.user) else columns
 
     def has_cancel_permission(self, request: HttpRequest) -> bool:
         """Who sees an execution may stop it."""
@@ -798,14 +799,21 @@ class DeadLetterAdmin(InsideAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[DeadLetter]:
         """Return the letters that the user may see, with what their columns need."""
-        visible = DeadLetter.objects.visible_to(request.user).order_by("-last_failed_at", "-pk")
+        visible = self._reached(request, access.verb_of(request.method)).order_by("-last_failed_at", "-pk")
         rows = visible.select_related("workflow", "execution__workflow", "replayed_as__workflow", "handled_by")
         return rows.defer("execution__input", "replayed_as__input", "workflow__settings", "workflow__description")
 
-    def _mine(self, request: HttpRequest, obj: Any) -> bool:
+    def _mine(self, request: HttpRequest, obj: Any, verb: str = "see") -> bool:
         if obj is None or not super()._mine(request, None):
             return super()._mine(request, None)
-        return DeadLetter.objects.visible_to(request.user).filter(pk=obj.pk).exists()
+        return self._reached(request, verb).filter(pk=obj.pk).exists()
+
+    def _reached(self, request: HttpRequest, verb: str) -> QuerySet[DeadLetter]:
+        letters = DeadLetter.objects
+        found: QuerySet[DeadLetter] = (
+            letters.visible_to(request.user) if verb == "see" else letters.changeable_by(request.user)
+        )
+        return found
 
     def get_fields(self, request: HttpRequest, obj: Any = None) -> Any:
         """Show what a person needs to decide."""
@@ -959,7 +967,7 @@ class WorkerLeaseAdmin(ReadOnlyAdmin):
     readonly_fields = ("life", "stale_text")
     ordering = ("-beat_at",)
 
-    def _mine(self, request: HttpRequest, obj: Any) -> bool:
+    def _mine(self, request: HttpRequest, obj: Any, verb: str = "see") -> bool:
         return bool(request.user.is_active and request.user.is_superuser)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[WorkerLease]:

@@ -23,6 +23,10 @@ class ExecutionQuerySet(models.QuerySet[Any]):
         """Return the rows that ``user`` may see: their own, or all with the permission to see everything."""
         return self if access.sees_everything(user) else self.filter(owner=user.pk)
 
+    def changeable_by(self, user: Any) -> Self:
+        """Return the rows that ``user`` may change: their own, or all with the permission to change everything."""
+        return self if access.changes_everything(user) else self.filter(owner=user.pk)
+
 
 def _choices(names: tuple[str, ...]) -> list[tuple[str, str]]:
     words = {states.QUEUED: "Pending", "api": "API", "one_time": "One-time"}
@@ -303,8 +307,13 @@ class LetterQuerySet(models.QuerySet[Any]):
 
     def visible_to(self, user: Any) -> Self:
         """Return the letters of ``user``'s executions and workflows, or all with the permission to see everything."""
-        if access.sees_everything(user):
-            return self
+        return self if access.sees_everything(user) else self._of(user)
+
+    def changeable_by(self, user: Any) -> Self:
+        """Return the letters of ``user``, or all with the permission to change everything."""
+        return self if access.changes_everything(user) else self._of(user)
+
+    def _of(self, user: Any) -> Self:
         mine = models.Q(execution__owner=user.pk)
         return self.filter(mine | models.Q(execution__isnull=True, workflow__owner=user.pk))
 

@@ -15,9 +15,12 @@ PERSON: Final = "person"
 """Whoever is logged in."""
 STAFF: Final = "staff"
 """Who may use the admin; they find their own things there, or everything with the permission to see it."""
+WATCHED: Final = "watched"
+"""Staff, who look at what the product writes; nobody adds, edits or deletes it by hand."""
 PERMITTED: Final = "permitted"
 """Staff with Django's permissions for the model."""
 SUPERUSER: Final = "superuser"
+"""Superusers, who look at it."""
 
 API: Final = "/api/v1"
 
@@ -130,6 +133,8 @@ THINGS: Final[dict[str, str]] = {
     "letter_id": "executions.DeadLetter",
 }
 """What the names in addresses of the API stand for."""
+BY_EXECUTION: Final = frozenset({"recording_id", "other_id"})
+"""Those that also go by the id of their execution."""
 PLAIN_NAMES: Final = frozenset({"node_id", "sha256", "number"})
 """Names in addresses of the API that are no things of their own."""
 
@@ -161,22 +166,22 @@ PAGES: Final[dict[str, str]] = {
 # Models of the admin, with their lists and forms.
 MODELS: Final[dict[str, str]] = {
     "workflows/workflow": STAFF,
-    "workflows/workflowversion": STAFF,
+    "workflows/workflowversion": WATCHED,
     "workflows/credential": STAFF,
-    "workflows/apitoken": STAFF,
-    "workflows/creditaccount": STAFF,
-    "workflows/creditentry": STAFF,
-    "workflows/auditentry": STAFF,
+    "workflows/apitoken": WATCHED,
+    "workflows/creditaccount": WATCHED,
+    "workflows/creditentry": WATCHED,
+    "workflows/auditentry": WATCHED,
     "workflows/plan": PERMITTED,
-    "executions/execution": STAFF,
-    "executions/phase": STAFF,
-    "executions/noderun": STAFF,
-    "executions/browsersession": STAFF,
-    "executions/deadletter": STAFF,
+    "executions/execution": WATCHED,
+    "executions/phase": WATCHED,
+    "executions/noderun": WATCHED,
+    "executions/browsersession": WATCHED,
+    "executions/deadletter": WATCHED,
     "executions/workerlease": SUPERUSER,
-    "recordings/recording": STAFF,
-    "recordings/event": STAFF,
-    "recordings/blob": STAFF,
+    "recordings/recording": WATCHED,
+    "recordings/event": WATCHED,
+    "recordings/blob": WATCHED,
     "recordings/storedfile": SUPERUSER,
     "auth/user": PERMITTED,
     "auth/group": PERMITTED,
@@ -230,7 +235,7 @@ def rule_of(route: str, method: str) -> Rule | None:
     if not route.startswith("admin/"):
         return None
     route = route.removeprefix("admin/")
-    if route.startswith("^(?P<app_label>"):
+    if route.lstrip("^").startswith("(?P<app_label>"):
         return Rule(PAGES["admin/<app_label>/"])
     model = "/".join(route.split("/")[:2])
     who = MODEL_PAGES.get(route) or (MODELS.get(model) if route.removeprefix(f"{model}/") in _OF_A_MODEL else None)

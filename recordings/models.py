@@ -40,7 +40,8 @@ class HasElement(_Lookup):
 
 
 SEE_EVERYTHING = "workflows.see_everything"
-"""The permission that shows people what belongs to others."""
+CHANGE_EVERYTHING = "workflows.change_everything"
+"""The permissions to see, and besides to change, what belongs to others."""
 
 
 class RecordingQuerySet(models.QuerySet[Any]):
@@ -48,8 +49,13 @@ class RecordingQuerySet(models.QuerySet[Any]):
 
     def visible_to(self, user: Any) -> Self:
         """Return the rows that ``user`` may see: their own, or all with the permission to see everything."""
-        if user.has_perm(SEE_EVERYTHING):
-            return self
+        return self if user.has_perm(SEE_EVERYTHING) else self._of(user)
+
+    def changeable_by(self, user: Any) -> Self:
+        """Return the rows that ``user`` may change: their own, or all with the permission to change everything."""
+        return self if user.has_perms((SEE_EVERYTHING, CHANGE_EVERYTHING)) else self._of(user)
+
+    def _of(self, user: Any) -> Self:
         return self.none() if user.pk is None else self.filter(user_id=user.pk)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 SEE_EVERYTHING = "workflows.see_everything"
 CHANGE_EVERYTHING = "workflows.change_everything"
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""HTTP methods that change nothing."""
 
 
 def sees_everything(user: Any) -> bool:
@@ -22,13 +24,21 @@ def changes_everything(user: Any) -> bool:
     return bool(user.has_perm(CHANGE_EVERYTHING) and user.has_perm(SEE_EVERYTHING))
 
 
+def verb_of(method: str | None) -> str:
+    """Return what a request of this HTTP method is about to do to a thing: ``"see"`` or ``"change"``."""
+    return "see" if method in SAFE else "change"
+
+
+def reaches_everything(user: Any, verb: str) -> bool:
+    """Return whether ``user`` may ``"see"`` or ``"change"`` what belongs to others."""
+    return sees_everything(user) if verb == "see" else changes_everything(user)
+
+
 def can(user: Any, verb: str, thing: Any, owner_path: str = "owner") -> bool:
     """Return whether ``user`` may ``"see"`` or ``"change"`` ``thing``, whose owner stands at ``owner_path``."""
     if not user.is_active:
         return False
-    return owner_id(thing, owner_path) == user.pk or (
-        sees_everything(user) if verb == "see" else changes_everything(user)
-    )
+    return owner_id(thing, owner_path) == user.pk or reaches_everything(user, verb)
 
 
 def owner_id(thing: Any, owner_path: str = "owner") -> Any:

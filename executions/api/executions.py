@@ -30,6 +30,7 @@ from executions.triggers import (
 from recordings import keeping
 from recordings.errors import RecordingError
 from recordings.events import RecordingEvent, execution_log
+from workflows import access
 from workflows.api.common import ERRORS, Text, count_of
 from workflows.models import Workflow, WorkflowVersion
 
@@ -237,6 +238,10 @@ def start(
     """
     user: Any = request.user  # never anonymous: the API has asked for a login
     workflow = get_object_or_404(Workflow.objects.visible_to(user), pk=body.workflow_id)
+    if not access.can(user, "change", workflow):
+        return Status(
+            403, {"detail": "you may see this workflow, but it belongs to somebody else and you may not start it"}
+        )
     execution = start_execution(
         workflow,
         owner=user,

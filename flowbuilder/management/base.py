@@ -10,6 +10,7 @@ import os
 import sys
 from argparse import RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, NoReturn
 
@@ -20,6 +21,7 @@ from django.db.utils import OperationalError, ProgrammingError
 from rich.console import Console
 
 from executions.errors import ExecutionError
+from workflows import audit
 from workflows.errors import WorkflowError
 
 OK, FAILED, USAGE, PREREQUISITE = 0, 1, 2, 3
@@ -124,7 +126,9 @@ class ProductCommand(BaseCommand):
         self._json = bool(options.get("json"))
         handler: Handler = options.get("handler") or self.run
         try:
-            code = handler(options)
+            with ExitStack() as self._doors:
+                self._doors.enter_context(audit.acting(None, audit.Door.COMMAND))
+                code = handler(options)
             self.stdout.flush()
         except self.user_errors as error:
             raise CommandError(str(error), returncode=FAILED) from error
@@ -165,7 +169,10 @@ class ProductCommand(BaseCommand):
     # ------------------------------------------------------------------ what handlers use
 
     def user(self, options: dict[str, Any]) -> Any:
-        """Return the acting user: ``--user``, else the first superuser. Fails if there is none."""
+        """Return the acting user, who is noted with what changes: ``--user``, else the first superuser.
+
+        Fails if there is none.
+        """
         users = get_user_model()._default_manager
         name = options.get("user")
         if name:
@@ -176,6 +183,7 @@ class ProductCommand(BaseCommand):
             found = users.filter(is_superuser=True, is_active=True).order_by("pk").first()
             if found is None:
                 self.fail("there is no superuser yet; ./flow up makes one, or run ./flow createsuperuser")
+        self._doors.enter_context(audit.acting(found, audit.Door.COMMAND))
         return found
 
     def emit(self, data: Any, human: Callable[[Console], None] | None = None) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -126,3 +130,65 @@ def test_making_and_revoking_a_token_is_noted_without_its_secret(alice: Any) -> 
         ("create", "deploy", alice), ("revoke", "deploy", alice),
     ]  # fmt: skip
     assert text.split("_", 2)[2] not in str(list(AuditEntry.objects.values()))
+
+
+# ---------------------------------------------------------------------- ./flow tokens
+
+
+def flow(*arguments: str) -> str:
+    """Run a command in this process and return what it printed."""
+    out = io.StringIO()
+    call_command("tokens", *arguments, stdout=out, stderr=io.StringIO())
+    return out.getvalue()
+
+
+def test_the_command_makes_lists_and_revokes_tokens(alice: Any, bob: Any) -> None:
+    made = json.loads(
+        flow("create", "--user", "bob", "--name", "ci", "--scopes", "executions:run, workflows:read",
+             "--expires-in", "90d", "--json")
+    )  # fmt: skip
+    found = tokens.find(made["token"])
+    assert found is not None
+    assert (found.owner, found.scopes) == (bob, ["executions:run", "workflows:read"])
+    assert found.expires_at is not None
+    assert timedelta(days=89) < found.expires_at - timezone.now() <= timedelta(days=90)
+    assert [entry.door for entry in AuditEntry.objects.all()] == ["command"]
+
+    tokens.create(alice, "foreign")
+    listed = flow("list", "--user", "bob", "--json")
+    assert [row["name"] for row in json.loads(listed)] == ["ci"]
+    assert made["token"] not in listed
+    assert {row["name"] for row in json.loads(flow("list", "--json"))} == {"ci", "foreign"}
+
+    with pytest.raises(CommandError, match="no such token"):
+        flow("revoke", "foreign", "--user", "bob")
+    assert json.loads(flow("revoke", "ci", "--user", "bob", "--json"))["state"] == "revoked"
+    assert tokens.find(made["token"]) is None
+    assert json.loads(flow("list", "--user", "bob", "--json")) == []
+    assert [row["state"] for row in json.loads(flow("list", "--user", "bob", "--all", "--json"))] == ["revoked"]
+
+
+def test_the_command_prints_the_text_alone_so_that_a_script_can_take_it(alice: Any) -> None:
+    text = flow("create", "--name", "ci").strip()
+
+    found = tokens.find(text)
+    assert found is not None
+    assert found.scopes == ["*"]
+    flow("revoke", text)
+    assert tokens.find(text) is None
+
+
+def test_the_command_says_what_is_wrong(alice: Any, bob: Any) -> None:
+    for arguments, reason in (
+        (("--scopes", "everything"), "there is no scope"),
+        (("--expires-in", "soon"), "takes a number and m, h or d"),
+        (("--expires-in", "99999d"), "within 3,653 days"),
+        (("--user", "nobody"), 'no user "nobody"'),
+    ):
+        with pytest.raises(CommandError, match=reason):
+            flow("create", "--name", "ci", *arguments)
+    bob.is_active = False
+    bob.save()
+    with pytest.raises(CommandError, match="may not log in"):
+        flow("create", "--name", "ci", "--user", "bob")
+    assert not ApiToken.objects.exists()

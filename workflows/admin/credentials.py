@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.http import HttpRequest
 from django.utils.safestring import SafeString
 
-from workflows import credentials
+from workflows import access, credentials
 from workflows.admin.cells import moment
 from workflows.admin.owned import OwnedAdmin
 from workflows.models import Credential
@@ -113,9 +113,9 @@ class CredentialAdmin(OwnedAdmin):
         obj.pk, obj.owner, obj._state.adding = stored.pk, person, False
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Superusers also see whose credential it is."""
+        """People who see those of others also see whose credential it is."""
         columns = list(super().get_list_display(request))
-        return [*columns, "owner"] if request.user.is_superuser else columns
+        return [*columns, "owner"] if access.sees_everything(request.user) else columns
 
     @admin.display(description="Kind", ordering="kind")
     def kind_text(self, credential: Credential) -> str:

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from workflows import access
 from workflows.admin.cells import EMPTY, moment
 from workflows.admin.filters import DateFilter, OwnerFilter, WorkflowFilter
 from workflows.admin.owned import ReadOnlyAdmin
@@ -83,7 +84,7 @@ class CreditEntryAdmin(ReadOnlyAdmin):
     def get_list_display(self, request: HttpRequest) -> Any:
         """Who sees all also sees whose entry it is."""
         columns = list(super().get_list_display(request))
-        return [columns[0], "owner", *columns[1:]] if request.user.is_superuser else columns
+        return [columns[0], "owner", *columns[1:]] if access.sees_everything(request.user) else columns
 
     @admin.display(description="When", ordering="id")
     def when(self, entry: CreditEntry) -> SafeString | str:

@@ -10,6 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest
 
+from workflows import access
 from workflows.models import Workflow
 
 WORKFLOWS_OFFERED = 50
@@ -100,7 +101,7 @@ class OwnerFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Offer the owners of what the user sees; without a choice there is no filter."""
-        if not request.user.is_superuser:
+        if not access.sees_everything(request.user):
             return []
         owners = get_user_model()._default_manager.filter(is_active=True).order_by("username")
         return [(str(pk), name) for pk, name in owners.values_list("pk", "username")[:OWNERS_OFFERED]]

@@ -13,7 +13,7 @@ from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from workflows import cron
+from workflows import access, cron
 from workflows.admin.cells import EMPTY, moment
 from workflows.models import Schedule, Workflow
 
@@ -62,12 +62,12 @@ class ScheduleInline(admin.StackedInline):
     fields = ("cron", "timezone", "enabled", "next_runs", "last_run")
     readonly_fields = ("next_runs", "last_run")
 
-    def _mine(self, request: HttpRequest, obj: Workflow | None) -> bool:
-        return obj is None or request.user.is_superuser or obj.owner_id == request.user.pk
+    def _mine(self, request: HttpRequest, obj: Workflow | None, verb: str = "change") -> bool:
+        return obj is None or access.can(request.user, verb, obj)
 
     def has_view_permission(self, request: HttpRequest, obj: Workflow | None = None) -> bool:
         """As for the workflow."""
-        return self._mine(request, obj)
+        return self._mine(request, obj, "see")
 
     def has_add_permission(self, request: HttpRequest, obj: Workflow | None = None) -> bool:
         """As for the workflow."""

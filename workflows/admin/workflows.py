@@ -14,7 +14,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from workflows import lifecycle, policy, schedules
+from workflows import access, lifecycle, policy, schedules
 from workflows.admin.cells import EMPTY, button, due, moment, status_pill
 from workflows.admin.filters import DateFilter, OwnerFilter, ScheduleFilter, TagFilter
 from workflows.admin.owned import OwnedAdmin
@@ -95,7 +95,7 @@ class WorkflowAdmin(OwnedAdmin):
     def get_list_display(self, request: HttpRequest) -> Any:
         """Superusers also see whose workflow it is."""
         columns = list(super().get_list_display(request))
-        return ["name_and_owner", *columns[1:]] if request.user.is_superuser else columns
+        return ["name_and_owner", *columns[1:]] if access.sees_everything(request.user) else columns
 
     @admin.display(description="Name", ordering="name")
     def name_and_owner(self, workflow: Workflow) -> SafeString:
