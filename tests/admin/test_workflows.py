@@ -11,6 +11,7 @@ from django.urls import reverse
 
 from executions.models import Execution
 from tests.admin.conftest import DEFINITION, logged_in, make_execution
+from workflows import lifecycle
 from workflows.models import Schedule, Workflow
 
 ADD = "/admin/workflows/workflow/add/"
@@ -301,3 +302,15 @@ def test_versions_show_the_stored_graph(bob: Any, make_world: Any) -> None:
 
     assert "deliver_to_webhook" in page
     assert DEFINITION["nodes"][0]["type"] in page
+
+
+def test_the_page_says_why_a_workflow_was_paused_by_itself(bob: Any, workflow: Workflow) -> None:
+    lifecycle.activate(workflow)
+    lifecycle.pause(workflow, "3 runs in a row failed; the last error: <closed>")
+
+    page = logged_in(bob).get(f"/admin/workflows/workflow/{workflow.pk}/change/").content.decode()
+    assert "3 runs in a row failed; the last error: &lt;closed&gt;" in page
+    lifecycle.resume(workflow)
+    assert (
+        "in a row failed" not in logged_in(bob).get(f"/admin/workflows/workflow/{workflow.pk}/change/").content.decode()
+    )
