@@ -1,11 +1,12 @@
 """Which starts may go now: limits per workflow, and a fair share of the queue for every owner.
 
 A start that may not go yet is stored with ``held_by`` and is not sent; nothing here ever loses one. It is let
-go in two steps. ``admit`` applies the limits of one workflow, one process at a time by a lock on its row, and
-decides what becomes of a start that finds the workflow at its limit. ``drain`` keeps at most START_WINDOW
+go in steps. ``admit`` applies the limits of one workflow, one process at a time by a lock on its row, and
+decides what becomes of a start that finds the workflow at its limit. ``admit_owner`` applies those of a user whose
+plan has any, by a lock on the user. ``drain`` keeps at most START_WINDOW
 unbegun starts in the broker; what comes beyond waits here and goes round-robin between the owners.
 
-Both are called when something ends or begins, and by the reconciler for what a killed process left behind.
+All are called when something ends or begins, and by the reconciler for what a killed process left behind.
 """
 
 from __future__ import annotations
@@ -23,17 +24,20 @@ from uuid import UUID
 import msgspec
 from celery import current_app
 from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
 from executions import ending, events, states, store
-from executions.context import Context
+from executions.context import Context, plan_of
 from executions.failpoints import failpoint
 from executions.models import Execution
 from executions.opening import CONTROL_QUEUE
 from executions.store import EventDraft, Transaction, marks, now_us
 from executions.waits import ChildRow
 from recordings.events import RecordingEventType as Kind
+from workflows.errors import WorkflowError
+from workflows.limits import UserLimits, known_limits, limits_of
 from workflows.models import Workflow
 from workflows.policy import (
     BUFFER_ONE,
@@ -47,7 +51,7 @@ from workflows.policy import (
 
 logger = logging.getLogger(__name__)
 
-BY_CONCURRENCY, BY_KEY, BY_RATE, BY_QUEUE = "concurrency", "key", "rate", "queue"
+BY_CONCURRENCY, BY_KEY, BY_RATE, BY_QUEUE, BY_USER = "concurrency", "key", "rate", "queue", "user"
 OVERLAP = "overlap"
 """The error code of a start that another one of its workflow made void."""
 
@@ -60,6 +64,10 @@ BATCH = 500
 
 _TABLE = Execution._meta.db_table
 # Written out as the partial index ``execution_admitted`` says it, which is how SQLite knows that it may use it.
+_HELD = "held_by > '' AND held_by NOT IN ('queue', 'user')"
+"""Waits for a limit of its workflow."""
+_ADMITTED = "held_by IN ('', 'queue', 'user')"
+"""The limits of its workflow let it go."""
 _OPEN = "parent_id IS NULL AND status IN ('queued', 'running', 'paused', 'waiting')"
 
 
@@ -74,22 +82,24 @@ def place(execution: Execution, workflow_settings: Any, payload: Any, priority: 
     policy = start_policy(workflow_settings)
     execution.priority = policy.priority if priority is None else PRIORITIES[priority]
     execution.concurrency_key = policy.key_of(payload)
-    execution.held_by = _hold(policy)
+    execution.held_by = _hold(policy, execution.owner_id)
     if execution.held_by:
         execution.published_at = None
 
 
-def place_child(row: ChildRow) -> ChildRow:
+def place_child(row: ChildRow, owner_id: int) -> ChildRow:
     """Return a detached child that is about to be stored with its place: it starts as its workflow's limits say."""
     policy = start_policy(Workflow.objects.values_list("settings", flat=True).get(pk=row.workflow_id))
     key = policy.key_of(msgspec.json.decode(row.input)) if policy.key else ""
-    return replace(row, priority=policy.priority, concurrency_key=key, held_by=_hold(policy))
+    return replace(row, priority=policy.priority, concurrency_key=key, held_by=_hold(policy, owner_id))
 
 
-def _hold(policy: StartPolicy) -> str:
+def _hold(policy: StartPolicy, owner_id: int) -> str:
     """Return what a new start waits for, or an empty text if it may be sent at once."""
     if policy.limited:
         return BY_CONCURRENCY if policy.concurrency else BY_KEY if policy.key else BY_RATE
+    if known_limits(owner_id).holds_starts:
+        return BY_USER
     return "" if _window.open() else BY_QUEUE
 
 
@@ -98,7 +108,10 @@ def send(execution: Execution) -> None:
     if not execution.held_by:
         publish_start(execution)
     elif execution.held_by != BY_QUEUE:
-        _safely(admit, execution.workflow_id, execution.pk)
+        if execution.held_by == BY_USER:
+            _safely(admit_owner, execution.owner_id, execution.pk)
+        else:
+            _safely(admit, execution.workflow_id, execution.pk)
         execution.refresh_from_db(fields=("status", "held_by", "published_at", "admitted_at", "error", "error_code"))
 
 
@@ -148,6 +161,8 @@ def ended(context: Context) -> None:
     """Let others go after an execution has ended. No query for a workflow without limits, but for a rare look."""
     if start_policy(context.settings).limited:
         _safely(admit, context.workflow_id)
+    if context.parent is None and known_limits(context.owner_id).holds_starts:
+        _safely(admit_owner, context.owner_id)
     _look()
 
 
@@ -159,7 +174,9 @@ def look_again() -> None:
 
 def admit_waiting() -> int:
     """Let go everything that may go; return how many starts were let go."""
-    return sum(_safely(admit, workflow_id) for workflow_id in _workflows_that_wait()) + drain()
+    by_workflow = sum(_safely(admit, UUID(str(key))) for key in _that_wait("workflow_id", _HELD))
+    by_owner = sum(_safely(admit_owner, key) for key in _that_wait("owner_id", "held_by='user'"))
+    return by_workflow + by_owner + drain()
 
 
 def admit_due() -> float | None:
@@ -202,16 +219,17 @@ def _safely(act: Callable[..., int], *arguments: object) -> int:
     try:
         return act(*arguments)
     except Exception:
-        logger.exception("waiting starts of workflow %s could not be let go now; the reconciler does it", arguments[0])
+        logger.exception(
+            "waiting starts could not be let go now (%s of %s); the reconciler does it", act.__name__, arguments[0]
+        )
         return 0
 
 
-def _workflows_that_wait() -> list[UUID]:
+def _that_wait(column: str, held: str) -> list[Any]:
+    """Return the workflows, or the owners, of the starts that wait for a limit."""
     with store.statements() as tx:
-        rows = tx.run(
-            f"SELECT DISTINCT workflow_id FROM {_TABLE} WHERE status='queued' AND held_by > '' AND held_by <> 'queue'"
-        ).fetchall()
-    return [UUID(str(row[0])) for row in rows]
+        rows = tx.run(f"SELECT DISTINCT {column} FROM {_TABLE} WHERE status='queued' AND {held}").fetchall()
+    return [row[0] for row in rows]
 
 
 # --------------------------------------------------------------------------- the limits of one workflow
@@ -284,7 +302,7 @@ def _decide(workflow_id: UUID, fresh: UUID | None) -> _Decision:
 def _running(tx: Transaction, workflow_id: UUID) -> Counter[str]:
     """Count the admitted executions of a workflow that have not ended, by key."""
     cursor = tx.run(
-        f"SELECT concurrency_key, count(*) FROM {_TABLE} WHERE {_OPEN} AND held_by IN ('', 'queue') AND workflow_id=?"
+        f"SELECT concurrency_key, count(*) FROM {_TABLE} WHERE {_OPEN} AND {_ADMITTED} AND workflow_id=?"
         " GROUP BY concurrency_key",
         (tx.id(workflow_id),),
     )
@@ -301,7 +319,7 @@ def _rate_room(tx: Transaction, workflow_id: UUID, policy: StartPolicy) -> tuple
         return BATCH, None
     count, seconds = policy.rate
     unbegun = tx.run(
-        f"SELECT count(*) FROM {_TABLE} WHERE {_OPEN} AND held_by IN ('', 'queue') AND status='queued'"
+        f"SELECT count(*) FROM {_TABLE} WHERE {_OPEN} AND {_ADMITTED} AND status='queued'"
         " AND workflow_id=? AND admitted_at IS NOT NULL",
         (tx.id(workflow_id),),
     ).fetchone()[0]
@@ -323,7 +341,7 @@ def _rate_room(tx: Transaction, workflow_id: UUID, policy: StartPolicy) -> tuple
 
 def _waiting(tx: Transaction, workflow_id: UUID, policy: StartPolicy, room: int) -> list[_Waiting]:
     """Return the waiting starts that matter, best first: all for an overlap rule, else those that may go."""
-    where = "workflow_id=? AND status='queued' AND held_by > '' AND held_by <> 'queue' AND NOT cancel_requested"
+    where = f"workflow_id=? AND status='queued' AND {_HELD} AND NOT cancel_requested"
     best = "priority, queued_at, id"
     if policy.overlap != QUEUE:
         sql = f"SELECT id, concurrency_key, queued_at FROM {_TABLE} WHERE {where} ORDER BY {best}"
@@ -361,7 +379,30 @@ def _key_is_full(key: str, policy: StartPolicy, running: Counter[str]) -> bool:
 
 
 def _let_go(tx: Transaction, chosen: Sequence[UUID], fresh: UUID | None, why: str) -> list[UUID]:
-    """Admit ``chosen``; those for which the broker has room are sent on commit, the others wait for the queue."""
+    """Admit ``chosen``; those whose owners have a limit of their own wait for that, the others go to the broker."""
+    owners = _limited_owners(tx, chosen)
+    held = _release(tx, [key for key in chosen if key in owners], BY_USER)
+    for execution_id in held:
+        if execution_id != fresh:
+            _note_waited(tx, execution_id, why)
+    for owner_id in {owners[key] for key in held}:
+        transaction.on_commit(partial(_safely, admit_owner, owner_id))
+    return [*held, *_to_broker(tx, [key for key in chosen if key not in owners], fresh, why)]
+
+
+def _limited_owners(tx: Transaction, chosen: Sequence[UUID]) -> dict[UUID, int]:
+    """Return, of those among ``chosen``, whose owner has a limit of executions or browsers."""
+    if not chosen:
+        return {}
+    rows = []
+    for first in range(0, len(chosen), BATCH):
+        batch = [tx.id(pk) for pk in chosen[first : first + BATCH]]
+        rows += tx.run(f"SELECT id, owner_id FROM {_TABLE} WHERE id IN ({marks(batch)})", batch).fetchall()
+    return {UUID(str(pk)): owner for pk, owner in rows if known_limits(owner).holds_starts}
+
+
+def _to_broker(tx: Transaction, chosen: Sequence[UUID], fresh: UUID | None, why: str) -> list[UUID]:
+    """Let ``chosen`` go; those for which the broker has room are sent on commit, the others wait for the queue."""
     if not chosen:
         return []
     space = 0 if _somebody_queues(tx) else max(0, settings.START_WINDOW - _count_unbegun(tx))
@@ -403,8 +444,7 @@ def _note_waited(tx: Transaction, execution_id: UUID, why: str) -> None:
 def _name_reason(tx: Transaction, workflow_id: UUID, reason: str) -> None:
     """Note which of several limits the starts that are left wait for."""
     tx.run(
-        f"UPDATE {_TABLE} SET held_by=? WHERE workflow_id=? AND status='queued' AND held_by > '' AND held_by <> 'queue'"
-        " AND held_by <> ?",
+        f"UPDATE {_TABLE} SET held_by=? WHERE workflow_id=? AND status='queued' AND {_HELD} AND held_by <> ?",
         (reason, tx.id(workflow_id), reason),
     )
 
@@ -433,7 +473,7 @@ def _victims(tx: Transaction, workflow_id: UUID, key: str | None, count: int) ->
     """Return admitted executions to cancel, oldest first, so that ``count`` in all are on their way out."""
     where, extra = ("", ()) if key is None else (" AND concurrency_key=?", (key,))
     rows = tx.run(
-        f"SELECT id, cancel_requested FROM {_TABLE} WHERE {_OPEN} AND held_by IN ('', 'queue') AND workflow_id=?{where}"
+        f"SELECT id, cancel_requested FROM {_TABLE} WHERE {_OPEN} AND {_ADMITTED} AND workflow_id=?{where}"
         " ORDER BY queued_at, id",
         (tx.id(workflow_id), *extra),
     ).fetchall()
@@ -443,6 +483,62 @@ def _victims(tx: Transaction, workflow_id: UUID, key: str | None, count: int) ->
 
 def _reason(name: str, policy: StartPolicy) -> str:
     return f"{policy.describe()} of workflow {name}"
+
+
+# --------------------------------------------------------------------------- the limits of one user
+
+
+def admit_owner(owner_id: int, fresh: UUID | None = None) -> int:
+    """Let go the waiting starts of a user that their own limits allow, best priority and oldest first.
+
+    An execution counts until it has ended, paused ones, too; what runs inside of another is part of that. One that
+    needs a browser must not hold up those that do not. ``fresh`` is a start that was stored just now. Returns how
+    many were let go.
+    """
+    own = limits_of(owner_id)
+    with transaction.atomic(), store.statements() as tx:
+        get_user_model()._default_manager.select_for_update(no_key=True).values_list("pk").get(pk=owner_id)
+        # The plus keeps the database from reading the whole history of the user.
+        versions = [row[0] for row in tx.run(
+            f"SELECT version_id FROM {_TABLE} WHERE {_OPEN} AND held_by IN ('', 'queue') AND +owner_id=?", (owner_id,)
+        ).fetchall()]  # fmt: skip
+        room = BATCH if own.concurrent_executions is None else max(0, own.concurrent_executions - len(versions))
+        waiting = tx.run(
+            f"SELECT id, version_id FROM {_TABLE} WHERE status='queued' AND held_by='user' AND +owner_id=?"
+            f" AND NOT cancel_requested ORDER BY priority, queued_at, id LIMIT {BATCH}",
+            (owner_id,),
+        ).fetchall()
+        browsers = own.browser_slots
+        if browsers is not None and waiting:
+            browsers -= sum(_needs_browser(version) for version in versions)
+        chosen: list[UUID] = []
+        for execution_id, version in waiting:
+            if len(chosen) >= room:
+                break
+            if browsers is not None and _needs_browser(version):
+                if browsers <= 0:
+                    continue
+                browsers -= 1
+            chosen.append(UUID(str(execution_id)))
+        return len(_to_broker(tx, chosen, fresh, _reason_of_owner(own)))
+
+
+def _needs_browser(version: Any) -> bool:
+    """Return whether a version has nodes that work on a page; not those of other workflows that it runs."""
+    try:
+        plan, _ = plan_of(UUID(str(version)))
+    except WorkflowError:
+        return False
+    return any(node.session for node in plan.nodes)
+
+
+def _reason_of_owner(own: UserLimits) -> str:
+    words = []
+    if own.concurrent_executions is not None:
+        words.append(f"{own.concurrent_executions} at once")
+    if own.browser_slots is not None:
+        words.append(f"{own.browser_slots} with a browser")
+    return f"other executions of the same user (limit: {', '.join(words) or 'gone now'})"
 
 
 # --------------------------------------------------------------------------- a fair share of the queue

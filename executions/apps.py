@@ -19,6 +19,7 @@ class ExecutionsConfig(AppConfig):
         from executions.models import Execution
         from recordings import keeping, sources
         from workflows.errors import UnknownNodeType
+        from workflows.limits import recordings_kept
         from workflows.registry import set_costs
 
         logs.install()
@@ -33,6 +34,7 @@ class ExecutionsConfig(AppConfig):
         sources.OUTPUTS_NEEDED = events.outputs_needed
         sources.RELEASE_OUTPUTS = events.release_outputs
         keeping.WORKFLOW_RETENTION = events.workflow_retention
+        keeping.USER_RETENTION = recordings_kept
         sources.EDGE_SOURCE = events.edges_of
         sources.ARTIFACT_POLICY = lambda user, execution_id: (
             Execution.objects.visible_to(user).filter(pk=execution_id).exists()

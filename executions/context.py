@@ -65,6 +65,8 @@ class Context:
     priority: int = 5
     reserved: int | None = None
     """The credits that were reserved for it; None when its owner is not metered."""
+    longest_us: int = LONGEST_SECONDS * 1_000_000
+    """How long it may run at most, whatever its workflow says (microseconds)."""
     set_by_nodes: dict[str, Any] = field(default_factory=dict)
     """Variables that nodes set which have completed, here and in the executions around."""
     parent: tuple[UUID, int] | None = None
@@ -173,8 +175,8 @@ class Context:
         """Return how long the execution may run, in microseconds."""
         wanted = self.settings.get("deadline_s")
         if isinstance(wanted, int | float) and not isinstance(wanted, bool) and 0 < wanted <= LONGEST_SECONDS:
-            return int(wanted * 1_000_000)
-        return int(settings.EXECUTION_DEADLINE_SECONDS * 1_000_000)
+            return min(int(wanted * 1_000_000), self.longest_us)
+        return min(int(settings.EXECUTION_DEADLINE_SECONDS * 1_000_000), self.longest_us)
 
     def _secret(self, reference: str, name: str) -> str:
         if reference not in self.opened:

@@ -35,6 +35,7 @@ from executions.runtime import Finished, Ready
 from executions.steps import Claimed, Moved, Written
 from executions.store import EventDraft, Job, NodeEnd, Transaction, now_us
 from recordings.events import RecordingEventType as Kind
+from workflows.limits import known_limits
 
 logger = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ def advance(execution_id: UUID, phase: int) -> Dispatch | None:
 
 
 def _advance(context: Context, phase: int, local_until: float) -> Dispatch | None:
+    if phase == 0 and (longest_s := known_limits(context.owner_id).maximum_duration_s) is not None:
+        context.longest_us = longest_s * 1_000_000
     if phase == 0 and context.records("record_inputs"):
         context.large_payload = set_apart(context, {"initial_context": context.redact(context.payload)})
     before = [left_event(context, phase - 1)] if phase > 0 else []

@@ -75,7 +75,7 @@ def lay_aside(work: Work, items: Sequence[Item], ready: dict[int, Ready]) -> tup
             continue
         try:
             rows = waits.child_rows(work.context, ready[item.index].planned, item.wait.children)
-            rows = [admission.place_child(row) if row.detached else row for row in rows]
+            rows = [admission.place_child(row, work.context.owner_id) if row.detached else row for row in rows]
             more = _set_aside(work, ready[item.index], item.wait, rows)
         except (NodeFailed, TypeError, ValueError, RecursionError) as error:
             code = error.code if isinstance(error, NodeFailed) else "output"

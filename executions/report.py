@@ -280,6 +280,8 @@ def held_reason(execution: Execution) -> str:
         return ""
     if execution.held_by == "queue":
         return "waits for its turn in the queue"
+    if execution.held_by == "user":
+        return "waits for other executions of the same user"
     limit = start_policy(execution.workflow.settings).describe(execution.held_by)
     return f"waits for {limit} of workflow {execution.workflow.name}"
 

@@ -116,6 +116,11 @@ def amount(name: str) -> int | None:
     return whole(name, 0) if text(name) else None
 
 
+def limit(name: str) -> int | None:
+    """Return a whole number of at least 1, or None (no limit) when the variable is empty."""
+    return whole(name, 1, least=1) if text(name) else None
+
+
 def database(name: str, default: str) -> dict[str, Any]:
     """Return Django's description of a PostgreSQL or SQLite database; its password is never shown."""
     url = text(name, default)

@@ -33,6 +33,9 @@ LEFTOVERS_AT_ONCE = 500
 WORKFLOW_RETENTION: Callable[[], Mapping[UUID, Mapping[str, Any]]] | None = None
 """``() -> {workflow_id: its "retention" setting}`` of the workflows that have one; ``executions`` sets it."""
 
+USER_RETENTION: Callable[[], Mapping[int, int]] | None = None
+"""``() -> {user_id: how many recordings are kept}`` of the users for whom that is limited; ``executions`` sets it."""
+
 
 def keep(execution_id: UUID | str) -> Recording:
     """Keep the recording of an execution whose events are still there, and return it; may be called twice.
@@ -102,8 +105,9 @@ def retention_policy(own: Mapping[str, Any] | None = None) -> RetentionPolicy:
 def apply_retention(*, dry_run: bool = False, until: float = math.inf) -> dict[str, Any]:
     """Remove what the settings do not keep, until a time of the monotonic clock; in a dry run only say what.
 
-    Workflows with a ``retention`` setting are looked at by themselves, all others together. Returns the
-    answer of ``apply_retention_policy`` over all of them.
+    Workflows with a ``retention`` setting are looked at by themselves, all others together; then users with a
+    limit, whose failures count like all else. Returns the answer of ``apply_retention_policy`` over all of them;
+    a dry run counts the size twice of what both would remove.
     """
     owns = WORKFLOW_RETENTION() if WORKFLOW_RETENTION is not None else {}
     others = Recording.objects.exclude(workflow_id__in=list(owns)) if owns else Recording.objects.all()
@@ -118,6 +122,14 @@ def apply_retention(*, dry_run: bool = False, until: float = math.inf) -> dict[s
         kept.update(answer["kept_by_rule"])
         for key in whole:
             whole[key] += answer[key]
+    for user_id, most in (USER_RETENTION() if USER_RETENTION is not None else {}).items():
+        policy = RetentionPolicy(max_count=most, keep_failed=False, tags_to_keep=retention_policy().tags_to_keep)
+        answer = apply_policy(Recording.objects.filter(user_id=user_id), policy, dry_run=dry_run, until=until)
+        known = set(whole["candidate_ids"])
+        whole["candidate_ids"] += [key for key in answer["candidate_ids"] if key not in known]
+        whole["deleted_ids"] += answer["deleted_ids"]
+        whole["to_delete"] = len(whole["candidate_ids"])
+        whole["total_size_bytes"] += answer["total_size_bytes"]
     return {**whole, "kept_by_rule": dict(kept)}
 
 

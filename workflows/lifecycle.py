@@ -23,7 +23,7 @@ from django.utils import timezone
 from workflows import audit, credentials, schedules
 from workflows.definition import Definition
 from workflows.errors import ActivationRefused, TransitionError, UnknownWorkflow
-from workflows.limits import limits
+from workflows.limits import check_active, limits
 from workflows.models import MESSAGE_CHARACTERS, NAME_CHARACTERS, Schedule, Workflow, WorkflowVersion
 from workflows.validation import Finding, errors, examine, validate
 
@@ -93,7 +93,7 @@ def check_definition(definition: Definition, owner_id: Any) -> list[Finding]:
         credentials=credentials.available(owner_id),
         # A shell beside the running stack may not have been given the variables that the stack has.
         variables=settings.WORKFLOW_VARS or None,
-        limits=limits(),
+        limits=limits(owner_id),
     )
 
 
@@ -237,6 +237,8 @@ def _move(workflow: Workflow, verb: str, *, noted: dict[str, Any], reason: str =
     """Store and note a move."""
     sources, target = TRANSITIONS[verb]
     changes["updated_at"] = timezone.now()
+    if target == Status.ACTIVE and workflow.status != Status.ACTIVE:
+        check_active(workflow)
     if target:
         changes |= {"status": target, "status_at": changes["updated_at"], "status_reason": reason[:300]}
     if not Workflow.objects.filter(pk=workflow.pk, status__in=sources).update(**changes):

@@ -11,13 +11,13 @@ from collections import Counter
 from datetime import datetime
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Min
 from django.utils import timezone
 
 from workflows import audit
 from workflows import cron as crons
+from workflows.limits import limits_of
 from workflows.models import Schedule, Workflow
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def set_schedule(workflow: Workflow, cron: str, timezone: str = "UTC", enabled: 
         ValueError: the cron or the zone is not valid, or it fires too often (``IntervalTooShort``).
     """
     cron = " ".join(crons.parse(cron).text.split())
-    crons.check(cron, timezone, settings.MINIMUM_INTERVAL_SECONDS)
+    crons.check(cron, timezone, limits_of(workflow.owner_id).minimum_interval_s)
     wanted: dict[str, Any] = {"cron": cron, "timezone": timezone, "enabled": enabled}
     with transaction.atomic():
         before = Schedule.objects.filter(workflow=workflow).values(*wanted).first()

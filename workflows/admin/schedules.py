@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.formats import date_format
@@ -15,6 +14,7 @@ from django.utils.safestring import SafeString
 
 from workflows import access, cron
 from workflows.admin.cells import EMPTY, moment
+from workflows.limits import limits_of
 from workflows.models import Schedule, Workflow
 
 
@@ -44,7 +44,9 @@ class ScheduleForm(forms.ModelForm):
         data = super().clean() or {}
         if "cron" in data and "timezone" in data:
             try:
-                cron.check(data["cron"], data["timezone"], settings.MINIMUM_INTERVAL_SECONDS)
+                cron.check(
+                    data["cron"], data["timezone"], limits_of(self.instance.workflow.owner_id).minimum_interval_s
+                )
             except ValueError as error:
                 self.add_error("cron", str(error))
         return data

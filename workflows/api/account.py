@@ -79,7 +79,7 @@ class Me(Schema):
 def me(request: HttpRequest) -> Any:
     """Say whom the request acts for, what they may do and how much."""
     user: Any = request.user
-    allowed = {name: value for name, value in asdict(limits()).items() if isinstance(value, int | None)}
+    allowed = {name: value for name, value in asdict(limits(user.pk)).items() if isinstance(value, int | None)}
     return {
         "id": user.pk,
         "username": user.get_username(),

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from django.conf import settings
 from django.db.models import F
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
@@ -14,6 +13,7 @@ from ninja import Field, Query, Router, Schema, Status
 
 from workflows import cron, schedules
 from workflows.api.common import ERRORS, PageFilters, Text, count_of, visible
+from workflows.limits import limits_of
 from workflows.models import Schedule, Workflow
 
 router = Router(tags=["schedules"])
@@ -115,16 +115,17 @@ def clear_schedule(request: HttpRequest, workflow_id: UUID) -> Any:
 @router.get("/schedules/preview", response={200: Preview, **ERRORS})
 def preview_schedule(request: HttpRequest, filters: Query[PreviewFilters]) -> Any:
     """Say a schedule in words and when it fires next; what is wrong with it is in ``error``."""
-    return preview(filters.cron, filters.timezone, filters.count)
+    shortest = limits_of(request.user.pk).minimum_interval_s
+    return preview(filters.cron, filters.timezone, filters.count, shortest)
 
 
-def preview(text: str, zone: str, count: int) -> dict[str, Any]:
+def preview(text: str, zone: str, count: int, shortest: int) -> dict[str, Any]:
     """Return words, next instants and what is wrong, for people who are typing a schedule."""
     shown: dict[str, Any] = {"text": "", "next": [], "error": None}
     try:
         shown["text"] = cron.describe(text)
         shown["next"] = cron.next_runs(text, zone, count)
-        cron.check(text, zone, settings.MINIMUM_INTERVAL_SECONDS)
+        cron.check(text, zone, shortest)
     except ValueError as error:
         shown["error"] = str(error)
     return shown

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from flowbuilder.management.base import FAILED, OK, USAGE, ProductCommand
 from workflows.api.schedules import preview, schedule_json
+from workflows.limits import installation
 from workflows.models import Schedule, Workflow
 
 MOST_RUNS = 50
@@ -72,7 +73,7 @@ class Command(ProductCommand):
         """Show what a cron would do."""
         if not 1 <= options["count"] <= MOST_RUNS:
             self.fail(f"--count must be from 1 to {MOST_RUNS}", USAGE)
-        shown = preview(options["cron"], options["tz"], options["count"])
+        shown = preview(options["cron"], options["tz"], options["count"], installation().minimum_interval_s)
 
         def page(console: Console) -> None:
             if shown["text"]:
