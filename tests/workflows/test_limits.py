@@ -123,7 +123,7 @@ def test_nodes_and_estimated_credits_are_those_of_the_owners_plan(bob, make_work
 def test_the_installation_limits_estimated_credits_too(bob, make_workflow, settings):
     settings.MAX_CREDITS = 1
 
-    with pytest.raises(ActivationRefused, match="one run costs 2 credits; the limit is 1"):
+    with pytest.raises(ActivationRefused, match="one run costs about 2 credits; the limit is 1"):
         lifecycle.activate(make_workflow(TWO, owner=bob))
 
 
