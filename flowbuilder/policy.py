@@ -133,6 +133,8 @@ THINGS: Final[dict[str, str]] = {
     "letter_id": "executions.DeadLetter",
 }
 """What the names in addresses of the API stand for."""
+OWN_ONLY: Final = frozenset({"credential_id"})
+"""Those that the API shows to nobody but their owner, whatever others may see."""
 BY_EXECUTION: Final = frozenset({"recording_id", "other_id"})
 """Those that also go by the id of their execution."""
 PLAIN_NAMES: Final = frozenset({"node_id", "sha256", "number"})

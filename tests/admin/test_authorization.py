@@ -178,7 +178,7 @@ def example(schema: dict[str, Any], definitions: dict[str, Any], values: dict[st
     if name == "definition":
         return {"nodes": [], "edges": []}
     if schema.get("type") == "object":
-        required = schema.get("required", ())
+        required = [key for key in schema.get("properties", ()) if key in (*schema.get("required", ()), "base_version")]
         return {key: example(schema["properties"][key], definitions, values, key) for key in required}
     if schema.get("type") == "array":
         return [example(schema["items"], definitions, values, name)] if schema.get("minItems") else []
@@ -248,8 +248,8 @@ def expected_of(call: Call, actor: Actor) -> set[str]:
     mine_in_body = call.name == "POST /executions"
     if actor.owner or not (about or mine_in_body):
         return {IN}
-    if not actor.sees:
-        return {GONE}
+    if not actor.sees or set(about) & policy.OWN_ONLY:
+        return {FORBIDDEN, GONE} if actor.sees and not actor.changes and changes else {GONE}
     if actor.changes or not (changes or mine_in_body):
         return {IN}
     return {FORBIDDEN}
