@@ -200,6 +200,13 @@ _OF_A_MODEL: Final = frozenset(
 # Further pages of models.
 MODEL_PAGES: Final[dict[str, str]] = {
     "workflows/workflow/<uuid:pk>/run/": STAFF,
+    "workflows/workflow/<uuid:pk>/versions/": STAFF,
+    "workflows/workflow/<uuid:pk>/versions/<int:number>/<slug:verb>/": STAFF,
+    "workflows/workflow/<uuid:pk>/diff/": STAFF,
+    "workflows/workflow/<uuid:pk>/export/": STAFF,
+    "workflows/workflow/<uuid:pk>/duplicate/": STAFF,
+    "workflows/workflow/import/": STAFF,
+    "workflows/workflow/examples/": STAFF,
     "workflows/workflow/<uuid:pk>/builder/": STAFF,
     "workflows/workflow/<uuid:pk>/move/<slug:verb>/": STAFF,
     "executions/execution/<uuid:pk>/pause/": STAFF,

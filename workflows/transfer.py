@@ -121,7 +121,7 @@ def import_definition(
     if not isinstance(data, Mapping):
         raise DefinitionError(lifecycle.check_json(data, owner.pk)[0].message)
     title = _title(data, name)
-    mapped = _mapped(data, credentials) if credentials else data
+    mapped = put_credentials(data, credentials) if credentials else data
     findings = lifecycle.check_json(mapped, owner.pk)
     wants_active = data.get("status") == Workflow.Status.ACTIVE and not draft
     lifecycle.refuse(
@@ -175,7 +175,7 @@ def _title(data: Mapping[str, Any], name: str | None) -> str:
 # ---------------------------------------------------------------------- credentials in a definition
 
 
-def _mapped(data: Any, credentials: Mapping[str, str]) -> Any:
+def put_credentials(data: Any, credentials: Mapping[str, str]) -> Any:
     """Return ``data`` with its placeholders replaced.
 
     Raises:

@@ -15,10 +15,11 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from workflows import access, lifecycle, policy, schedules
-from workflows.admin.cells import EMPTY, button, due, moment, status_pill
+from workflows.admin.cells import EMPTY, button, due, status_pill
 from workflows.admin.filters import DateFilter, OwnerFilter, ScheduleFilter, TagFilter
-from workflows.admin.owned import OwnedAdmin
+from workflows.admin.history import diff_url, versions_url
 from workflows.admin.schedules import ScheduleInline, in_words
+from workflows.admin.transfers import TransferPages
 from workflows.errors import DefinitionError, WorkflowError
 from workflows.models import Schedule, Workflow
 from workflows.strict import refuse_nul
@@ -65,7 +66,7 @@ class WorkflowForm(forms.ModelForm):
 
 
 @admin.register(Workflow)
-class WorkflowAdmin(OwnedAdmin):
+class WorkflowAdmin(TransferPages):
     """List, page and builder of workflows."""
 
     form = WorkflowForm
@@ -217,12 +218,16 @@ class WorkflowAdmin(OwnedAdmin):
         """Add the versions and what can be done with the workflow."""
         workflow = kwargs.get("obj")
         if workflow is not None and workflow.pk and not context.get("add"):
-            versions = workflow.versions.select_related("author").defer("definition")[:VERSIONS_SHOWN]
+            versions = (
+                workflow.versions.select_related("author").defer("definition").order_by("-number")[:VERSIONS_SHOWN]
+            )
             context |= {
                 "status": status_pill(workflow.status, workflow.get_status_display()),
-                "buttons": self.page_buttons(workflow),
-                "versions": [(version, moment(version.created_at)) for version in versions],
+                "buttons": self.page_buttons(workflow) if access.can(request.user, "change", workflow) else [],
+                "menu": self.page_menu(workflow) if access.can(request.user, "change", workflow) else [],
+                "versions": self.version_rows(request, workflow, list(versions)),
                 "version_count": workflow.versions.count(),
+                "versions_url": versions_url(workflow),
             }
         context["show_save_and_add_another"] = False
         if workflow is None:
@@ -231,18 +236,41 @@ class WorkflowAdmin(OwnedAdmin):
 
     def page_buttons(self, workflow: Workflow) -> list[SafeString]:
         """Return the buttons on top of the page of ``workflow``; upper rooms add theirs."""
-        move = reverse("admin:workflows_workflow_transition", args=(workflow.pk, "VERB"))
+        possible, newest = lifecycle.possible(workflow.status), workflow.draft
         buttons = []
-        if workflow.status == Workflow.Status.ACTIVE:
-            buttons.append(button(move.replace("VERB", "pause"), "Pause", icon="s-paused", post=True, css=""))
-        if workflow.status != Workflow.Status.ARCHIVED and workflow.draft is not None:
-            if workflow.status == Workflow.Status.PAUSED:
-                buttons.append(button(move.replace("VERB", "resume"), "Resume", icon="s-active", post=True, css=""))
-            elif workflow.status == Workflow.Status.DRAFT or workflow.version_id != workflow.draft_id:
-                word = f"Activate v{workflow.draft.number}"
-                buttons.append(button(move.replace("VERB", "activate"), word, icon="s-active", post=True, css=""))
+        for verb in ("pause", "resume"):
+            if verb in possible:
+                icon = "s-paused" if verb == "pause" else "s-active"
+                buttons.append(button(move_url(workflow, verb), verb.capitalize(), icon=icon, post=True, css=""))
+        if newest is not None and workflow.status == Workflow.Status.DRAFT:
+            url = move_url(workflow, "activate")
+            buttons.append(button(url, f"Activate v{newest.number}", icon="s-active", post=True, css=""))
+        elif newest is not None and "publish" in possible and workflow.version_id != newest.pk:
+            url = reverse("admin:workflows_workflow_version_move", args=(workflow.pk, newest.number, "publish"))
+            buttons.append(button(url, f"Publish v{newest.number}", icon="upload", css=""))
         buttons.append(button(builder_url(workflow), "Open builder", icon="pencil", css="default"))
         return buttons
+
+    def page_menu(self, workflow: Workflow) -> list[SafeString]:
+        """Return what else can be done with ``workflow``, for the menu beside the buttons."""
+        entries = [(versions_url(workflow), "Versions", False)]
+        if workflow.version and workflow.draft and workflow.version.pk != workflow.draft.pk:
+            url = diff_url(workflow, workflow.version.number, workflow.draft.number)
+            entries.append((url, "Draft and running version", False))
+        if workflow.draft is not None:
+            entries.append((reverse("admin:workflows_workflow_export", args=(workflow.pk,)), "Export", False))
+            entries.append((reverse("admin:workflows_workflow_duplicate", args=(workflow.pk,)), "Duplicate", True))
+        for verb in ("archive", "unarchive"):
+            if verb in lifecycle.possible(workflow.status):
+                entries.append((move_url(workflow, verb), verb.capitalize(), True))
+        log = f"{reverse('admin:workflows_auditentry_changelist')}?q={workflow.pk}"
+        entries.append((log, "Audit log", False))
+        return [
+            format_html(
+                '<button type="submit" formaction="{}">{}</button>' if post else '<a href="{}">{}</a>', url, text
+            )
+            for url, text, post in entries
+        ]
 
     # -------------------------------------------------------------- deleting
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
@@ -281,17 +309,6 @@ class WorkflowAdmin(OwnedAdmin):
             *super().get_urls(),
         ]
 
-    def visible(self, request: HttpRequest, pk: Any) -> Workflow:
-        """Return the workflow ``pk`` if the user may see it.
-
-        Raises:
-            Http404: there is none, for this user.
-        """
-        workflow: Workflow | None = self.get_queryset(request).filter(pk=pk).first()
-        if workflow is None:
-            raise Http404("there is no such workflow")
-        return workflow
-
     def builder(self, request: HttpRequest, pk: Any) -> HttpResponse:
         """Show the canvas of a workflow."""
         workflow = self.visible(request, pk)
@@ -312,7 +329,7 @@ class WorkflowAdmin(OwnedAdmin):
 
     def transition(self, request: HttpRequest, pk: Any, verb: str) -> HttpResponse:
         """Activate, pause, resume or archive one workflow, then show its page again."""
-        if verb not in ("activate", "pause", "resume", "archive"):
+        if verb not in ("activate", "pause", "resume", "archive", "unarchive"):
             raise Http404("there is no such page")
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
@@ -321,9 +338,15 @@ class WorkflowAdmin(OwnedAdmin):
             "activate": "is active",
             "pause": "is paused; executions that run go on",
             "resume": "takes starts again",
+            "unarchive": "is a draft again; activate it to take starts",
         }
         self._each(request, self.get_queryset(request).filter(pk=workflow.pk), verb, words.get(verb, "is archived"))
         return HttpResponseRedirect(reverse("admin:workflows_workflow_change", args=(workflow.pk,)))
+
+
+def move_url(workflow: Workflow, verb: str) -> str:
+    """Return the address that moves ``workflow`` by ``verb``."""
+    return reverse("admin:workflows_workflow_transition", args=(workflow.pk, verb))
 
 
 def builder_url(workflow: Workflow) -> str:
