@@ -4,7 +4,8 @@
 live batches; wherever numbers do not follow each other the rows are read again. ``/ws/executions/<id>/status``
 sends status and progress only. Both end with ``{"type": "end"}`` and close code 1000.
 
-Close codes: 1003 the id or ``after`` is not one, 1008 unknown or not permitted, 1011 a fault of ours.
+Close codes: 1003 the id or ``after`` is not one, 1008 unknown or not permitted, 1011 a fault of ours, 4403 not
+permitted any more.
 """
 
 from __future__ import annotations
@@ -35,14 +36,12 @@ from recordings.events import execution_log
 logger = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS: Final = 30.0
-PERMISSION_SECONDS: Final = 60.0
-"""How often login and permission of an open socket are looked at again."""
 PAGE_ROWS: Final = 500
 """Rows read at once; more are read only when the client took these."""
 STATUS_SECONDS: Final = 0.2
 """Least time between two status messages."""
 
-NORMAL, BAD_ADDRESS, NOT_PERMITTED, FAULT = 1000, 1003, 1008, 1011
+NORMAL, BAD_ADDRESS, NOT_PERMITTED, FAULT, NO_LONGER_PERMITTED = 1000, 1003, 1008, 1011, 4403
 
 Application = Callable[[dict[str, Any], Callable[..., Any], Callable[..., Any]], Awaitable[Any]]
 
@@ -150,12 +149,12 @@ class ExecutionConsumer(AsyncWebsocketConsumer):
             raise Refused(BAD_ADDRESS, "after must be a whole number from 0")
         self.after = int(after)
 
-    async def _check_permission(self) -> None:
+    async def _check_permission(self, code: int = NOT_PERMITTED) -> None:
         session = self.scope.get("session")
         key = None if session is None else session.session_key
         if not await read(may_watch, key, self.execution_id):
-            raise Refused(NOT_PERMITTED, "no such execution for this login")
-        self._permission_at = _now() + PERMISSION_SECONDS
+            raise Refused(code, "no such execution for this login")
+        self._permission_at = _now() + settings.SOCKET_CHECK_SECONDS
 
     async def _head(self) -> report.Head:
         head = await read(report.head, self.execution_id)
@@ -182,7 +181,7 @@ class ExecutionConsumer(AsyncWebsocketConsumer):
             self._heartbeat_at = now + HEARTBEAT_SECONDS
             await self._message(type="heartbeat")
         if now >= self._permission_at:
-            await self._check_permission()
+            await self._check_permission(NO_LONGER_PERMITTED)
         return min(self._heartbeat_at, self._permission_at) - now
 
     async def _message(self, **content: Any) -> None:

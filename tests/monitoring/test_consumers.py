@@ -12,6 +12,7 @@ import pytest
 from asgiref.testing import ApplicationCommunicator
 from channels.layers import get_channel_layer
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
 from django.contrib.sessions.models import Session
 
 from executions.events import group_name
@@ -199,8 +200,8 @@ async def test_heartbeat_and_pong_are_messages_without_a_number(make_run, open_s
         assert {"type": "pong"} in await socket.until("pong")
 
 
-def test_the_heartbeat_is_every_thirty_seconds_and_permission_every_minute():
-    assert (consumers.HEARTBEAT_SECONDS, consumers.PERMISSION_SECONDS) == (30, 60)
+def test_the_heartbeat_is_every_thirty_seconds_and_permission_every_minute(settings):
+    assert (consumers.HEARTBEAT_SECONDS, settings.SOCKET_CHECK_SECONDS) == (30, 60)
 
 
 # ------------------------------------------------------------------ the end
@@ -359,20 +360,20 @@ async def _open_then(open_socket, run, change) -> Any:
         return socket.code
 
 
-async def test_logging_out_closes_an_open_socket(make_run, open_socket, monkeypatch):
-    monkeypatch.setattr(consumers, "PERMISSION_SECONDS", 0.3)
+async def test_fault_56_logging_out_closes_an_open_socket(make_run, open_socket, settings):
+    settings.SOCKET_CHECK_SECONDS = 0.3
     run = await sync(make_run)
-    assert await _open_then(open_socket, run, lambda: Session.objects.all().delete()) == 1008
+    assert await _open_then(open_socket, run, lambda: Session.objects.all().delete()) == 4403
 
 
-async def test_locking_a_user_out_closes_an_open_socket(make_run, open_socket, monkeypatch):
-    monkeypatch.setattr(consumers, "PERMISSION_SECONDS", 0.3)
+async def test_fault_56_locking_a_user_out_closes_an_open_socket(make_run, open_socket, settings):
+    settings.SOCKET_CHECK_SECONDS = 0.3
     run = await sync(make_run)
-    assert await _open_then(open_socket, run, lambda: get_user_model().objects.update(is_active=False)) == 1008
+    assert await _open_then(open_socket, run, lambda: get_user_model().objects.update(is_active=False)) == 4403
 
 
-async def test_a_new_password_closes_sockets_of_older_logins(make_run, open_socket, monkeypatch):
-    monkeypatch.setattr(consumers, "PERMISSION_SECONDS", 0.3)
+async def test_fault_56_a_new_password_closes_sockets_of_older_logins(make_run, open_socket, settings):
+    settings.SOCKET_CHECK_SECONDS = 0.3
     run = await sync(make_run)
 
     def change() -> None:
@@ -380,13 +381,54 @@ async def test_a_new_password_closes_sockets_of_older_logins(make_run, open_sock
         alice.set_password("another-password")
         alice.save()
 
-    assert await _open_then(open_socket, run, change) == 1008
+    assert await _open_then(open_socket, run, change) == 4403
 
 
-async def test_giving_the_execution_to_somebody_else_closes_the_socket(make_run, open_socket, monkeypatch, people):
-    monkeypatch.setattr(consumers, "PERMISSION_SECONDS", 0.3)
+async def test_fault_56_giving_the_execution_to_somebody_else_closes_the_socket(
+    make_run, open_socket, settings, people
+):
+    settings.SOCKET_CHECK_SECONDS = 0.3
     run = await sync(make_run)
-    assert await _open_then(open_socket, run, lambda: Execution.objects.update(owner=people["bob"])) == 1008
+    assert await _open_then(open_socket, run, lambda: Execution.objects.update(owner=people["bob"])) == 4403
+
+
+@pytest.mark.parametrize("kind", ["logs", "status"])
+async def test_fault_56_taking_the_permission_to_see_everything_away_closes_the_socket(
+    make_run, open_socket, settings, people, kind
+):
+    settings.SOCKET_CHECK_SECONDS = 0.3
+    run = await sync(make_run, "alice")
+    see = await sync(Permission.objects.get, codename="see_everything")
+    await sync(people["bob"].user_permissions.add, see)
+
+    async with open_socket(f"/ws/executions/{run.id}/{kind}", user="bob") as socket:
+        await socket.until("hello")
+        await sync(people["bob"].user_permissions.clear)
+        await socket.until("closed")
+    assert socket.code == 4403
+
+
+async def test_fault_56_the_permission_to_change_everything_alone_shows_nothing(make_run, open_socket, people):
+    run = await sync(make_run, "alice")
+    change = await sync(Permission.objects.get, codename="change_everything")
+    await sync(people["bob"].user_permissions.add, change)
+
+    async with open_socket(logs(run), user="bob") as socket:
+        assert [message["type"] for message in await socket.until("closed")] == ["closed"]
+    assert socket.code == 1008
+
+
+def test_fault_56_every_socket_has_a_rule_and_the_login_that_it_names():
+    from flowbuilder import policy
+
+    found = {str(pattern.pattern): pattern.callback for pattern in consumers.websocket_urlpatterns}
+
+    assert found.keys() == policy.SOCKETS.keys()
+    for pattern, serve in found.items():
+        consumer = getattr(serve, "consumer_class", None)
+        checked = isinstance(consumer, type) and issubclass(consumer, consumers.ExecutionConsumer)
+        assert checked is (policy.SOCKETS[pattern] == policy.PERSON), pattern
+        assert checked or serve is consumers.refuse, pattern
 
 
 # ------------------------------------------------------------------ origins
