@@ -109,7 +109,9 @@ class NotedTransport(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send the request."""
-        call = _Call(request, self._note)
+        url = request.url
+        port = f":{url.port}" if url.port else ""
+        call = Call(request.method, f"{url.scheme}://{url.host}{port}{url.path}", self._note)
         try:
             response = await self._inner.handle_async_request(request)
         except BaseException as error:
@@ -125,16 +127,17 @@ class NotedTransport(httpx.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-class _Call:
-    def __init__(self, request: httpx.Request, note: Note) -> None:
+class Call:
+    """A call to another system that is told of when it ends, once. ``size`` is in bytes."""
+
+    def __init__(self, method: str, url: str, note: Note) -> None:
         self._began, self._note = time.monotonic(), note
-        url = request.url
-        port = f":{url.port}" if url.port else ""
-        self._data = {"method": request.method, "url": f"{url.scheme}://{url.host}{port}{url.path}"}
+        self._data = {"method": method, "url": url}
         self.status: int | None = None
         self.size = 0
 
     def end(self, error: BaseException | None = None) -> None:
+        """Tell of the call, and of the ``error`` that ended it."""
         if self._began < 0:
             return
         seconds, self._began = time.monotonic() - self._began, -1.0
@@ -145,7 +148,7 @@ class _Call:
 
 
 class _NotedStream(httpx.AsyncByteStream):
-    def __init__(self, inner: httpx.AsyncByteStream, call: _Call) -> None:
+    def __init__(self, inner: httpx.AsyncByteStream, call: Call) -> None:
         self._inner, self._call = inner, call
 
     async def __aiter__(self) -> AsyncIterator[bytes]:

@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from email.message import EmailMessage
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,12 @@ from uuid import UUID
 
 from django.conf import settings
 
-from executions import confinement, states
+from executions import confinement, mail, states
 from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan, remove_orphans
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeFailed, NodeInputError, NodeTimeout, NodeWaits, SessionLost
 from executions.nodes.base import NodeCall, NodeExecutor
-from executions.notes import TEAM_KINDS, NotedTransport, TeamNotes, checked_tags, own_type, refuse_reserved
+from executions.notes import TEAM_KINDS, Call, NotedTransport, TeamNotes, checked_tags, own_type, refuse_reserved
 from executions.planner import MAIN_SESSION, PlannedNode
 from executions.store import EventDraft, now_us
 from executions.usage import usage
@@ -707,6 +708,25 @@ class NodeEnvironment(TeamNotes):
         """Return an ``httpx.AsyncClient`` that reaches only allowed addresses."""
         return guarded_client(egress_policy(), around=lambda inner: NotedTransport(inner, self._note_call), **options)
 
+    async def send_mail(
+        self, server: mail.MailServer | None, message: EmailMessage, sender: str, recipients: Sequence[str]
+    ) -> dict[str, str]:
+        """Hand a mail in at ``server``, where nodes may go, or at that of the installation; return who was refused."""
+        used = server or own_mail_server()
+        if used is None:
+            raise NodeInputError(
+                f'"{self._planned.name}" names no SMTP Server, and this installation has none (FLOWBUILDER_MAIL_URL)'
+            )
+        call = Call("SEND", f"smtp://{used.host}:{used.port}", self._note_call)
+        try:
+            refused = await mail.send(egress_policy() if server else None, used, message, sender, recipients)
+        except BaseException as error:
+            call.end(error)
+            raise
+        call.size = len(bytes(message))
+        call.end()
+        return refused
+
     def _note_call(self, data: dict[str, Any]) -> None:
         self._note(Kind.EXTERNAL_CALL.value, data)
 
@@ -755,6 +775,12 @@ async def _capture(facts: Facts, planned: PlannedNode, inbox: queue.SimpleQueue[
 def session_id(execution_id: UUID) -> str:
     """Return the name of an execution's browser session in the host."""
     return f"{execution_id}:{MAIN_SESSION}"
+
+
+def own_mail_server() -> mail.MailServer | None:
+    """Return the mail server of this installation, if it has one."""
+    fields: dict[str, Any] | None = settings.MAIL_SERVER
+    return None if fields is None else mail.MailServer(**fields)
 
 
 def egress_policy() -> EgressPolicy:

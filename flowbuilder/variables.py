@@ -8,6 +8,7 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import environ
 from cryptography.fernet import Fernet
@@ -130,6 +131,27 @@ def database(name: str, default: str) -> dict[str, Any]:
     except (ImproperlyConfigured, ValueError):
         pass
     raise ImproperlyConfigured(f"{name} cannot be read; it looks like postgres://user:password@host:5432/name")
+
+
+def mail_server(name: str) -> dict[str, Any] | None:
+    """Return the fields of ``executions.mail.MailServer`` in an address; None when the variable is empty."""
+    if not text(name):
+        return None
+    ports = {"smtp": 587, "smtps": 465}
+    try:
+        url = urlsplit(text(name))
+        security = parse_qs(url.query).get("security", ["ssl" if url.scheme == "smtps" else "starttls"])[0]
+        if url.scheme in ports and url.hostname and security in ("ssl", "starttls", "none"):
+            return {
+                "host": url.hostname, "port": url.port or ports[url.scheme], "security": security,
+                "username": unquote(url.username or ""), "password": unquote(url.password or ""),
+            }  # fmt: skip
+    except ValueError:
+        pass
+    raise ImproperlyConfigured(
+        f"{name} cannot be read; it looks like smtp://user:password@smtp.example.com:587, with smtps:// for SSL at once"
+        " and ?security=none for a server without encryption"
+    )
 
 
 def keys(name: str, default: Collection[str]) -> list[str]:

@@ -1,5 +1,5 @@
 """The node types of the product. Importing this package registers all of them."""
 
-from executions.nodes import approval, browser, children, code, data, deliver, extract, flow, team
+from executions.nodes import ai, approval, browser, children, code, data, deliver, extract, flow, messages, team
 
-__all__ = ["approval", "browser", "children", "code", "data", "deliver", "extract", "flow", "team"]
+__all__ = ["ai", "approval", "browser", "children", "code", "data", "deliver", "extract", "flow", "messages", "team"]

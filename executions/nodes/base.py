@@ -12,9 +12,13 @@ from executions.nodes.inputs import Inputs
 from workflows.registry import EXECUTE_CONDITION, Effect, NodeDescription
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from email.message import EmailMessage
+
     import httpx
 
     from executions.browser import BrowserPage
+    from executions.mail import MailServer
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,16 @@ class Environment(Protocol):
         """Return a client that reaches only allowed addresses.
 
         ``options`` are those of ``executions.egress.guarded_client``.
+        """
+
+    async def send_mail(
+        self, server: MailServer | None, message: EmailMessage, sender: str, recipients: Sequence[str]
+    ) -> dict[str, str]:
+        """Hand a mail in at ``server``, or at that of the installation; return who was refused, with the reasons.
+
+        Raises:
+            NodeInputError: there is no server.
+            NodeFailed: see ``executions.mail.send``.
         """
 
 

@@ -7,10 +7,9 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from executions.errors import NodeFailed
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
-from executions.nodes.deliver import checked_url, exchange, http_failure
-from executions.nodes.inputs import Inputs, as_text, dump_json
+from executions.nodes.chat import ENDPOINT, Chat
+from executions.nodes.inputs import Inputs, as_text
 from workflows.registry import NodeDescription, Port, register
 
 MOST_MEMBERS = 20
@@ -35,11 +34,10 @@ class _Team:
     """A team at work: who is in it, how to ask the model, and what was said."""
 
     id: str
-    node: NodeCall
     env: Environment
-    inputs: Inputs
+    chat: Chat
+    model: str
     members: tuple[Member, ...]
-    address: str
     messages: list[dict[str, str]] = field(default_factory=list)
     answers: dict[str, str] = field(default_factory=dict)
     tokens: int = 0
@@ -65,34 +63,14 @@ class _Team:
         return text
 
     async def _complete(self, member: Member, request: str) -> str:
-        model = member.model or self.inputs.text("Model")
-        body = {
-            "model": model,
-            "messages": [
-                {"role": "system", "content": f"You are {member.id}, a member of a team. Your role: {member.role}"},
-                {"role": "user", "content": request},
-            ],
-        }
         self.asked += 1
-        headers = {"Content-Type": "application/json", "Idempotency-Key": f"{self.env.idempotency_key}:{self.asked}"}
-        if key := self.inputs.text("API Key"):
-            headers["Authorization"] = f"Bearer {key}"
-        sent = {"method": "POST", "url": self.address, "headers": headers, "content": dump_json(body).encode()}
-        seconds = self.inputs.number("Timeout") or 60
-        response, _ = await exchange(self.env, self.node, sent, timeout_seconds=seconds, follow_redirects=False)
-        if not response.is_success:
-            raise http_failure(response, self.node)
-        try:
-            answer = response.json()
-            text = answer["choices"][0]["message"]["content"]
-            self.tokens += int((answer.get("usage") or {}).get("total_tokens") or 0)
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
-            raise NodeFailed(
-                f"the answer of {model} is no chat completion: {response.text[:200]!r}", code="model"
-            ) from error
-        if not isinstance(text, str):
-            raise NodeFailed(f"{model} gave {member.id} no text", code="model")
-        return text
+        messages = [
+            {"role": "system", "content": f"You are {member.id}, a member of a team. Your role: {member.role}"},
+            {"role": "user", "content": request},
+        ]
+        answer = await self.chat.ask(member.model or self.model, messages, self.asked)
+        self.tokens += answer.total_tokens
+        return answer.text
 
 
 @register
@@ -123,9 +101,7 @@ class AgentTeam(NodeExecutor):
                 "others approve or ask for changes.",
             ),
             Port("Context", "ANY", variant="textarea", help="What every member gets to know with the task."),
-            Port(
-                "Endpoint", default="https://api.openai.com/v1", help="Of any service with an OpenAI-compatible chat API."
-            ),
+            ENDPOINT,
             Port("API Key", "CREDENTIAL", variant="password"),
             Port("Model", default="gpt-4o-mini"),
             Port("Rounds", "NUMBER", default=2, min=1, max=MOST_ROUNDS, handle=False, help="review: most drafts."),
@@ -144,8 +120,8 @@ class AgentTeam(NodeExecutor):
         """Ask the members in the order of the formation."""
         inputs = self.inputs(node)
         formation = inputs.choice("Formation")
-        address = checked_url(inputs, "Endpoint").rstrip("/") + "/chat/completions"
-        team = _Team(node.id, node, env, inputs, _members(inputs, formation), address)
+        chat, members = Chat.of(node, env, inputs), _members(inputs, formation)
+        team = _Team(node.id, env, chat, inputs.text("Model"), members)
         env.record_team_start(
             team.id, formation, len(team.members),
             {"task": inputs.text("Task"), "members": [{"id": one.id, "role": one.role} for one in team.members]},

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import mimetypes
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,9 +18,11 @@ import pytest_asyncio
 import uvicorn
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
+from executions import mail
 from executions.browser import BrowserHost, BrowserOptions, BrowserPage, find_chromium
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeInputError
+from executions.mail import MailServer
 from executions.nodes.base import NodeCall
 from executions.notes import TeamNotes
 from executions.triggers import start_execution
@@ -57,6 +60,7 @@ class Site:
         self.port = 0
         self.requests: list[dict[str, Any]] = []
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
+        self.answers_at: dict[str, tuple[int, bytes]] = {}
 
     @property
     def url(self) -> str:
@@ -88,6 +92,8 @@ class Site:
             status, extra = int(query.get("status", 302)), {"location": query["to"]}
         elif path == "/slow":
             await asyncio.sleep(float(query["seconds"]))
+        elif path in self.answers_at:
+            status, content = self.answers_at[path]
         elif path == "/answer" and self.answers:
             status, extra, content = self.answers.pop(0)
         raw = [(b"content-type", kind.encode()), *((n.encode(), v.encode()) for n, v in extra.items())]
@@ -229,6 +235,12 @@ class TestEnvironment(TeamNotes):
 
     def http_client(self, **options: Any) -> httpx.AsyncClient:
         return guarded_client(self._policy, **options)
+
+    async def send_mail(
+        self, server: MailServer | None, message: EmailMessage, sender: str, recipients: Sequence[str]
+    ) -> dict[str, str]:
+        assert server is not None
+        return await mail.send(self._policy, server, message, sender, recipients)
 
     async def run(self, node_type: str, /, **inputs: Any) -> dict[str, Any]:
         """Validate and run one node as the engine does; underscores in input names stand for blanks."""
