@@ -201,7 +201,8 @@ _OF_A_MODEL: Final = frozenset(
 MODEL_PAGES: Final[dict[str, str]] = {
     "workflows/workflow/<uuid:pk>/run/": STAFF,
     "workflows/workflow/<uuid:pk>/versions/": STAFF,
-    "workflows/workflow/<uuid:pk>/versions/<int:number>/<slug:verb>/": STAFF,
+    "workflows/workflow/<uuid:pk>/versions/<int:number>/restore/": STAFF,
+    "workflows/workflow/<uuid:pk>/versions/<int:number>/publish/": STAFF,
     "workflows/workflow/<uuid:pk>/diff/": STAFF,
     "workflows/workflow/<uuid:pk>/export/": STAFF,
     "workflows/workflow/<uuid:pk>/duplicate/": STAFF,

@@ -36,7 +36,15 @@ class VersionPages(OwnedAdmin):
         view, name = self.admin_site.admin_view, "workflows_workflow"
         return [
             path("<uuid:pk>/versions/", view(self.versions_page), name=f"{name}_versions"),
-            path("<uuid:pk>/versions/<int:number>/<slug:verb>/", view(self.version_move), name=f"{name}_version_move"),
+            *(
+                path(
+                    f"<uuid:pk>/versions/<int:number>/{verb}/",
+                    view(self.version_move),
+                    {"verb": verb},
+                    name=f"{name}_version_{verb}",
+                )
+                for verb in MOVES
+            ),
             path("<uuid:pk>/diff/", view(self.diff_page), name=f"{name}_diff"),
             *super().get_urls(),
         ]
@@ -74,7 +82,7 @@ class VersionPages(OwnedAdmin):
 
     def _version_buttons(self, workflow: Workflow, version: WorkflowVersion, changes: bool) -> SafeString:
         def move(verb: str) -> str:
-            return reverse("admin:workflows_workflow_version_move", args=(workflow.pk, version.number, verb))
+            return reverse(f"admin:workflows_workflow_version_{verb}", args=(workflow.pk, version.number))
 
         found = []
         if version.number > 1:
@@ -142,12 +150,11 @@ class VersionPages(OwnedAdmin):
 
     def version_move(self, request: HttpRequest, pk: Any, number: int, verb: str) -> HttpResponse:
         """Ask whether a version is to be restored or published, and do it when that is confirmed."""
-        if verb not in MOVES:
-            raise Http404("there is no such page")
         workflow = self.visible(request, pk)
         version = workflow.versions.filter(number=number).first()
-        if version is None or not access.can(request.user, "change", workflow):
-            raise Http404("there is no such version")
+        if version is None:
+            messages.error(request, f"There is no version {number}.")
+            return HttpResponseRedirect(versions_url(workflow))
         if request.method == "POST":
             self._move(request, workflow, number, verb)
             return HttpResponseRedirect(versions_url(workflow))
@@ -166,6 +173,7 @@ class VersionPages(OwnedAdmin):
             if other is not None and known
             else None,
             back=versions_url(workflow),
+            may_change=access.can(request.user, "change", workflow),
         )
         return TemplateResponse(request, "admin/workflows/workflow/version_move.html", context)
 

@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import messages
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.text import slugify
@@ -96,9 +96,7 @@ class TransferPages(VersionPages):
         """Make a draft of the user's that does the same, and open its page."""
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        workflow: Workflow | None = Workflow.objects.visible_to(request.user).filter(pk=pk).first()
-        if workflow is None:
-            raise Http404("there is no such workflow")
+        workflow = self.visible(request, pk)
         try:
             copy = lifecycle.clone(workflow, request.user)
         except WorkflowError as error:
@@ -162,9 +160,9 @@ class TransferPages(VersionPages):
         found = examples()
         if request.method == "POST":
             chosen = found.get(request.POST.get("example", ""))
-            if chosen is None:
-                raise Http404("there is no such example")
-            return self._from_example(request, chosen)
+            if chosen is not None:
+                return self._from_example(request, chosen)
+            messages.error(request, "There is no such example.")
         own = set(Workflow.objects.filter(owner=request.user.pk).values_list("name", flat=True))
         context = {
             **self.admin_site.each_context(request),

@@ -246,7 +246,7 @@ class WorkflowAdmin(TransferPages):
             url = move_url(workflow, "activate")
             buttons.append(button(url, f"Activate v{newest.number}", icon="s-active", post=True, css=""))
         elif newest is not None and "publish" in possible and workflow.version_id != newest.pk:
-            url = reverse("admin:workflows_workflow_version_move", args=(workflow.pk, newest.number, "publish"))
+            url = reverse("admin:workflows_workflow_version_publish", args=(workflow.pk, newest.number))
             buttons.append(button(url, f"Publish v{newest.number}", icon="upload", css=""))
         buttons.append(button(builder_url(workflow), "Open builder", icon="pencil", css="default"))
         return buttons
