@@ -208,7 +208,7 @@ class _Reader:
 
     def definition(self, data: Any) -> tuple[Definition, list[Problem]]:
         if not isinstance(data, Mapping):
-            self.wrong("", f"a workflow is a JSON object, this is {_kind(data)}")
+            self.wrong("", f"a workflow is a JSON object, this is {'null' if data is None else _kind(data)}")
             return Definition((), ()), self.problems
         text = compact(data)
         if text is None:
@@ -379,8 +379,10 @@ class _Reader:
         value = data.get(key)
         if isinstance(value, list):
             return value
-        if value is not None or key == "nodes":
+        if value is not None:
             self.wrong(key, f"must be a list, not {_kind(value)}")
+        elif key == "nodes":
+            self.wrong(key, "the list of nodes is missing")
         return []
 
 

@@ -8,23 +8,23 @@ its required inputs.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Set
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Set
+from typing import Any, NamedTuple
 
 from workflows.definition import Definition, Edge, Node
 from workflows.findings import Finding
 from workflows.registry import ERROR_PORTS, EXECUTE, EXECUTE_CONDITION, NODE_REGISTRY, NodeDescription, Port, Settled
-from workflows.templates import CREDENTIAL_KEY, Expression, parse
+from workflows.templates import CREDENTIAL_KEY
 
 _ERRORS = frozenset(port.name for port in ERROR_PORTS)
 
 
-@dataclass(frozen=True, slots=True)
-class _Wire:
+class Wire(NamedTuple):
+    """An edge and its ports; None where there is no such port."""
+
     edge: Edge
-    output: Port
-    input: Port
+    output: Port | None
+    input: Port | None
 
 
 class Paths:
@@ -34,43 +34,31 @@ class Paths:
         self,
         definition: Definition,
         types: Mapping[str, NodeDescription],
-        sources: Mapping[str, Collection[str]],
+        wires: Iterable[Wire],
         used: Mapping[str, Set[str | None]],
     ) -> None:
-        """``sources`` are what each node waits for, ``used`` which outputs of a node are read (None: all of them)."""
+        """``used`` says which outputs of a node are read; None stands for all of them."""
         self._nodes = {node.id: node for node in definition.nodes}
         self._types = types
-        self._sources = sources
         self._used = used
-        self._into: dict[str, list[_Wire]] = defaultdict(list)
-        for edge in definition.edges:
-            if edge.source in types and edge.target in types:
-                output, port = (
-                    types[edge.source].output(edge.source_handle),
-                    types[edge.target].input(edge.target_handle),
-                )
-                if output is not None and port is not None and not port.returns:
-                    self._into[edge.target].append(_Wire(edge, output, port))
+        self._into: dict[str, list[tuple[str, str, Port]]] = defaultdict(list)
+        for edge, output, port in wires:
+            if output is not None and port is not None and not port.returns:
+                self._into[edge.target].append((edge.source, output.name, port))
         self._settled = {node.id: found for node in definition.nodes if (found := self._ask(node)) is not None}
-        self._dead: dict[str, str] = {}
-        """Nodes that never run, with the reason."""
 
-    def findings(self, order: Collection[str]) -> Iterator[Finding]:
-        """Yield all warnings; ``order`` holds every node after those that it waits for, or nothing for a circle."""
+    def findings(self) -> Iterator[Finding]:
+        """Yield all warnings; of a path that is never taken, its first nodes are named."""
         for node_id, settled in self._settled.items():
             yield from self._decided(self._nodes[node_id], settled)
         for node_id, description in self._types.items():
             yield from self._unused(self._nodes[node_id], description)
-        closed = any(settled.never for settled in self._settled.values())
-        for node_id in order if closed or self._may_be_off() else ():
-            reason = self._off(node_id)
-            if reason:
-                self._dead[node_id] = reason
-                if self._dead.keys().isdisjoint(self._sources[node_id]):
-                    yield Finding(
-                        "NEVER_RUNS", "warning", f'"{self._name(node_id)}" never runs: {reason}', node_id=node_id,
-                        hint="wire it to a path that is taken, or remove it with all that follows",
-                    )  # fmt: skip
+        for node_id, description in self._types.items():
+            if reason := self._off(node_id, description):
+                yield Finding(
+                    "NEVER_RUNS", "warning", f'"{self._name(node_id)}" never runs: {reason}', node_id=node_id,
+                    hint="wire it to a path that is taken, or remove it with all that follows",
+                )  # fmt: skip
 
     # ------------------------------------------------------------------ one node
 
@@ -88,8 +76,8 @@ class Paths:
                 known[port.name] = value
         for name in [name for name, value in known.items() if _is_open(value)]:
             del known[name]
-        for wire in self._into[node.id]:
-            known.pop(wire.input.name, None)
+        for _, _, port in self._into.get(node.id, ()):
+            known.pop(port.name, None)
         answer: Settled = ask(known)
         return answer
 
@@ -140,8 +128,9 @@ class Paths:
                 for key, value in node.inputs.items()
                 if value not in (None, "") and (port := description.input(key))
             }
+            settled = self._settled.get(node.id, Settled())
             for fork in forks:
-                if fork in given and fork not in used:
+                if fork in given and fork not in used and fork not in settled.twice:
                     yield Finding(
                         "DEAD_BRANCH", "warning", f'"{fork}" of "{self._name(node.id)}" leads nowhere',
                         node_id=node.id, field=fork, hint="wire it, or empty the case to let Default take it",
@@ -149,44 +138,27 @@ class Paths:
 
     # ------------------------------------------------------------------ what never runs
 
-    def _may_be_off(self) -> bool:
-        """Return whether a node has a value that is typed into Execute Condition."""
-        return any(
-            (port := description.input(key)) is not None and port.name == EXECUTE_CONDITION
-            for node_id, description in self._types.items()
-            for key in self._nodes[node_id].inputs
-        )
-
-    def _off(self, node_id: str) -> str:
-        """Return why a node never runs, or an empty text; the nodes before it are known already."""
-        description = self._types.get(node_id)
-        if description is None:
-            return ""
-        wires = self._into[node_id]
-        reasons = {id(wire): self._closed(wire) for wire in wires}
-        first = next((reason for reason in reasons.values() if reason), "")
-        if wires and all(reasons.values()):
+    def _off(self, node_id: str, description: NodeDescription) -> str:
+        """Return why a node never runs though what it waits for does, or an empty text."""
+        wires = [(port, self._closed(source, output)) for source, output, port in self._into.get(node_id, ())]
+        first = next((reason for _, reason in wires if reason), "")
+        gates = [reason for port, reason in wires if port.name == EXECUTE_CONDITION]
+        if not first:
+            off = not gates and not description.join_input and self._switched_off(node_id, description)
+            return f'its {EXECUTE_CONDITION} is not "{EXECUTE}"' if off else ""
+        if all(reason for _, reason in wires):
             return first
         if description.join_input:
             return first if self._mode(node_id, description) == "all" else ""
-        gates = [reasons[id(wire)] for wire in wires if wire.input.name == EXECUTE_CONDITION]
         if gates and all(gates):
             return gates[0]
-        if not gates and self._switched_off(node_id, description):
-            return f'its {EXECUTE_CONDITION} is not "{EXECUTE}"'
         if description.join == "any":
             return ""
-        alive = {wire.input.name for wire in wires if not reasons[id(wire)]}
-        for wire in wires:
-            if wire.input.required and wire.input.name not in alive:
-                return reasons[id(wire)]
-        return self._reads_dead(node_id)
+        alive = {port.name for port, reason in wires if not reason}
+        return next((reason for port, reason in wires if port.required and port.name not in alive), "")
 
-    def _closed(self, wire: _Wire) -> str:
-        """Return why nothing ever comes along a wire, or an empty text."""
-        source, output = wire.edge.source, wire.output.name
-        if source in self._dead:
-            return f'"{self._name(source)}" never runs'
+    def _closed(self, source: str, output: str) -> str:
+        """Return why a path is never taken, or an empty text."""
         settled = self._settled.get(source)
         if settled is not None and output in settled.never:
             return f'"{output}" of "{self._name(source)}" is never taken'
@@ -203,18 +175,6 @@ class Paths:
             if port is not None and port.name == EXECUTE_CONDITION and not _is_open(value):
                 return not (value == EXECUTE or value is True)
         return False
-
-    def _reads_dead(self, node_id: str) -> str:
-        """Return why a template has no value: it names a node that never runs, and gives no default."""
-        if self._dead.keys().isdisjoint(self._sources[node_id]):
-            return ""
-        for value in self._nodes[node_id].inputs.values():
-            if isinstance(value, str) and "{{" in value:
-                for part in parse(value).parts:
-                    found = part.reference if isinstance(part, Expression) else None
-                    if found is not None and found.node_id in self._dead and not found.has_default:
-                        return f'"{self._name(found.node_id)}", which a template reads, never runs'
-        return ""
 
     def _name(self, node_id: str) -> str:
         return self._nodes[node_id].label or node_id

@@ -38,6 +38,7 @@ MOST_FAILURES: Final = 100
 MOST: Final = 1_000_000
 LONGEST_RATE_S: Final = 86_400
 KEY_CHARACTERS: Final = 200
+TAG_CHARACTERS: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,21 @@ def problems(settings: Any) -> Iterator[tuple[str, str]]:
         yield "key_concurrency", 'key_concurrency needs a concurrency_key, for example "{{ input.customer }}"'
 
 
+def known() -> frozenset[str]:
+    """Return the names of all settings that have an effect."""
+    return frozenset(_CHECKS) | frozenset(_KEEPING)
+
+
+def _deadline_problem(value: Any) -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return "" if number and value > 0 else f"must be a number of seconds above 0, not {value!r:.60}"
+
+
+def _tags_problem(value: Any) -> str:
+    good = isinstance(value, list) and all(isinstance(tag, str) and 0 < len(tag) <= TAG_CHARACTERS for tag in value)
+    return "" if good else f'must be a list of texts of at most {TAG_CHARACTERS} characters, such as ["shop"]'
+
+
 def _count_problem(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST:
         return f"must be a whole number from 1 to {MOST:,}, not {value!r:.60}"
@@ -190,5 +206,7 @@ _KEEPING: Final[dict[str, Callable[[Any], str]]] = {
     "recording": recording_problem,
     "retention": retention_problem,
     PAUSE_AFTER_FAILURES: pause_problem,
+    "deadline_s": _deadline_problem,
+    "tags": _tags_problem,
     **dict.fromkeys(RECORD_SWITCHES, switch_problem),
 }

@@ -50,6 +50,8 @@ def read_json(text: str | bytes) -> Any:
             text = text.decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise DefinitionError(f"not UTF-8 text (byte {error.start})") from None
+    if not text.strip():
+        raise DefinitionError("not JSON, there is nothing in it")
     marks: list[Any] = []
     try:
         value = _decode(text, marks, None)
@@ -160,7 +162,7 @@ def compact(value: Any) -> str | None:
 
 def _is_deep(value: Any) -> bool:
     level = [value] if isinstance(value, Mapping | list | tuple) else []
-    for _ in range(DEPTH_LIMIT + 1):
+    for _ in range(DEPTH_LIMIT):
         following: list[Any] = []
         for item in level:
             children = item.values() if isinstance(item, Mapping) else item

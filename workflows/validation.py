@@ -20,8 +20,8 @@ from workflows import conditions, cron, kinds, policy
 from workflows.definition import POLICY_KEYS, Definition, Edge, Node, Problem
 from workflows.errors import TemplateError
 from workflows.findings import Finding, KnownCredential, Limits, Severity, errors
-from workflows.paths import Paths
-from workflows.registry import ERROR_PORTS, NODE_REGISTRY, NodeDescription, Port, fit, leads_back
+from workflows.paths import Paths, Wire
+from workflows.registry import ERROR_PORTS, NODE_REGISTRY, NodeDescription, Port, fit
 from workflows.scopes import Link, Scopes
 from workflows.strict import step
 from workflows.templates import CREDENTIAL_KEY, Expression, Reference, ShortNames, is_credential, parse, texts
@@ -77,6 +77,11 @@ def validate(
 
 
 _LISTS = ("nodes", "edges")
+_TOP = frozenset(
+    {"id", "name", "description", "nodes", "edges", "vars", "settings", "cron", "timezone", "status", "tags"}
+)
+"""What a definition has; further keys are kept, and only one that looks like a slip is told."""
+_STATUSES = frozenset({"draft", "active", "executing", "completed", "failed", "paused", "archived"})
 _NODE_DATA = POLICY_KEYS | {"inputs", "label", "notes", "description", "type", "ui", "meta", "color", "icon"}
 """What ``data`` of a node may hold: what has an effect, and what is kept for people and editors."""
 _INSTEAD = {
@@ -164,16 +169,23 @@ class _Pass:
         self.links: list[Link] = []
         self.turns: list[tuple[_Spot, Reference]] = []
         """Where templates name the item or index of a loop."""
-        for edge in definition.edges:
-            if not leads_back(self.nodes[edge.target].type, edge.target_handle):
-                self.sources[edge.target].add(edge.source)
-                self.links.append(self.link(edge.source, edge.source_handle, edge.target))
+        self.wires = [self.ends(edge) for edge in definition.edges]
         self.wired: dict[str, set[str]] = defaultdict(set)
-        for edge in definition.edges:
-            if edge.target in self.types:
-                port = self.types[edge.target].input(edge.target_handle)
-                if port is not None:
-                    self.wired[edge.target].add(port.name)
+        for edge, output, port in self.wires:
+            if port is None or not port.returns:
+                self.sources[edge.target].add(edge.source)
+                self.links.append(Link(edge.source, output.name if output else edge.source_handle, edge.target))
+            if port is not None:
+                self.wired[edge.target].add(port.name)
+
+    def ends(self, edge: Edge) -> Wire:
+        """Return a wire with its ports; None where the type or the port does not exist."""
+        source, target = self.types.get(edge.source), self.types.get(edge.target)
+        return Wire(
+            edge,
+            source.output(edge.source_handle) if source else None,
+            target.input(edge.target_handle) if target else None,
+        )
 
     def findings(self) -> Iterator[Finding]:
         """Yield all findings."""
@@ -228,7 +240,26 @@ class _Pass:
 
     def settings(self) -> Iterator[Finding]:
         for key, problem in policy.problems(self.definition.raw.get("settings")):
-            yield Finding("BAD_SETTING", "error", problem, field=f"settings.{key}" if key else "settings")
+            place = f"settings.{key}" if key else "settings"
+            yield Finding("BAD_SETTING", "error", problem, field=place, path=place)
+        settings = self.definition.raw.get("settings")
+        for key in settings.keys() - policy.known() if isinstance(settings, Mapping) else ():
+            yield Finding(
+                "UNKNOWN_FIELD", "warning", f'the settings have "{key}", which has no effect',
+                field=step("settings", key), path=step("settings", key), hint=_meant(key, policy.known()),
+            )  # fmt: skip
+        for key in self.definition.raw.keys() - _TOP:
+            if near := _meant(key, _TOP - self.definition.raw.keys()):
+                yield Finding(
+                    "UNKNOWN_FIELD", "warning", f'the workflow has "{key}", which has no effect', field=str(key),
+                    path=step("", key), hint=near,
+                )  # fmt: skip
+        status = self.definition.raw.get("status")
+        if status and str(status).lower() not in _STATUSES:
+            yield Finding(
+                "UNKNOWN_FIELD", "warning", f'the status "{status}" does not exist; the workflow stays a draft',
+                field="status", path="status", hint=_meant(str(status).lower(), _STATUSES),
+            )  # fmt: skip
 
     def dangling(self, edge: Edge) -> Finding:
         missing = edge.target if edge.target not in self.nodes else edge.source
@@ -514,15 +545,12 @@ class _Pass:
 
     def edges(self) -> Iterator[Finding]:
         taken: set[tuple[str, str]] = set()
-        for edge in self.definition.edges:
-            source, target = self.types.get(edge.source), self.types.get(edge.target)
-            output = source.output(edge.source_handle) if source else None
-            port = target.input(edge.target_handle) if target else None
-            if source is not None and output is None:
+        for edge, output, port in self.wires:
+            if output is None and (source := self.types.get(edge.source)):
                 yield self.no_handle(edge, edge.source, "output", edge.source_handle, source.all_outputs)
-            if target is not None and port is None:
-                yield self.no_handle(edge, edge.target, "input", edge.target_handle, target.all_inputs)
             if port is None:
+                if target := self.types.get(edge.target):
+                    yield self.no_handle(edge, edge.target, "input", edge.target_handle, target.all_inputs)
                 continue
             if not port.handle:
                 yield self.wire(
@@ -546,9 +574,8 @@ class _Pass:
 
     def error_path(self, edge: Edge, output: Port) -> Iterator[Finding]:
         """Warn about a wire from the error output of a node whose errors do not go there."""
-        if (output is ERROR_PORTS[0] or output is ERROR_PORTS[1]) and self.nodes[
-            edge.source
-        ].policy.on_error != "output":
+        is_error = output is ERROR_PORTS[0] or output is ERROR_PORTS[1]
+        if is_error and self.nodes[edge.source].policy.on_error != "output":
             yield Finding(
                 "ERROR_PATH", "warning",
                 f'the wire from "{output.name}" of "{self.title(edge.source)}" is never taken',
@@ -566,9 +593,8 @@ class _Pass:
         scopes = Scopes(self.links, loops)
         for problem in scopes.problems():
             yield Finding("LOOP_SCOPE", "error", problem.message, node_id=problem.node_id)
-        for edge in self.definition.edges:
-            back = edge.target in loops and leads_back(self.nodes[edge.target].type, edge.target_handle)
-            if back and edge.source not in scopes.bodies[edge.target]:
+        for edge, _, port in self.wires:
+            if port is not None and port.returns and edge.source not in scopes.bodies[edge.target]:
                 text = f'"{self.title(edge.source)}" is not inside the loop "{self.title(edge.target)}"'
                 yield self.wire(
                     "LOOP_RESULT", edge, edge.target_handle, f"{text}, so it cannot give the result of a turn"
@@ -635,7 +661,7 @@ class _Pass:
                 hint="remove one of the wires or template references between them",
             )
         followers = self.followers
-        depth = 0 if cycles else len(self.levels)
+        depth = 0 if cycles else _longest(self.sources, followers)
         if depth > self.limits.depth:
             yield Finding(
                 "LIMIT_DEPTH", "error",
@@ -675,21 +701,15 @@ class _Pass:
                 found[source].append(node_id)
         return found
 
-    @cached_property
-    def levels(self) -> list[list[str]]:
-        """Return the nodes level by level, each after all that it waits for; nodes of circles are missing."""
-        return list(_levels(self.sources, self.followers))
-
     def paths(self) -> Iterator[Finding]:
         """Warn about paths that are never taken, and what follows from that."""
         used: dict[str, set[str | None]] = defaultdict(set)
         for link in self.links:
             used[link.source].add(link.output)
-        for edge in self.definition.edges:
-            if edge.source in self.types and (port := self.types[edge.source].output(edge.source_handle)):
-                used[edge.source].add(port.name)
-        order = [node_id for level in self.levels for node_id in level]
-        yield from Paths(self.definition, self.types, self.sources, used).findings(order)
+        for edge, output, _ in self.wires:
+            if output is not None:
+                used[edge.source].add(output.name)
+        yield from Paths(self.definition, self.types, self.wires, used).findings()
 
     def launches(self, node: Node) -> bool:
         description = self.types.get(node.id)
@@ -803,12 +823,13 @@ def _reach(starts: Iterable[str], followers: Mapping[str, Collection[str]]) -> s
     return seen
 
 
-def _levels(sources: Mapping[str, Collection[str]], followers: Mapping[str, Collection[str]]) -> Iterator[list[str]]:
-    """Yield the nodes of a graph level by level (Kahn); their number is that of nodes on the longest path."""
+def _longest(sources: Mapping[str, Collection[str]], followers: Mapping[str, Collection[str]]) -> int:
+    """Return how many nodes the longest path of a graph without circles has (Kahn, level by level)."""
     waiting = {node_id: len(before) for node_id, before in sources.items()}
     level = [node_id for node_id, count in waiting.items() if not count]
+    length = 0
     while level:
-        yield level
+        length += 1
         following: list[str] = []
         for node_id in level:
             for follower in followers.get(node_id, ()):
@@ -816,6 +837,7 @@ def _levels(sources: Mapping[str, Collection[str]], followers: Mapping[str, Coll
                 if not waiting[follower]:
                     following.append(follower)
         level = following
+    return length
 
 
 def _cycles(sources: Mapping[str, Collection[str]]) -> Iterator[list[str]]:

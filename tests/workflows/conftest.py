@@ -20,6 +20,7 @@ DESCRIPTIONS = (
     description("click", inputs=(Port("Selector", required=True), Port("Page", "BROWSER_INSTANCE", required=True)), outputs=(Port("Page", "BROWSER_INSTANCE"),)),
     description("step", start=True, inputs=(Port("In", "ANY"), Port("More", "ANY")), outputs=(Port("Out", "ANY"), Port("Text"))),
     description("need", inputs=(Port("In", "STRING", required=True),), outputs=(Port("Need Out"),)),
+    description("judge", start=True, inputs=(Port("Condition", language="cel"),)),
     description(
         "form",
         start=True,

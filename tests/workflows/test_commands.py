@@ -230,7 +230,7 @@ def test_diff_with_a_file_and_an_exit_code(alice: Any, save: Any) -> None:
         ((), 1, "no version of workflow .shop. runs yet"),
         (("1", "1", "--file", other), 2, "not to both"),
         (("1", "4"), 1, "has no version 4"),
-        (("--file", save("{}", "empty.json")), 1, "nodes: must be a list"),
+        (("--file", save("{}", "empty.json")), 1, "nodes: the list of nodes is missing"),
     ):
         with pytest.raises(CommandError, match=reason) as caught:
             flow("workflows", "diff", "shop", *arguments)

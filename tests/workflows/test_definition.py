@@ -46,7 +46,7 @@ def deep(levels: int) -> Any:
     [
         ([], "a workflow is a JSON object"),
         ({"nodes": {}}, "nodes: must be a list"),
-        ({}, "nodes: must be a list"),
+        ({}, "nodes: the list of nodes is missing"),
         ({"nodes": [1]}, r"nodes\[0\]"),
         ({"nodes": [{"id": "", "type": "x"}]}, r"nodes\[0\]\.id"),
         ({"nodes": [{"id": "a"}]}, r"nodes\[0\]\.type"),
@@ -68,6 +68,70 @@ def test_what_is_not_a_workflow_is_refused_naming_the_place(data: Any, path: str
 
     with pytest.raises(DefinitionError, match=path):
         Definition.from_json(data)
+
+
+def test_every_problem_is_found_in_one_pass_and_the_rest_is_read() -> None:
+    no_node: Any = "node"
+    data = {
+        **graph(
+            [
+                node(
+                    "a", "x", {"retries": "five", "on_error": "explode", "timeout_s": 0, "jitter": "no"}, Value="\x00"
+                ),
+                node("a", "x"),
+                {"type": "x"},
+                {"id": "b", "data": [1]},
+                no_node,
+                node("c", "x", {"retries": 2, "cache_ttl_s": None}),
+            ],
+            {"source": "a", "target": "c"},
+            wire("a", "Out", "c", "In"),
+        ),
+        "vars": 5,
+        "timezone": 1,
+    }
+
+    definition, problems = Definition.read(data)
+
+    assert [problem.path for problem in problems] == [
+        "nodes[0].data.inputs.Value",
+        "nodes[0].data.on_error",
+        "nodes[0].data.timeout_s",
+        "nodes[0].data.retries",
+        "nodes[0].data.jitter",
+        "nodes[1].id",
+        "nodes[2].id",
+        "nodes[3].data",
+        "nodes[3].type",
+        "nodes[4]",
+        "edges[0].sourceHandle",
+        "edges[0].targetHandle",
+        "vars",
+        "timezone",
+    ]
+    assert [problem.node_id for problem in problems[:6]] == [None, *["a"] * 5]
+    assert [one.id for one in definition.nodes] == ["a", "nodes[2]", "b", "nodes[4]", "c"]
+    assert definition.nodes[0].policy == definition.nodes[1].policy  # what cannot be read stands at its default
+    assert definition.nodes[4].policy.retries == 2
+    assert [edge.source for edge in definition.edges] == ["a"]
+    with pytest.raises(DefinitionError, match=r"nodes\[0\].data.inputs.Value: .* \(and 13 more\)$"):
+        Definition.from_json(data)
+
+
+@pytest.mark.parametrize("data", [None, 5, [], "x"])
+def test_what_is_no_object_has_one_problem(data: Any) -> None:
+    definition, problems = Definition.read(data)
+
+    assert definition.nodes == ()
+    assert ["a workflow is a JSON object" in problem.message for problem in problems] == [True]
+
+
+def test_the_size_is_that_of_the_compact_text() -> None:
+    data = graph([node("\u00e9", "x")])
+
+    assert Definition.from_json(data).size_bytes == len(
+        json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+    )
 
 
 def test_the_hash_follows_the_graph_and_not_the_name() -> None:

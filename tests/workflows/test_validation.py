@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from time import thread_time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from time import process_time, thread_time
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from tests.conftest import graph, node, wire
 from workflows.definition import Definition
 from workflows.registry import accepted_types, fit
-from workflows.validation import Finding, Limits, errors, validate
+from workflows.validation import Finding, KnownCredential, Limits, errors, examine, validate
 
 pytestmark = pytest.mark.usefixtures("types")
 
@@ -273,7 +275,73 @@ def test_a_missing_credential_is_an_error_and_none_skips_the_check() -> None:
     assert check(nodes, credentials=None) == []
 
 
+SHOP = KnownCredential("password", frozenset({"username", "password"}))
+
+
+@pytest.mark.row("S2-08")
+@pytest.mark.parametrize(
+    ("reference", "code", "text"),
+    [
+        ({"$credential": "shop"}, None, ""),
+        ({"$credential": "shop", "field": "username"}, None, ""),
+        ({"$credential": "shop", "field": "pasword"}, "CREDENTIAL_FIELD", 'it has "password", "username"'),
+        ({"$credential": "shpo"}, "MISSING_CREDENTIAL", 'no credential "shpo" of yours'),
+        ({"$credential": "closed", "field": "any"}, None, ""),
+        ({"$credential": "old"}, "CREDENTIAL_EXPIRED", "expired on 2020-01-02 03:04 UTC"),
+        ({"$credential": "fresh", "field": ""}, None, ""),
+        ({"$credential": "bearer"}, None, ""),
+        ({"$credential": "bearer", "field": "username"}, "CREDENTIAL_FIELD", '(bearer) has no field "username"'),
+    ],
+)
+def test_a_reference_to_a_credential_is_checked_against_what_is_stored(
+    reference: dict[str, Any], code: str | None, text: str
+) -> None:
+    known = {
+        "shop": SHOP,
+        "closed": KnownCredential("custom", None),
+        "old": replace(SHOP, expires_at=datetime(2020, 1, 2, 3, 4, tzinfo=UTC)),
+        "fresh": replace(SHOP, expires_at=datetime.now(UTC) + timedelta(hours=1)),
+        "bearer": KnownCredential("bearer", frozenset({"token"})),
+    }
+
+    findings = check([node("f", "form", Json={"deep one": [reference]})], credentials=known)
+
+    assert [finding.code for finding in findings] == ([code] if code else [])
+    if code:
+        assert text in findings[0].message
+        assert findings[0].path == 'nodes[0].data.inputs.Json["deep one"][0]'
+        assert findings[0].severity == "error"
+
+
+def test_the_credential_that_is_meant_is_offered() -> None:
+    reference = {"$credential": "shpo", "field": "pasword"}
+
+    missing = check([node("f", "form", Secret=reference)], credentials={"shop": SHOP})
+    slip = check([node("f", "form", Secret={**reference, "$credential": "shop"})], credentials={"shop": SHOP})
+
+    assert missing[0].hint == 'did you mean "shop"?'
+    assert slip[0].hint == 'did you mean "password"?'
+
+
 # ---------------------------------------------------------------------- templates
+
+
+def test_a_finding_in_a_text_has_its_place_in_numbers() -> None:
+    findings = check(
+        [
+            node("a", "begin"),
+            node("s", "step", In="{{ oops", More={"k": [{"a b": "one\ntwo {{ nodes.gone.Out }}"}]}),
+            node("c", "judge", Condition="index <\n  )"),
+        ]
+    )
+
+    assert [(one.code, one.path, one.position, one.line) for one in findings if one.position is not None] == [
+        ("BAD_CONDITION", "nodes[2].data.inputs.Condition", 10, 2),
+        ("BAD_TEMPLATE", "nodes[1].data.inputs.In", 0, 1),
+        ("BAD_TEMPLATE", 'nodes[1].data.inputs.More.k[0]["a b"]', 11, 2),
+    ]
+    assert "line 2, character 8: there is no node" in findings[-1].message
+    assert "line 2, character 3: is no condition (CEL): unexpected ')'" in findings[0].message
 
 
 def test_bad_templates_say_where() -> None:
@@ -304,7 +372,134 @@ def test_bad_templates_say_where() -> None:
     ]
 
 
+# ---------------------------------------------------------------------- structure and slips
+
+
+def test_problems_of_the_structure_are_findings_beside_all_others() -> None:
+    findings = examine(
+        {
+            "nodes": [
+                {"id": "a", "type": "begin", "data": {"retries": "x"}},
+                {"id": "n", "type": "need"},
+                {"id": "n", "type": "begin"},
+                {"id": "t"},
+                5,
+            ],
+            "edges": [{"source": "a"}],
+            "cron": "bad",
+        }
+    )
+
+    assert [(one.code, one.node_id, one.field) for one in findings] == [
+        ("BAD_SHAPE", "a", "retries"),
+        ("BAD_SHAPE", "n", "nodes[2].id"),
+        ("BAD_SHAPE", "t", "nodes[3].type"),
+        ("BAD_SHAPE", None, "nodes[4]"),
+        ("BAD_SHAPE", None, "edges[0].target"),
+        ("BAD_SHAPE", None, "edges[0].sourceHandle"),
+        ("BAD_SHAPE", None, "edges[0].targetHandle"),
+        ("BAD_CRON", None, "cron"),
+        ("MISSING_INPUT", "n", "In"),
+        ("UNREACHABLE", "n", None),
+    ]
+    assert findings[0].path == "nodes[0].data.retries"
+
+
+@pytest.mark.parametrize("data", [None, [], 5, {"nodes": None}])
+def test_what_is_no_workflow_at_all_is_one_finding(data: Any) -> None:
+    assert [finding.code for finding in examine(data)] == ["BAD_SHAPE"]
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "hint"),
+    [
+        ({"data": {"retrys": 3}}, "retrys", 'did you mean "retries"?'),
+        ({"data": {"sensitive_inputs": ["x"]}}, "sensitive_inputs", "record_inputs"),
+        ({"data": {"execute_once": True}}, "execute_once", "ui or meta"),
+        ({"data": {"inputs": {"Colour": "red"}}}, "Colour", ""),
+        (
+            {"data": {"notes": "why", "ui": {"x": 1}, "meta": {}, "color": "red", "icon": "x", "description": "d"}},
+            "",
+            "",
+        ),
+    ],
+)
+def test_a_setting_of_a_node_without_effect_is_told(change: dict[str, Any], field: str, hint: str) -> None:
+    findings = check([{**node("a", "begin"), **change}])
+
+    assert [finding.field for finding in findings] == ([field] if field else [])
+    assert all(finding.severity == "warning" and hint in finding.hint for finding in findings)
+
+
+@pytest.mark.parametrize(
+    ("extra", "field", "hint"),
+    [
+        ({"setings": {}}, "setings", 'did you mean "settings"?'),
+        ({"viewport": {"x": 1}, "author": "me"}, "", ""),
+        ({"settings": {"concurency": 1}}, "settings.concurency", 'did you mean "concurrency"?'),
+        ({"settings": {"tags": ["a"], "deadline_s": 5}}, "", ""),
+        ({"status": "activ"}, "status", 'did you mean "active"?'),
+        ({"status": "Completed"}, "", ""),
+    ],
+)
+def test_a_slip_at_the_top_is_told(extra: dict[str, Any], field: str, hint: str) -> None:
+    findings = check([node("a", "begin")], extra=extra)
+
+    assert [(finding.code, finding.field) for finding in findings] == ([("UNKNOWN_FIELD", field)] if field else [])
+    assert [finding.hint for finding in findings] == ([hint] if field else [])
+
+
+@pytest.mark.parametrize("settings", [{"deadline_s": 0}, {"deadline_s": "1"}, {"tags": "a"}, {"tags": [""]}])
+def test_a_setting_that_cannot_be_is_an_error(settings: dict[str, Any]) -> None:
+    assert [finding.code for finding in check([node("a", "begin")], extra={"settings": settings})] == ["BAD_SETTING"]
+
+
+def test_an_input_under_two_names_is_told() -> None:
+    findings = check([node("f", "form", Choice="equals", Comparison="contains")])
+
+    assert found(findings) == [("DUPLICATE_INPUT", "f", "Choice")]
+
+
 # ---------------------------------------------------------------------- schedule and limits
+
+
+@pytest.mark.row("S2-10")
+def test_a_graph_over_the_limits_is_answered_without_a_look_at_the_rest() -> None:
+    nodes = [{"id": "n", "type": 5, "data": {"inputs": {"x": object()}}}] * 3  # nothing that could be read
+
+    findings = examine({"nodes": nodes, "edges": [None] * 4}, limits=Limits(nodes=2, edges=3))
+
+    assert [finding.code for finding in findings] == ["LIMIT_NODES", "LIMIT_EDGES"]
+
+
+@pytest.mark.row("S2-10")
+def test_a_value_may_be_only_so_large_and_a_path_only_so_long() -> None:
+    chain = [node(f"n{i}", "step", In="x" * 600) for i in range(4)]
+    wires = [wire(f"n{i}", "Out", f"n{i + 1}", "More") for i in range(3)]
+
+    assert check(chain, *wires, limits=Limits(payload_bytes=602, depth=4)) == []
+    assert found(check(chain[:1], limits=Limits(payload_bytes=601))) == [("LIMIT_PAYLOAD", "n0", "In")]
+    assert found(check(chain, *wires, limits=Limits(depth=3))) == [("LIMIT_DEPTH", None, None)]
+
+
+@pytest.mark.row("S2-10")
+def test_a_disabled_node_costs_nothing() -> None:
+    nodes = [node("a", "begin"), node("b", "begin", {"disabled": True})]
+
+    assert check(nodes, limits=Limits(credits=1)) == []
+    assert found(check(nodes[:1] * 1 + [node("c", "begin")], limits=Limits(credits=1))) == [
+        ("LIMIT_CREDITS", None, None)
+    ]
+
+
+def test_only_so_many_findings_are_told_errors_first() -> None:
+    nodes = [node("s", "step", In=[f"{{{{ vars.v{i} }}}}" for i in range(1500)], More="{{")]
+
+    findings = check(nodes, variables=[])
+
+    assert len(findings) == 1001
+    assert (findings[0].code, findings[-1].code, findings[-1].severity) == ("BAD_TEMPLATE", "MORE", "warning")
+    assert "501 more" in findings[-1].message
 
 
 @pytest.mark.row("S2-09")
@@ -414,3 +609,33 @@ def test_a_thousand_nodes_take_less_than_fifty_milliseconds() -> None:
     edges = [wire(f"n{i}", "Done", f"n{i + 1}", "Execute Condition") for i in range(999)]
 
     assert best_ms(Definition.from_json(graph(nodes, *edges)), Limits(nodes=1000, depth=1000)) < 50
+
+
+@pytest.mark.row("S2-10")
+def test_fault_47_ten_thousand_nodes_and_fifty_thousand_edges_take_less_than_two_seconds() -> None:
+    count, each = 10_000, 5
+    nodes = [
+        node("n0", "begin"),
+        *(node(f"n{i}", "step", In=f"{{{{ nodes.n{i // 2}.Text }}}}") for i in range(1, count)),
+    ]
+    edges = [
+        {**wire(f"n{i}", "Done", f"n{min(i + 1 + j * 7, count - 1)}", "Execute Condition"), "id": f"e{i}-{j}"}
+        for i in range(count - 1)
+        for j in range(each)
+    ]
+    edges += [{**wire("n0", "Done", f"n{i}", "Execute Condition"), "id": f"x{i}"} for i in range(2, 7)]
+    data = graph(nodes, *edges)
+    assert (len(nodes), len(edges)) == (10_000, 50_000)
+    roomy = Limits(nodes=10_000, edges=50_000, depth=10_000, definition_bytes=100_000_000, payload_bytes=100_000_000)
+
+    def seconds(limits: Limits, codes: list[str]) -> float:
+        # Time of this process alone, the best of three: other work on the machine does not count.
+        times = []
+        for _ in range(3):
+            start = process_time()
+            assert [finding.code for finding in examine(data, limits=limits)] == codes
+            times.append(process_time() - start)
+        return min(times)
+
+    assert seconds(roomy, []) < 2
+    assert seconds(Limits(), ["LIMIT_NODES", "LIMIT_EDGES"]) < 0.01

@@ -552,8 +552,11 @@ class Command(ProductCommand):
         """Print findings, or that there are none."""
         if not findings:
             console.print("Nothing is wrong.")
+            return
         for finding in findings:
-            console.print(f"{finding.node_id or 'workflow'}: {finding}")
+            console.print(f"{finding.node_id or 'workflow'}: {finding}", highlight=False, markup=False)
+        wrong = len(errors(findings))
+        console.print(f"{wrong} error{'' if wrong == 1 else 's'}, {len(findings) - wrong} to look at")
 
     def read(self, name: str) -> Any:
         """Return the JSON in a file or on standard input; fails naming the file and the place."""
