@@ -31,7 +31,7 @@ ABOUT_THE_FILE = (REQUIRES, SCHEDULED)
 def export(workflow: Workflow, number: int | None = None) -> dict[str, Any]:
     """Return the newest version (or ``number``) of ``workflow`` as a file that can be imported elsewhere.
 
-    Keys keep their order; imported again it makes no new version.
+    Keys keep the order that the database gives them; imported again it makes no new version.
 
     Raises:
         TransitionError: there is no such version.
