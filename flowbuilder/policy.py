@@ -17,6 +17,8 @@ STAFF: Final = "staff"
 """Who may use the admin; they find their own things there, or everything with the permission to see it."""
 WATCHED: Final = "watched"
 """Staff, who look at what the product writes; nobody adds, edits or deletes it by hand."""
+MADE: Final = "made"
+"""Staff, who add what nobody edits or deletes by hand."""
 PERMITTED: Final = "permitted"
 """Staff with Django's permissions for the model."""
 SUPERUSER: Final = "superuser"
@@ -170,7 +172,7 @@ MODELS: Final[dict[str, str]] = {
     "workflows/workflow": STAFF,
     "workflows/workflowversion": WATCHED,
     "workflows/credential": STAFF,
-    "workflows/apitoken": WATCHED,
+    "workflows/apitoken": MADE,
     "workflows/creditaccount": WATCHED,
     "workflows/creditentry": WATCHED,
     "workflows/auditentry": WATCHED,

@@ -57,29 +57,37 @@ def create(
     Raises:
         TokenError: no name, an unknown scope or none, an end that has passed, or too many tokens.
     """
-    name = name.strip()
-    if not name or len(name) > 200:
-        raise TokenError("a token needs a name of at most 200 characters")
-    wanted = sorted(set(scopes))
-    unknown = [scope for scope in wanted if scope not in SCOPES]
-    if unknown or not wanted:
-        known = ", ".join(SCOPES)
-        raise TokenError(
-            f'there is no scope "{unknown[0]}"; a token may have: {known}' if unknown else f"name a scope: {known}"
-        )
-    now = timezone.now()
-    if expires_at is not None and not now < expires_at < now + LONGEST:
-        raise TokenError(f"the end of the token must be after now and within {LONGEST.days:,} days")
+    name, wanted = name.strip(), sorted(set(scopes))
+    check(owner, name, wanted, expires_at)
     prefix = "".join(secrets.choice(_ALPHABET) for _ in range(10))
     text = f"fb_{prefix}_{secrets.token_urlsafe(32)}"
     with transaction.atomic():
-        if working(owner).count() >= MOST_TOKENS:
-            raise TokenError(f"{owner} has {MOST_TOKENS} tokens that work; revoke one first")
         token = ApiToken.objects.create(
             owner=owner, name=name, prefix=prefix, digest=_digest(text), scopes=wanted, expires_at=expires_at
         )
         audit.note("create", "token", token, scopes=wanted, prefix=prefix)
     return token, text
+
+
+def check(owner: Any, name: str, scopes: Iterable[str], expires_at: datetime | None) -> None:
+    """Refuse a token that cannot be made.
+
+    Raises:
+        TokenError: as ``create``.
+    """
+    if not name.strip() or len(name) > 200:
+        raise TokenError("a token needs a name of at most 200 characters")
+    wanted, known = list(scopes), ", ".join(SCOPES)
+    unknown = [scope for scope in wanted if scope not in SCOPES]
+    if unknown:
+        raise TokenError(f'there is no scope "{unknown[0]}"; a token may have: {known}')
+    if not wanted:
+        raise TokenError(f"name a scope: {known}")
+    now = timezone.now()
+    if expires_at is not None and not now < expires_at < now + LONGEST:
+        raise TokenError(f"the end of the token must be after now and within {LONGEST.days:,} days")
+    if working(owner).count() >= MOST_TOKENS:
+        raise TokenError(f"{owner} has {MOST_TOKENS} tokens that work; revoke one first")
 
 
 def find(text: str) -> ApiToken | None:

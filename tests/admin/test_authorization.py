@@ -22,7 +22,7 @@ from django_celery_beat import models as beat
 from executions.models import WorkerLease
 from flowbuilder import policy
 from flowbuilder.api import api
-from flowbuilder.policy import ANYONE, API, OPERATIONS, PERMITTED, SUPERUSER, WATCHED
+from flowbuilder.policy import ANYONE, API, MADE, OPERATIONS, PERMITTED, SUPERUSER, WATCHED
 from recordings.models import StoredFile
 from tests.admin.conftest import World
 from workflows import tokens
@@ -386,13 +386,15 @@ def expected_at(route: str, method: str, actor: Actor) -> set[str]:
     if kind == PERMITTED or page == "<path:object_id>/":  # which leads to the form, whatever the id is
         return {IN}
     allowed = {IN}
-    if kind in (WATCHED, SUPERUSER) and page in ("add/", "<path:object_id>/delete/"):
+    if page == "<path:object_id>/delete/" and kind in (WATCHED, MADE, SUPERUSER):
         return {FORBIDDEN}
-    if kind in (WATCHED, SUPERUSER) and page == "<path:object_id>/change/" and method == "POST":
+    if page == "add/" and kind in (WATCHED, SUPERUSER):
+        return {FORBIDDEN}
+    if kind in (WATCHED, MADE, SUPERUSER) and page == "<path:object_id>/change/" and method == "POST":
         allowed = {FORBIDDEN, IN}  # some show the page, and change nothing
     if "<" in page and kind != SUPERUSER:
         if not (actor.owner or (actor.changes if method == "POST" else actor.sees)):
-            return {GONE, FORBIDDEN} if kind == WATCHED else {GONE}
+            return {GONE, FORBIDDEN} if kind in (WATCHED, MADE) else {GONE}
         if page == "<path:object_id>/delete/" and not (actor.owner or actor.changes):
             return {FORBIDDEN}
     return allowed

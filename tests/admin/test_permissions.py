@@ -15,7 +15,7 @@ from workflows.models import Workflow
 WRITTEN_BY_THE_PRODUCT = (
     "workflows_workflowversion", "executions_execution", "executions_phase", "executions_noderun",
     "executions_browsersession", "executions_deadletter", "recordings_recording", "recordings_event", "recordings_blob",
-    "workflows_apitoken", "workflows_creditaccount", "workflows_creditentry", "workflows_auditentry",
+    "workflows_creditaccount", "workflows_creditentry", "workflows_auditentry",
 )  # fmt: skip
 
 

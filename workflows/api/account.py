@@ -15,7 +15,7 @@ from pydantic import AwareDatetime
 
 from workflows import access, tokens
 from workflows.api.common import ERRORS, Text
-from workflows.limits import limits
+from workflows.limits import limits_of
 from workflows.models import ApiToken, CreditAccount
 
 router = Router(tags=["account"])
@@ -79,7 +79,6 @@ class Me(Schema):
 def me(request: HttpRequest) -> Any:
     """Say whom the request acts for, what they may do and how much."""
     user: Any = request.user
-    allowed = {name: value for name, value in asdict(limits(user.pk)).items() if isinstance(value, int | None)}
     return {
         "id": user.pk,
         "username": user.get_username(),
@@ -89,7 +88,7 @@ def me(request: HttpRequest) -> Any:
         "see_everything": access.sees_everything(user),
         "change_everything": access.changes_everything(user),
         "token": _token(request),
-        "limits": allowed,
+        "limits": asdict(limits_of(user.pk)),
         "rates": {"requests": settings.API_RATE, "starts": settings.START_RATE},
         "credits": CreditAccount.objects.filter(owner=user).values("available", "reserved", "spent").first(),
     }
