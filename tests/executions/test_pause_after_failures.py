@@ -109,10 +109,16 @@ def test_without_the_setting_no_failure_pauses_a_workflow_and_nothing_is_asked(
         ending.pause_after_failures(known)
 
 
-def test_a_failure_in_a_child_or_of_a_paused_workflow_changes_nothing(workflow: Any) -> None:
+def test_a_failure_in_a_child_or_of_a_paused_workflow_changes_nothing(
+    workflow: Any, django_assert_num_queries: Any
+) -> None:
     parent = run(workflow, states.COMPLETED)
     for index in range(3):
-        run(workflow, parent=parent, parent_node=0, child_index=index)
+        child = run(workflow, parent=parent, parent_node=0, child_index=index)
+    known = context.load(child.pk, planned=False)
+    assert known is not None
+    with django_assert_num_queries(0):
+        ending.pause_after_failures(known)
     assert status_of(workflow) == "active"
     lifecycle.pause(workflow)
     since = workflow.status_at
