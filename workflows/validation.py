@@ -605,10 +605,28 @@ class _Pass:
                     "LOOP_EMPTY", "warning", f'the loop "{self.title(loop)}" has no body', node_id=loop,
                     hint=f"wire its {' or '.join(loops[loop][:2])} to the nodes that run in every turn",
                 )  # fmt: skip
+        yield from self.late(scopes)
         for spot, reference in self.turns:
             if not scopes.scope(spot.node.id):
                 outside = f'"{reference.kind}" exists only inside a loop'
                 yield self.bad_template(spot, outside, reference.position)
+
+    def late(self, scopes: Scopes) -> Iterator[Finding]:
+        """Report bodies that read what runs only after their loop: a loop waits for all that its body reads outside."""
+        order: dict[str, set[str]] = {}
+        for loop, body in scopes.bodies.items():
+            order[loop] = {source for node_id in body for source in self.sources[node_id]} - body - {loop}
+        if self.cycles or not any(order.values()):
+            return
+        whole = {node_id: before | order.get(node_id, set()) for node_id, before in self.sources.items()}
+        for members in _cycles(whole):
+            for loop in members:
+                for late in sorted(order.get(loop, set()).intersection(members)):
+                    text = f'the body of the loop "{self.title(loop)}" reads "{self.title(late)}"'
+                    yield Finding(
+                        "LOOP_SCOPE", "error", f"{text}, which waits for the end of the loop", node_id=loop,
+                        hint="let the body read what runs before the loop, or what it does itself",
+                    )  # fmt: skip
 
     def fit(self, edge: Edge, output: Port, port: Port) -> Iterator[Finding]:
         how = fit(output.type, port.type)
@@ -648,7 +666,7 @@ class _Pass:
 
     def graph(self) -> Iterator[Finding]:
         """Report cycles, a missing entry point, and nodes that no entry point leads to."""
-        cycles = list(_cycles(self.sources))
+        cycles = self.cycles
         for members in cycles:
             names = [f'"{self.title(node_id)}"' for node_id in members]
             more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
@@ -700,6 +718,11 @@ class _Pass:
             for source in sources:
                 found[source].append(node_id)
         return found
+
+    @cached_property
+    def cycles(self) -> list[list[str]]:
+        """Return the nodes of every circle; complete when the templates were read."""
+        return list(_cycles(self.sources))
 
     def paths(self) -> Iterator[Finding]:
         """Warn about paths that are never taken, and what follows from that."""

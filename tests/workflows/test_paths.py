@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from executions.planner import plan
 from tests.conftest import graph, node, wire
 from workflows.definition import Definition
+from workflows.errors import DefinitionError
 from workflows.validation import Finding, errors, validate
 
 GATE = "Execute Condition"
@@ -165,6 +167,27 @@ def test_a_loop_whose_condition_is_constant(condition: str, codes: list[Any]) ->
     findings = check([node("l", "loop_while", Condition=condition), pause("p")], wire("l", "Each", "p", GATE))
 
     assert found(findings) == codes
+
+
+def test_a_body_cannot_read_what_waits_for_the_end_of_its_loop() -> None:
+    nodes = [
+        node("l", "loop_items", Items=[1]),
+        pause("after"),
+        pause("later"),
+        node("t", "json_transform", Input_JSON="{{ nodes.later.Completed }}", Transform_Rules={}),
+        pause("before"),
+    ]
+    inside, done = wire("l", "Each", "t", GATE), wire("l", "Done", "after", GATE)
+
+    bad = check(nodes, inside, done, wire("after", "Done", "later", GATE))
+    good = check(nodes, inside, done, wire("before", "Done", "later", GATE))
+
+    assert [(finding.code, finding.node_id) for finding in errors(bad)] == [("LOOP_SCOPE", "l")]
+    assert 'the loop "l" reads "later", which waits for the end' in bad[0].message
+    assert errors(good) == []
+    plan(Definition.from_json(graph(nodes, inside, done, wire("before", "Done", "later", GATE))))
+    with pytest.raises(DefinitionError, match="cycle"):
+        plan(Definition.from_json(graph(nodes, inside, done, wire("after", "Done", "later", GATE))))
 
 
 # ---------------------------------------------------------------------- what follows
