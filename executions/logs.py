@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from recordings.redaction import MASK, SHORTEST_INSIDE, forms
 
 MOST = 2_000
 """How many secrets one process remembers; the one that was not used for the longest time goes first."""
+
+_LONGEST_CHAIN = 20
 
 
 class Known:
@@ -91,6 +94,21 @@ class Record(logging.LogRecord):
         if name == "exc_text" and value:
             value = known.clean(value)
         super().__setattr__(name, value)
+
+
+@contextmanager
+def clean_errors() -> Iterator[None]:
+    """Take the secrets out of an error that leaves the block: Celery sends its text to Redis, and logs it itself."""
+    try:
+        yield
+    except Exception as error:
+        seen: BaseException | None = error
+        for _ in range(_LONGEST_CHAIN):
+            if seen is None:
+                break
+            seen.args = tuple(known.clean(part) if isinstance(part, str) else part for part in seen.args)
+            seen = seen.__cause__ or seen.__context__
+        raise
 
 
 def install() -> None:

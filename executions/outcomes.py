@@ -138,9 +138,10 @@ def noted(context: Context, item: Noted) -> EventDraft:
     if event.type == Kind.TAG.value:
         context.tags.update(stored["tags"])
     apart = set_apart(context, stored) if len(encoded) > settings.INLINE_OUTPUT_BYTES else None
+    own = event.node_id == context.plan.nodes[item.index].node.id  # else the name of a team, which may be anything
     kind, node_id = (
-        store.to_column(event.type, EVENT_TYPE_CHARACTERS),
-        store.to_column(event.node_id, NODE_ID_CHARACTERS),
+        store.to_column(str(context.redact(event.type)), EVENT_TYPE_CHARACTERS),
+        store.to_column(event.node_id if own else str(context.redact(event.node_id)), NODE_ID_CHARACTERS),
     )
     if apart is not None:
         return EventDraft(kind, event.timestamp, node_id, stored | apart, stored)
@@ -179,7 +180,7 @@ def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd,
             item.index, states.FAILED, item.attempt, item.started_us, item.ended_us, error=problem, error_code="output"
         )
         data["status"] = states.FAILED
-    error, code = context.error_text(item.error), store.to_column(item.error_code, ERROR_CODE_CHARACTERS)
+    error, code = context.error_text(item.error), _code(context, item.error_code)
     note_result(context, node.index, item.status, None, error, code)
     charged = item.status == states.FAILED and node.node.policy.charge_on_failure
     cost = node.description.credits if charged else 0
@@ -196,6 +197,11 @@ def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd,
         error=error, error_code=code, credits=cost, attempt=item.attempt,
     )  # fmt: skip
     return end, node_event(kind, node, data, item.ended_us)
+
+
+def _code(context: Context, code: str) -> str:
+    """Return an error code as it may be stored; that of a node may be anything."""
+    return store.to_column(str(context.redact(code)), ERROR_CODE_CHARACTERS)
 
 
 def _store_outputs(
@@ -230,7 +236,8 @@ def _variables(context: Context, node: PlannedNode, given: dict[str, Any]) -> tu
         stored = msgspec.json.decode(encoded)
     except (TypeError, ValueError, RecursionError) as error:
         return {}, f'a variable that "{node.name}" set is not JSON: {error}'
-    return {str(key): stored[str(key)] for key in given}, None
+    names = {str(context.redact(str(key))) for key in given}
+    return {name: stored[name] for name in names if name in stored}, None
 
 
 def _retry(
@@ -279,7 +286,7 @@ def _is_of(draft: EventDraft, node_id: str) -> bool:
 
 def retry_event(context: Context, node: PlannedNode, item: Retrying) -> EventDraft:
     """Return the event of an attempt that failed and is followed by another."""
-    error, code = context.error_text(item.error), store.to_column(item.error_code, ERROR_CODE_CHARACTERS)
+    error, code = context.error_text(item.error), _code(context, item.error_code)
     data = {"attempt": item.attempt, "delay_seconds": item.delay_s, "error": error, "error_class": code}
     return node_event(Kind.NODE_RETRY, node, data)
 

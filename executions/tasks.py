@@ -21,7 +21,7 @@ from django.db.models import F
 from django.db.models.functions import Greatest
 from kombu import Exchange, Queue
 
-from executions import admission, confinement, ending, engine, leases, letters, runtime, states, store
+from executions import admission, confinement, ending, engine, leases, letters, logs, runtime, states, store
 from executions.failpoints import failpoint
 from executions.models import Execution
 from executions.opening import BROWSER_QUEUE, CONTROL_QUEUE, ISOLATED_QUEUE, Dispatch
@@ -49,7 +49,8 @@ def start(
     counted = resend is not None and _count_delivery(execution_id, int(resend))
     failpoint("start-taken")
     admission.began()
-    _go_on(engine.advance(UUID(execution_id), 0))
+    with logs.clean_errors():
+        _go_on(engine.advance(UUID(execution_id), 0))
     if counted:
         Execution.objects.filter(pk=execution_id).update(deliveries=0)  # the worker lives
 
@@ -69,7 +70,8 @@ def purge_dead_letters() -> int:
 @shared_task(name="executions.advance")
 def advance(execution_id: str, phase: int) -> None:
     """Open ``phase`` once the one before it is closed: the body of every phase's chord."""
-    _go_on(engine.advance(UUID(execution_id), phase))
+    with logs.clean_errors():
+        _go_on(engine.advance(UUID(execution_id), phase))
 
 
 @shared_task(name="executions.run_nodes", bind=True)
@@ -98,7 +100,8 @@ def run_nodes(
 
 def _take(execution_id: UUID, phase: int, indexes: list[int], sent_us: int) -> None:
     try:
-        _go_on(engine.take(execution_id, phase, indexes, sent_us))
+        with logs.clean_errors():
+            _go_on(engine.take(execution_id, phase, indexes, sent_us))
     except MemoryError:
         if confinement.limits() is None:
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -15,6 +15,12 @@ SECRET = "$secret"  # noqa: S105 - the name of a JSON key
 SHORTEST_INSIDE = 4
 """A shorter secret is replaced only where it is a whole value: "1" is part of too many texts."""
 _SHORTEST_FRAGMENT = 6
+_PRINTABLE = "".join(map(chr, range(33, 127)))
+_KEPT_BY_BROWSERS = tuple(
+    "".join(sign for sign in _PRINTABLE if sign not in encoded)
+    for encoded in ('"<>`', '"#<>', "\"#<>'", '"#<>?^`{}', '"#<>?^`{}/:;=@[\\]|')
+)
+"""What browsers leave alone in the fragment, the query (of two kinds), the path and the user of an address."""
 _IN_SCRIPTS = {ord(sign): f"\\u{ord(sign):04X}" for sign in "<>&'"}
 """How JSON inside of a page is written."""
 
@@ -23,7 +29,7 @@ class Redactor:
     """Replaces secret values, also where they are part of a longer text, encoded or escaped.
 
     Known forms: as it is, JSON-escaped (once and twice, also for a script in a page), as Python shows it,
-    percent-encoded (path, query and form style, once and twice), HTML-escaped, hexadecimal, and base64 in both alphabets at every alignment, so that the password in
+    percent-encoded (path, query and form style, once and twice), HTML-escaped, hexadecimal, and base64 in both alphabets at every alignment (also of JSON and addresses), so that the password in
     ``Basic base64(user:password)`` is found. A value that is exactly a secret of a credential becomes
     ``{"$secret": "<credential id>"}``; anywhere else it becomes ``***``. Not found: a secret that was
     hashed, encrypted, compressed, or split over several values.
@@ -106,16 +112,35 @@ def forms(value: str) -> frozenset[str]:
     escaped |= {form.replace("/", "\\/") for form in escaped}
     escaped |= {form.translate(_IN_SCRIPTS) for form in escaped}
     raw = value.encode("utf-8", "surrogatepass")
-    in_python = {repr(value)[1:-1], ascii(value)[1:-1], repr(raw)[2:-1]}
-    percent = {quote(raw, safe=safe) for safe in ("", "/", "!~*'()", "!$&'()*+,;=:@/")} | {quote_plus(raw)}
+    in_python = set(_shown_by_python(value, raw))
+    in_python |= {
+        again for form in in_python for again in _shown_by_python(form, form.encode("utf-8", "surrogatepass"))
+    }
+    percent = {quote(raw, safe=safe) for safe in ("", "/", "!~*'()", "!$&'()*+,;=:@/", *_KEPT_BY_BROWSERS)}
+    percent.add(quote_plus(raw))
     percent |= {_lower_escapes(form) for form in percent}
     percent |= {quote(form, safe="") for form in percent}  # an address inside of an address
     pages = {html.escape(value), html.escape(value, quote=False), html.escape(value).replace("&#x27;", "&#39;")}
     pages |= {page.replace("&quot;", "&#34;") for page in pages}
-    found = {value, *escaped, *in_python, *percent, *pages, *_base64_forms(raw)}
+    found = {value, *escaped, *in_python, *percent, *pages}
+    for inside in {
+        raw,
+        quote(raw, safe="").encode(),
+        quote(raw, safe="!~*'()").encode(),
+        json.dumps(value)[1:-1].encode(),
+    }:
+        found |= _base64_forms(inside)
     if len(raw) >= SHORTEST_INSIDE:
         found |= {raw.hex(), raw.hex().upper()}
     return frozenset(found)
+
+
+def _shown_by_python(value: str, raw: bytes) -> Iterator[str]:
+    """Yield what ``repr`` makes of a text that ``value`` is a part of; the rest of it decides about its quotes."""
+    quotes = "'\""
+    for shown in (repr(value + quotes)[1:-4], ascii(value + quotes)[1:-4], repr(raw + quotes.encode())[2:-4]):
+        yield shown
+        yield shown.replace("\\'", "'")
 
 
 def _lower_escapes(text: str) -> str:

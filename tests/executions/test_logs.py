@@ -57,6 +57,22 @@ def test_messages_arguments_tracebacks_and_stacks_are_without_it(known, log):
         assert part not in text
 
 
+def test_an_error_that_leaves_a_task_is_without_it(known):
+    known.remember([SECRET])
+
+    def fail() -> None:
+        with logs.clean_errors():
+            try:
+                raise KeyError(SECRET, 1)
+            except KeyError as error:
+                raise RuntimeError(f"{SECRET} is no key") from error
+
+    with pytest.raises(RuntimeError, match=r"^\*\*\* is no key$") as caught:
+        fail()
+    assert caught.value.__cause__ is not None
+    assert caught.value.__cause__.args == ("***", 1)
+
+
 def test_nothing_is_taken_away_while_nothing_is_known(known, log):
     logger, written = log
 
