@@ -194,6 +194,13 @@ def public(credential: Credential, *, now: datetime | None = None) -> dict[str, 
     }  # fmt: skip
 
 
+def find(owner: Any, reference: str) -> Credential | None:
+    """Return the credential that ``owner`` calls so, by id or name, or None."""
+    pk = _uuid(reference)
+    rows = list(Credential.objects.filter(Q(name=reference) | Q(pk=pk), owner=owner))
+    return next((row for row in rows if row.pk == pk), rows[0] if rows else None)
+
+
 def available(owner_id: Any) -> dict[str, KnownCredential]:
     """Return everything by which ``owner_id`` may refer to their credentials, ids and names, and what each has."""
     known = {}
