@@ -15,6 +15,9 @@ SECRET = "$secret"  # noqa: S105 - the name of a JSON key
 SHORTEST_INSIDE = 4
 """A shorter secret is replaced only where it is a whole value: "1" is part of too many texts."""
 _SHORTEST_FRAGMENT = 6
+_NESTED = 5
+"""How often JSON may hold JSON as a text; of a secret of ``_LONG`` characters, which doubles each time, twice."""
+_LONG = 1_000
 _PRINTABLE = "".join(map(chr, range(33, 127)))
 _KEPT_BY_BROWSERS = tuple(
     "".join(sign for sign in _PRINTABLE if sign not in encoded)
@@ -28,7 +31,7 @@ _IN_SCRIPTS = {ord(sign): f"\\u{ord(sign):04X}" for sign in "<>&'"}
 class Redactor:
     """Replaces secret values, also where they are part of a longer text, encoded or escaped.
 
-    Known forms: as it is, JSON-escaped (once and twice, also for a script in a page), as Python shows it,
+    Known forms: as it is, JSON-escaped (up to five times, also for a script in a page), as Python shows it,
     percent-encoded (path, query and form style, once and twice), HTML-escaped, hexadecimal, and base64 in both alphabets at every alignment (also of JSON and addresses), so that the password in
     ``Basic base64(user:password)`` is found. A value that is exactly a secret of a credential becomes
     ``{"$secret": "<credential id>"}``; anywhere else it becomes ``***``. Not found: a secret that was
@@ -107,8 +110,10 @@ class Redactor:
 @lru_cache(maxsize=1024)
 def forms(value: str) -> frozenset[str]:
     """Return everything that a secret may look like inside of a text; itself only, if it is very short."""
-    escaped = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
-    escaped |= {json.dumps(form)[1:-1] for form in escaped}
+    escaped, nested = set(), {value}
+    for _ in range(_NESTED if len(value) < _LONG else 2):
+        nested = {json.dumps(form, ensure_ascii=plain)[1:-1] for form in nested for plain in (True, False)}
+        escaped |= nested
     escaped |= {form.replace("/", "\\/") for form in escaped}
     escaped |= {form.translate(_IN_SCRIPTS) for form in escaped}
     raw = value.encode("utf-8", "surrogatepass")

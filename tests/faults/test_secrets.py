@@ -9,6 +9,7 @@ import json
 import re
 import secrets
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Iterator
@@ -163,6 +164,31 @@ def echo() -> Iterator[str]:
     thread.join()
 
 
+class EchoMail(socketserver.StreamRequestHandler):
+    """A mail server that takes no login and says what it was given."""
+
+    def handle(self) -> None:
+        """Talk SMTP until the other side has had enough."""
+        self.wfile.write(b"220 here\r\n")
+        with contextlib.suppress(ConnectionError):
+            while line := self.rfile.readline().strip():
+                known = line.upper().startswith((b"EHLO", b"HELO"))
+                self.wfile.write(
+                    b"250-here\r\n250 AUTH PLAIN LOGIN\r\n" if known else b"535 not with " + line + b"\r\n"
+                )
+
+
+@pytest.fixture
+def mail() -> Iterator[int]:
+    """Serve mail; return the port."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), EchoMail) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
 class Monitor:
     """Everything that passes through Redis, as its MONITOR command tells it."""
 
@@ -220,7 +246,7 @@ class Watcher:
 # ---------------------------------------------------------------------- what runs
 
 
-def cases(canary: Canaries, url: str) -> dict[str, dict[str, Any]]:
+def cases(canary: Canaries, url: str, mail: int) -> dict[str, dict[str, Any]]:
     """Return a workflow for every node type, by that type: the secrets go in wherever something may go in."""
     bearer, key, login, both = (
         canary.of("bearer"),
@@ -247,6 +273,22 @@ def cases(canary: Canaries, url: str) -> dict[str, dict[str, Any]]:
         "agent_team": [
             node("a", "agent_team", Task=login, Context=mixed, Endpoint=f"{url}/v1", API_Key=canary.of("openai"), Model="m",
                  Members=[{"name": "one", "role": CONTROL}, {"name": "two", "role": "reads"}]),
+        ],
+        "extract_data_openai": [
+            node("a", "extract_data_openai", Prompt=login, Content=mixed, API_Key=canary.of("openai"), Endpoint=f"{url}/v1"),
+        ],
+        "send_sms": [
+            node("a", "send_sms", Twilio_Account_SID=canary.of("twilio", "account_sid"), Twilio_Auth_Token=canary.of("twilio"),
+                 From_Number="+491701234567", To_Number="+491701234568", Message_Content=login, Address=url),
+            node("b", "send_sms", Provider="http", Twilio_Auth_Token=canary.of("twilio"), From_Number="1", To_Number=login,
+                 Message_Content=key, Address=f"{url}/fails"),
+            node("c", "send_sms", Provider="log", From_Number="+491701234567", To_Number="+491701234568", Message_Content=login),
+        ],
+        "email_delivery": [
+            node("a", "email_delivery", SMTP_Server="127.0.0.1", SMTP_Port=mail, Use_TLS=False, Username=canary.of("smtp", "username"),
+                 Password=canary.of("smtp"), From_Email="a@example.com", To_Email="b@example.com", Subject=login, Body=key),
+            node("b", "email_delivery", SMTP_Server="127.0.0.1", SMTP_Port=mail, Use_TLS=False, From_Email=login,
+                 To_Email="b@example.com", Subject="x", Body=login),
         ],
         "get_text_from_html": [node("a", "get_text_from_html", Html=login, Selector="p"), node("b", "get_text_from_html", Html="<p>x", Selector=login)],
         "condense_html": [node("a", "condense_html", Html=login)],
@@ -455,13 +497,15 @@ def answers(port: int) -> bool:
 @pytest.mark.timeout(300)
 @pytest.mark.row("S2-08")
 @pytest.mark.row("S2-53")
-def test_fault_70_a_secret_is_nowhere_but_where_it_is_used(processes, alice, make_workflow, echo, tmp_path, living):
+def test_fault_70_a_secret_is_nowhere_but_where_it_is_used(
+    processes, alice, make_workflow, echo, mail, tmp_path, living
+):
     monitor, watcher = living
     canary = Canaries(alice)
     mixed = {"a": canary.of("bearer"), "control": CONTROL}
     child = [node("a", "test_careless", Value="{{ input.x }}"), node("b", "merge_data", Data_1=mixed, Data_2={})]
     make_workflow(graph(child), name="canary child")
-    flows = {**cases(canary, echo), "hostile": hostile(canary), "browser": browser_flow(canary, echo)}
+    flows = {**cases(canary, echo, mail), "hostile": hostile(canary), "browser": browser_flow(canary, echo)}
     workflows = {name: make_workflow(flow, name=name) for name, flow in flows.items()}
 
     def run(*names: str) -> None:

@@ -36,6 +36,7 @@ def test_a_whole_value_names_the_credential() -> None:
         json.dumps({"password": SECRET}, ensure_ascii=False),
         json.dumps({"body": json.dumps({"password": SECRET})}),
         encode_json({"password": SECRET}).decode(),
+        json.dumps(json.dumps(json.dumps(json.dumps([SECRET], ensure_ascii=False)), ensure_ascii=False)),
         f"https://example.com/?p={quote(SECRET)}&x=1",
         f"https://example.com/{quote(SECRET, safe='')}/x",
         f"https://example.com/?p={quote(SECRET, safe='').lower()}",
