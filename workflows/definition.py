@@ -143,7 +143,7 @@ class Definition:
         return _Reader().definition(data)
 
     def content_hash(self) -> str:
-        """Return the SHA-256 (hex) of what the graph does: nodes, edges and vars, in canonical JSON."""
+        """Return the SHA-256 (hex) of what the definition does or looks like; see the function of this name."""
         return content_hash(self.raw)
 
     def node(self, node_id: str) -> Node:

@@ -40,12 +40,17 @@ router = Router(tags=["workflows"])
 
 
 class WorkflowSummary(Schema):
-    """A workflow without its definition. ``version`` is the newest number, 0 before the first save."""
+    """A workflow without its definition. ``version`` is the newest number, 0 before the first save.
+
+    ``status_reason`` says why it has its status, when nobody asked for it.
+    """
 
     id: UUID
     name: str
     description: str
     status: str
+    status_at: datetime | None
+    status_reason: str
     version: int
     active_version: int | None
     schedule: ScheduleOut | None
@@ -334,6 +339,8 @@ def summary(workflow: Workflow) -> dict[str, Any]:
         "name": workflow.name,
         "description": workflow.description,
         "status": workflow.status,
+        "status_at": workflow.status_at,
+        "status_reason": workflow.status_reason,
         "version": workflow.draft.number if workflow.draft else 0,
         "active_version": workflow.version.number if workflow.version else None,
         "schedule": schedule_json(schedule) if schedule else None,

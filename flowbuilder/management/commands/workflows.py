@@ -314,7 +314,6 @@ class Command(ProductCommand):
         """Show one workflow with its nodes and what is wrong with it."""
         workflow = self.find(options)
         shown = detail(workflow)
-        shown |= {"status_at": workflow.status_at, "status_reason": workflow.status_reason}
         definition = Definition.from_json(shown["definition"])
         findings = lifecycle.check_definition(definition, workflow.owner_id) if definition.nodes else []
         shown["findings"] = findings_json(findings)
