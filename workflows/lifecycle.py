@@ -103,7 +103,7 @@ def check_json(data: Any, owner_id: Any) -> list[Finding]:
         data,
         credentials=credentials.available(owner_id),
         variables=settings.WORKFLOW_VARS or None,
-        limits=limits(),
+        limits=limits(owner_id),
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import graph, node
 from workflows import credentials, lifecycle, schedules, transfer
 from workflows.errors import ActivationRefused, DefinitionError, TransitionError
-from workflows.models import AuditEntry, Workflow
+from workflows.models import AuditEntry, Plan, Workflow
 
 pytestmark = pytest.mark.django_db
 
@@ -151,3 +151,12 @@ def test_a_new_name_is_the_name_in_the_version_too(alice: Any, login: Any) -> No
     workflow, version, _ = transfer.import_definition(alice, WHOLE, name="stall")
 
     assert (workflow.name, version.definition["name"], transfer.export(workflow)["name"]) == ("stall",) * 3
+
+
+def test_a_file_that_is_larger_than_the_plan_of_its_owner_allows_is_refused(alice: Any) -> None:
+    Plan.objects.create(name="small", nodes=1).users.add(alice)
+    two = {"name": "two", **graph([node("a", "delay", Duration=1), node("b", "delay", Duration=1)])}
+
+    with pytest.raises(ActivationRefused, match="LIMIT_NODES"):
+        transfer.import_definition(alice, two)
+    assert not Workflow.objects.exists()
