@@ -15,7 +15,7 @@ from ninja import Field, Header, Path, Query, Router, Schema, Status
 from redis.exceptions import RedisError
 
 from executions import report, states
-from executions.api.runs import NodeOut, PhaseOut
+from executions.api.runs import ExecutionStatus, NodeOut, PhaseOut
 from executions.errors import StartRefused
 from executions.events import group_name, load_events
 from executions.models import Execution
@@ -59,7 +59,7 @@ class Started(Schema):
     """An execution that was accepted."""
 
     execution_id: UUID
-    status: str
+    status: ExecutionStatus
 
 
 class Progress(Schema):
@@ -100,7 +100,7 @@ class Summary(Schema):
     workflow_id: UUID
     workflow_name: str
     version: int
-    status: str
+    status: ExecutionStatus
     trigger: str
     queued_at: str
     started_at: str | None
@@ -161,13 +161,38 @@ class Decision(Schema):
     comment: Annotated[Text, Field(max_length=2000)] = ""
 
 
+class LogOut(Schema):
+    """One event as the socket sends it, too. Long values in it are cut; the recording has them whole.
+
+    ``level`` is debug, info, warning or error; ``status`` is that of the execution after the event, where it changed.
+    """
+
+    id: str
+    execution_id: str
+    seq: int
+    event: str
+    node_id: str | None
+    step_name: str
+    step_type: str
+    input_data: Any
+    output_data: Any
+    duration_ms: int
+    timestamp: str
+    error_message: str | None
+    level: str
+    message: str
+    attempt: int | None
+    status: str | None
+    data: dict[str, Any]
+
+
 class LogPage(Schema):
     """Events in order. ``last_seq`` is the newest that exists; ``next_after`` where to go on, empty at the end."""
 
-    logs: list[dict[str, Any]]
+    logs: list[LogOut]
     last_seq: int
     next_after: int | None
-    status: str
+    status: ExecutionStatus
 
 
 class Kept(Schema):
@@ -193,7 +218,7 @@ class ListFilters(Schema):
     workflow_id: UUID | None = None
     parent_id: UUID | None = None
     children: bool = False
-    status: Literal[states.EXECUTION_STATUSES] | None = None  # type: ignore[valid-type]
+    status: ExecutionStatus | None = None
     trigger: Literal[states.TRIGGERS] | None = None  # type: ignore[valid-type]
     before: UUID | None = None
     limit: int = Field(50, ge=1, le=200)

@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema, Status
 
 from executions import mailroom, report
+from executions.api.runs import ExecutionStatus
 from executions.models import DeadLetter
 from workflows.api.common import ERRORS, LARGEST, count_of
 
@@ -35,8 +36,8 @@ class Letter(Schema):
     """Something that was given up and waits for a person. ``payload`` is what was to be done."""
 
     id: int
-    kind: str
-    status: str
+    kind: Literal["start", "node", "schedule", "message"]
+    status: Literal["open", "replayed", "discarded"]
     workflow: str | None
     execution_id: UUID | None
     node_id: str | None
@@ -78,7 +79,7 @@ class Replayed(Schema):
     """The execution that a letter became."""
 
     execution_id: UUID
-    status: str
+    status: ExecutionStatus
 
 
 @router.get("/approvals", response={200: list[Question], **ERRORS})

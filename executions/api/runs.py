@@ -16,12 +16,17 @@ from workflows.api.common import ERRORS, Text
 
 router = Router()
 
+# Named so that programs see which statuses there are.
+ExecutionStatus = Literal[states.EXECUTION_STATUSES]  # type: ignore[valid-type]
+PhaseStatus = Literal[states.PHASE_STATUSES]  # type: ignore[valid-type]
+NodeStatus = Literal[states.NODE_RUN_STATUSES]  # type: ignore[valid-type]
+
 
 class PhaseOut(Schema):
     """Nodes that run at the same time."""
 
     index: int
-    status: str
+    status: PhaseStatus
     node_count: int
     duration_ms: int | None
 
@@ -32,7 +37,7 @@ class NodeOut(Schema):
     node_id: str
     name: str
     type: str
-    status: str
+    status: NodeStatus
     attempt: int
     phase: int
     iteration: int
@@ -65,7 +70,7 @@ class NodeDetail(NodeOut):
 class NodeFilters(Schema):
     """Which node runs, and which page of them."""
 
-    status: Literal[states.NODE_RUN_STATUSES] | None = None  # type: ignore[valid-type]
+    status: NodeStatus | None = None
     phase: int | None = Field(None, ge=0, le=2_147_483_647)
     limit: int = Field(50, ge=1, le=200)
     offset: int = Field(0, ge=0, le=10_000)

@@ -1,58 +1,25 @@
-/** The shapes that the HTTP API and the socket carry. One place; the islands import from here only. */
+/**
+ * The names that the islands use for what the HTTP API and the socket carry; they import from here only.
+ *
+ * The shapes themselves are written by the server into api-types.ts. By hand are what the API keeps as free JSON (a
+ * definition), and what only the socket sends.
+ */
 
-export type PortType =
-  | "STRING"
-  | "NUMBER"
-  | "BOOLEAN"
-  | "SELECT"
-  | "JSON"
-  | "LIST"
-  | "FILE"
-  | "CREDENTIAL"
-  | "BROWSER_INSTANCE"
-  | "CONDITIONAL"
-  | "ANY";
+import type { components } from "./api-types";
 
-export interface OutputPort {
-  name: string;
-  slug: string;
-  type: PortType;
-  /** An output of a loop that exists once per turn: what it leads to is the body. */
-  inside?: boolean;
-}
+type Schemas = components["schemas"];
+/** What the islands need of a shape, and the rest where it is known: they make some of these themselves. */
+type Known<T, K extends keyof T> = Pick<T, K> & Partial<T>;
 
-export interface InputPort extends OutputPort {
-  required?: boolean;
-  default?: unknown;
-  options?: string[];
-  /** false: the value can only be typed in, never wired. */
-  handle?: boolean;
-  variant?: "text" | "textarea" | "json" | "password";
-  placeholder?: string;
-  help?: string;
-  min?: number | null;
-  max?: number | null;
-  /** Output types that may be wired into it. */
-  accepts: PortType[];
-  /** Several wires may lead here. */
-  takes_many: boolean;
-  /** A wire from the body of a loop comes back here; such a wire is no circle. */
-  returns?: boolean;
-}
-
-export interface NodeType {
-  type: string;
-  label: string;
-  group: string;
-  credits: number;
-  summary: string;
-  effect: string;
-  start: boolean;
-  /** Name of the input whose value the canvas shows under the label. */
-  subtitle: string;
+export type PortType = Schemas["OutputOut"]["type"];
+/** An output; `inside` of a loop it exists once per turn: what it leads to is the body. */
+export type OutputPort = Known<Schemas["OutputOut"], "name" | "slug" | "type">;
+/** An input. Without a `handle` the value can only be typed in; one that `returns` closes the body of a loop. */
+export type InputPort = Known<Schemas["InputOut"], "name" | "slug" | "type" | "accepts" | "takes_many">;
+export type NodeType = Omit<Schemas["NodeTypeOut"], "inputs" | "outputs"> & {
   inputs: InputPort[];
   outputs: OutputPort[];
-}
+};
 
 export const EXECUTE_CONDITION = "Execute Condition";
 export const DONE = "Done";
@@ -108,174 +75,49 @@ export interface WorkflowDefinition {
   [key: string]: unknown;
 }
 
-export interface Schedule {
-  cron: string;
-  timezone: string;
-  enabled: boolean;
-  next_run_at: string | null;
-  last_run_at: string | null;
-}
+export type Schedule = Schemas["ScheduleOut"];
+export type SchedulePreview = Schemas["Preview"];
+export type Workflow = Known<
+  Omit<Schemas["WorkflowOut"], "definition">,
+  "id" | "name" | "description" | "status" | "version" | "active_version" | "schedule"
+> & { definition: WorkflowDefinition };
+export type WorkflowSummary = Known<Schemas["WorkflowSummary"], "id" | "name" | "status">;
+export type Finding = Known<Schemas["FindingOut"], "code" | "severity" | "message" | "node_id" | "field" | "hint">;
+export type Conflict = Schemas["Conflict"];
+export type Credential = Known<Schemas["CredentialOut"], "id" | "name" | "kind">;
 
-export interface SchedulePreview {
-  text: string;
-  next: string[];
-  error: string | null;
-}
-
-export interface Workflow {
-  id: string;
-  name: string;
-  description: string;
-  status: string;
-  definition: WorkflowDefinition;
-  version: number;
-  active_version: number | null;
-  schedule: Schedule | null;
-}
-
-export interface WorkflowSummary {
-  id: string;
-  name: string;
-  status: string;
-  active_version?: number | null;
-}
-
-export interface Finding {
-  code: string;
-  severity: "error" | "warning";
-  message: string;
-  node_id: string | null;
-  field: string | null;
-  hint: string | null;
-  edge_id?: string | null;
-  /** The exact place in the JSON, the offset in the text there (from 0) and its line (from 1). */
-  path?: string | null;
-  position?: number | null;
-  line?: number | null;
-}
-
-export interface Credential {
-  id: string;
-  name: string;
-  kind: string;
-}
-
-export type Status =
-  | "queued"
-  | "running"
-  | "retrying"
-  | "waiting"
-  | "paused"
-  | "completed"
-  | "completed_with_errors"
-  | "failed"
-  | "skipped"
-  | "cancelled";
-
-export interface Progress {
-  done: number;
-  total: number;
-}
-
+export type Status = Schemas["Summary"]["status"] | Schemas["NodeOut"]["status"] | Schemas["PhaseOut"]["status"];
+export type Progress = Schemas["Progress"];
 /** Something that an execution waits for. Times are ISO 8601; `until` is null when nothing ends the wait by itself. */
-export interface Wait {
-  node_id: string;
-  name: string;
-  kind: "timer" | "approval" | "children";
-  since: string | null;
-  until: string | null;
-  node_type: string;
-  /** Where an approval can be given without a login. */
-  link: string | null;
-  title: string;
-  message: string;
-  /** Child executions that have ended, of all; null where there are none. */
-  done: number | null;
-  total: number | null;
-}
-
-export interface ExecutionSummary {
-  id: string;
-  workflow_id: string;
-  workflow_name: string;
+export type Wait = Schemas["Wait"];
+export type ExecutionSummary = Omit<Schemas["Summary"], "status" | "version" | "queued_at" | "held_reason"> & {
+  status: Status;
   version: number | null;
-  status: Status;
-  trigger: string;
   queued_at: string | null;
-  started_at: string | null;
-  finished_at: string | null;
-  duration_ms: number | null;
-  credits: number;
-  error: string | null;
-  error_node: string | null;
-  error_node_name: string | null;
-  progress: Progress;
-  last_seq: number;
-  /** The limit that keeps a pending execution from starting. */
-  held_by: string | null;
-  parent_id: string | null;
-  waiting: Wait[];
-}
-
-export interface NodeRunSummary {
-  node_id: string;
-  name: string;
-  type: string;
-  status: Status;
-  attempt: number;
-  phase: number;
-  duration_ms: number | null;
-  error: string | null;
-  credits: number;
-}
-
-export interface PhaseSummary {
-  index: number;
-  status: Status;
-  node_count: number;
-  duration_ms: number | null;
-}
-
-export interface ExecutionDetail extends ExecutionSummary {
-  phases: PhaseSummary[];
-  nodes: NodeRunSummary[];
-  /** What people call each node, by id; also those that have not run. */
-  node_names: Record<string, string>;
-  definition: WorkflowDefinition;
-  recording_id: string | null;
-  /** The id of the loop whose body this execution is one turn of. */
-  scope: string | null;
-  /** The loop around each node that is inside of one, by id. */
-  loops: Record<string, string>;
-}
+};
+export type NodeRunSummary = Known<
+  Schemas["NodeOut"],
+  "node_id" | "name" | "type" | "status" | "attempt" | "phase" | "duration_ms" | "error" | "credits"
+>;
+export type PhaseSummary = Schemas["PhaseOut"];
+export type ExecutionDetail = ExecutionSummary &
+  Omit<Schemas["Detail"], keyof Schemas["Summary"] | "nodes" | "definition" | "recording_note"> & {
+    nodes: NodeRunSummary[];
+    definition: WorkflowDefinition;
+  };
 
 export type LogLevel = "debug" | "info" | "warning" | "error";
 
-export interface ExecutionLog {
-  id: string;
-  execution_id: string;
-  seq: number;
-  event: string;
-  node_id: string | null;
-  step_name: string;
-  step_type: string;
-  input_data: unknown;
-  output_data: unknown;
-  duration_ms: number;
-  timestamp: string;
-  error_message?: string | null;
-  level: LogLevel;
-  message: string;
-  attempt?: number | null;
-  status?: string | null;
-  data?: Record<string, unknown>;
-}
+type Log = Schemas["LogOut"];
+/** One event, as the API and the socket carry it. */
+export type ExecutionLog = Omit<Log, "level" | "error_message" | "attempt" | "status" | "data"> & { level: LogLevel } & Partial<
+    Pick<Log, "error_message" | "attempt" | "status" | "data">
+  >;
 
-export interface LogPage {
+export type LogPage = Omit<Schemas["LogPage"], "logs" | "next_after" | "status"> & {
   logs: ExecutionLog[];
-  last_seq: number;
   status: Status;
-}
+};
 
 export type Frame =
   | { type: "hello"; execution_id: string; status: Status; last_seq: number; progress?: Progress }

@@ -22,7 +22,7 @@ from workflows.api.common import (
     findings_json,
     visible,
 )
-from workflows.api.workflows import WorkflowOut, detail
+from workflows.api.workflows import WorkflowOut, WorkflowStatus, detail
 from workflows.diff import compare
 from workflows.models import Workflow, WorkflowVersion
 
@@ -140,7 +140,7 @@ class Imported(Schema):
 
     id: UUID
     version: int
-    status: str
+    status: WorkflowStatus
     findings: list[FindingOut]
 
 

@@ -38,6 +38,8 @@ from workflows.validation import Finding
 
 router = Router(tags=["workflows"])
 
+WorkflowStatus = Literal["draft", "active", "paused", "archived"]
+
 
 class WorkflowSummary(Schema):
     """A workflow without its definition. ``version`` is the newest number, 0 before the first save.
@@ -48,7 +50,7 @@ class WorkflowSummary(Schema):
     id: UUID
     name: str
     description: str
-    status: str
+    status: WorkflowStatus
     status_at: datetime | None
     status_reason: str
     version: int
@@ -73,7 +75,7 @@ class WorkflowPage(Schema):
 class WorkflowFilters(PageFilters):
     """Which workflows. ``search`` is looked for in name and description, in any case; ``-`` sorts downwards."""
 
-    status: Literal["draft", "active", "paused", "archived"] | None = None
+    status: WorkflowStatus | None = None
     search: Annotated[Text, Field(max_length=200)] = ""
     tag: Annotated[Text, Field(max_length=100)] = ""
     sort: Literal["name", "-name", "updated_at", "-updated_at", "created_at", "-created_at"] = "name"
@@ -138,7 +140,7 @@ class Which(Schema):
 class StatusOut(Schema):
     """The status after a transition; ``findings`` are warnings about what was activated."""
 
-    status: str
+    status: WorkflowStatus
     active_version: int | None
     findings: list[FindingOut] = []
 
@@ -147,7 +149,7 @@ class Removed(Schema):
     """What became of a workflow: a workflow that has run is archived, others are deleted."""
 
     deleted: bool
-    status: str
+    status: Literal["deleted", "archived"]
 
 
 @router.get("/workflows", response={200: WorkflowPage, **ERRORS})

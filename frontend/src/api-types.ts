@@ -1,0 +1,3836 @@
+/** The shapes of the HTTP API. Written by "npm run types"; do not edit. */
+
+export interface paths {
+    "/api/v1/approvals": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Approvals
+         * @description List the 20 oldest approvals that wait for you.
+         */
+        get: operations["executions_api_letters_list_approvals"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Audit
+         * @description List what was done to things of yours, whoever did it, newest first.
+         */
+        get: operations["workflows_api_history_list_audit"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/credentials": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Credentials
+         * @description List your own credentials, those that your workflows can use, by name; at most 1,000.
+         */
+        get: operations["workflows_api_credentials_list_credentials"];
+        put?: never;
+        /**
+         * Create Credential
+         * @description Store a credential; 409 if you have one of this name.
+         */
+        post: operations["workflows_api_credentials_create_credential"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/credentials/{credential_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Credential
+         * @description Return a credential of yours, without its secrets.
+         */
+        get: operations["workflows_api_credentials_get_credential"];
+        /**
+         * Change Credential
+         * @description Change a credential field by field.
+         */
+        put: operations["workflows_api_credentials_change_credential"];
+        post?: never;
+        /**
+         * Delete Credential
+         * @description Delete a credential; 409 while workflows name it, unless ``force`` says to do it all the same.
+         */
+        delete: operations["workflows_api_credentials_delete_credential"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/credentials/kinds": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Kinds
+         * @description List the kinds of credentials with their fields.
+         */
+        get: operations["workflows_api_credentials_list_kinds"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/credits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Credits
+         * @description Return your credits; null for people who are not metered.
+         */
+        get: operations["workflows_api_history_get_credits"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/credits/entries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Entries
+         * @description List the transfers of your credits, newest first.
+         */
+        get: operations["workflows_api_history_list_entries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/credits/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Report Credits
+         * @description Add up what you spent by day, workflow or execution.
+         */
+        get: operations["workflows_api_history_report_credits"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/dead-letters": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Letters
+         * @description List what was given up in your executions and workflows.
+         */
+        get: operations["executions_api_letters_list_letters"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/dead-letters/{letter_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Letter
+         * @description Return one dead letter.
+         */
+        get: operations["executions_api_letters_get_letter"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/dead-letters/{letter_id}/discard": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Discard
+         * @description Mark a letter as not worth doing.
+         */
+        post: operations["executions_api_letters_discard"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/dead-letters/{letter_id}/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replay
+         * @description Do again what a letter gave up.
+         */
+        post: operations["executions_api_letters_replay"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Executions
+         * @description List executions, newest first. The number of queries does not depend on the page.
+         */
+        get: operations["executions_api_executions_list_executions"];
+        put?: never;
+        /**
+         * Start
+         * @description Start a workflow.
+         *
+         *     The same ``Idempotency-Key`` answers the execution that it started first, for as long as that one exists; with
+         *     another workflow, version or input it is refused (422). Keys are of one user each.
+         */
+        post: operations["executions_api_executions_start"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Execution
+         * @description Return one execution with its phases, node runs and definition.
+         */
+        get: operations["executions_api_executions_get_execution"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/approvals/{node_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Decide
+         * @description Approve or reject what the node ``node_id`` asks: its owner and those it names may. The first decision counts.
+         */
+        post: operations["executions_api_executions_decide"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel
+         * @description Ask an execution to stop; its running nodes are cancelled within seconds.
+         */
+        post: operations["executions_api_executions_cancel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/keep": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Keep
+         * @description Keep the recording of an execution that ended without one, while its events are there; may be called twice.
+         */
+        post: operations["executions_api_executions_keep"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/logs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Logs
+         * @description Return events after ``after``, as the socket sends them; also long after the end of the execution.
+         */
+        get: operations["executions_api_executions_logs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/nodes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Nodes
+         * @description List the runs of nodes; those that have not begun have none.
+         */
+        get: operations["executions_api_runs_list_nodes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/nodes/{node_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Node
+         * @description Return the run of a node with its inputs and outputs.
+         */
+        get: operations["executions_api_runs_get_node"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pause
+         * @description Start no further node until it is resumed; nodes that run come to their end.
+         */
+        post: operations["executions_api_executions_pause"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/phases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Phases
+         * @description List the phases that were opened, in order.
+         */
+        get: operations["executions_api_runs_list_phases"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume
+         * @description Go on with a paused execution.
+         */
+        post: operations["executions_api_executions_resume"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/retry": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Retry
+         * @description Start a new execution with the version and the input of one that has ended; see ``from_failed``.
+         */
+        post: operations["executions_api_executions_retry"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/start-streaming": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Start Streaming
+         * @description Say at which socket to watch, and push the newest event once more.
+         *
+         *     Every execution streams by itself from its first event on, so nothing has to be started. Sockets that
+         *     are open and missed something notice it by the number of the pushed event and read what they lack.
+         */
+        post: operations["executions_api_executions_start_streaming"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/node-types": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Node Types
+         * @description List every node type with its inputs and outputs, in palette order.
+         */
+        get: operations["workflows_api_node_types_list_node_types"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/recordings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Recordings
+         * @description List the recordings that the user may see, newest first.
+         */
+        get: operations["recordings_api_list_recordings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/recordings/{recording_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Recording
+         * @description Return one recording, by its own id or that of its execution.
+         */
+        get: operations["recordings_api_get_recording"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/recordings/{recording_id}/compare/{other_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Compare
+         * @description Compare two recordings: metadata, nodes, paths, inputs, outputs, errors, timing.
+         */
+        get: operations["recordings_api_compare"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/recordings/{recording_id}/download": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download
+         * @description Download a copy of a recording.
+         */
+        get: operations["recordings_api_download"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/recordings/{recording_id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Events
+         * @description List events in order, ``limit`` of them after event number ``after``, or fewer: a page ends after 16 MiB.
+         */
+        get: operations["recordings_api_list_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/recordings/{recording_id}/state": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * State At
+         * @description Return the state after an event, which is named by its number from 1 or by its id.
+         */
+        get: operations["recordings_api_state_at"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/recordings/{recording_id}/tags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Change Tags
+         * @description Add and remove tags.
+         */
+        post: operations["recordings_api_change_tags"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/recordings/artifacts/{sha256}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Artifact
+         * @description Download a file of an execution. It is never shown in the browser: it may be a hostile page.
+         */
+        get: operations["recordings_api_artifact"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/schedules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Schedules
+         * @description List schedules, the next one first, and those last that start nothing.
+         */
+        get: operations["workflows_api_schedules_list_schedules"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/schedules/preview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Preview Schedule
+         * @description Say a schedule in words and when it fires next; what is wrong with it is in ``error``.
+         */
+        get: operations["workflows_api_schedules_preview_schedule"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tokens": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Tokens
+         * @description List your own tokens, newest first: the latest 1,000.
+         */
+        get: operations["workflows_api_account_list_tokens"];
+        put?: never;
+        /**
+         * Create Token
+         * @description Make a token. Its text is in this answer and nowhere else.
+         */
+        post: operations["workflows_api_account_create_token"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tokens/{token_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke Token
+         * @description End a token now; may be called twice.
+         */
+        delete: operations["workflows_api_account_revoke_token"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/users/me": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Me
+         * @description Say whom the request acts for, what they may do and how much.
+         */
+        get: operations["workflows_api_account_me"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Workflows
+         * @description List workflows, by name unless ``sort`` says otherwise.
+         */
+        get: operations["workflows_api_workflows_list_workflows"];
+        put?: never;
+        /**
+         * Create Workflow
+         * @description Create a workflow; it is a draft until it is activated.
+         */
+        post: operations["workflows_api_workflows_create_workflow"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Workflow
+         * @description Return a workflow with the definition of its newest version; 304 when it is as If-None-Match says.
+         *
+         *     Its ETag begins with the number of the newest version: as If-Match of a PUT it says what the edit began from.
+         */
+        get: operations["workflows_api_workflows_get_workflow"];
+        /**
+         * Save Workflow
+         * @description Save a new version; errors in it are reported and kept, what is active goes on running.
+         *
+         *     What the edit began from is said by ``base_version`` or by If-Match, which takes the ETag of GET. When a newer
+         *     version exists, 409 says who saved it and what it changed.
+         */
+        put: operations["workflows_api_workflows_save_workflow"];
+        post?: never;
+        /**
+         * Delete Workflow
+         * @description Delete a workflow that never ran; archive one that has history.
+         */
+        delete: operations["workflows_api_workflows_delete_workflow"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/activate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Activate
+         * @description Make the newest version (or another) the one that runs, and take starts; errors in it are answered with 422.
+         */
+        post: operations["workflows_api_workflows_activate"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/archive": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Archive
+         * @description Put a workflow away; its history stays readable.
+         */
+        post: operations["workflows_api_workflows_archive"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/clone": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Clone
+         * @description Make a draft of your own that does the same; its schedule is switched off.
+         */
+        post: operations["workflows_api_versions_clone"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/diff": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Diff
+         * @description Say what differs between two versions; unless told otherwise, what publishing would change.
+         */
+        get: operations["workflows_api_versions_diff"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export
+         * @description Return a workflow as a file: no secrets, but a list ``requires`` of the credentials that it names.
+         */
+        get: operations["workflows_api_versions_export"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/pause": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Pause
+         * @description Stop scheduled and triggered starts; executions that run go on.
+         */
+        post: operations["workflows_api_workflows_pause"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/publish": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Publish
+         * @description Make the newest version (or another) the one that runs; what is paused stays so, a draft takes no starts yet.
+         */
+        post: operations["workflows_api_workflows_publish"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Restore
+         * @description Save what an older version holds as the newest one; what is active goes on running.
+         */
+        post: operations["workflows_api_versions_restore"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/resume": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Resume
+         * @description Take starts again after a pause.
+         */
+        post: operations["workflows_api_workflows_resume"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/schedule": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Schedule
+         * @description Return the schedule of a workflow; 404 when it has none.
+         */
+        get: operations["workflows_api_schedules_get_schedule"];
+        /**
+         * Set Schedule
+         * @description Set when a workflow starts by itself.
+         */
+        put: operations["workflows_api_schedules_set_schedule"];
+        post?: never;
+        /**
+         * Clear Schedule
+         * @description Take the schedule of a workflow away.
+         */
+        delete: operations["workflows_api_schedules_clear_schedule"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/unarchive": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Unarchive
+         * @description Bring an archived workflow back as a draft.
+         */
+        post: operations["workflows_api_workflows_unarchive"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Versions
+         * @description List the versions of a workflow, newest first.
+         */
+        get: operations["workflows_api_versions_list_versions"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/versions/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Version
+         * @description Return a version with its definition; 304 when it is as If-None-Match says.
+         */
+        get: operations["workflows_api_versions_get_version"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/import": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Import Workflow
+         * @description Store a file as a workflow of yours. All or nothing is stored; errors in it are answered with 422.
+         */
+        post: operations["workflows_api_versions_import_workflow"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/validate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Validate Definition
+         * @description Check a definition without saving it.
+         */
+        post: operations["workflows_api_workflows_validate_definition"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+}
+export type webhooks = Record<string, never>;
+export interface components {
+    schemas: {
+        /** @description Which entries. */
+        AuditFilters: {
+            /** @default 9223372036854776000 */
+            before: number;
+            /** @default  */
+            kind: string;
+            /** @default 50 */
+            limit: number;
+            /** @default  */
+            object_id: string;
+            /** @default  */
+            verb: string;
+        };
+        /** @description Who did what to what, and where they came in. ``detail`` depends on the verb, and never holds a secret. */
+        AuditOut: {
+            actor: string;
+            /** Format: date-time */
+            at: string;
+            detail: {
+                [key: string]: unknown;
+            };
+            door: string;
+            id: number;
+            kind: string;
+            object_id: string;
+            object_name: string;
+            verb: string;
+        };
+        /** @description One page of the audit log, newest first. ``next`` is the ``before`` of the page after it, empty on the last. */
+        AuditPage: {
+            count: number;
+            items: components["schemas"]["AuditOut"][];
+            next: number | null;
+        };
+        /** @description A node that both versions have, and what differs in it. */
+        ChangedNode: {
+            changes: components["schemas"]["ChangeOut"][];
+            id: string;
+            label: string;
+            type: string;
+        };
+        /** @description A value that differs. ``before`` or ``after`` is not there when the value came or went. */
+        ChangeOut: {
+            after?: unknown;
+            before?: unknown;
+            /** @enum {string} */
+            change: "added" | "removed" | "changed";
+            field: string;
+            path: (string | number)[];
+        };
+        /** @description Everything that is wrong with a definition; empty when nothing is. */
+        Checked: {
+            findings: components["schemas"]["FindingOut"][];
+        };
+        /** @description The name of the copy ("X (copy)" unless given) and the version that it is one of (the newest). */
+        CloneBody: {
+            name?: string | null;
+            version?: number | null;
+        };
+        /** @description What differs between two recordings; numbers are the first minus the other. Paths end after 1,000 nodes. */
+        ComparisonOut: {
+            error_diff?: unknown;
+            event_diff?: unknown;
+            identical: boolean;
+            input_diff?: unknown;
+            metadata_diff: {
+                [key: string]: unknown;
+            };
+            node_diff: {
+                [key: string]: string[];
+            };
+            output_diff?: unknown;
+            path_diff: {
+                [key: string]: unknown;
+            };
+            status_diff?: unknown;
+            timing_diff?: unknown;
+            version_diff?: unknown;
+        };
+        /**
+         * @description Why nothing was saved. Of a newer version: its number, who saved it, when, and what it changed since.
+         *
+         *     ``changes`` has the form of ``GET /workflows/{workflow_id}/diff``.
+         */
+        Conflict: {
+            author?: string | null;
+            changes?: {
+                [key: string]: unknown;
+            } | null;
+            detail: string;
+            saved_at?: string | null;
+            version?: number | null;
+        };
+        /**
+         * @description What to change. Fields that are not given keep what they hold, an empty text takes one away.
+         *
+         *     What is not given at all stays, too; ``expires_at`` null takes the end away.
+         */
+        CredentialChange: {
+            expires_at?: string | null;
+            fields?: {
+                [key: string]: string;
+            };
+            kind?: string | null;
+            name?: string | null;
+        };
+        /**
+         * @description A credential without its secrets, of which ``secrets`` are the names.
+         *
+         *     ``problem`` says why it cannot be used now: it has expired, or its key is gone. Empty when it can.
+         */
+        CredentialOut: {
+            /** Format: date-time */
+            created_at: string;
+            expired: boolean;
+            expires_at: string | null;
+            fields: {
+                [key: string]: string;
+            };
+            /** Format: uuid */
+            id: string;
+            kind: string;
+            kind_label: string;
+            last_used_at: string | null;
+            name: string;
+            problem: string;
+            secrets: string[];
+            /** Format: date-time */
+            updated_at: string;
+        };
+        /** @description Credits: ``available`` to start with, ``reserved`` for what runs, ``spent`` so far. */
+        CreditsOut: {
+            available: number;
+            reserved: number;
+            spent: number;
+        };
+        /** @description What a person decided about an approval. */
+        Decision: {
+            approved: boolean;
+            /** @default  */
+            comment: string;
+        };
+        /** @description Whether to delete a credential that workflows name. */
+        DeleteFilters: {
+            /** @default false */
+            force: boolean;
+        };
+        /**
+         * @description One execution with its phases, node runs and the definition that it ran. ``node_names`` are by node id.
+         *
+         *     ``recording_note`` says why the recording was kept, or why there is none.
+         *
+         *     ``loops`` names the loop around each node that is inside of one; ``scope`` is the loop whose body this
+         *     execution is one turn of.
+         */
+        Detail: {
+            credits: number;
+            definition: {
+                [key: string]: unknown;
+            };
+            duration_ms: number | null;
+            error: string | null;
+            error_node: string | null;
+            error_node_name: string | null;
+            finished_at: string | null;
+            held_by: string | null;
+            held_reason: string | null;
+            /** Format: uuid */
+            id: string;
+            last_seq: number;
+            loops: {
+                [key: string]: string;
+            };
+            node_names: {
+                [key: string]: string;
+            };
+            nodes: components["schemas"]["NodeOut"][];
+            parent_id: string | null;
+            phases: components["schemas"]["PhaseOut"][];
+            progress: components["schemas"]["Progress"];
+            queued_at: string;
+            recording_id: string | null;
+            recording_note: string | null;
+            scope: string | null;
+            started_at: string | null;
+            /** @enum {string} */
+            status: "queued" | "running" | "paused" | "waiting" | "completed" | "completed_with_errors" | "failed" | "cancelled";
+            trigger: string;
+            version: number;
+            waiting: components["schemas"]["Wait"][];
+            /** Format: uuid */
+            workflow_id: string;
+            workflow_name: string;
+        };
+        /** @description Two versions, each a number, ``active`` or ``newest``. */
+        DiffFilters: {
+            /** @default newest */
+            new: number | ("active" | "newest");
+            /** @default active */
+            old: number | ("active" | "newest");
+        };
+        /**
+         * @description What differs between two versions; what looks like a typed-in secret is hidden.
+         *
+         *     ``fields`` are changes outside the graph, such as the cron text and the settings.
+         */
+        DiffOut: {
+            added: {
+                [key: string]: unknown;
+            }[];
+            changed: components["schemas"]["ChangedNode"][];
+            edges_added: {
+                [key: string]: unknown;
+            }[];
+            edges_removed: {
+                [key: string]: unknown;
+            }[];
+            fields: components["schemas"]["ChangeOut"][];
+            moved: components["schemas"]["Moved"][];
+            new: number;
+            old: number;
+            removed: {
+                [key: string]: unknown;
+            }[];
+            reordered: boolean;
+            same: boolean;
+            summary: string;
+        };
+        /** @description The format of a copy; the first three can be imported again. */
+        DownloadFormat: {
+            /**
+             * @default fbrec
+             * @enum {string}
+             */
+            format: "fbrec" | "json.gz" | "json" | "html" | "svg" | "dot" | "summary";
+        };
+        /** @description A new version. ``base_version`` is the number that the edit began from, unless the header If-Match says it. */
+        Edit: {
+            base_version?: number | null;
+            definition: {
+                [key: string]: unknown;
+            };
+            description?: string | null;
+            /** @default  */
+            message: string;
+            name?: string | null;
+        };
+        /** @description Which transfers. */
+        EntryFilters: {
+            /** @default 9223372036854776000 */
+            before: number;
+            execution_id?: string | null;
+            kind?: ("grant" | "reserve" | "charge" | "refund" | "correction") | null;
+            /** @default 50 */
+            limit: number;
+        };
+        /** @description One transfer of credits. ``available_after`` is what was left to start with. */
+        EntryOut: {
+            actor: string | null;
+            amount: number;
+            /** Format: date-time */
+            at: string;
+            available_after: number;
+            execution_id: string | null;
+            id: number;
+            kind: string;
+            note: string;
+            workflow_id: string | null;
+            workflow_name: string | null;
+        };
+        /** @description One page of the ledger, newest first. ``next`` is the ``before`` of the page after it, empty on the last. */
+        EntryPage: {
+            count: number;
+            items: components["schemas"]["EntryOut"][];
+            next: number | null;
+        };
+        /** @description One event. The time is Unix seconds. */
+        EventOut: {
+            data: {
+                [key: string]: unknown;
+            };
+            event_id: string;
+            event_type: string;
+            metadata: {
+                [key: string]: unknown;
+            };
+            node_id: string | null;
+            seq: number;
+            timestamp: number;
+        };
+        /** @description Which events to list. */
+        EventPage: {
+            /** @default 0 */
+            after: number;
+            /** @default 100 */
+            limit: number;
+        };
+        /** @description A page of events; ``next`` is the ``after`` of the next one, null at the end. */
+        EventsOut: {
+            count: number;
+            items: components["schemas"]["EventOut"][];
+            next: number | null;
+        };
+        /** @description Which version; the newest unless given. */
+        ExportFilters: {
+            version?: number | null;
+        };
+        /** @description A field of a kind. A secret one is never answered. ``options`` is empty where any text is taken. */
+        FieldOut: {
+            default: string;
+            help: string;
+            label: string;
+            max: number;
+            name: string;
+            options: string[];
+            required: boolean;
+            secret: boolean;
+            type: string;
+        };
+        /**
+         * @description One thing that is wrong with a workflow.
+         *
+         *     ``path`` is the exact place in the JSON of the workflow, ``position`` the offset in the text there, from 0, and
+         *     ``line`` its line, from 1.
+         */
+        FindingOut: {
+            code: string;
+            edge_id: string | null;
+            field: string | null;
+            hint: string;
+            line: number | null;
+            message: string;
+            node_id: string | null;
+            path: string | null;
+            position: number | null;
+            /** @enum {string} */
+            severity: "error" | "warning";
+        };
+        /**
+         * @description A file of an export. ``credentials`` says which of your own stands for each that the file ``requires``.
+         *
+         *     ``draft`` keeps it from running at once, whatever status it has in the file.
+         */
+        ImportBody: {
+            credentials?: {
+                [key: string]: string;
+            };
+            definition: {
+                [key: string]: unknown;
+            };
+            /** @default false */
+            draft: boolean;
+            name?: string | null;
+        };
+        /** @description What came of a file. The same name again makes a new version of that workflow. */
+        Imported: {
+            findings: components["schemas"]["FindingOut"][];
+            /** Format: uuid */
+            id: string;
+            /** @enum {string} */
+            status: "draft" | "active" | "paused" | "archived";
+            version: number;
+        };
+        /**
+         * @description An input. ``accepts`` are the output types that may be wired into it.
+         *
+         *     A wire into one that ``returns`` leads from the body of a loop back to the loop, and is no circle.
+         */
+        InputOut: {
+            accepts: ("STRING" | "NUMBER" | "BOOLEAN" | "SELECT" | "JSON" | "LIST" | "FILE" | "CREDENTIAL" | "BROWSER_INSTANCE" | "CONDITIONAL" | "ANY")[];
+            default: unknown;
+            handle: boolean;
+            help: string;
+            max: number | null;
+            min: number | null;
+            name: string;
+            options: string[];
+            placeholder: string;
+            required: boolean;
+            returns: boolean;
+            slug: string;
+            takes_many: boolean;
+            /** @enum {string} */
+            type: "STRING" | "NUMBER" | "BOOLEAN" | "SELECT" | "JSON" | "LIST" | "FILE" | "CREDENTIAL" | "BROWSER_INSTANCE" | "CONDITIONAL" | "ANY";
+            variant: string;
+        };
+        /** @description The recording that an execution has now. */
+        Kept: {
+            /** Format: uuid */
+            recording_id: string;
+        };
+        /**
+         * @description A kind of credential. ``main`` is the field that a reference means which names none.
+         *
+         *     A kind that is ``free`` takes fields of any name, all of them secret.
+         */
+        KindOut: {
+            fields: components["schemas"]["FieldOut"][];
+            free: boolean;
+            help: string;
+            label: string;
+            main: string;
+            name: string;
+        };
+        /** @description Something that was given up and waits for a person. ``payload`` is what was to be done. */
+        Letter: {
+            age_seconds: number;
+            deliveries: number;
+            error: string;
+            execution_id: string | null;
+            first_failed_at: string;
+            handled_at: string | null;
+            handled_by: string | null;
+            id: number;
+            /** @enum {string} */
+            kind: "start" | "node" | "schedule" | "message";
+            last_failed_at: string;
+            node_id: string | null;
+            payload: unknown;
+            replayed_as: string | null;
+            /** @enum {string} */
+            status: "open" | "replayed" | "discarded";
+            workflow: string | null;
+        };
+        /** @description Which letters. ``before`` is the id of one: those with a smaller id are listed. */
+        LetterFilters: {
+            /** @default 2147483647 */
+            before: number;
+            kind?: ("start" | "node" | "schedule" | "message") | null;
+            /** @default 50 */
+            limit: number;
+            /** @default open */
+            status: ("open" | "replayed" | "discarded") | null;
+        };
+        /** @description One page of dead letters, newest first. ``next`` is the ``before`` of the page after it. */
+        LetterPage: {
+            count: number;
+            items: components["schemas"]["Letter"][];
+            next: number | null;
+        };
+        /** @description What was spent on a day, by a workflow or by an execution. ``key`` is the date or the id. */
+        LineOut: {
+            credits: number;
+            executions: number;
+            key: string;
+            name: string;
+        };
+        /** @description Lines of a report, and what they come to. */
+        LinePage: {
+            credits: number;
+            items: components["schemas"]["LineOut"][];
+        };
+        /**
+         * @description Which executions, and which page of them.
+         *
+         *     Executions that others started (subflows, turns of loops) are listed by ``parent_id``, or with ``children``.
+         *     ``before`` is the id of an execution: older ones are listed, as fast as the newest, whatever their number.
+         */
+        ListFilters: {
+            before?: string | null;
+            /** @default false */
+            children: boolean;
+            /** @default 50 */
+            limit: number;
+            /** @default 0 */
+            offset: number;
+            parent_id?: string | null;
+            status?: ("queued" | "running" | "paused" | "waiting" | "completed" | "completed_with_errors" | "failed" | "cancelled") | null;
+            trigger?: ("manual" | "api" | "test" | "scheduled" | "one_time" | "conditional" | "webhook" | "file" | "database" | "workflow" | "retry" | "fork") | null;
+            workflow_id?: string | null;
+        };
+        /** @description Which events. ``after`` is exclusive; texts are looked for in any case. */
+        LogFilters: {
+            /** @default 0 */
+            after: number;
+            /** @default false */
+            errors: boolean;
+            level?: ("debug" | "info" | "warning" | "error") | null;
+            /** @default 1000 */
+            limit: number;
+            /** @default  */
+            step_name: string;
+            /** @default  */
+            step_type: string;
+        };
+        /**
+         * @description One event as the socket sends it, too. Long values in it are cut; the recording has them whole.
+         *
+         *     ``level`` is debug, info, warning or error; ``status`` is that of the execution after the event, where it changed.
+         */
+        LogOut: {
+            attempt: number | null;
+            data: {
+                [key: string]: unknown;
+            };
+            duration_ms: number;
+            error_message: string | null;
+            event: string;
+            execution_id: string;
+            id: string;
+            input_data: unknown;
+            level: string;
+            message: string;
+            node_id: string | null;
+            output_data: unknown;
+            seq: number;
+            status: string | null;
+            step_name: string;
+            step_type: string;
+            timestamp: string;
+        };
+        /** @description Events in order. ``last_seq`` is the newest that exists; ``next_after`` where to go on, empty at the end. */
+        LogPage: {
+            last_seq: number;
+            logs: components["schemas"]["LogOut"][];
+            next_after: number | null;
+            /** @enum {string} */
+            status: "queued" | "running" | "paused" | "waiting" | "completed" | "completed_with_errors" | "failed" | "cancelled";
+        };
+        /**
+         * @description Whom a request acts for. ``credits`` is null for people who are not metered.
+         *
+         *     ``token`` is the one that the request came with; ``rates`` is how often it may ask.
+         */
+        Me: {
+            change_everything: boolean;
+            credits: components["schemas"]["CreditsOut"] | null;
+            email: string;
+            id: number;
+            is_staff: boolean;
+            is_superuser: boolean;
+            limits: {
+                [key: string]: unknown;
+            };
+            rates: {
+                [key: string]: string;
+            };
+            see_everything: boolean;
+            token: components["schemas"]["TokenOut"] | null;
+            username: string;
+        };
+        /** @description A node that lies elsewhere on the canvas. */
+        Moved: {
+            after?: unknown;
+            before?: unknown;
+            id: string;
+        };
+        /** @description A credential to store; ``kind`` and its fields are those of ``GET /credentials/kinds``. */
+        NewCredential: {
+            expires_at?: string | null;
+            fields: {
+                [key: string]: string;
+            };
+            /** @default password */
+            kind: string;
+            name: string;
+        };
+        /** @description A token to make. A token cannot make one that may do more, or lives longer, than itself. */
+        NewToken: {
+            expires_at?: string | null;
+            name: string;
+            scopes: string[];
+        };
+        /** @description A workflow to create; the definition may follow later. */
+        NewWorkflow: {
+            definition?: {
+                [key: string]: unknown;
+            } | null;
+            /** @default  */
+            description: string;
+            name: string;
+        };
+        /**
+         * @description One node's run with its values.
+         *
+         *     ``inputs`` are those of its last attempt, as the recording has them: null where nothing was recorded yet, secrets
+         *     as ``[REDACTED]``. ``outputs`` are what it gave, null while it has given nothing or when they were removed.
+         */
+        NodeDetail: {
+            attempt: number;
+            credits: number;
+            duration_ms: number | null;
+            error: string | null;
+            error_code: string | null;
+            finished_at: string | null;
+            inputs: {
+                [key: string]: unknown;
+            } | null;
+            iteration: number;
+            name: string;
+            node_id: string;
+            outputs: {
+                [key: string]: unknown;
+            } | null;
+            phase: number;
+            started_at: string | null;
+            /** @enum {string} */
+            status: "queued" | "running" | "retrying" | "waiting" | "completed" | "failed" | "skipped" | "cancelled";
+            type: string;
+        };
+        /** @description Which node runs, and which page of them. */
+        NodeFilters: {
+            /** @default 50 */
+            limit: number;
+            /** @default 0 */
+            offset: number;
+            phase?: number | null;
+            status?: ("queued" | "running" | "retrying" | "waiting" | "completed" | "failed" | "skipped" | "cancelled") | null;
+        };
+        /** @description One node's run. */
+        NodeOut: {
+            attempt: number;
+            credits: number;
+            duration_ms: number | null;
+            error: string | null;
+            error_code: string | null;
+            iteration: number;
+            name: string;
+            node_id: string;
+            phase: number;
+            /** @enum {string} */
+            status: "queued" | "running" | "retrying" | "waiting" | "completed" | "failed" | "skipped" | "cancelled";
+            type: string;
+        };
+        /** @description One page of node runs in the order in which they run; ``count`` is of all pages. */
+        NodePage: {
+            count: number;
+            items: components["schemas"]["NodeOut"][];
+        };
+        /** @description What a node type takes and gives; ``credits`` is the cost of one finished run. */
+        NodeTypeOut: {
+            credits: number;
+            effect: string;
+            group: string;
+            inputs: components["schemas"]["InputOut"][];
+            label: string;
+            outputs: components["schemas"]["OutputOut"][];
+            start: boolean;
+            subtitle: string;
+            summary: string;
+            type: string;
+        };
+        /** @description An output. One that is ``inside`` exists once per turn of a loop: what it leads to is the loop's body. */
+        OutputOut: {
+            inside: boolean;
+            name: string;
+            slug: string;
+            /** @enum {string} */
+            type: "STRING" | "NUMBER" | "BOOLEAN" | "SELECT" | "JSON" | "LIST" | "FILE" | "CREDENTIAL" | "BROWSER_INSTANCE" | "CONDITIONAL" | "ANY";
+        };
+        /** @description Which page. */
+        PageFilters: {
+            /** @default 50 */
+            limit: number;
+            /** @default 0 */
+            offset: number;
+        };
+        /** @description Nodes that run at the same time. */
+        PhaseOut: {
+            duration_ms: number | null;
+            index: number;
+            node_count: number;
+            /** @enum {string} */
+            status: "running" | "completed" | "failed" | "cancelled";
+        };
+        /** @description The schedule in words and its next instants (UTC), or what is wrong with it. */
+        Preview: {
+            error: string | null;
+            next: string[];
+            text: string;
+        };
+        /** @description What to preview. */
+        PreviewFilters: {
+            /** @default 5 */
+            count: number;
+            cron: string;
+            /** @default UTC */
+            timezone: string;
+        };
+        /** @description What went wrong, for people. */
+        Problem: {
+            detail: string;
+        };
+        /** @description Node runs that have ended, of all. */
+        Progress: {
+            done: number;
+            total: number;
+        };
+        /**
+         * @description An approval that waits for an answer: ``POST /executions/{execution_id}/approvals/{node_id}`` gives it.
+         *
+         *     Whoever has the ``link`` may answer without a login.
+         */
+        Question: {
+            /** Format: uuid */
+            execution_id: string;
+            link: string;
+            message: string;
+            node_id: string;
+            since: string | null;
+            title: string;
+            workflow_name: string;
+        };
+        /** @description Which recordings to list. */
+        RecordingFilters: {
+            /** @default 50 */
+            limit: number;
+            /** @default 0 */
+            offset: number;
+            success?: boolean | null;
+            workflow_id?: string | null;
+        };
+        /** @description What a recording says about itself. Times are Unix seconds. */
+        RecordingOut: {
+            checksum: string | null;
+            completed_at: number | null;
+            credits_consumed?: number | null;
+            duration_seconds: number | null;
+            error: string | null;
+            event_count: number;
+            execution_id?: string | null;
+            file_size_bytes: number | null;
+            node_count: number;
+            recording_id: string;
+            recursion_max_depth: number;
+            started_at: number;
+            status?: string | null;
+            success: boolean | null;
+            tags: string[];
+            team_count: number;
+            trigger?: string | null;
+            workflow_name: string;
+            workflow_uuid?: string | null;
+            workflow_version?: number | null;
+        };
+        /** @description One page of recordings, newest first, and how many there are in all. */
+        RecordingsOut: {
+            count: number;
+            items: components["schemas"]["RecordingOut"][];
+        };
+        /** @description Why a workflow was refused; ``findings`` are its errors. */
+        Refused: {
+            detail: string;
+            /** @default [] */
+            findings: components["schemas"]["FindingOut"][];
+        };
+        /** @description What became of a workflow: a workflow that has run is archived, others are deleted. */
+        Removed: {
+            deleted: boolean;
+            /** @enum {string} */
+            status: "deleted" | "archived";
+        };
+        /** @description Whether the whole execution begins anew, instead of going on from the node that was given up. */
+        Replay: {
+            /** @default false */
+            whole: boolean;
+        };
+        /** @description The execution that a letter became. */
+        Replayed: {
+            /** Format: uuid */
+            execution_id: string;
+            /** @enum {string} */
+            status: "queued" | "running" | "paused" | "waiting" | "completed" | "completed_with_errors" | "failed" | "cancelled";
+        };
+        /** @description What to add up, and of which days (UTC, both included). */
+        ReportFilters: {
+            /**
+             * @default day
+             * @enum {string}
+             */
+            by: "day" | "workflow" | "execution";
+            /** @default 200 */
+            limit: number;
+            since?: string | null;
+            until?: string | null;
+        };
+        /** @description The number of the version to go back to. */
+        RestoreBody: {
+            version: number;
+        };
+        /** @description How much of an execution runs again: all of it, or what failed and what follows (the rest is taken over). */
+        Retry: {
+            /** @default false */
+            from_failed: boolean;
+        };
+        /** @description What was saved, and what is wrong with it. */
+        Saved: {
+            findings: components["schemas"]["FindingOut"][];
+            /** Format: uuid */
+            id: string;
+            version: number;
+        };
+        /** @description Which schedules. */
+        ScheduleFilters: {
+            enabled?: boolean | null;
+            /** @default 50 */
+            limit: number;
+            /** @default 0 */
+            offset: number;
+        };
+        /** @description Cron with five fields, read in an IANA zone. */
+        ScheduleIn: {
+            cron: string;
+            /** @default true */
+            enabled: boolean;
+            /** @default UTC */
+            timezone: string;
+        };
+        /** @description A schedule with its workflow. */
+        ScheduleItem: {
+            cron: string;
+            enabled: boolean;
+            last_run_at: string | null;
+            next_run_at: string | null;
+            timezone: string;
+            /** Format: uuid */
+            workflow_id: string;
+            workflow_name: string;
+        };
+        /** @description When a workflow starts by itself. ``next_run_at`` is empty while it is disabled or not active. */
+        ScheduleOut: {
+            cron: string;
+            enabled: boolean;
+            last_run_at: string | null;
+            next_run_at: string | null;
+            timezone: string;
+        };
+        /** @description One page of schedules; ``count`` is of all pages. */
+        SchedulePage: {
+            count: number;
+            items: components["schemas"]["ScheduleItem"][];
+        };
+        /**
+         * @description What to run. ``version`` is a number, ``"draft"`` for the newest saved one, or empty for the active one.
+         *
+         *     ``trigger`` is what the execution is recorded as: pages that a person clicks say "manual", the builder "test".
+         *     ``priority`` is that of the workflow unless given.
+         */
+        StartBody: {
+            input?: {
+                [key: string]: unknown;
+            };
+            priority?: ("high" | "normal" | "low") | null;
+            /**
+             * @default api
+             * @enum {string}
+             */
+            trigger: "api" | "manual" | "test";
+            version?: number | "draft" | null;
+            /** Format: uuid */
+            workflow_id: string;
+        };
+        /** @description An execution that was accepted. */
+        Started: {
+            /** Format: uuid */
+            execution_id: string;
+            /** @enum {string} */
+            status: "queued" | "running" | "paused" | "waiting" | "completed" | "completed_with_errors" | "failed" | "cancelled";
+        };
+        /** @description The state after an event: flat keys, ``$nodes`` and ``$errors``. */
+        StateOut: {
+            event: components["schemas"]["EventOut"];
+            state: {
+                [key: string]: unknown;
+            };
+        };
+        /** @description The status after a transition; ``findings`` are warnings about what was activated. */
+        StatusOut: {
+            active_version: number | null;
+            /** @default [] */
+            findings: components["schemas"]["FindingOut"][];
+            /** @enum {string} */
+            status: "draft" | "active" | "paused" | "archived";
+        };
+        /** @description Where to watch. */
+        Streaming: {
+            socket: string;
+            streaming: boolean;
+        };
+        /**
+         * @description One execution, short. Times are ISO 8601 in UTC; ``duration_ms`` is from queued to the end.
+         *
+         *     ``held_by`` names the limit that keeps a queued execution from starting; ``parent_id`` is the execution
+         *     that started this one as a subflow or as a turn of a loop.
+         */
+        Summary: {
+            credits: number;
+            duration_ms: number | null;
+            error: string | null;
+            error_node: string | null;
+            error_node_name: string | null;
+            finished_at: string | null;
+            held_by: string | null;
+            held_reason: string | null;
+            /** Format: uuid */
+            id: string;
+            last_seq: number;
+            parent_id: string | null;
+            progress: components["schemas"]["Progress"];
+            queued_at: string;
+            started_at: string | null;
+            /** @enum {string} */
+            status: "queued" | "running" | "paused" | "waiting" | "completed" | "completed_with_errors" | "failed" | "cancelled";
+            trigger: string;
+            version: number;
+            waiting: components["schemas"]["Wait"][];
+            /** Format: uuid */
+            workflow_id: string;
+            workflow_name: string;
+        };
+        /**
+         * @description One page of executions, newest first. ``next`` is the ``before`` of the page after it, empty on the last one.
+         *
+         *     ``count`` is of all pages, and stops at 100,000.
+         */
+        SummaryPage: {
+            count: number;
+            items: components["schemas"]["Summary"][];
+            next: string | null;
+        };
+        /** @description Tags to add and to remove. A recording with the tag ``legal-hold`` is never removed. */
+        TagsIn: {
+            add?: string[];
+            remove?: string[];
+        };
+        /** @description The tags that a recording has now. */
+        TagsOut: {
+            tags: string[];
+        };
+        /** @description A token that was just made. Its text is shown here only. */
+        TokenMade: {
+            /** Format: date-time */
+            created_at: string;
+            expires_at: string | null;
+            /** Format: uuid */
+            id: string;
+            last_used_at: string | null;
+            name: string;
+            prefix: string;
+            revoked_at: string | null;
+            scopes: string[];
+            token: string;
+        };
+        /** @description A token without its text. ``prefix`` is what its text begins with, after ``fb_``. */
+        TokenOut: {
+            /** Format: date-time */
+            created_at: string;
+            expires_at: string | null;
+            /** Format: uuid */
+            id: string;
+            last_used_at: string | null;
+            name: string;
+            prefix: string;
+            revoked_at: string | null;
+            scopes: string[];
+        };
+        /** @description A definition to check. */
+        Unchecked: {
+            definition: {
+                [key: string]: unknown;
+            };
+        };
+        /** @description A version with its definition. */
+        VersionOut: {
+            active: boolean;
+            author: string | null;
+            content_hash: string;
+            /** Format: date-time */
+            created_at: string;
+            definition: {
+                [key: string]: unknown;
+            };
+            message: string;
+            newest: boolean;
+            number: number;
+        };
+        /** @description One page of versions, newest first; ``count`` is of all pages. */
+        VersionPage: {
+            count: number;
+            items: components["schemas"]["VersionSummary"][];
+        };
+        /** @description A version without its definition. ``active`` is the one that runs, ``newest`` the one that is edited. */
+        VersionSummary: {
+            active: boolean;
+            author: string | null;
+            content_hash: string;
+            /** Format: date-time */
+            created_at: string;
+            message: string;
+            newest: boolean;
+            number: number;
+        };
+        /**
+         * @description Something that an execution waits for. ``until`` is when the wait ends by itself.
+         *
+         *     Of an approval, ``title`` and ``message`` are what is asked, and whoever has the ``link`` may answer without a
+         *     login. Of children, ``done`` of ``total`` have ended.
+         */
+        Wait: {
+            done: number | null;
+            /** @enum {string} */
+            kind: "timer" | "approval" | "children";
+            link: string | null;
+            message: string;
+            name: string;
+            node_id: string;
+            node_type: string;
+            since: string | null;
+            title: string;
+            total: number | null;
+            until: string | null;
+        };
+        /** @description The number of a version; the newest one unless given. */
+        Which: {
+            version?: number | null;
+        };
+        /** @description Which workflows. ``search`` is looked for in name and description, in any case; ``-`` sorts downwards. */
+        WorkflowFilters: {
+            /** @default 50 */
+            limit: number;
+            /** @default 0 */
+            offset: number;
+            /** @default  */
+            search: string;
+            /**
+             * @default name
+             * @enum {string}
+             */
+            sort: "name" | "-name" | "updated_at" | "-updated_at" | "created_at" | "-created_at";
+            status?: ("draft" | "active" | "paused" | "archived") | null;
+            /** @default  */
+            tag: string;
+        };
+        /** @description A workflow with the definition of its newest version. */
+        WorkflowOut: {
+            active_version: number | null;
+            definition: {
+                [key: string]: unknown;
+            };
+            description: string;
+            /** Format: uuid */
+            id: string;
+            name: string;
+            schedule: components["schemas"]["ScheduleOut"] | null;
+            /** @enum {string} */
+            status: "draft" | "active" | "paused" | "archived";
+            status_at: string | null;
+            status_reason: string;
+            /** Format: date-time */
+            updated_at: string;
+            version: number;
+        };
+        /** @description One page of workflows; ``count`` is of all pages. */
+        WorkflowPage: {
+            count: number;
+            items: components["schemas"]["WorkflowSummary"][];
+        };
+        /**
+         * @description A workflow without its definition. ``version`` is the newest number, 0 before the first save.
+         *
+         *     ``status_reason`` says why it has its status, when nobody asked for it.
+         */
+        WorkflowSummary: {
+            active_version: number | null;
+            description: string;
+            /** Format: uuid */
+            id: string;
+            name: string;
+            schedule: components["schemas"]["ScheduleOut"] | null;
+            /** @enum {string} */
+            status: "draft" | "active" | "paused" | "archived";
+            status_at: string | null;
+            status_reason: string;
+            /** Format: date-time */
+            updated_at: string;
+            version: number;
+        };
+    };
+    responses: never;
+    parameters: never;
+    requestBodies: never;
+    headers: never;
+    pathItems: never;
+}
+export type $defs = Record<string, never>;
+export interface operations {
+    executions_api_letters_list_approvals: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Question"][];
+                };
+            };
+        };
+    };
+    workflows_api_history_list_audit: {
+        parameters: {
+            query?: {
+                before?: number;
+                kind?: string;
+                limit?: number;
+                object_id?: string;
+                verb?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditPage"];
+                };
+            };
+        };
+    };
+    workflows_api_credentials_list_credentials: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CredentialOut"][];
+                };
+            };
+        };
+    };
+    workflows_api_credentials_create_credential: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewCredential"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CredentialOut"];
+                };
+            };
+        };
+    };
+    workflows_api_credentials_get_credential: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                credential_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CredentialOut"];
+                };
+            };
+        };
+    };
+    workflows_api_credentials_change_credential: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                credential_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CredentialChange"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CredentialOut"];
+                };
+            };
+        };
+    };
+    workflows_api_credentials_delete_credential: {
+        parameters: {
+            query?: {
+                force?: boolean;
+            };
+            header?: never;
+            path: {
+                credential_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    workflows_api_credentials_list_kinds: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["KindOut"][];
+                };
+            };
+        };
+    };
+    workflows_api_history_get_credits: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreditsOut"] | null;
+                };
+            };
+        };
+    };
+    workflows_api_history_list_entries: {
+        parameters: {
+            query?: {
+                before?: number;
+                execution_id?: string | null;
+                kind?: ("grant" | "reserve" | "charge" | "refund" | "correction") | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EntryPage"];
+                };
+            };
+        };
+    };
+    workflows_api_history_report_credits: {
+        parameters: {
+            query?: {
+                by?: "day" | "workflow" | "execution";
+                limit?: number;
+                since?: string | null;
+                until?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LinePage"];
+                };
+            };
+        };
+    };
+    executions_api_letters_list_letters: {
+        parameters: {
+            query?: {
+                before?: number;
+                kind?: ("start" | "node" | "schedule" | "message") | null;
+                limit?: number;
+                status?: ("open" | "replayed" | "discarded") | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LetterPage"];
+                };
+            };
+        };
+    };
+    executions_api_letters_get_letter: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                letter_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Letter"];
+                };
+            };
+        };
+    };
+    executions_api_letters_discard: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                letter_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Letter"];
+                };
+            };
+        };
+    };
+    executions_api_letters_replay: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                letter_id: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Replay"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Replayed"];
+                };
+            };
+        };
+    };
+    executions_api_executions_list_executions: {
+        parameters: {
+            query?: {
+                before?: string | null;
+                children?: boolean;
+                limit?: number;
+                offset?: number;
+                parent_id?: string | null;
+                status?: ("queued" | "running" | "paused" | "waiting" | "completed" | "completed_with_errors" | "failed" | "cancelled") | null;
+                trigger?: ("manual" | "api" | "test" | "scheduled" | "one_time" | "conditional" | "webhook" | "file" | "database" | "workflow" | "retry" | "fork") | null;
+                workflow_id?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SummaryPage"];
+                };
+            };
+        };
+    };
+    executions_api_executions_start: {
+        parameters: {
+            query?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StartBody"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Started"];
+                };
+            };
+        };
+    };
+    executions_api_executions_get_execution: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Detail"];
+                };
+            };
+        };
+    };
+    executions_api_executions_decide: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                execution_id: string;
+                node_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Decision"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Started"];
+                };
+            };
+        };
+    };
+    executions_api_executions_cancel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Started"];
+                };
+            };
+        };
+    };
+    executions_api_executions_keep: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Kept"];
+                };
+            };
+        };
+    };
+    executions_api_executions_logs: {
+        parameters: {
+            query?: {
+                after?: number;
+                errors?: boolean;
+                level?: ("debug" | "info" | "warning" | "error") | null;
+                limit?: number;
+                step_name?: string;
+                step_type?: string;
+            };
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LogPage"];
+                };
+            };
+        };
+    };
+    executions_api_runs_list_nodes: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+                phase?: number | null;
+                status?: ("queued" | "running" | "retrying" | "waiting" | "completed" | "failed" | "skipped" | "cancelled") | null;
+            };
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NodePage"];
+                };
+            };
+        };
+    };
+    executions_api_runs_get_node: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                execution_id: string;
+                node_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NodeDetail"];
+                };
+            };
+        };
+    };
+    executions_api_executions_pause: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Started"];
+                };
+            };
+        };
+    };
+    executions_api_runs_list_phases: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PhaseOut"][];
+                };
+            };
+        };
+    };
+    executions_api_executions_resume: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Started"];
+                };
+            };
+        };
+    };
+    executions_api_executions_retry: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Retry"];
+            };
+        };
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Started"];
+                };
+            };
+        };
+    };
+    executions_api_executions_start_streaming: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Accepted */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Streaming"];
+                };
+            };
+        };
+    };
+    workflows_api_node_types_list_node_types: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NodeTypeOut"][];
+                };
+            };
+        };
+    };
+    recordings_api_list_recordings: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+                success?: boolean | null;
+                workflow_id?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordingsOut"];
+                };
+            };
+        };
+    };
+    recordings_api_get_recording: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RecordingOut"];
+                };
+            };
+        };
+    };
+    recordings_api_compare: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                other_id: string;
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ComparisonOut"];
+                };
+            };
+        };
+    };
+    recordings_api_download: {
+        parameters: {
+            query?: {
+                format?: "fbrec" | "json.gz" | "json" | "html" | "svg" | "dot" | "summary";
+            };
+            header?: never;
+            path: {
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    recordings_api_list_events: {
+        parameters: {
+            query?: {
+                after?: number;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EventsOut"];
+                };
+            };
+        };
+    };
+    recordings_api_state_at: {
+        parameters: {
+            query: {
+                event: string;
+            };
+            header?: never;
+            path: {
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StateOut"];
+                };
+            };
+        };
+    };
+    recordings_api_change_tags: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                recording_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TagsIn"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TagsOut"];
+                };
+            };
+        };
+    };
+    recordings_api_artifact: {
+        parameters: {
+            query: {
+                execution: string;
+            };
+            header?: never;
+            path: {
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    workflows_api_schedules_list_schedules: {
+        parameters: {
+            query?: {
+                enabled?: boolean | null;
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SchedulePage"];
+                };
+            };
+        };
+    };
+    workflows_api_schedules_preview_schedule: {
+        parameters: {
+            query: {
+                count?: number;
+                cron: string;
+                timezone?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Preview"];
+                };
+            };
+        };
+    };
+    workflows_api_account_list_tokens: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenOut"][];
+                };
+            };
+        };
+    };
+    workflows_api_account_create_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewToken"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TokenMade"];
+                };
+            };
+        };
+    };
+    workflows_api_account_revoke_token: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                token_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    workflows_api_account_me: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Me"];
+                };
+            };
+        };
+    };
+    workflows_api_workflows_list_workflows: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+                search?: string;
+                sort?: "name" | "-name" | "updated_at" | "-updated_at" | "created_at" | "-created_at";
+                status?: ("draft" | "active" | "paused" | "archived") | null;
+                tag?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkflowPage"];
+                };
+            };
+        };
+    };
+    workflows_api_workflows_create_workflow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewWorkflow"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkflowOut"];
+                };
+            };
+        };
+    };
+    workflows_api_workflows_get_workflow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkflowOut"];
+                };
+            };
+            /** @description Not Modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    workflows_api_workflows_save_workflow: {
+        parameters: {
+            query?: never;
+            header?: {
+                "If-Match"?: string | null;
+            };
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Edit"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Saved"];
+                };
+            };
+        };
+    };
+    workflows_api_workflows_delete_workflow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Removed"];
+                };
+            };
+        };
+    };
+    workflows_api_workflows_activate: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Which"] | null;
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatusOut"];
+                };
+            };
+        };
+    };
+    workflows_api_workflows_archive: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatusOut"];
+                };
+            };
+        };
+    };
+    workflows_api_versions_clone: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CloneBody"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WorkflowOut"];
+                };
+            };
+        };
+    };
+    workflows_api_versions_diff: {
+        parameters: {
+            query?: {
+                new?: number | ("active" | "newest");
+                old?: number | ("active" | "newest");
+            };
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DiffOut"];
+                };
+            };
+        };
+    };
+    workflows_api_versions_export: {
+        parameters: {
+            query?: {
+                version?: number | null;
+            };
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": {
+                        [key: string]: unknown;
+                    };
+                };
+            };
+        };
+    };
+    workflows_api_workflows_pause: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatusOut"];
+                };
+            };
+        };
+    };
+    workflows_api_workflows_publish: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Which"] | null;
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatusOut"];
+                };
+            };
+        };
+    };
+    workflows_api_versions_restore: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RestoreBody"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VersionSummary"];
+                };
+            };
+        };
+    };
+    workflows_api_workflows_resume: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatusOut"];
+                };
+            };
+        };
+    };
+    workflows_api_schedules_get_schedule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ScheduleOut"];
+                };
+            };
+        };
+    };
+    workflows_api_schedules_set_schedule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ScheduleIn"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ScheduleOut"];
+                };
+            };
+        };
+    };
+    workflows_api_schedules_clear_schedule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    workflows_api_workflows_unarchive: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StatusOut"];
+                };
+            };
+        };
+    };
+    workflows_api_versions_list_versions: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VersionPage"];
+                };
+            };
+        };
+    };
+    workflows_api_versions_get_version: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                number: number;
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["VersionOut"];
+                };
+            };
+            /** @description Not Modified */
+            304: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    workflows_api_versions_import_workflow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ImportBody"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Imported"];
+                };
+            };
+        };
+    };
+    workflows_api_workflows_validate_definition: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Unchecked"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Checked"];
+                };
+            };
+        };
+    };
+}
