@@ -201,6 +201,7 @@ _OF_A_MODEL: Final = frozenset(
 
 # Further pages of models.
 MODEL_PAGES: Final[dict[str, str]] = {
+    "workflows/creditaccount/grant/": STAFF,  # whoever may not grant is told so
     "workflows/workflow/<uuid:pk>/run/": STAFF,
     "workflows/workflow/<uuid:pk>/versions/": STAFF,
     "workflows/workflow/<uuid:pk>/versions/<int:number>/restore/": STAFF,
