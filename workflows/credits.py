@@ -10,6 +10,7 @@ Who has no account is not metered. An account begins with the first grant, or wi
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -104,6 +105,32 @@ def _by_hand(user: Any, kind: str, amount: int, note: str, actor: Any) -> Credit
 
 
 # --------------------------------------------------------------------------- what runs
+
+
+def in_use() -> bool:
+    """Return whether anybody may be metered, as of a second ago at most; without accounts, one query a second."""
+    if settings.DEFAULT_CREDITS is not None:
+        return True
+    now = time.monotonic()
+    if now >= _seen.until:
+        _seen.any, _seen.until = CreditAccount.objects.exists(), now + KNOWN_SECONDS
+    return _seen.any
+
+
+class _Seen:
+    """Whether there was an account when this process looked last, and until when that counts."""
+
+    any = False
+    until = 0.0
+
+    def forget(self, **kwargs: object) -> None:
+        """Look again at the next use (a receiver of signals)."""
+        self.until = 0.0
+
+
+KNOWN_SECONDS = 1.0
+_seen = _Seen()
+forget = _seen.forget
 
 
 def balance(tx: Statements, owner_id: int, now: int) -> tuple[int, int] | None:
