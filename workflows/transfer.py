@@ -16,6 +16,7 @@ from workflows.definition import Definition, settings_of
 from workflows.errors import DefinitionError
 from workflows.findings import CREDENTIAL_CODES
 from workflows.models import NAME_CHARACTERS, Credential, Schedule, Workflow, WorkflowVersion
+from workflows.strict import name_problem
 from workflows.templates import CREDENTIAL_KEY
 from workflows.validation import Finding
 
@@ -164,7 +165,10 @@ def _update(workflow: Workflow, data: Mapping[str, Any]) -> None:
 
 
 def _title(data: Mapping[str, Any], name: str | None) -> str:
-    title = (name or data.get("name") or "").strip()
+    given = name or data.get("name") or ""
+    title = given.strip() if isinstance(given, str) else str(given)  # what is no text is told with all other findings
+    if problem := name_problem(title):
+        raise DefinitionError(problem, "name")
     if not title:
         raise DefinitionError('the workflow has no name; add "name" or use --name', "name")
     if len(title) > NAME_CHARACTERS:

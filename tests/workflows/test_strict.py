@@ -11,6 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
 from django.test import Client
+from django.urls import reverse
 
 from flowbuilder.management.commands.workflows import SIZE_LIMIT_BYTES
 from tests.conftest import graph, node
@@ -121,6 +122,35 @@ def test_fault_48_direction_controls_in_contents_are_kept(alice: Any, tmp_path: 
 
     stored = WorkflowVersion.objects.get().definition
     assert stored["nodes"][0]["data"]["inputs"]["Input JSON"] == "\u2067\u05d0\u2069"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", [5, ["x"], {"a": 1}, True])
+def test_a_name_that_is_no_text_is_told(alice: Any, tmp_path: Path, name: Any) -> None:
+    path = tmp_path / "name.json"
+    path.write_text(json.dumps({"name": name, **graph([node("a", "delay", Duration=1)])}))
+
+    with pytest.raises(CommandError, match="name: must be a text"):
+        call_command("workflows", "import", str(path), stdout=io.StringIO(), stderr=io.StringIO())
+
+    assert nothing_is_stored()
+
+
+@pytest.mark.django_db
+def test_a_name_that_turns_around_is_refused_by_every_door(alice: Any, client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "good.json"
+    path.write_text(json.dumps({"name": "good", **graph([node("a", "delay", Duration=1)])}))
+    client.force_login(alice)
+
+    with pytest.raises(CommandError, match=r"U\+202E"):
+        call_command("workflows", "import", str(path), "--name", "x\u202e", stdout=io.StringIO(), stderr=io.StringIO())
+    api = client.post("/api/v1/workflows", {"name": "x\u202e"}, content_type="application/json")
+    page = client.post(reverse("admin:workflows_workflow_add"), {"name": "x\u202e"})
+
+    assert (api.status_code, page.status_code) == (422, 200)
+    assert "U+202E (character 2)" in api.json()["detail"]
+    assert "U+202E" in page.content.decode()
+    assert nothing_is_stored()
 
 
 # ---------------------------------------------------------------------- reading

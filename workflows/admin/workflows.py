@@ -22,7 +22,7 @@ from workflows.admin.schedules import ScheduleInline, in_words
 from workflows.admin.transfers import TransferPages
 from workflows.errors import DefinitionError, WorkflowError
 from workflows.models import Schedule, Workflow
-from workflows.strict import refuse_nul
+from workflows.strict import name_problem, refuse_nul
 
 VERSIONS_SHOWN = 10
 
@@ -45,6 +45,8 @@ class WorkflowForm(forms.ModelForm):
     def clean_name(self) -> str:
         """Refuse a second workflow of the same name and owner."""
         name: str = self.cleaned_data["name"].strip()
+        if problem := name_problem(name):
+            raise ValidationError(f"The name {problem}.")
         owner = self.owner if self.instance.owner_id is None else self.instance.owner_id
         if Workflow.objects.filter(owner=owner, name=name).exclude(pk=self.instance.pk).exists():
             raise ValidationError(f'There is already a workflow named "{name}". Choose another name.')

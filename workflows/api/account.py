@@ -14,7 +14,7 @@ from ninja import Field, Router, Schema, Status
 from pydantic import AwareDatetime
 
 from workflows import access, tokens
-from workflows.api.common import ERRORS, Text
+from workflows.api.common import ERRORS, Name, Text
 from workflows.limits import limits_of
 from workflows.models import ApiToken, CreditAccount
 
@@ -37,7 +37,7 @@ class TokenOut(Schema):
 class NewToken(Schema):
     """A token to make. A token cannot make one that may do more, or lives longer, than itself."""
 
-    name: Annotated[Text, Field(min_length=1, max_length=200)]
+    name: Name
     scopes: Annotated[list[Annotated[Text, Field(max_length=40)]], Field(min_length=1, max_length=20)]
     expires_at: AwareDatetime | None = None
 

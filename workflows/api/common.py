@@ -18,6 +18,7 @@ from ninja import Field, Schema
 from pydantic import AfterValidator
 
 from workflows.models import Workflow
+from workflows.strict import name_problem
 from workflows.validation import Finding
 
 if TYPE_CHECKING:
@@ -37,7 +38,15 @@ def _storable(text: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    if problem := name_problem(text):
+        raise ValueError(problem)
+    return text
+
+
 Text = Annotated[str, AfterValidator(_storable)]
+Name = Annotated[Text, AfterValidator(_name), Field(min_length=1, max_length=200)]
+"""What people call a thing: no text that turns the direction of what follows it."""
 
 
 class Problem(Schema):

@@ -15,6 +15,7 @@ from workflows.api.common import (
     ERRORS,
     LARGEST,
     FindingOut,
+    Name,
     PageFilters,
     Refused,
     Text,
@@ -119,7 +120,7 @@ class RestoreBody(Schema):
 class CloneBody(Schema):
     """The name of the copy ("X (copy)" unless given) and the version that it is one of (the newest)."""
 
-    name: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    name: Name | None = None
     version: Number | None = None
 
 
@@ -130,7 +131,7 @@ class ImportBody(Schema):
     """
 
     definition: dict[str, Any]
-    name: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    name: Name | None = None
     credentials: dict[Text, Text] = Field(default_factory=dict, max_length=500)
     draft: bool = False
 

@@ -19,6 +19,7 @@ from workflows.api.common import (
     ERRORS,
     LARGEST,
     FindingOut,
+    Name,
     PageFilters,
     Problem,
     Refused,
@@ -84,7 +85,7 @@ class WorkflowFilters(PageFilters):
 class NewWorkflow(Schema):
     """A workflow to create; the definition may follow later."""
 
-    name: Annotated[Text, Field(min_length=1, max_length=200)]
+    name: Name
     description: Annotated[Text, Field(max_length=10_000)] = ""
     definition: dict[str, Any] | None = None
 
@@ -94,7 +95,7 @@ class Edit(Schema):
 
     definition: dict[str, Any]
     base_version: int | None = Field(None, ge=0, le=LARGEST)
-    name: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    name: Name | None = None
     description: Annotated[Text, Field(max_length=10_000)] | None = None
     message: Annotated[Text, Field(max_length=500)] = ""
 
