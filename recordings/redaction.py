@@ -42,8 +42,9 @@ class Redactor:
 
     def __init__(self, values: Mapping[str, str] | Iterable[str] = ()) -> None:
         self._ids: dict[str, str] = {}
-        self._forms: list[str] = []
-        self._byte_forms: list[bytes] = []
+        self._known: set[str] = set()
+        self._ordered: list[str] = []
+        """What is known, longest first; made again when there is more."""
         self.count = 0
         pairs = values.items() if isinstance(values, Mapping) else ((value, "") for value in values)
         for value, identifier in pairs:
@@ -59,9 +60,13 @@ class Redactor:
             return
         self._ids[value] = identifier
         if len(value) >= SHORTEST_INSIDE:
-            known = {*self._forms, *forms(value)}
-            self._forms = sorted(known, key=lambda form: (-len(form), form))
-            self._byte_forms = [form.encode("utf-8", "surrogatepass") for form in self._forms]
+            self._known |= forms(value)
+
+    @property
+    def _forms(self) -> list[str]:
+        if len(self._ordered) != len(self._known):
+            self._ordered = sorted(self._known, key=lambda form: (-len(form), form))
+        return self._ordered
 
     def redact(self, value: Any) -> Any:
         """Return a JSON value without secrets; the same object when there were none."""
@@ -79,7 +84,7 @@ class Redactor:
 
     def redact_bytes(self, content: bytes) -> bytes:
         """Return the content of a text file without secrets; in a compressed format none can be found."""
-        for form in self._byte_forms:
+        for form in (text.encode("utf-8", "surrogatepass") for text in self._forms):
             if form in content:
                 self.count += content.count(form)
                 content = content.replace(form, MASK.encode())

@@ -30,6 +30,7 @@ from websockets.asyncio.client import connect
 from websockets.typing import Origin
 
 from executions import states
+from executions.local import execute_sync
 from executions.models import Execution, NodeRun, WorkerLease
 from executions.triggers import start_execution
 from flowbuilder.stack import free_port
@@ -38,7 +39,7 @@ from recordings.finding import open_replayer
 from recordings.har import to_har
 from recordings.models import Recording
 from recordings.packing import seal
-from tests.conftest import graph, node, wait_for, wait_until_ended, wire
+from tests.conftest import graph, node, wait_for, wire
 from tests.environment import HOME
 from tests.faults.canary_app import APP
 from tests.monitoring.conftest import login_cookie
@@ -563,13 +564,14 @@ def test_fault_70_a_secret_is_nowhere_but_where_it_is_used(
 # ---------------------------------------------------------------------- a change of keys
 
 READER = """
-import os, sys
+import os, sys, time
 from django.conf import settings
 from workflows import credentials
 from workflows.models import Credential
 owner, stop = int(sys.argv[1]), sys.argv[2]
 wanted, done = "secret %s", 0
 while not os.path.exists(stop):
+    time.sleep(0.01)
     for name, found in credentials.open_all(owner, ["c%d" % n for n in range(120)]).items():
         assert found.field("") == wanted % name[1:], name
         done += 1
@@ -619,8 +621,9 @@ def test_fault_71_keys_change_while_everything_reads_and_the_old_one_can_go(
     assert credentials.resolve(alice.pk, "late") == "written with the old key"
 
     workflow = make_workflow(graph([node("a", "merge_data", Data_1={"$credential": "c1"}, Data_2={})]))
-    processes.worker(FLOWBUILDER_CREDENTIAL_KEYS=old)
-    execution = wait_until_ended(start_execution(workflow, owner=alice), 60, processes.logs)
-    assert execution.status == "failed"
-    assert 'credential "c1" cannot be opened with the keys in FLOWBUILDER_CREDENTIAL_KEYS' in execution.error
+    monkeypatch.setattr(settings, "CREDENTIAL_KEYS", [old])
+    result = execute_sync(workflow)
+    assert result.status == "failed"
+    assert 'credential "c1" cannot be opened with the keys in FLOWBUILDER_CREDENTIAL_KEYS' in result.errors["a"]
+    monkeypatch.setattr(settings, "CREDENTIAL_KEYS", [new])
     assert credentials.resolve(alice.pk, "c1") == "secret 1"

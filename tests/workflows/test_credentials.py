@@ -163,6 +163,29 @@ def test_rotation_moves_everything_to_the_first_key(alice: Any, settings: Any) -
         credentials.rotate()
 
 
+def test_a_rotation_that_was_cut_off_goes_on_where_it_was(alice: Any, settings: Any, monkeypatch: Any) -> None:
+    for number in range(5):
+        credentials.save(alice, f"c{number}", "password", {"password": f"{SECRET} {number}"})
+    settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode(), *settings.CREDENTIAL_KEYS]
+    monkeypatch.setattr(credentials, "ROTATE_BATCH", 2)
+    encrypt, calls = credentials._encrypt, []
+
+    def stop_at_the_fourth(owner_id: Any, fields: Any) -> bytes:
+        calls.append(owner_id)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return encrypt(owner_id, fields)
+
+    monkeypatch.setattr(credentials, "_encrypt", stop_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        credentials.rotate()
+    monkeypatch.setattr(credentials, "_encrypt", encrypt)
+
+    assert credentials.rotate() == credentials.Rotation(rotated=3, current=5)
+    settings.CREDENTIAL_KEYS = settings.CREDENTIAL_KEYS[:1]
+    assert [credentials.resolve(alice.pk, f"c{n}") for n in range(5)] == [f"{SECRET} {n}" for n in range(5)]
+
+
 def test_rotation_leaves_what_no_key_opens_and_names_it(alice: Any, settings: Any) -> None:
     old, new = settings.CREDENTIAL_KEYS, Fernet.generate_key().decode()
     settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode()]

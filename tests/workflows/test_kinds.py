@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
+from tests.environment import ROOT
 from workflows import kinds
 
 STATE = json.dumps(
@@ -133,3 +135,16 @@ def test_secrets_are_known_by_value_and_the_rest_may_be_shown() -> None:
     assert kinds.secret_values("basic", GOOD["basic"]) == {"colons: are fine here", "ada:colons: are fine here"}
     assert "abcdefghijkl" in kinds.secret_values("custom", GOOD["custom"])
     assert "-----BEGIN KEY-----" not in kinds.secret_values("custom", GOOD["custom"])
+
+
+def test_the_documentation_lists_every_kind_with_its_fields() -> None:
+    text = (ROOT / "docs" / "credentials.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \| .* \|$", text, re.MULTILINE))
+
+    assert rows.keys() == kinds.KINDS.keys()
+    for kind in kinds.KINDS.values():
+        for field in kind.fields:
+            shown = (
+                f"{'**' * field.required}{'*' * field.secret}{field.name}{'*' * field.secret}{'**' * field.required}"
+            )
+            assert re.search(rf"(^|[ (]){re.escape(shown)}([ ,;:(]|$)", rows[kind.name]), f"{kind.name}: {shown}"
