@@ -51,8 +51,8 @@ class Actor:
     dead: bool = False
     asked: int = 0
 
-    def ask(self, method: str, url: str, body: Any = None) -> HttpResponseBase:
-        """Ask, and take back whatever it changed."""
+    def ask(self, method: str, url: str, body: Any = None, *, keep: bool = False) -> HttpResponseBase:
+        """Ask, and take back whatever it changed unless that is to ``keep``."""
         self.asked += 1
         # Tokens that do not work have a rate for each address.
         address = f"10.0.{self.asked % 250}.1" if self.dead else "127.0.0.1"
@@ -62,7 +62,7 @@ class Actor:
             content, kind = "post=yes", "application/x-www-form-urlencoded"
         with transaction.atomic():
             answer = self.client.generic(method, url, content, kind, headers=self.headers, REMOTE_ADDR=address)
-            transaction.set_rollback(True)
+            transaction.set_rollback(not keep)
         for close in answer._resource_closers:  # type: ignore[attr-defined]  # close() would also end the database connection of the test
             close()
         return answer
