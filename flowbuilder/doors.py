@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
 
 from flowbuilder import policy, throttle
 from flowbuilder.policy import API
@@ -37,7 +38,7 @@ class DoorMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         """Answer the request."""
         if request.path.startswith(f"{API}/"):
-            return _as_json(self._api(request))
+            return _private(_as_json(self._api(request)))
         if request.path.startswith(("/admin/", "/approvals/")):
             with audit.acting(request.user, audit.Door.ADMIN):
                 return self.get_response(request)
@@ -118,6 +119,13 @@ def _is_foreign(user: Any, name: str, key: Any) -> bool:
 
 def _problem(status: int, detail: str, code: str = "") -> HttpResponse:
     return JsonResponse({"detail": detail, **({"code": code} if code else {})}, status=status)
+
+
+def _private(response: HttpResponseBase) -> HttpResponseBase:
+    """Keep caches on the way from giving somebody what another one asked for."""
+    patch_vary_headers(response, ("Authorization", "Cookie"))
+    response.headers.setdefault("Cache-Control", "private, no-cache")
+    return response
 
 
 def _as_json(response: HttpResponseBase) -> HttpResponseBase:

@@ -26,10 +26,7 @@ def worlds(bob: Any, carol: Any, make_world: Any) -> tuple[World, World]:
 
 def picture(world: World) -> dict[str, Any]:
     """Return everything that somebody has, as it is stored now."""
-    rows = {
-        name: type(row)._default_manager.filter(pk=row.pk).values().get()  # type: ignore[attr-defined]
-        for name, row in world.owned().items()
-    }
+    rows = {name: type(row)._default_manager.filter(pk=row.pk).values().get() for name, row in world.owned().items()}
     return rows | {
         "schedule": type(world.schedule).objects.filter(pk=world.schedule.pk).values().get(),
         "executions": Execution.objects.filter(workflow__owner=world.owner).count(),
@@ -119,6 +116,10 @@ def test_fault_60_choices_popups_and_searches_offer_nothing_foreign(worlds: Any,
             answer = client.get(reverse(f"admin:{name}_changelist") + query)
             assert b"carols" not in answer.content, (name, query)
         for field in page.autocomplete_fields:
-            wanted = {"app_label": model._meta.app_label, "model_name": model._meta.model_name, "field_name": field}
+            wanted = {
+                "app_label": model._meta.app_label,
+                "model_name": str(model._meta.model_name),
+                "field_name": field,
+            }
             answer = client.get(reverse("admin:autocomplete"), {**wanted, "term": ""})
             assert b"carols" not in answer.content, (name, field)

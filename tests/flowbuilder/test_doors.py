@@ -87,6 +87,16 @@ def test_a_token_wins_over_the_session_that_comes_with_it(alice: Any, bob: Any) 
     assert asked("GET", "/users/me").json()["username"] == "bob"
 
 
+def test_answers_are_for_the_one_who_asked_only(bob: Any) -> None:
+    for answer in (
+        program(bob)("GET", "/users/me"),
+        Client().get("/api/v1/users/me"),
+        program(bob)("GET", "/nonsense"),
+    ):
+        assert {"Authorization", "Cookie"} <= set(answer["Vary"].split(", "))
+        assert answer["Cache-Control"].startswith("private")
+
+
 def test_nobody_is_401(db: None) -> None:
     answer = Client().get("/api/v1/workflows")
 
