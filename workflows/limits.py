@@ -99,7 +99,7 @@ def check_active(workflow: Workflow) -> None:
     most = limits_of(workflow.owner_id).active_workflows
     if most is None:
         return
-    owner = get_user_model()._default_manager.select_for_update().get(pk=workflow.owner_id)
+    owner = get_user_model()._default_manager.select_for_update(no_key=True).get(pk=workflow.owner_id)
     count = Workflow.objects.filter(owner=owner, status=Workflow.Status.ACTIVE).exclude(pk=workflow.pk).count()
     if count >= most:
         raise TransitionError(

@@ -30,6 +30,7 @@ from recordings.replayer import ExecutionReplayer
 from recordings.rows import open_sealed
 from recordings.state import ERRORS, NODES
 from tests.chaos.sink import REFUSED, Ledger
+from workflows.models import CreditEntry
 
 WRITE_TYPES = ("deliver_to_webhook",)
 ENDS = {"node_complete": states.COMPLETED, "node_error": states.FAILED, "node_skipped": ""}
@@ -440,6 +441,20 @@ def credits_charged_once(executions: QuerySet[Execution]) -> Iterator[Finding]:
                 8, str(execution_id),
                 f"its node runs cost {charged[execution_id]}, it says {credits}, its recording {recorded.get(execution_id)}",
             )  # fmt: skip
+    yield from _settled_once(ended)
+
+
+def _settled_once(ended: QuerySet[Execution]) -> Iterator[Finding]:
+    """INV8: what was reserved for a metered execution was charged and given back, each in one entry."""
+    found: defaultdict[UUID, list[tuple[str, int]]] = defaultdict(list)
+    metered = ended.filter(reserved__isnull=False)
+    entries = CreditEntry.objects.filter(execution_id__in=metered.values("pk"))
+    for execution_id, kind, amount in entries.order_by("kind").values_list("execution_id", "kind", "amount"):
+        found[execution_id].append((kind, amount))
+    for execution_id, reserved, credits in metered.values_list("pk", "reserved", "credits"):
+        expected = [("charge", credits), ("refund", (reserved or 0) - credits), ("reserve", reserved)]
+        if found[execution_id] != [(kind, amount) for kind, amount in expected if amount]:
+            yield Finding(8, str(execution_id), f"{reserved} reserved, {credits} spent, entries {found[execution_id]}")
 
 
 def refused(ledger: Ledger) -> int:

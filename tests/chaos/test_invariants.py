@@ -15,11 +15,19 @@ import pytest
 from executions.models import Execution, NodeRun, Phase, WorkerLease
 from executions.triggers import start_execution
 from recordings.models import Event, Recording
-from tests.chaos.invariants import Accepted, check_all, nothing_left_behind, recordings_tell_the_same
+from tests.chaos.invariants import (
+    Accepted,
+    check_all,
+    credits_charged_once,
+    nothing_left_behind,
+    recordings_tell_the_same,
+)
 from tests.chaos.sink import running_sink
 from tests.conftest import graph, node, wait_for, wire
 from tests.executions.edge_nodes import run_here
 from tests.executions.test_engine import transform
+from workflows import credits
+from workflows.models import CreditEntry
 
 pytestmark = [pytest.mark.redis]
 
@@ -177,3 +185,17 @@ def test_the_ledger_survives_a_kill_in_the_middle_of_a_line(sink):
         assert [(arrival.key, arrival.result) for arrival in again.ledger.arrivals()] == [
             ("a", "accepted"), ("a", "repeated"),
         ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["reserve", "charge", "refund"])
+def test_an_execution_that_was_settled_twice_or_not_at_all_is_found(transactional_db, alice, make_workflow, kind):
+    credits.grant(alice, 10)
+    skipped = {**transform("two", a=1), "data": {**transform("two", a=1)["data"], "disabled": True}}
+    execution = run_here(start_execution(make_workflow(graph([transform("one", a=1), skipped])), owner=alice).pk)
+    everything = Execution.objects.all()
+    assert list(credits_charged_once(everything)) == []
+
+    CreditEntry.objects.create(owner=alice, kind=kind, amount=2, available_after=0, execution_id=execution.pk)
+    assert [finding.invariant for finding in credits_charged_once(everything)] == [8]
+    CreditEntry.objects.filter(kind=kind).delete()
+    assert [finding.invariant for finding in credits_charged_once(everything)] == [8]

@@ -20,6 +20,7 @@ from executions.models import Execution, NodeRun
 from executions.retry import retry_execution
 from executions.store import database_now_us
 from executions.triggers import cancel_execution, start_execution
+from tests.chaos.invariants import credits_charged_once
 from tests.conftest import flush_redis, graph, node, test_environment, wait_for, wire
 from tests.environment import ROOT
 from tests.executions import edge_nodes, worker_app
@@ -62,10 +63,7 @@ def assert_settled(user, granted):
     assert moved(user, "grant") - moved(user, "correction") == granted
     assert moved(user, "reserve") == moved(user, "charge") + moved(user, "refund")
     assert moved(user, "charge") == spent
-    twice = Counter(
-        CreditEntry.objects.filter(owner=user, kind__in=("charge", "refund")).values_list("execution_id", "kind")
-    )
-    assert set(twice.values()) <= {1}
+    assert list(credits_charged_once(Execution.objects.filter(owner=user))) == []
 
 
 # --------------------------------------------------------------------------- starting and ending
