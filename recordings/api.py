@@ -8,10 +8,11 @@ from itertools import islice
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from django.db.models import Q
 from django.http import FileResponse, Http404, HttpRequest, HttpResponseBase
 from ninja import Field, Query, Router, Schema
 from ninja.errors import HttpError
-from pydantic import StringConstraints
+from pydantic import AfterValidator, StringConstraints
 
 from recordings import inspection, sources
 from recordings.blobs import open_blob
@@ -76,19 +77,24 @@ class RecordingOut(Schema):
 
 
 class RecordingsOut(Schema):
-    """One page of recordings, newest first, and how many there are in all."""
+    """One page of recordings, newest first. ``next`` is the ``before`` of the page after it, empty on the last one.
+
+    ``count`` is of all pages, and stops at 100,000.
+    """
 
     items: list[RecordingOut]
     count: int
+    next: UUID | None
 
 
 class RecordingFilters(Schema):
-    """Which recordings to list."""
+    """Which recordings to list. ``before`` is the id of one: older ones are listed, however many there are."""
 
     workflow_id: UUID | None = None
     success: bool | None = None
+    before: UUID | None = None
     limit: int = Field(50, ge=1, le=200)
-    offset: int = Field(0, ge=0, le=1_000_000)
+    offset: int = Field(0, ge=0, le=10_000)
 
 
 class EventOut(Schema):
@@ -141,7 +147,14 @@ class ComparisonOut(Schema):
     version_diff: Any = None
 
 
-TagName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+def _tag(text: str) -> str:
+    """Return a tag as it is stored; what is blank for Python is more than what is so for the constraint."""
+    if not text.strip():
+        raise ValueError("must not be blank")
+    return text.strip()
+
+
+TagName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100), AfterValidator(_tag)]
 
 
 class TagsIn(Schema):
@@ -167,6 +180,7 @@ ERRORS: dict[int, Any] = dict.fromkeys((400, 401, 403, 404, 422), Problem)
 READ_ERRORS: dict[int, Any] = {**ERRORS, 409: Problem}
 """Also 409: the recording is damaged."""
 COMPARED_NODES = 1_000
+COUNT_LIMIT = 100_000
 
 
 @router.get("", response={200: RecordingsOut, **ERRORS}, url_name="recordings")
@@ -177,8 +191,15 @@ def list_recordings(request: HttpRequest, filters: Query[RecordingFilters]) -> d
         rows = rows.filter(workflow_id=filters.workflow_id)
     if filters.success is not None:
         rows = rows.filter(success=filters.success)
-    page = rows.order_by("-started_at", "pk")[filters.offset : filters.offset + filters.limit]
-    return {"items": [metadata_of(row).to_dict() for row in page], "count": rows.count()}
+    count = rows.order_by().values("pk")[:COUNT_LIMIT].count()
+    if filters.before is not None:
+        last = _visible(request, filters.before)
+        older = Q(started_at__lt=last.started_at) | Q(started_at=last.started_at, pk__gt=last.pk)
+        rows = rows.filter(older, started_at__lte=last.started_at)
+    page = list(rows.order_by("-started_at", "pk")[filters.offset : filters.offset + filters.limit + 1])
+    items = page[: filters.limit]
+    following = items[-1].pk if len(page) > len(items) else None
+    return {"items": [metadata_of(row).to_dict() for row in items], "count": count, "next": following}
 
 
 @router.get("/artifacts/{sha256}", response={200: None, **ERRORS}, url_name="artifact")

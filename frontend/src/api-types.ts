@@ -1879,8 +1879,9 @@ export interface components {
             title: string;
             workflow_name: string;
         };
-        /** @description Which recordings to list. */
+        /** @description Which recordings to list. ``before`` is the id of one: older ones are listed, however many there are. */
         RecordingFilters: {
+            before?: string | null;
             /** @default 50 */
             limit: number;
             /** @default 0 */
@@ -1911,10 +1912,15 @@ export interface components {
             workflow_uuid?: string | null;
             workflow_version?: number | null;
         };
-        /** @description One page of recordings, newest first, and how many there are in all. */
+        /**
+         * @description One page of recordings, newest first. ``next`` is the ``before`` of the page after it, empty on the last one.
+         *
+         *     ``count`` is of all pages, and stops at 100,000.
+         */
         RecordingsOut: {
             count: number;
             items: components["schemas"]["RecordingOut"][];
+            next: string | null;
         };
         /** @description Why a workflow was refused; ``findings`` are its errors. */
         Refused: {
@@ -2971,6 +2977,7 @@ export interface operations {
     recordings_api_list_recordings: {
         parameters: {
             query?: {
+                before?: string | null;
                 limit?: number;
                 offset?: number;
                 success?: boolean | null;

@@ -110,6 +110,8 @@ class World:
             "workflow_id": [self.workflow.pk],
             "version": [None, 1],
             "scopes": [["workflows:read"]],
+            "cron": ["0 9 * * *"],
+            "timezone": ["UTC"],
             "kind": ["password"],
             "fields": [{"username": "u", "password": "hunter2!"}],
         }

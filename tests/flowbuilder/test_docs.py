@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from django.core.management import get_commands, load_command_class
 
+from flowbuilder.api import api
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")])
 CODE = [
@@ -179,3 +181,12 @@ def node_tables() -> str:
                 f"| {item.label} | `{item.type}` | {item.summary}{start} | {inputs} | {outputs} | {item.credits} |"
             )
     return "\n".join(lines)
+
+
+def test_the_table_of_addresses_is_that_of_the_api() -> None:
+    paths = api.get_openapi_schema(path_prefix="/api/v1/")["paths"]
+    known = {
+        f"{method.upper()} {path.removeprefix('/api/v1')}" for path, methods in paths.items() for method in methods
+    }
+
+    assert set(re.findall(r"^\| `([A-Z]+ /\S+)` \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE)) == known

@@ -12,13 +12,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from redis import Redis
 from redis.exceptions import AuthenticationError
 
 from flowbuilder.redis import embedded_redis, find_redis_server
 from flowbuilder.stack import kernel_start_time, running_redis_url, running_stack
+from recordings.replayer import ExecutionReplayer
+from tests.conftest import graph, node
 from tests.flowbuilder.conftest import ROOT, Up, get
 
 pytestmark = [pytest.mark.redis, pytest.mark.worker]
@@ -32,6 +36,44 @@ class TestRunning:
 
         assert status == 200, body
         assert f"http://127.0.0.1:{up.port}/admin/" in up.text
+
+    def test_a_program_makes_a_workflow_runs_it_and_reads_its_recording(self, up: Up, tmp_path: Path) -> None:
+        scopes = "workflows:write,executions:run,recordings:read"
+        made = up.manage("tokens", "create", "--name", "program", "--scopes", scopes, "--json")
+        headers = {"Authorization": f"Bearer {json.loads(made.stdout)['token']}"}
+        shape = graph([node("make", "json_transform", Input_JSON="{{ input }}", Transform_Rules={"total": "$.a"})])
+
+        with httpx.Client(base_url=f"http://127.0.0.1:{up.port}/api/v1", headers=headers, timeout=60) as api:
+
+            def send(method: str, path: str, expected: int, body: Any = None, **more: str) -> Any:
+                answer = api.request(method, path, json=body, headers=more)
+                assert answer.status_code == expected, answer.text
+                return answer.json()
+
+            assert send("POST", "/workflows/validate", 200, {"definition": shape})["findings"] == []
+            workflow = send("POST", "/workflows", 201, {"name": "by a program", "definition": shape})["id"]
+            assert send("POST", f"/workflows/{workflow}/activate", 200)["status"] == "active"
+            start = {"workflow_id": workflow, "input": {"a": 4711}}
+            first = send("POST", "/executions", 202, start, **{"Idempotency-Key": "order-1"})["execution_id"]
+            assert send("POST", "/executions", 202, start, **{"Idempotency-Key": "order-1"})["execution_id"] == first
+
+            lines: list[dict[str, Any]] = []
+            end = time.monotonic() + 60
+            page: dict[str, Any] = {"status": "queued", "last_seq": 0}
+            while page["status"] != "completed" or len(lines) < page["last_seq"]:
+                assert time.monotonic() < end, (page, lines)
+                page = send("GET", f"/executions/{first}/logs?after={len(lines)}", 200)
+                lines += page["logs"]
+                time.sleep(0.05)
+            assert send("GET", f"/executions/{first}/nodes/make", 200)["outputs"]["Result"] == {"total": 4711}
+            while send("GET", f"/executions/{first}", 200)["recording_id"] is None:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+            copy = tmp_path / "copy.fbrec"
+            copy.write_bytes(api.get(f"/recordings/{first}/download").raise_for_status().content)
+            with ExecutionReplayer.load(copy) as replayer:
+                assert len(replayer.events) == len(lines)
+            send("GET", "/credentials", 403)
 
     def test_user_and_password_are_printed_once_and_log_in(self, up: Up) -> None:
         [password] = re.findall(r"password  (\S+) ", up.text)

@@ -12,6 +12,7 @@ from django.test import Client
 
 from recordings import ExecutionReplayer, sources
 from recordings.blobs import save_blob
+from recordings.models import Recording
 from recordings.packing import seal
 
 Make = Callable[..., Any]
@@ -47,6 +48,31 @@ def test_list_and_read_ones_own(as_bob: Client, bob: Any, alice: Any, make_execu
     for unknown in (foreign.pk, foreign.execution_id, uuid.uuid4()):
         assert as_bob.get(f"{URL}/{unknown}").status_code == 404
     assert as_bob.get(f"{URL}/{str(old.pk)[:8]}").status_code == 422
+
+
+def test_every_recording_comes_once_when_each_page_asks_for_those_before_its_last(
+    as_bob: Client, bob: Any, alice: Any, make_execution: Make
+) -> None:
+    made = [make_execution(user=bob, age_days=age) for age in (3, 2, 1, 1, 1)]
+    Recording.objects.filter(pk__in=[row.pk for row in made[2:]]).update(started_at=made[2].started_at)
+    foreign = make_execution(user=alice)
+
+    seen: list[str] = []
+    before: str | None = ""
+    while before is not None:
+        page = as_bob.get(URL, {"limit": 2} | ({"before": before} if before else {})).json()
+        seen += [item["recording_id"] for item in page["items"]]
+        before = page["next"]
+
+    assert (len(seen), set(seen)) == (5, {str(row.pk) for row in made})
+    assert as_bob.get(URL, {"before": str(foreign.pk)}).status_code == 404
+
+
+@pytest.mark.parametrize("tag", ["", " ", "\x1c", "t" * 101])
+def test_a_tag_that_is_none_is_refused(as_bob: Client, bob: Any, make_execution: Make, tag: str) -> None:
+    url = f"{URL}/{make_execution(user=bob).pk}/tags"
+
+    assert as_bob.post(url, {"add": [tag]}, content_type="application/json").status_code == 422
 
 
 def test_events_are_listed_by_pages(as_bob: Client, bob: Any, make_execution: Make) -> None:
