@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 
 import pytest
 from django.core.management import CommandError, call_command
 
+from executions.models import Execution
 from executions.triggers import start_execution
 from tests.conftest import graph
 from tests.executions.edge_nodes import gives, run_here
@@ -71,6 +73,27 @@ def test_more_than_is_available_cannot_be_taken(alice, bob):
 
     with pytest.raises(CommandError, match="the correction needs 5 credits, 3 available"):
         call_command("credits", "correct", "bob", "5")
+
+
+@pytest.mark.row("S2-55")
+def test_a_run_that_nobody_can_pay_is_refused_with_the_numbers_at_every_door(alice, make_workflow, client):
+    make_workflow(graph([gives("one", 1), gives("two", 2)]), "dear")
+    call_command("credits", "grant", "alice", "1")
+    says = 'workflow "dear" needs 2 credits, 1 available'
+
+    with pytest.raises(CommandError, match=says) as refused:
+        call_command("executions", "run", "dear")
+    assert refused.value.returncode == 1
+    client.force_login(alice)
+    workflow = alice.workflows.get()
+    answer = client.post("/api/v1/executions", {"workflow_id": str(workflow.pk)}, content_type="application/json")
+    assert answer.status_code == 409
+    body = answer.json()
+    assert says in body.pop("detail")
+    assert body == {"code": "insufficient_credits", "needs": 2, "available": 1, "reserved": 0}
+    page = client.post(f"/admin/workflows/workflow/{workflow.pk}/run/", follow=True)
+    assert says in unescape(page.content.decode())
+    assert not Execution.objects.exists()
 
 
 @pytest.fixture
