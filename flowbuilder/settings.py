@@ -214,8 +214,8 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
-API_RATE = variables.rate("FLOWBUILDER_API_RATE", "3000/min")
-START_RATE = variables.rate("FLOWBUILDER_START_RATE", "1000/min")
+API_RATE = variables.rate("FLOWBUILDER_API_RATE", "6000/min")
+START_RATE = variables.rate("FLOWBUILDER_START_RATE", "2000/min")
 LOGIN_RATE = variables.rate("FLOWBUILDER_LOGIN_RATE", "10/min")
 SOCKET_CHECK_SECONDS = variables.number("FLOWBUILDER_SOCKET_CHECK_SECONDS", 60, least=0.1)
 USE_TZ = True
