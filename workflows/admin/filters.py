@@ -23,7 +23,7 @@ class DateFilter(admin.DateFieldListFilter):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.title = str(self.title).removesuffix(" at")
+        self.title = "day" if str(self.title) == "at" else str(self.title).removesuffix(" at")
 
 
 class ScheduleFilter(admin.SimpleListFilter):

@@ -9,6 +9,7 @@ from django.db.models import Count, QuerySet
 from django.http import HttpRequest
 
 from workflows.admin.cells import EMPTY
+from workflows.limits import installation
 from workflows.models import Plan
 
 LIMITS = {
@@ -35,7 +36,10 @@ class PlanAdmin(admin.ModelAdmin):
     fieldsets = (
         (
             None,
-            {"fields": ("name",), "description": "An empty field means: as the installation has it."},
+            {
+                "fields": ("name",),
+                "description": "A plan of the user counts, else those of their groups; of several plans the most generous value.",
+            },
         ),
         ("Workflows", {"fields": ("nodes", "active_workflows", "minimum_interval_s")}),
         (
@@ -44,6 +48,16 @@ class PlanAdmin(admin.ModelAdmin):
         ),
         ("Who has it", {"fields": ("users", "groups")}),
     )
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Say at each limit what counts where the plan says nothing."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field is not None and db_field.name in LIMITS:
+            default = getattr(installation(), db_field.name)
+            field.help_text = (
+                "Empty: no limit." if default is None else f"Empty: {default:,}, as the installation has it."
+            )
+        return field
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Count who has each plan."""
