@@ -229,14 +229,19 @@ class _Pass:
 
     def schedule(self) -> Iterator[Finding]:
         text, place = self.definition.cron, self.definition.timezone
+        try:
+            cron.zone(place)
+        except ValueError as error:
+            yield Finding("BAD_CRON", "error", str(error), field="timezone", path="timezone")
+            place = "UTC"
         if text is None:
             return
         try:
             cron.check(text, place, self.limits.minimum_interval_seconds)
         except cron.IntervalTooShort as error:
-            yield Finding("INTERVAL_TOO_SHORT", "error", str(error), field="cron")
+            yield Finding("INTERVAL_TOO_SHORT", "error", str(error), field="cron", path="cron")
         except ValueError as error:
-            yield Finding("BAD_CRON", "error", str(error), field="cron")
+            yield Finding("BAD_CRON", "error", str(error), field="cron", path="cron")
 
     def settings(self) -> Iterator[Finding]:
         for key, problem in policy.problems(self.definition.raw.get("settings")):
@@ -336,7 +341,8 @@ class _Pass:
                     f'"{self.name(node)}" has no input "{key}"; it is ignored',
                     node_id=node.id,
                     field=key,
-                    hint=_meant(key, [one.name for one in description.all_inputs]),
+                    hint=_meant(key, [one.name for one in description.all_inputs])
+                    or f"it has {', '.join(one.name for one in description.inputs) or 'none'}",
                     path=self.path(node, key),
                 )
                 continue
@@ -545,7 +551,14 @@ class _Pass:
 
     def edges(self) -> Iterator[Finding]:
         taken: set[tuple[str, str]] = set()
+        ids: set[str] = set()
         for edge, output, port in self.wires:
+            if edge.id in ids:
+                yield Finding(
+                    "DUPLICATE_EDGE", "warning", f'two wires have the id "{edge.id}"', node_id=edge.target,
+                    edge_id=edge.id, hint="remove one of them, or give it an id of its own",
+                )  # fmt: skip
+            ids.add(edge.id)
             if output is None and (source := self.types.get(edge.source)):
                 yield self.no_handle(edge, edge.source, "output", edge.source_handle, source.all_outputs)
             if port is None:

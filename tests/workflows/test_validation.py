@@ -185,6 +185,22 @@ def test_other_bad_wires() -> None:
     assert "it has Text, Html Content, Count, Done" in findings[0].message
 
 
+def test_two_wires_of_one_id_are_told() -> None:
+    wires = [{**wire("a", "Done", target, "Execute Condition"), "id": "e"} for target in ("n", "m")]
+
+    findings = check([node("a", "begin"), node("n", "step"), node("m", "step")], *wires)
+
+    assert [(one.code, one.severity, one.edge_id, one.node_id) for one in findings] == [
+        ("DUPLICATE_EDGE", "warning", "e", "m")
+    ]
+
+
+def test_a_wrong_zone_does_not_hide_a_wrong_cron() -> None:
+    findings = check([node("a", "begin")], extra={"cron": "*/2 * * * *", "timezone": "Europe/Berln"})
+
+    assert [(one.code, one.field) for one in findings] == [("BAD_CRON", "timezone"), ("INTERVAL_TOO_SHORT", "cron")]
+
+
 def test_a_wire_that_may_fail_is_a_warning() -> None:
     findings = check([node("s", "step"), node("f", "form")], wire("s", "Out", "f", "Number"))
 
