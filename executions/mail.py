@@ -90,7 +90,7 @@ def _send(
         raise NodeFailed(
             f'{where} refused the login of "{server.username}": {_text(error.smtp_error)}',
             code="mail_auth", retryable=False,
-        ) from error  # fmt: skip
+        ) from None  # fmt: skip  # what the server said may repeat the password
     except smtplib.SMTPRecipientsRefused as error:
         reasons = _reasons(error.recipients)
         for_now = all(code < 500 for code, _ in error.recipients.values())

@@ -27,7 +27,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from executions import confinement, mail, states
+from executions import confinement, logs, mail, states
 from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan, remove_orphans
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeFailed, NodeInputError, NodeTimeout, NodeWaits, SessionLost
@@ -719,7 +719,8 @@ class NodeEnvironment(TeamNotes):
             )
         call = Call("SEND", f"smtp://{used.host}:{used.port}", self._note_call)
         try:
-            refused = await mail.send(egress_policy() if server else None, used, message, sender, recipients)
+            with logs.clean_errors():
+                refused = await mail.send(egress_policy() if server else None, used, message, sender, recipients)
         except BaseException as error:
             call.end(error)
             raise
@@ -780,7 +781,11 @@ def session_id(execution_id: UUID) -> str:
 def own_mail_server() -> mail.MailServer | None:
     """Return the mail server of this installation, if it has one."""
     fields: dict[str, Any] | None = settings.MAIL_SERVER
-    return None if fields is None else mail.MailServer(**fields)
+    if fields is None:
+        return None
+    server = mail.MailServer(**fields)
+    logs.remember([server.password] if server.password else [])
+    return server
 
 
 def egress_policy() -> EgressPolicy:

@@ -30,19 +30,27 @@ def empty_database(transactional_db: None, tmp_path: Path) -> Iterator[str]:
         cursor.execute("DROP DATABASE reversible")
 
 
+MOVES = """
+import django
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.recorder import MigrationRecorder
+
+django.setup()
+call_command("migrate", verbosity=0)
+for app in APPS:
+    call_command("migrate", app, "zero", verbosity=0)
+left = [row for row in MigrationRecorder(connection).applied_migrations() if row[0] in APPS]
+assert not left, left
+call_command("migrate", verbosity=0)
+call_command("migrate", check_unapplied=True, verbosity=0)
+"""
+
+
 def test_every_migration_is_reversible(empty_database: str) -> None:
-    def manage(*arguments: str) -> str:
-        result = subprocess.run(
-            [sys.executable, "manage.py", *arguments], cwd=ROOT, capture_output=True, text=True, check=False,
-            env={**test_environment(), "DATABASE_URL": empty_database},
-        )  # fmt: skip
-        assert result.returncode == 0, result.stderr
-        return result.stdout
-
-    manage("migrate", "-v", "0")
-    for app in APPS:
-        manage("migrate", app, "zero", "-v", "0")
-    assert "[X]" not in manage("showmigrations", *APPS)
-    manage("migrate", "-v", "0")
-
-    assert "[ ]" not in manage("showmigrations", *APPS)
+    script = f"APPS = {APPS!r}\n{MOVES}"
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**test_environment(), "DATABASE_URL": empty_database},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr

@@ -32,9 +32,11 @@ from flowbuilder.management.base import FAILED, OK, USAGE, ProductCommand
 from flowbuilder.stack import StackError, ensure_stack
 from monitoring.feed import Feed, read
 from recordings.events import RecordingEvent, execution_log
+from workflows.errors import DefinitionError
 from workflows.lifecycle import find_workflow
 from workflows.models import Workflow, WorkflowVersion
 from workflows.policy import PRIORITIES
+from workflows.strict import read_json
 
 INTERRUPTED = 130
 PAGE_EVENTS = 500
@@ -373,11 +375,9 @@ class Command(ProductCommand):
             except UnicodeDecodeError:
                 self.fail(f"--input: {source} cannot be read: it is not UTF-8 text", USAGE)
         try:
-            value = json.loads(text)
-        except json.JSONDecodeError as error:
-            self.fail(f"{source} is not JSON: {error.msg} at line {error.lineno} column {error.colno}", USAGE)
-        except (ValueError, RecursionError) as error:
-            self.fail(f"{source} is not JSON: {error}", USAGE)
+            value = read_json(text)
+        except DefinitionError as error:
+            self.fail(f"{source}: {error}", USAGE)
         if not isinstance(value, dict):
             self.fail(f'{source} must be a JSON object such as {{"limit": 3}}', USAGE)
         return value
