@@ -84,7 +84,7 @@ def sums(make_workflow: Any) -> Any:
     [
         (("run", "nothing"), 'no workflow', 1),
         (("run", "sums", "--input", "{"), "not JSON", 2),
-        (("run", "sums", "--input", "[" * 100_000), "not JSON", 2),
+        (("run", "sums", "--input", "[" * 100_000), "nested deeper", 2),
         (("run", "sums", "--input", "[1]"), "must be a JSON object", 2),
         (("run", "sums", "--input", "@/nowhere.json"), "cannot be read", 2),
         (("run", "sums", "--version", "new"), '"draft"', 2),
