@@ -95,7 +95,9 @@ class Workflow(models.Model):
         related_name="+",
         verbose_name="newest version",
     )
-    settings = models.JSONField(default=dict, blank=True, help_text="restart_browser_segment, deadline_s, tags, record")
+    settings = models.JSONField(
+        default=dict, blank=True, help_text="deadline_s, tags, recording and more; docs/workflows.md lists them."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 

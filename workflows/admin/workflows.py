@@ -38,7 +38,7 @@ class WorkflowForm(forms.ModelForm):
         fields = ("name", "description", "settings")
         widgets = {"description": forms.Textarea(attrs={"class": "vLargeTextField", "rows": 3})}
         help_texts = {
-            "settings": "A JSON object: deadline_s, tags, recording, retention, restart_browser_segment, and what limits its starts: "
+            "settings": "A JSON object: deadline_s, tags, recording, retention, and what limits its starts: "
             "concurrency, overlap, concurrency_key, key_concurrency, rate, priority. pause_after_failures pauses it by itself."
         }
 
