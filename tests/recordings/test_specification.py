@@ -29,6 +29,7 @@ from recordings import (
     disable_workflow_recording,
     get_current_recorder,
 )
+from recordings.context import keep_last
 from recordings.retention import DAY_SECONDS
 from tests.conftest import graph, node, wire
 from tests.recordings.conftest import record_run
@@ -58,6 +59,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     async def execute(text: str, **more: Any) -> dict[str, Any]:
         names.update(more)
+        disable_workflow_recording()  # what ran before in this process may have left a recorder
+        keep_last(None)
         code = compile(inspect.cleandoc(text), "<example>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
         try:
             result = eval(code, names)
