@@ -31,6 +31,8 @@ then looks again after five seconds."""
 @signals.worker_ready.connect
 def _watch_children(sender: Any, **kwargs: object) -> None:
     if prefork_queues() and sender.hub is not None:
+        # A child that died while Redis was away is replaced now: Celery, which looks next, would end the whole worker.
+        sender.pool.maintain_pool()
         sender.hub.call_repeatedly(LOOK_SECONDS, sender.pool.maintain_pool)
 
 

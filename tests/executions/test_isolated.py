@@ -15,6 +15,7 @@ from executions.triggers import cancel_execution, start_execution
 from flowbuilder.stack import kernel_start_time
 from recordings.models import Event
 from tests.conftest import graph, node, outputs, wait_for, wait_until_ended, wire
+from tests.environment import RedisServer
 from tests.executions.isolated_app import APP
 from tests.executions.test_engine import assert_numbered, transform
 from tests.executions.test_reconcile import periodic_reconcile
@@ -83,6 +84,28 @@ def completions(execution) -> list[str]:
     """Return the nodes that completed, one entry per event."""
     found = Event.objects.filter(execution_id=execution.pk, type="node_complete").values_list("node_id", flat=True)
     return sorted(found)
+
+
+def test_a_child_killed_while_the_worker_waits_for_redis_is_replaced(processes, tmp_path):
+    redis = RedisServer(tmp_path / "late.sock")
+    try:
+        main = processes.start(
+            "-m", "celery", "-A", APP, "worker", "--pool=prefork", "-c", "2", "-Q", "isolated", "-l", "INFO",
+            "--without-gossip", "--without-mingle", REDIS_URL=f"unix://{redis.socket}",
+        )  # fmt: skip
+        before = wait_for(lambda: len(children(main)) == 2 and children(main), 40, "two children", processes.logs)
+        os.kill(before[0], signal.SIGKILL)
+        wait_for(lambda: "Cannot connect" in processes.logs(), 20, "a try to reach Redis", processes.logs)
+        redis.start()
+
+        def both() -> list[int]:
+            assert main.poll() is None, processes.logs()
+            return [pid for pid in children(main) if pid != before[0]]
+
+        wait_for(lambda: " ready." in processes.logs() and len(both()) == 2, 40, "two living children", processes.logs)
+        assert before[1] in both()
+    finally:
+        redis.kill()
 
 
 def test_isolated_nodes_run_in_children_of_their_own_and_nothing_else_does(
