@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from recordings import ExecutionRecorder
 from recordings.events import encode_json
 from tests.benchmarks.recording import events_of, measure_reading, measure_recorder, measure_sizes
+from tests.measuring import reference_us
 
 
 @pytest.mark.row("S0-36")
@@ -38,8 +40,23 @@ def test_the_sizes_that_were_promised_hold_packed_from_a_hundred_events_on(capsy
 
 
 @pytest.mark.row("S0-11")
-def test_a_recorder_takes_microseconds_per_event() -> None:
-    assert measure_recorder()["us_per_event"] < 15
+def test_a_recorder_takes_three_microseconds_per_event() -> None:
+    """Promised are 3 µs, and usual are 2 µs; see ``reference_us`` for what they are on another machine."""
+    payload = {"text": "A calm page about chairs, tables and lamps for small rooms. ".ljust(200, ".")}
+
+    def record() -> None:
+        recorder = ExecutionRecorder("measured")
+        for _ in range(500):
+            recorder.record_node_start("node", payload, "http_request")
+            recorder.record_node_complete("node", payload, 0.1)
+
+    assert reference_us(record) / 1_000 < 3
+
+
+def test_the_recorder_part_of_the_benchmark_measures_everything_it_names() -> None:
+    measured = measure_recorder(200)
+
+    assert 0 < measured["us_per_event"] < measured["us_per_event_8_kB"]
 
 
 def test_the_reading_part_of_the_benchmark_measures_everything_it_names() -> None:
