@@ -11,6 +11,8 @@ import logging
 import signal
 import threading
 import time
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -42,41 +44,42 @@ class Drain:
 
     def __init__(self, worker: WorkerProcess, consumer: Consumer) -> None:
         self._worker, self._consumer = worker, consumer
-        self._asked, self._hurry, self._done = threading.Event(), threading.Event(), threading.Event()
+        # A signal may interrupt the handler of another one, and then only a queue without a lock does not wait for itself.
+        self._signals: SimpleQueue[int] = SimpleQueue()
+        self._done = False
         self._then: Any = signal.getsignal(signal.SIGTERM)
         threading.Thread(target=self._run, name="drain", daemon=True).start()
         for number in SIGNALS:
             signal.signal(number, self._signalled)
 
     def _signalled(self, number: int, frame: Any) -> None:
-        if self._done.is_set():
+        if self._done:
             self._then(number, frame)
-            return
-        if self._asked.is_set() or number == signal.SIGQUIT:
-            self._hurry.set()
-        self._asked.set()
+        else:
+            self._signals.put(number)
 
     def _run(self) -> None:
-        self._asked.wait()
+        first = self._signals.get()
         try:
-            self._drain()
+            self._drain(hurry=first == signal.SIGQUIT)
         except Exception:
             logger.exception("this worker ends without giving away what it runs; the scheduler does that")
         finally:
             connection.close()
-            self._done.set()
+            self._done = True
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
             self._consumer.call_soon(_wake_up)
 
-    def _drain(self) -> None:
+    def _drain(self, *, hurry: bool) -> None:
         logger.info("this worker finishes what it runs and takes nothing new")
         until = time.monotonic() + settings.DRAIN_SECONDS
         self._worker.draining = True
         for name in list(self._consumer.app.amqp.queues.consume_from):
             if name != self._worker.queue:
                 self._consumer.call_soon(self._consumer.cancel_task_queue, name)
-        while not self._is_idle() and time.monotonic() < until and not self._hurry.wait(LOOK_SECONDS):
-            pass
+        while not self._is_idle() and time.monotonic() < until and not hurry:
+            with suppress(Empty):
+                hurry = bool(self._signals.get(timeout=LOOK_SECONDS))
         if not self._is_idle():
             logger.warning("this worker gives away what it still runs")
             hand_over(self._worker)

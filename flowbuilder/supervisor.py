@@ -25,6 +25,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from flowbuilder.redis import HOW_TO_GET, EmbeddedRedis, embedded_redis, find_redis_server, wait_until_silent
@@ -149,7 +150,7 @@ class Supervisor:
         self.children: list[Child] = []
         self.signals = 0
         self._isolated_since = time.time()
-        self._wake = threading.Event()
+        self._wake: SimpleQueue[int] = SimpleQueue()  # unlike an Event, a handler that is interrupted may put into it
 
     def run(self) -> int:
         """Start everything, serve until told to stop, stop everything."""
@@ -388,12 +389,13 @@ class Supervisor:
         return float(os.environ.get("FLOWBUILDER_ISOLATED_IDLE_SECONDS") or ISOLATED_IDLE_SECONDS)
 
     def _pause(self, seconds: float = 0.1) -> None:
-        if self._wake.wait(seconds):
+        with contextlib.suppress(Empty):
+            self._wake.get(timeout=seconds)
             raise Stopping
 
-    def _signalled(self, _number: int, _frame: object) -> None:
+    def _signalled(self, number: int, _frame: object) -> None:
         self.signals += 1
-        self._wake.set()
+        self._wake.put(number)
 
     # ------------------------------------------------------------------ down
 

@@ -71,6 +71,16 @@ def test_fault_07_a_worker_that_is_told_to_end_finishes_its_node_first(processes
     assert not Event.objects.filter(type="recovered").exists()
 
 
+def test_a_burst_of_signals_ends_a_worker_all_the_same(processes):
+    leaving = processes.worker()
+
+    for _ in range(2_000):
+        leaving.send_signal(signal.SIGTERM)
+
+    wait_for(lambda: leaving.poll() is not None, 20, "the end of the worker", processes.logs)
+    assert "this worker finishes what it runs" in processes.logs()
+
+
 def test_fault_08_a_node_that_takes_too_long_is_handed_to_another_worker(processes, alice, make_workflow):
     workflow = make_workflow(graph([node("slow", "delay", Duration=55)]))
     leaving = processes.worker()
