@@ -8,6 +8,7 @@ not change while an execution runs, so that whoever ends it knows what to give b
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from uuid import UUID
 
 from executions import store
@@ -18,6 +19,7 @@ from executions.planner import Plan, PlannedNode
 from executions.store import Transaction, now_us
 from workflows import credits
 from workflows.errors import InsufficientCredits
+from workflows.registry import cost_of
 
 _EXECUTION = Execution._meta.db_table
 _OPEN = "status IN ('queued','running','paused','waiting')"
@@ -26,13 +28,17 @@ START_PATIENCE_S = 30
 
 
 def own_cost(plan: Plan) -> int:
-    """Return what the nodes of this scope cost together: the most that its execution can be charged."""
-    return sum(plan.nodes[index].description.credits for phase in plan.phases for index in phase)
+    """Return what the nodes of this scope cost together, disabled ones not: the most that its execution is charged."""
+    return _cost(plan.nodes[index] for phase in plan.phases for index in phase)
 
 
 def whole_cost(plan: Plan) -> int:
     """Return what one run costs as far as that is known before: each node once, those inside of loops, too."""
-    return sum(node.description.credits for node in plan.nodes)
+    return _cost(plan.nodes)
+
+
+def _cost(nodes: Iterable[PlannedNode]) -> int:
+    return cost_of((planned.node, planned.description) for planned in nodes)
 
 
 def reserve_start(execution: Execution, name: str, plan: Plan) -> None:

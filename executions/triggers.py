@@ -21,9 +21,13 @@ from executions.errors import KeyReused, StartRefused
 from executions.failpoints import failpoint
 from executions.models import Execution, NodeRun
 from executions.opening import DEFAULT_QUEUE, Dispatch
+from workflows.definition import Definition
 from workflows.errors import InsufficientCredits
+from workflows.lifecycle import told
+from workflows.limits import limits
 from workflows.models import Workflow, WorkflowVersion
 from workflows.policy import PRIORITIES
+from workflows.validation import overpriced, oversize
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +80,8 @@ def start_execution(
         raise StartRefused(f'workflow "{workflow.name}" is archived')
     if version is None and workflow.status != Workflow.Status.ACTIVE:
         raise StartRefused(f'workflow "{workflow.name}" is {workflow.status}; only active workflows are started')
+    if chosen.pk != workflow.version_id:
+        _refuse_too_large(workflow, chosen)
     plan, _ = plan_of(chosen.pk)
     if not plan.nodes:
         raise StartRefused(f'workflow "{workflow.name}" has no nodes; add one in the builder')
@@ -104,6 +110,13 @@ def start_execution(
     failpoint("start-committed")
     transaction.on_commit(partial(admission.send, execution))
     return execution
+
+
+def _refuse_too_large(workflow: Workflow, version: WorkflowVersion) -> None:
+    """Refuse a version that the owner of ``workflow`` could not make the active one, because of its size or cost."""
+    own, definition = limits(workflow.owner_id), Definition.from_json(version.definition)
+    if found := oversize(definition, own) or list(overpriced(definition, own)):
+        raise StartRefused(f'version {version.number} of workflow "{workflow.name}" is not run: {told(found)}')
 
 
 def _started_with(owner_id: Any, key: str | None) -> Execution | None:

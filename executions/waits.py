@@ -26,12 +26,13 @@ from executions.runtime import Ready
 from executions.store import EventDraft, Transaction, now_us
 from recordings.blobs import read_blob
 from recordings.events import RecordingEventType as Kind
+from workflows import scopes
 from workflows.errors import WorkflowError
 from workflows.lifecycle import find_workflow
 from workflows.models import Workflow
 from workflows.registry import DONE, ERROR, ERROR_MESSAGE, EXECUTE
 
-DEEPEST = 8
+DEEPEST = scopes.DEEPEST
 """How many executions may run inside each other."""
 
 _EXECUTION = Execution._meta.db_table

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -241,14 +241,14 @@ def _edges(
     old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> tuple[tuple[Mapping[str, Any], ...], tuple[Mapping[str, Any], ...]]:
     """Return the edges that only the one has and those that only the other has; ports count by name or short form."""
-    kept: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    kept: dict[Any, deque[Mapping[str, Any]]] = defaultdict(deque)
     for edge in _edge_list(old):
         kept[_edge_key(edge)].append(edge)
     came = []
     for edge in _edge_list(new):
         same = kept.get(_edge_key(edge))
         if same:
-            same.pop(0)
+            same.popleft()
         else:
             came.append(edge)
     return tuple(edge for rest in kept.values() for edge in rest), tuple(came)

@@ -22,10 +22,10 @@ from django.utils import timezone
 
 from workflows import audit, credentials, schedules
 from workflows.definition import Definition
-from workflows.errors import ActivationRefused, TransitionError, UnknownWorkflow
+from workflows.errors import ActivationRefused, DefinitionError, TransitionError, UnknownWorkflow
 from workflows.limits import check_active, limits
 from workflows.models import MESSAGE_CHARACTERS, NAME_CHARACTERS, Schedule, Workflow, WorkflowVersion
-from workflows.validation import Finding, errors, examine, validate
+from workflows.validation import Finding, errors, examine, oversize, validate
 
 Status = Workflow.Status
 
@@ -105,6 +105,26 @@ def check_json(data: Any, owner_id: Any) -> list[Finding]:
         variables=settings.WORKFLOW_VARS or None,
         limits=limits(owner_id),
     )
+
+
+def check_size(workflow: Workflow, definition: Definition, newest: WorkflowVersion | None) -> None:
+    """Refuse a version that is larger than the owner of ``workflow`` may have.
+
+    As large as the ``newest`` one it may be, so that whoever has a smaller plan now can still mend what there is.
+
+    Raises:
+        DefinitionError: it has too many nodes, wires or bytes; the numbers are in the message.
+    """
+    found = oversize(definition, own := limits(workflow.owner_id))
+    if found and newest is not None:
+        found = oversize(definition, own, Definition.read(newest.definition)[0])
+    if found:
+        raise DefinitionError(told(found))
+
+
+def told(findings: Iterable[Finding]) -> str:
+    """Return findings as one sentence."""
+    return "; ".join(f"{one.message}{f' ({one.hint})' if one.hint else ''}" for one in findings)
 
 
 # ---------------------------------------------------------------------- transitions

@@ -128,12 +128,13 @@ class Workflow(models.Model):
         """Return the version that holds ``definition``; unchanged content returns the newest version.
 
         Raises:
-            DefinitionError: ``definition`` is not a workflow, or the message is too long.
+            DefinitionError: ``definition`` is not a workflow or larger than its owner may have, or the message is
+                too long.
             TransitionError: the workflow is archived.
         """
         from workflows import lifecycle
 
-        Definition.from_json(definition)
+        read = Definition.from_json(definition)
         if len(message) > MESSAGE_CHARACTERS:
             raise DefinitionError(f"has {len(message):,} characters; the limit is {MESSAGE_CHARACTERS}", "message")
         lifecycle.lock(self, "edit")
@@ -141,6 +142,7 @@ class Workflow(models.Model):
         if newest is not None and newest.content_hash == content_hash(definition):
             self.draft = newest
         else:
+            lifecycle.check_size(self, read, newest)
             number = 1 if newest is None else newest.number + 1
             self.draft = WorkflowVersion.objects.create(
                 workflow=self, number=number, definition=definition, author=author, message=message

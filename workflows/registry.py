@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
+from workflows.definition import Node
 from workflows.errors import UnknownNodeType
 
 PortType = Literal[
@@ -256,3 +257,8 @@ def describe(node_type: str) -> NodeDescription:
     except KeyError:
         raise UnknownNodeType(f'no node type "{node_type}"; `./flow nodes list` shows what exists') from None
     return description
+
+
+def cost_of(nodes: Iterable[tuple[Node, NodeDescription]]) -> int:
+    """Return what ``nodes`` cost together when each runs once; one that is disabled never runs."""
+    return sum(description.credits for node, description in nodes if not node.policy.disabled)

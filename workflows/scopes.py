@@ -14,6 +14,9 @@ from itertools import pairwise
 
 from workflows.errors import DefinitionError
 
+DEEPEST = 8
+"""How many loops may lie around a node; no execution runs inside more others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -33,7 +36,7 @@ class Problem:
 
 
 class Scopes:
-    """The bodies of all loops of a definition. O(loops x (nodes + links))."""
+    """The bodies of all loops of a definition. O(nodes + links): no node counts more often than loops may nest."""
 
     def __init__(self, links: Iterable[Link], loops: Mapping[str, Collection[str]]) -> None:
         """``loops`` names the inside outputs of each loop by its node id."""
@@ -42,12 +45,23 @@ class Scopes:
         followers: dict[str, list[Link]] = defaultdict(list)
         for link in self._links:
             followers[link.source].append(link)
-        self.bodies = {loop: _body(loop, inside, followers) for loop, inside in loops.items()}
-        """Loop -> the nodes inside it, those of loops within it included."""
+        self.bodies: dict[str, frozenset[str]] = dict.fromkeys(loops, frozenset())
+        """Loop -> the nodes inside it, those of loops within it included; all empty when there is ``too_deep``."""
+        self.too_deep: Problem | None = None
+        """A node inside more loops than may nest, or None."""
         around: dict[str, list[str]] = defaultdict(list)
-        for loop, body in self.bodies.items():
+        for loop, inside in loops.items():
+            self.bodies[loop] = body = _body(loop, inside, followers)
             for node_id in body:
                 around[node_id].append(loop)
+            deep = next((node_id for node_id in body if len(around[node_id]) > DEEPEST), None)
+            if deep is not None:
+                self.too_deep = Problem(
+                    deep, f'"{deep}" is inside more than {DEEPEST} loops; move some into a workflow of its own'
+                )
+                self.bodies = dict.fromkeys(loops, frozenset())
+                around.clear()
+                break
         self._around = {
             node_id: sorted(names, key=lambda name: len(around.get(name, ()))) for node_id, names in around.items()
         }
@@ -63,6 +77,8 @@ class Scopes:
 
     def problems(self) -> Iterator[Problem]:
         """Yield what is wrong: a node of a body that also follows the loop, bodies that overlap."""
+        if self.too_deep is not None:
+            yield self.too_deep
         for loop, body in self.bodies.items():
             if loop in body:
                 yield Problem(loop, f'"{loop}" is inside its own body')

@@ -21,7 +21,7 @@ from workflows.definition import POLICY_KEYS, Definition, Edge, Node, Problem
 from workflows.errors import TemplateError
 from workflows.findings import Finding, KnownCredential, Limits, Severity, errors
 from workflows.paths import Paths, Wire
-from workflows.registry import ERROR_PORTS, NODE_REGISTRY, NodeDescription, Port, fit
+from workflows.registry import ERROR_PORTS, NODE_REGISTRY, NodeDescription, Port, cost_of, fit
 from workflows.scopes import Link, Scopes
 from workflows.strict import step
 from workflows.templates import CREDENTIAL_KEY, Expression, Reference, ShortNames, is_credential, parse, texts
@@ -62,8 +62,7 @@ def validate(
     O(nodes + edges).
     """
     limits = limits or Limits()
-    size = len(definition.nodes), len(definition.edges) + len(definition.dangling), definition.size_bytes
-    if too_large := list(_oversize(*size, limits)):
+    if too_large := oversize(definition, limits):
         return too_large
     found = [_shape(problem) for problem in problems]
     if found and not definition.raw:
@@ -106,6 +105,27 @@ def _oversize(nodes: int, edges: int, size_bytes: int, limits: Limits) -> Iterat
             f"the definition has {size_bytes:,} bytes; the limit is {limits.definition_bytes:,}",
             hint="large values belong into the input of an execution, or into a file that a node reads",
         )  # fmt: skip
+
+
+def oversize(definition: Definition, limits: Limits, least: Definition | None = None) -> list[Finding]:
+    """Return in what ``definition`` is larger than ``limits``; as large as ``least`` it may always be. O(1)."""
+    size, allowed = _size(definition), (0, 0, 0) if least is None else _size(least)
+    nodes, edges, size_bytes = (one if one > other else 0 for one, other in zip(size, allowed, strict=True))
+    return list(_oversize(nodes, edges, size_bytes, limits))
+
+
+def overpriced(definition: Definition, limits: Limits) -> Iterator[Finding]:
+    """Yield a finding when one run is expected to cost more than ``limits`` allow. O(nodes)."""
+    known = ((node, NODE_REGISTRY.get(node.type)) for node in definition.nodes)
+    cost = cost_of((node, executor.description) for node, executor in known if executor)
+    if limits.credits and cost > limits.credits:
+        yield Finding(
+            "LIMIT_CREDITS", "error", f"one run costs about {cost:,} credits; the limit is {limits.credits:,}"
+        )
+
+
+def _size(definition: Definition) -> tuple[int, int, int]:
+    return len(definition.nodes), len(definition.edges) + len(definition.dangling), definition.size_bytes
 
 
 def _shape(problem: Problem) -> Finding:
@@ -217,15 +237,7 @@ class _Pass:
                 "error",
                 f"the workflow opens {len(launches)} browser sessions; the limit is {limits.browser_sessions}",
             )
-        cost = sum(
-            self.types[node.id].credits
-            for node in self.definition.nodes
-            if node.id in self.types and not node.policy.disabled
-        )
-        if limits.credits and cost > limits.credits:
-            yield Finding(
-                "LIMIT_CREDITS", "error", f"one run costs about {cost:,} credits; the limit is {limits.credits:,}"
-            )
+        yield from overpriced(self.definition, limits)
 
     def schedule(self) -> Iterator[Finding]:
         text, place = self.definition.cron, self.definition.timezone
@@ -604,6 +616,9 @@ class _Pass:
         """Report bodies that cannot run, wires back from outside, and turns named outside of any loop."""
         loops = {node_id: described.inside for node_id, described in self.types.items() if described.inside}
         scopes = Scopes(self.links, loops)
+        if deep := scopes.too_deep:
+            yield Finding("LOOP_SCOPE", "error", deep.message, node_id=deep.node_id)
+            return
         for problem in scopes.problems():
             yield Finding("LOOP_SCOPE", "error", problem.message, node_id=problem.node_id)
         for edge, _, port in self.wires:

@@ -84,7 +84,7 @@ def test_nodes_that_do_not_run_are_refunded(alice, make_workflow):
     )  # fmt: skip
     credits.grant(alice, 10)
     execution = start_execution(workflow, owner=alice)
-    assert (execution.reserved, balances(alice)) == (4, (6, 4, 0))
+    assert (execution.reserved, balances(alice)) == (3, (7, 3, 0))
 
     execution = run_here(execution.pk)
 
@@ -489,3 +489,21 @@ def test_an_execution_that_is_ended_twice_is_settled_once(alice, make_workflow):
     ending.give_up(uuid4(), InsufficientCredits("nobody", 1, 0))
 
     assert list(CreditEntry.objects.values_list("kind", "amount")) == before
+
+
+def test_a_node_that_is_disabled_is_neither_reserved_nor_asked_for(alice, make_workflow):
+    credits.grant(alice, 1)
+    disabled = node("off", "delay", {"disabled": True}, Duration=0)
+    inside = [
+        node("loop", "loop_items", {"disabled": True}, Items=[1]),
+        node("in", "delay", {"disabled": True}, Duration=0),
+    ]
+    definition = graph([gives("one", 1), disabled, *inside], wire("loop", "Each", "in", "Execute Condition"))
+
+    execution = start_execution(make_workflow(definition), owner=alice)
+
+    assert execution.reserved == 1
+    assert balances(alice) == (0, 1, 0)
+    assert run_here(execution.pk).status == "completed"
+    assert_settled(alice, 1)
+    assert balances(alice) == (0, 0, 1)

@@ -11,6 +11,7 @@ import pytest
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions import admission, engine, reconcile, report
+from executions.errors import StartRefused
 from executions.models import Execution
 from executions.store import database_now_us
 from executions.triggers import cancel_execution, start_execution
@@ -151,6 +152,28 @@ def test_a_full_queue_and_the_limit_of_a_user_hold_both(bob, make_workflow, sett
     begin(executions[1])
     admission.admit_waiting()
     assert waiting(executions[2]) == ""
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"nodes": 2}, "the workflow has 3 nodes; the limit is 2"),
+        ({"credits": 1}, "one run costs about 2 credits; the limit is 1"),
+    ],
+)
+def test_a_draft_that_is_larger_than_the_plan_is_not_run_either(bob, make_workflow, values, told):
+    workflow = make_workflow(QUICK, owner=bob)
+    disabled = node("off", "delay", {"disabled": True}, Duration=0)
+    draft = workflow.save_version(graph([node("a", "delay"), node("b", "delay"), disabled]), author=bob)
+    own = plan(bob, **values)
+
+    with pytest.raises(StartRefused, match=f'version 2 of workflow "test" is not run: {told}'):
+        start_execution(workflow, owner=bob, version=draft)
+    start_execution(workflow, owner=bob, version=workflow.version)
+    for name, value in values.items():
+        setattr(own, name, value + 1)
+    own.save()
+    start_execution(workflow, owner=bob, version=draft)
 
 
 @pytest.mark.worker

@@ -205,6 +205,20 @@ def test_saving_makes_a_version_and_reports_findings_and_a_conflict_is_409(send:
     assert (workflow.name, workflow.versions.count()) == ("renamed", 3)
 
 
+def test_a_save_that_is_too_large_is_refused_with_the_numbers(send: Send, workflow: Workflow, settings: Any) -> None:
+    settings.MAX_NODES = 1
+    large = graph([node(name, "delay", Duration=1) for name in "ab"])
+
+    for method, path, body in (
+        ("PUT", f"/workflows/{workflow.pk}", {"definition": large, "base_version": 1}),
+        ("POST", "/workflows", {"name": "new", "definition": large}),
+    ):
+        status, answer = send(method, path, body)
+        assert (status, "the workflow has 2 nodes; the limit is 1" in answer["detail"]) == (422, True)
+
+    assert (workflow.versions.count(), Workflow.objects.count()) == (1, 1)
+
+
 def test_a_save_keeps_keys_that_we_do_not_know(send: Send, workflow: Workflow) -> None:
     fancy = {**BETTER, "viewport": {"zoom": 2}, "nodes": [{**BETTER["nodes"][0], "selected": True}]}
 

@@ -290,3 +290,15 @@ def test_ten_thousand_nodes_take_less_than_a_second() -> None:
 
     assert len(diff.changed) == 1_000
     assert took < 1
+
+
+def test_the_time_for_equal_wires_grows_with_their_number() -> None:
+    same = [wire("a", "Done", "b", "Execute Condition")] * 300_000
+    old, new = graph([], *same), graph([], *same[1:], wire("b", "Done", "a", "Execute Condition"))
+
+    began = time.process_time()
+    diff = compare(old, new)
+    took = time.process_time() - began
+
+    assert (len(diff.edges_removed), len(diff.edges_added)) == (1, 1)
+    assert took < 3.5

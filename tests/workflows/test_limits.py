@@ -8,10 +8,10 @@ import pytest
 from django.contrib.auth.models import Group
 from django.db import connection
 
-from tests.conftest import graph, node
+from tests.conftest import graph, node, wire
 from workflows import lifecycle, limits, schedules
 from workflows.cron import IntervalTooShort
-from workflows.errors import ActivationRefused, TransitionError
+from workflows.errors import ActivationRefused, DefinitionError, TransitionError
 from workflows.models import Plan, Workflow
 
 TWO = graph([node("one", "delay", Duration=0), node("two", "delay", Duration=0)])
@@ -142,6 +142,51 @@ def test_the_shortest_interval_is_that_of_the_owners_plan(alice, bob, make_workf
     slow.save_version(with_cron, author=alice)
     with pytest.raises(ActivationRefused, match="INTERVAL_TOO_SHORT"):
         lifecycle.activate(slow)
+
+
+# --------------------------------------------------------------------------- what is saved
+
+
+def sized(nodes, edges=0, text=""):
+    names = [f"n{number}" for number in range(nodes)]
+    return graph(
+        [node(name, "delay", Duration=0, Unit=text) for name in names],
+        *(wire(names[0], "Done", names[-1], "Execute Condition") for _ in range(edges)),
+    )
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("setting", "limit", "definition", "told"),
+    [
+        ("MAX_NODES", 3, sized(4), "the workflow has 4 nodes; the limit is 3"),
+        ("MAX_EDGES", 2, sized(2, 3), "the workflow has 3 wires; the limit is 2"),
+        ("MAX_EDGES", 2, graph([], *[wire("a", "Done", "b", "In")] * 3), "the workflow has 3 wires; the limit is 2"),
+        ("MAX_DEFINITION_BYTES", 1000, sized(1, text="x" * 1000), "bytes; the limit is 1,000"),
+    ],
+)
+def test_a_version_larger_than_the_limits_is_not_stored(bob, settings, setting, limit, definition, told):
+    setattr(settings, setting, limit)
+    workflow = Workflow.objects.create(owner=bob, name="large")
+
+    with pytest.raises(DefinitionError, match=told):
+        workflow.save_version(definition, author=bob)
+
+    assert workflow.versions.count() == 0
+    assert workflow.save_version(sized(1), author=bob).number == 1
+
+
+@pytest.mark.django_db
+def test_who_has_a_smaller_plan_now_can_still_mend_what_there_is_but_not_make_it_larger(bob, make_workflow):
+    workflow = make_workflow(sized(4), owner=bob)
+    plan("small", bob, nodes=2)
+
+    assert workflow.save_version(sized(4, text="new"), author=bob).number == 2
+    with pytest.raises(DefinitionError, match="the workflow has 5 nodes; the limit is 2"):
+        workflow.save_version(sized(5), author=bob)
+    assert workflow.save_version(sized(3), author=bob).number == 3
+    with pytest.raises(DefinitionError, match="the workflow has 4 nodes; the limit is 2"):
+        lifecycle.restore(workflow, 1, bob)
 
 
 # --------------------------------------------------------------------------- active workflows
