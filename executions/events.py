@@ -19,7 +19,7 @@ from executions.models import Execution, NodeRun
 from executions.store import EventDraft
 from recordings.blobs import read_blob
 from recordings.errors import BlobMissing
-from recordings.events import OMITTED, RecordingEvent, RecordingEventType, event_id, execution_log
+from recordings.events import OMITTED, RecordingEvent, RecordingEventType, encode_json, event_id, execution_log
 from recordings.rows import iter_events
 from workflows.errors import WorkflowError
 from workflows.keeping import retention_problem
@@ -28,6 +28,7 @@ from workflows.models import Workflow
 logger = logging.getLogger(__name__)
 
 SEND_SECONDS = 5.0
+PAGE_BYTES = 16 << 20
 PUSH_SECONDS = 0.03
 """Events of one execution that follow each other within this time travel in one message."""
 
@@ -114,6 +115,25 @@ _pusher = _Pusher()
 def load_events(execution_id: UUID | str, after: int = 0, limit: int | None = None) -> list[RecordingEvent]:
     """Return the events after ``after`` in order, outputs filled in, from rows or from the sealed recording."""
     return list(islice(iter_events(UUID(str(execution_id)), after), limit))
+
+
+def load_logs(execution_id: UUID | str, after: int, limit: int) -> tuple[list[dict[str, Any]], bool]:
+    """Return the logs after ``after`` in order, at most ``limit``, and whether there may be more.
+
+    The whole values of one event at a time are in memory, and a page ends after 16 MiB of them were read.
+    """
+    logs: list[dict[str, Any]] = []
+    read_bytes = 0
+    for log, size in map(_log_and_size, iter_events(UUID(str(execution_id)), after)):
+        logs.append(log)
+        read_bytes += size
+        if len(logs) == limit or read_bytes > PAGE_BYTES:
+            return logs, True
+    return logs, False
+
+
+def _log_and_size(event: RecordingEvent) -> tuple[dict[str, Any], int]:
+    return execution_log(event), len(encode_json(event.data))
 
 
 def outputs_needed(execution_ids: Collection[UUID]) -> set[UUID]:

@@ -28,10 +28,9 @@ from django.urls import re_path
 from django.utils.module_loading import import_string
 
 from executions import report
-from executions.events import load_events
+from executions.events import load_logs
 from executions.models import Execution
 from monitoring.feed import Watch, current_feed, frame, read
-from recordings.events import execution_log
 
 logger = logging.getLogger(__name__)
 
@@ -65,9 +64,10 @@ def may_watch(session_key: str | None, execution_id: UUID) -> bool:
     return user.is_authenticated and Execution.objects.visible_to(user).filter(pk=execution_id).exists()
 
 
-def load_page(execution_id: UUID, after: int) -> list[tuple[int, str]]:
-    """Return up to ``PAGE_ROWS`` messages of the events after ``after``, as ``(seq, JSON text)``."""
-    return [frame(execution_log(event)) for event in load_events(execution_id, after=after, limit=PAGE_ROWS)]
+def load_page(execution_id: UUID, after: int) -> tuple[list[tuple[int, str]], bool]:
+    """Return up to ``PAGE_ROWS`` messages of the events after ``after``, as ``(seq, JSON text)``, and if there is more."""
+    logs, more = load_logs(execution_id, after, PAGE_ROWS)
+    return [frame(log) for log in logs], more
 
 
 class ExecutionConsumer(AsyncWebsocketConsumer):
@@ -236,11 +236,11 @@ class LogsConsumer(ExecutionConsumer):
     async def _send_rows(self, last: int) -> int:
         """Send all rows after ``last``, page by page, and return the new last."""
         while True:
-            page = await read(load_page, self.execution_id, last)
+            page, more = await read(load_page, self.execution_id, last)
             for seq, text in page:
                 await self.send(text_data=text)
                 last = seq
-            if len(page) < PAGE_ROWS:
+            if not more:
                 return last
             await self._keep_up()
 

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from executions import report, states
 from executions.api.runs import ExecutionStatus, NodeOut, PhaseOut
 from executions.errors import StartRefused
-from executions.events import group_name, load_events
+from executions.events import group_name, load_logs
 from executions.models import Execution
 from executions.retry import retry_execution
 from executions.triggers import (
@@ -29,7 +29,6 @@ from executions.triggers import (
 )
 from recordings import keeping
 from recordings.errors import RecordingError
-from recordings.events import RecordingEvent, execution_log
 from workflows import access
 from workflows.api.common import ERRORS, Text, count_of
 from workflows.models import Workflow, WorkflowVersion
@@ -319,7 +318,10 @@ def get_execution(request: HttpRequest, execution_id: UUID) -> Any:
 
 @router.get("/{execution_id}/logs", response={200: LogPage, **ERRORS})
 def logs(request: HttpRequest, execution_id: UUID, filters: Query[LogFilters]) -> Any:
-    """Return events after ``after``, as the socket sends them; also long after the end of the execution."""
+    """Return events after ``after``, as the socket sends them; also long after the end of the execution.
+
+    A page may end before ``limit`` where values are large; ``next_after`` says where to go on.
+    """
     head = _head(request, execution_id)
     found, last = _read_logs(execution_id, filters)
     return {
@@ -407,7 +409,7 @@ def start_streaming(request: HttpRequest, execution_id: UUID) -> Any:
     """
     head = _head(request, execution_id)
     if head.seq:
-        newest = [execution_log(event) for event in load_events(execution_id, after=head.seq - 1, limit=1)]
+        newest, _ = load_logs(execution_id, head.seq - 1, 1)
         _push(execution_id, newest, head.status)
     return Status(202, {"streaming": True, "socket": f"/ws/executions/{execution_id}/logs"})
 
@@ -440,16 +442,15 @@ def _read_logs(execution_id: UUID, filters: LogFilters) -> tuple[list[dict[str, 
     last, looked_at = filters.after, 0
     while len(found) < filters.limit and looked_at < SCAN_EVENTS:
         wanted = 1000 if filters.narrow else filters.limit - len(found)
-        page: list[RecordingEvent] = load_events(execution_id, after=last, limit=wanted)
-        for event in page:
-            last = event.seq
-            log = execution_log(event)
+        page, more = load_logs(execution_id, last, wanted)
+        for log in page:
+            last = log["seq"]
             if filters.takes(log):
                 found.append(log)
                 if len(found) == filters.limit:
                     break
         looked_at += len(page)
-        if len(page) < wanted:
+        if not more or len(page) < wanted:
             break
     return found, last
 

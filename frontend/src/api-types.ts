@@ -370,6 +370,8 @@ export interface paths {
         /**
          * Logs
          * @description Return events after ``after``, as the socket sends them; also long after the end of the execution.
+         *
+         *     A page may end before ``limit`` where values are large; ``next_after`` says where to go on.
          */
         get: operations["executions_api_executions_logs"];
         put?: never;

@@ -11,6 +11,7 @@ from django.conf import settings
 from django.core.files.storage import storages
 from django.urls import reverse
 
+from monitoring.consumers import load_page
 from recordings import DatabaseRecordingStorage, FileRecordingStorage
 from recordings.errors import BlobMissing
 from recordings.models import Blob, Event, Recording
@@ -109,6 +110,34 @@ def test_a_page_of_events_ends_where_its_values_are_large(large, monkeypatch, al
     assert pages == 2
     assert [item["seq"] for item in items] == list(range(1, recording.event_count + 1))
     assert any(item["data"].get("outputs", {}).get("Value") == text for item in items)
+
+
+def test_logs_hold_the_values_of_one_event_at_a_time(run, monkeypatch, alice):
+    monkeypatch.setitem(edge_nodes.VALUES, "large", "x" * (4 << 20))
+    execution = run([node(f"big{number}", "test_gives", Kind="large") for number in range(10)])
+    recording = Recording.objects.get(execution_id=execution.pk)
+    client, url = logged_in(alice), f"/api/v1/executions/{execution.pk}/logs"
+    everything = list(range(1, recording.event_count + 1))
+    client.get(url, {"after": recording.event_count - 1})  # loads the code, once
+    for form in ("rows", "sealed"):
+        assert form == "rows" or seal(recording)
+        tracemalloc.start()
+        try:
+            shown, after, pages = [], 0, 0
+            while after is not None:
+                page = json.loads(client.get(url, {"after": after}).content)
+                shown += [log["seq"] for log in page["logs"]]
+                after, pages = page["next_after"], pages + 1
+            frames, more, sent = [], True, 0
+            while more:
+                frames, more = load_page(execution.pk, sent)
+                sent = frames[-1][0] if frames else sent
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert (shown, sent) == (everything, len(everything))
+        assert pages > 1
+        assert peak < 30 << 20, form
 
 
 def test_a_lost_blob_costs_its_value_and_nothing_else(large):

@@ -15,6 +15,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.contrib.sessions.models import Session
 
+from executions import events
 from executions.events import group_name
 from executions.models import Execution
 from monitoring import consumers
@@ -77,6 +78,16 @@ async def test_events_written_while_history_is_read_come_once_and_in_order(make_
     last = await writer
 
     assert [message["seq"] for message in found if "seq" in message] == list(range(1, last + 1))
+
+
+async def test_history_goes_on_after_a_page_that_ends_because_its_values_are_large(make_run, open_socket, monkeypatch):
+    monkeypatch.setattr(events, "PAGE_BYTES", 0)
+    run = await sync(make_run)
+    await sync(run.write, 5)
+
+    async with open_socket(logs(run)) as socket:
+        await socket.until("hello")
+        assert await socket.seqs(5) == [1, 2, 3, 4, 5]
 
 
 async def test_a_push_that_skips_numbers_makes_the_rows_be_read(make_run, open_socket, feed):
