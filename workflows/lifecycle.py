@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
@@ -24,7 +24,7 @@ from workflows import audit, credentials, schedules
 from workflows.definition import Definition
 from workflows.errors import ActivationRefused, DefinitionError, TransitionError, UnknownWorkflow
 from workflows.limits import check_active, limits
-from workflows.models import MESSAGE_CHARACTERS, NAME_CHARACTERS, Schedule, Workflow, WorkflowVersion
+from workflows.models import MESSAGE_CHARACTERS, NAME_CHARACTERS, Workflow, WorkflowVersion
 from workflows.validation import Finding, errors, examine, oversize, validate
 
 Status = Workflow.Status
@@ -331,27 +331,27 @@ def restore(workflow: Workflow, number: int, author: Any) -> WorkflowVersion:
 def clone(workflow: Workflow, owner: Any, name: str | None = None, *, number: int | None = None) -> Workflow:
     """Return a new draft workflow of ``owner`` that does what the newest version (or ``number``) of this one does.
 
-    Without ``name`` it is called "X (copy)". The schedule comes along switched off; credentials are found by
-    their names among those of ``owner``.
+    Without ``name`` it is called "X (copy)". The schedule comes along switched off, also one that fires more often than
+    ``owner`` may let it; credentials are found by their names among those of ``owner``.
 
     Raises:
         TransitionError: there is no such version, or ``owner`` has a workflow of this name.
+        DefinitionError: the version was stored before what is refused now, so that it cannot be saved again.
     """
     with transaction.atomic():
         version = find_version(workflow, number)
         wanted = name or _free_name(owner, workflow.name)
-        if Workflow.objects.filter(owner=owner, name=wanted).exists():
-            raise TransitionError(f'there is already a workflow "{wanted}"; choose another name')
-        copy: Workflow = Workflow.objects.create(
-            owner=owner, name=wanted, description=workflow.description, settings=workflow.settings
-        )
+        copy = Workflow(owner=owner, name=wanted, description=workflow.description, settings=workflow.settings)
+        try:
+            with transaction.atomic():
+                copy.save()
+        except IntegrityError:
+            raise TransitionError(f'there is already a workflow "{wanted}"; choose another name') from None
         definition = {key: value for key, value in version.definition.items() if key not in ("id", "status")}
         copy.save_version(
             {**definition, "name": wanted}, author=owner, message=f"copy of {workflow.name}, version {version.number}"[:MESSAGE_CHARACTERS]
         )  # fmt: skip
-        schedule = Schedule.objects.filter(workflow=workflow).first()
-        if schedule is not None:
-            schedules.set_schedule(copy, schedule.cron, schedule.timezone, enabled=False)
+        schedules.copy_schedule(workflow, copy)
         audit.note("clone", "workflow", copy, source=str(workflow.pk), source_name=workflow.name)
     return copy
 

@@ -45,6 +45,16 @@ def set_schedule(workflow: Workflow, cron: str, timezone: str = "UTC", enabled: 
     return schedule
 
 
+def copy_schedule(workflow: Workflow, copy: Workflow) -> None:
+    """Give ``copy`` the schedule of ``workflow``, if any, switched off; how often it fires is checked when it is set."""
+    schedule = Schedule.objects.filter(workflow=workflow).first()
+    if schedule is not None:
+        wanted: dict[str, Any] = {"cron": schedule.cron, "timezone": schedule.timezone, "enabled": False}
+        with transaction.atomic():
+            Schedule.objects.create(workflow=copy, **wanted)
+            audit.note("schedule", "workflow", copy, **wanted, before=None)
+
+
 def clear_schedule(workflow: Workflow) -> bool:
     """Take the schedule away; return whether there was one."""
     with transaction.atomic():

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from workflows.registry import NODE_REGISTRY, NodeDescription, Port
 
@@ -36,6 +38,21 @@ DESCRIPTIONS = (
         outputs=(Port("Json", "JSON"), Port("File", "FILE")),
     ),
 )  # fmt: skip
+
+
+@contextmanager
+def just_before(statement: str, act: Callable[[], Any]) -> Iterator[None]:
+    """Call ``act`` once, right before the first SQL that begins with ``statement``: somebody else was faster."""
+    waiting = [act]
+
+    def execute(run: Any, sql: str, *rest: Any) -> Any:
+        if waiting and sql.startswith(statement):
+            waiting.pop()()
+        return run(sql, *rest)
+
+    with connection.execute_wrapper(execute):
+        yield
+    assert not waiting, f"no statement began with {statement}"
 
 
 @pytest.fixture

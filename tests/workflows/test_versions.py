@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from tests.conftest import graph, node
+from tests.workflows.conftest import just_before
 from workflows import audit, credentials, lifecycle, schedules
 from workflows.errors import ActivationRefused, DefinitionError, TransitionError, UnknownWorkflow
-from workflows.models import AuditEntry, Workflow, WorkflowVersion
+from workflows.models import AuditEntry, Plan, Workflow, WorkflowVersion
 
 pytestmark = pytest.mark.django_db
 
@@ -237,6 +239,31 @@ def test_copies_get_free_names_and_a_taken_one_is_refused(workflow: Workflow, al
     long = Workflow.objects.create(owner=alice, name="x" * 200)
     long.save_version(ONE, author=alice)
     assert lifecycle.clone(long, alice).name == "x" * 193 + " (copy)"
+
+
+def test_a_copy_for_who_may_not_run_so_often_has_the_schedule_switched_off(
+    workflow: Workflow, bob: Any
+) -> None:
+    schedules.set_schedule(workflow, "*/10 * * * *")
+    slow = Plan.objects.create(name="slow", minimum_interval_s=3600)
+    slow.users.add(bob)
+
+    schedule = lifecycle.clone(workflow, bob).schedule
+
+    assert (schedule.cron, schedule.enabled, schedule.next_run_at) == ("*/10 * * * *", False, None)
+    with pytest.raises(ValueError, match="the minimum is 60 minutes"):
+        schedules.set_schedule(schedule.workflow, schedule.cron)
+
+
+@pytest.mark.parametrize("name", [None, "stall"])
+def test_a_name_that_is_taken_while_a_copy_is_made_is_refused(workflow: Workflow, alice: Any, name: str | None) -> None:
+    taken = name or "shop (copy)"
+
+    with (
+        just_before('INSERT INTO "workflows_workflow"', lambda: Workflow.objects.create(owner=alice, name=taken)),
+        pytest.raises(TransitionError, match=re.escape(f'already a workflow "{taken}"; choose another name')),
+    ):
+        lifecycle.clone(workflow, alice, name)
 
 
 # ---------------------------------------------------------------------- the audit log
