@@ -31,6 +31,7 @@ from workflows.errors import (
     DefinitionError,
     InsufficientCredits,
     TransitionError,
+    UnknownWorkflow,
     WorkflowError,
 )
 from workflows.strict import read_json
@@ -117,6 +118,7 @@ REFUSALS: dict[type[Exception], int] = {
     StartRefused: 409,
     KeyReused: 422,
     LetterRefused: 409,
+    UnknownWorkflow: 404,
 }
 """What an error that is meant for people is answered with; 422 where nothing is said, 409 when it is not the request
 that is wrong but the state of what it is about."""

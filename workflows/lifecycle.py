@@ -24,7 +24,7 @@ from workflows import audit, credentials, schedules
 from workflows.definition import Definition
 from workflows.errors import ActivationRefused, DefinitionError, TransitionError, UnknownWorkflow
 from workflows.limits import check_active, limits
-from workflows.models import MESSAGE_CHARACTERS, NAME_CHARACTERS, Workflow, WorkflowVersion
+from workflows.models import MESSAGE_CHARACTERS, NAME_CHARACTERS, Schedule, Workflow, WorkflowVersion
 from workflows.validation import Finding, errors, examine, oversize, validate
 
 Status = Workflow.Status
@@ -351,7 +351,9 @@ def clone(workflow: Workflow, owner: Any, name: str | None = None, *, number: in
         copy.save_version(
             {**definition, "name": wanted}, author=owner, message=f"copy of {workflow.name}, version {version.number}"[:MESSAGE_CHARACTERS]
         )  # fmt: skip
-        schedules.copy_schedule(workflow, copy)
+        schedule = Schedule.objects.filter(workflow=workflow).first()
+        if schedule is not None:
+            schedules.set_schedule(copy, schedule.cron, schedule.timezone, enabled=False)
         audit.note("clone", "workflow", copy, source=str(workflow.pk), source_name=workflow.name)
     return copy
 

@@ -30,10 +30,10 @@ def set_schedule(workflow: Workflow, cron: str, timezone: str = "UTC", enabled: 
     """Give ``workflow`` this schedule and return it, with its next instant if the workflow is active.
 
     Raises:
-        ValueError: the cron or the zone is not valid, or it fires too often (``IntervalTooShort``).
+        ValueError: the cron or the zone is not valid, or it is enabled and fires too often (``IntervalTooShort``).
     """
     cron = " ".join(crons.parse(cron).text.split())
-    crons.check(cron, timezone, limits_of(workflow.owner_id).minimum_interval_s)
+    crons.check(cron, timezone, limits_of(workflow.owner_id).minimum_interval_s if enabled else 0)
     wanted: dict[str, Any] = {"cron": cron, "timezone": timezone, "enabled": enabled}
     with transaction.atomic():
         before = Schedule.objects.filter(workflow=workflow).values(*wanted).first()
@@ -43,16 +43,6 @@ def set_schedule(workflow: Workflow, cron: str, timezone: str = "UTC", enabled: 
         schedule = refresh(workflow)
     assert schedule is not None  # noqa: S101 - it was just stored
     return schedule
-
-
-def copy_schedule(workflow: Workflow, copy: Workflow) -> None:
-    """Give ``copy`` the schedule of ``workflow``, if any, switched off; how often it fires is checked when it is set."""
-    schedule = Schedule.objects.filter(workflow=workflow).first()
-    if schedule is not None:
-        wanted: dict[str, Any] = {"cron": schedule.cron, "timezone": schedule.timezone, "enabled": False}
-        with transaction.atomic():
-            Schedule.objects.create(workflow=copy, **wanted)
-            audit.note("schedule", "workflow", copy, **wanted, before=None)
 
 
 def clear_schedule(workflow: Workflow) -> bool:

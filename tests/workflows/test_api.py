@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from executions.models import Execution
 from tests.conftest import graph, node, wire
-from workflows import credentials, credits, schedules
+from tests.workflows.conftest import just_before
+from workflows import credentials, credits, lifecycle, schedules
 from workflows.models import CreditEntry, Schedule, Workflow
 from workflows.registry import NODE_REGISTRY
 
@@ -328,6 +329,7 @@ def test_schedules(send: Send, workflow: Workflow) -> None:
     assert status == 422
     assert "the minimum is 5 minutes" in refused["detail"]
     assert send("PUT", path, {"cron": "0 9 * * *", "timezone": "Mars"})[0] == 422
+    assert send("PUT", path, {"cron": "* * * * *", "enabled": False})[1]["enabled"] is False
     assert send("DELETE", path) == (204, None)
     assert send("DELETE", path) == (204, None)
     assert not Schedule.objects.exists()
@@ -447,6 +449,50 @@ def test_an_etag_spares_what_is_known_and_tells_who_was_faster(
     status, refused = send("PUT", path, {"definition": GOOD})
     assert status == 422
     assert "If-Match" in refused["detail"]
+
+
+def test_a_save_does_not_overwrite_a_name_that_was_changed_without_a_new_version(
+    send: Send, client: Client, workflow: Workflow, bob: Any
+) -> None:
+    path = f"/workflows/{workflow.pk}"
+    tag = client.get(API + path)["ETag"]
+    workflow.name = "changed elsewhere"
+    workflow.save()
+
+    status, refused = send("PUT", path, {"definition": BETTER, "name": "mine"}, **{"If-Match": tag})
+
+    assert (status, "name or description were changed after you began" in refused["detail"]) == (409, True)
+    workflow.refresh_from_db()
+    assert (workflow.name, workflow.versions.count()) == ("changed elsewhere", 1)
+
+
+def test_what_a_save_does_not_replace_may_change_meanwhile(send: Send, client: Client, workflow: Workflow) -> None:
+    path = f"/workflows/{workflow.pk}"
+    tag = client.get(API + path)["ETag"]
+    workflow.activate()
+    schedules.set_schedule(workflow, "0 9 * * *")
+
+    assert client.get(API + path)["ETag"] != tag
+    assert send("PUT", path, {"definition": BETTER}, **{"If-Match": f'"other", {tag}'})[1]["version"] == 2
+
+
+def test_a_version_that_is_not_there_is_no_base_of_an_edit(send: Send, workflow: Workflow, bob: Any) -> None:
+    empty = Workflow.objects.create(owner=bob, name="empty")
+
+    answers = [
+        send("PUT", f"/workflows/{one.pk}", {"definition": BETTER, "base_version": 3}) for one in (workflow, empty)
+    ]
+
+    assert [(status, answer["detail"]) for status, answer in answers] == [
+        (409, f"there is no version 3 to begin from; the newest is {newest}; reload the workflow") for newest in (1, 0)
+    ]
+
+
+def test_what_is_deleted_during_a_save_is_not_found(send: Send, workflow: Workflow, bob: Any) -> None:
+    with just_before("SAVEPOINT", lambda: lifecycle.delete(workflow)):
+        status, answer = send("PUT", f"/workflows/{workflow.pk}", {"definition": BETTER, "base_version": 1})
+
+    assert (status, answer["detail"]) == (404, 'workflow "shop" was deleted')
 
 
 def test_the_etag_of_a_save_is_that_of_the_next_read(send: Send, client: Client, workflow: Workflow) -> None:

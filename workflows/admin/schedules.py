@@ -40,13 +40,12 @@ class ScheduleForm(forms.ModelForm):
         widgets = {"cron": forms.TextInput(attrs={"class": "vTextField", "placeholder": "0 9 * * MON-FRI"})}
 
     def clean(self) -> dict[str, Any]:
-        """Refuse a cron that does not parse, never fires or fires too often."""
+        """Refuse a cron that does not parse or never fires, and one that fires too often unless it is switched off."""
         data = super().clean() or {}
         if "cron" in data and "timezone" in data:
+            shortest = limits_of(self.instance.workflow.owner_id).minimum_interval_s
             try:
-                cron.check(
-                    data["cron"], data["timezone"], limits_of(self.instance.workflow.owner_id).minimum_interval_s
-                )
+                cron.check(data["cron"], data["timezone"], shortest if data.get("enabled") else 0)
             except ValueError as error:
                 self.add_error("cron", str(error))
         return data

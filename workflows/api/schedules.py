@@ -97,7 +97,7 @@ def get_schedule(request: HttpRequest, workflow_id: UUID) -> Any:
 
 @router.put("/workflows/{workflow_id}/schedule", response={200: ScheduleOut, **ERRORS})
 def set_schedule(request: HttpRequest, workflow_id: UUID, body: ScheduleIn) -> Any:
-    """Set when a workflow starts by itself."""
+    """Set when a workflow starts by itself; how often it may is asked when it is enabled."""
     workflow = visible(request, workflow_id)
     try:
         return schedule_json(schedules.set_schedule(workflow, body.cron, body.timezone, enabled=body.enabled))

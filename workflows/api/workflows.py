@@ -197,7 +197,7 @@ def get_workflow(request: HttpRequest, response: HttpResponse, workflow_id: UUID
     Its ETag begins with the number of the newest version: as If-Match of a PUT it says what the edit began from.
     """
     shown = detail(visible(request, workflow_id))
-    return answer_unless_known(request, response, shown, f"{shown['version']}.")
+    return answer_unless_known(request, response, shown, _prefix(shown))
 
 
 @router.put("/workflows/{workflow_id}", response={200: Saved, **ERRORS, 409: Conflict})
@@ -211,16 +211,16 @@ def save_workflow(
     """Save a new version; errors in it are reported and kept, what is active goes on running.
 
     What the edit began from is said by ``base_version`` or by If-Match, which takes the ETag of GET. When a newer
-    version exists, 409 says who saved it and what it changed.
+    version exists, 409 says who saved it and what it changed. If-Match also sees another name and description.
     """
     if body.base_version is None and if_match is None:
         missing = "base_version: Field required, unless the header If-Match brings the ETag of GET"
         return Status(422, {"detail": missing})
     definition = Definition.from_json(body.definition)
-    visible(request, workflow_id)
+    seen = visible(request, workflow_id)
     try:
         with transaction.atomic():
-            workflow = lifecycle.lock(Workflow.objects.get(pk=workflow_id), "edit")
+            workflow = lifecycle.lock(seen, "edit")
             conflict = _conflict(workflow, body.base_version, if_match)
             if conflict:
                 return Status(409, conflict)
@@ -232,23 +232,32 @@ def save_workflow(
             version = workflow.save_version(body.definition, author=request.user, message=body.message)
     except IntegrityError:
         return Status(409, {"detail": f'there is another workflow "{body.name}"'})
-    response["ETag"] = etag(detail(visible(request, workflow_id)), f"{version.number}.")
+    shown = detail(visible(request, workflow_id))
+    response["ETag"] = etag(shown, _prefix(shown))
     findings = lifecycle.check_definition(definition, workflow.owner_id)
     return {"id": workflow.pk, "version": version.number, "findings": findings_json(findings)}
+
+
+def _prefix(shown: dict[str, Any]) -> str:
+    """Return how the ETag of a workflow begins: its newest version and a hash of what else a save replaces."""
+    return etag([shown["name"], shown["description"]], f"{shown['version']}.").strip('"') + "."
 
 
 def _conflict(workflow: Workflow, base: int | None, if_match: str | None) -> dict[str, Any] | None:
     """Return why an edit that began from a version would undo somebody's work, or None when it would not."""
     newest = workflow.versions.select_related("author").order_by("-number").first()
-    number = newest.number if newest else 0
-    wanted: list[int | None] = [base] if base is not None else []
-    if if_match is not None and if_match.strip() != "*":
-        wanted.append(_version_of(if_match, number))
-    began = next((one for one in wanted if one != number), None)
-    if began is None and (None not in wanted):
+    number, began = newest.number if newest else 0, base
+    if if_match is not None and if_match.strip() != "*" and f'"{_prefix(summary(workflow))}' not in if_match:
+        tag = re.search(r'"(\d{1,10})\.[0-9a-f]+\.[0-9a-f]+"', if_match, re.ASCII)
+        if tag is None:
+            return {"detail": f"If-Match is no ETag of version {number}; read the workflow again, it has the present one"}
+        began = int(tag[1])
+        if began == number:
+            return {"detail": "name or description were changed after you began; reload the workflow and make your changes again"}
+    if began is None or began == number:
         return None
-    if newest is None or began is None:
-        return {"detail": f"If-Match is no ETag of version {number}; read the workflow again, it has the present one"}
+    if newest is None or began > number:
+        return {"detail": f"there is no version {began} to begin from; the newest is {number}; reload the workflow"}
     author = newest.author.get_username() if newest.author else None
     old = workflow.versions.filter(number=began).first()
     return {
@@ -261,12 +270,6 @@ def _conflict(workflow: Workflow, base: int | None, if_match: str | None) -> dic
         "saved_at": newest.created_at,
         "changes": compare(old.definition, newest.definition).to_json() if old else None,
     }
-
-
-def _version_of(if_match: str, newest: int) -> int | None:
-    """Return the version that the ETags of an If-Match mean: the newest if one of them does; None for no ETag of ours."""
-    numbers = [int(number) for number in re.findall(r'"(\d{1,10})\.[0-9a-f]+"', if_match)]
-    return newest if newest in numbers else numbers[0] if numbers else None
 
 
 @router.delete("/workflows/{workflow_id}", response={200: Removed, **ERRORS})
