@@ -28,6 +28,7 @@ from workflows.api.common import findings_json
 from workflows.errors import (
     ActivationRefused,
     CredentialInUse,
+    CredentialTaken,
     DefinitionError,
     InsufficientCredits,
     TransitionError,
@@ -114,6 +115,7 @@ REFUSALS: dict[type[Exception], int] = {
     TransitionError: 409,
     ActivationRefused: 422,
     CredentialInUse: 409,
+    CredentialTaken: 409,
     InsufficientCredits: 409,
     StartRefused: 409,
     KeyReused: 422,

@@ -23,7 +23,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from workflows import audit, kinds
-from workflows.errors import CredentialError, CredentialInUse, CredentialRefused
+from workflows.errors import CredentialError, CredentialInUse, CredentialRefused, CredentialTaken
 from workflows.models import Credential, Workflow
 from workflows.templates import CREDENTIAL_KEY
 from workflows.validation import KnownCredential
@@ -54,18 +54,22 @@ def save(
     expires_at: datetime | Keep | None = KEEP,
     *,
     credential: Credential | None = None,
+    new: bool = False,
 ) -> Credential:
-    """Store the credential ``name`` of ``owner`` and return its row; one of that name is changed.
+    """Store the credential ``name`` of ``owner`` and return its row; one of that name is changed, unless it is to be new.
 
     Fields that are not given keep what they hold, an empty text takes a field away. A change of kind keeps only what
     the new kind has. ``credential`` is the row to change when ``name`` is to be its new name. Noted in the audit log.
 
     Raises:
-        CredentialRefused: the name is taken or none, or the fields do not fit the kind; ``problems`` says all of it.
+        CredentialTaken: another one has the name.
+        CredentialRefused: the name is none, or the fields do not fit the kind; ``problems`` says all of it.
         CredentialError: it was stored with a key that is not here any more, and only some of its fields are given.
     """
     name = _name(name)
     credential = _row(owner, name, credential)
+    if new and credential is not None:
+        raise CredentialTaken(name)
     before = kinds.kind_of(credential.kind).name if credential else ""
     wanted = kinds.ALIASES.get(kind, kind) or before or "password"
     stored = {} if credential is None else _kept(credential, wanted, before, fields or {})
@@ -84,7 +88,7 @@ def save(
         with transaction.atomic():
             row.save()
     except IntegrityError:
-        raise CredentialRefused(name, [kinds.Problem("name", "is taken; choose another one")]) from None
+        raise CredentialTaken(name) from None
     audit.note(
         "change" if credential else "create", "credential", row, owner=owner, name=name, credential_kind=wanted,
         fields=sorted(key for key in {*stored, *merged} if stored.get(key) != merged.get(key)),

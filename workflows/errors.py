@@ -7,6 +7,7 @@
   - UnknownNodeType      no such node type is registered
   - CredentialError      a credential is missing, foreign, expired or unreadable
     - CredentialRefused  what is to be stored does not fit; ``problems`` name the fields
+    - CredentialTaken    what is to be stored has the name of another one
     - CredentialInUse    it is not deleted, because ``workflows`` name it
   - TokenError           an API token cannot be made as it was asked for
   - TransitionError      a workflow cannot go from this status to that one
@@ -64,6 +65,13 @@ class CredentialRefused(CredentialError):
     def __init__(self, name: str, problems: Sequence[Problem]) -> None:
         super().__init__(f'credential "{name}": ' + "; ".join(map(str, problems)))
         self.problems = problems
+
+
+class CredentialTaken(CredentialError):
+    """A credential is not stored, because another one of its owner has this name."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f'there is already a credential "{name}"; change it, or choose another name')
 
 
 class CredentialInUse(CredentialError):

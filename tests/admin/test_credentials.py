@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from tests.admin.conftest import SECRET, logged_in
 from tests.conftest import graph, node
+from tests.workflows.conftest import just_before
 from workflows import credentials
 from workflows.kinds import KINDS
 from workflows.models import AuditEntry, Credential, Workflow
@@ -33,6 +34,19 @@ def test_a_login_is_encrypted_and_belongs_to_who_stores_it(bob: Any) -> None:
     assert row.owner == bob
     assert SECRET.encode() not in bytes(row.data)
     assert (stored(bob, "shop", "username"), stored(bob, "shop", "password")) == ("bob", SECRET)
+
+
+def test_a_credential_that_somebody_stored_meanwhile_is_not_changed_by_adding_one(bob: Any) -> None:
+    def faster() -> None:
+        credentials.save(bob, "shop", "password", {"password": "the first"})
+
+    with just_before('SELECT "workflows_credential"."id"', faster):
+        page = logged_in(bob).post(
+            ADD, {"name": "shop", "kind": "password", "password__password": SECRET}, follow=True
+        )  # fmt: skip
+
+    assert "already a credential" in page.content.decode()
+    assert not Credential.objects.exists()  # what was stored here meanwhile went back with the page
 
 
 def test_tokens_and_own_fields_are_stored(bob: Any) -> None:

@@ -383,6 +383,19 @@ def test_credentials_are_written_and_their_secrets_never_come_back(send: Send, a
     assert send("GET", path)[0] == 404
 
 
+def test_of_two_who_store_a_credential_of_one_name_at_once_the_second_changes_nothing(send: Send, bob: Any) -> None:
+    def faster() -> None:
+        credentials.save(bob, "mail", "password", {"password": "the first"})
+
+    with just_before("SAVEPOINT", faster):
+        status, refused = send("POST", "/credentials", {"name": " mail ", "fields": {"password": "the second"}})
+
+    assert (status, refused["detail"]) == (
+        409, 'there is already a credential "mail"; change it, or choose another name'
+    )  # fmt: skip
+    assert credentials.resolve(bob.pk, "mail") == "the first"
+
+
 def test_a_credential_that_workflows_name_is_deleted_only_by_force(send: Send, bob: Any, workflow: Workflow) -> None:
     row = credentials.save(bob, "shop", "password", {"password": "s3cret"})
     workflow.save_version(graph([node("a", "delay", Duration={"$credential": "shop"})]), author=bob)

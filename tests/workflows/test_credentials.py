@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from tests.workflows.test_kinds import GOOD
 from workflows import audit, credentials, kinds
-from workflows.errors import CredentialError, CredentialInUse, CredentialRefused
+from workflows.errors import CredentialError, CredentialInUse, CredentialRefused, CredentialTaken
 from workflows.models import AuditEntry, Credential, Workflow
 
 pytestmark = pytest.mark.django_db
@@ -74,7 +74,7 @@ def test_a_new_name_must_be_free_and_moves_nothing_else(alice: Any, bob: Any) ->
     credentials.save(alice, "other", "password", {"password": "x"})
     credentials.save(bob, "free", "password", {"password": "x"})
 
-    with pytest.raises(CredentialRefused, match='field "name" is taken'):
+    with pytest.raises(CredentialTaken, match='already a credential "'):
         credentials.save(alice, "other", credential=row)
     assert credentials.save(alice, "free", credential=row).pk == row.pk
     assert credentials.resolve(alice.pk, "free") == SECRET

@@ -173,8 +173,9 @@ class CredentialAdmin(OwnedAdmin):
     def save_model(self, request: HttpRequest, obj: Credential, form: Any, change: bool) -> None:
         """Encrypt what was typed in; without it only name and end change."""
         person: Any = obj.owner if change else request.user
+        row = obj if change else None
         stored = credentials.save(
-            person, obj.name, obj.kind, form.given(), obj.expires_at, credential=obj if change else None
+            person, obj.name, obj.kind, form.given(), obj.expires_at, credential=row, new=not change
         )
         obj.pk, obj.owner, obj._state.adding = stored.pk, person, False
 

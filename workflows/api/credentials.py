@@ -115,10 +115,7 @@ def list_kinds(request: HttpRequest) -> Any:
 @router.post("/credentials", response={201: CredentialOut, **ERRORS})
 def create_credential(request: HttpRequest, body: NewCredential) -> Any:
     """Store a credential; 409 if you have one of this name."""
-    name = body.name.strip()
-    if _own(request).filter(name=name).exists():
-        return Status(409, {"detail": f'you already have a credential "{name}"; change it, or choose another name'})
-    row = credentials.save(request.user, name, body.kind, body.fields, body.expires_at)
+    row = credentials.save(request.user, body.name, body.kind, body.fields, body.expires_at, new=True)
     return Status(201, credentials.public(row))
 
 
