@@ -23,6 +23,7 @@ from workflows.registry import NodeDescription, Port, register
 MOST_RECIPIENTS = 100
 MOST_ATTACHMENT_BYTES = 10 * 1024 * 1024
 SSL_PORT = 465
+TWILIO = "https://api.twilio.com"
 SHORTEST_TOKEN = 10
 PHONE = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
 SENDER = re.compile(r"[A-Za-z0-9 ]{1,11}", re.ASCII)
@@ -77,11 +78,13 @@ class EmailDelivery(NodeExecutor):
     async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
         """Send once; the node's policy decides about further attempts."""
         inputs = self.inputs(node)
-        sender = _addresses(inputs, "From Email", most=1)[0]
+        senders = _addresses(inputs, "From Email", most=1)
         to, copies, hidden = (_addresses(inputs, name) for name in ("To Email", "CC Email", "BCC Email"))
         recipients = list(dict.fromkeys(address.addr_spec for address in (*to, *copies, *hidden)))
-        if not to:
-            inputs.refuse("To Email", "must be an address such as ann@example.com")
+        for name, given in (("From Email", senders), ("To Email", to)):
+            if not given:
+                inputs.refuse(name, "must be an address such as ann@example.com")
+        sender = senders[0]
         if len(recipients) > MOST_RECIPIENTS:
             inputs.refuse("To Email", f"and its copies have {len(recipients)} addresses; the most is {MOST_RECIPIENTS}")
         message = _message(inputs, env, sender, to, copies)
@@ -211,7 +214,10 @@ class SendSms(NodeExecutor):
             Port("From Number", aliases=("From Phone",), required=True, placeholder="+491701234567"),
             Port("To Number", aliases=("To Phone",), required=True, placeholder="+491701234567"),
             Port("Message Content", aliases=("Message",), required=True, variant="textarea"),
-            Port("Address", default="https://api.twilio.com", handle=False, help="Of the provider."),
+            Port(
+                "Address", placeholder=TWILIO, handle=False,
+                help="Of the provider; http needs one, twilio has its own.",
+            ),
             Port("Timeout", "NUMBER", default=20, min=1, max=60, handle=False, help="Seconds."),
         ),
         outputs=(Port("SMS Status", aliases=("Delivery Status",)), Port("Message SID")),
@@ -249,7 +255,8 @@ async def _twilio(inputs: Inputs, node: NodeCall, env: Environment, form: dict[s
         inputs.refuse("Twilio Account SID", 'must begin with "AC"; it is on the first page of Twilio')
     if len(token) < SHORTEST_TOKEN:
         inputs.refuse("Twilio Auth Token", f"must have at least {SHORTEST_TOKEN} characters")
-    url = f"{checked_url(inputs, 'Address').rstrip('/')}/2010-04-01/Accounts/{account}/Messages.json"
+    address = checked_url(inputs, "Address").rstrip("/") if inputs.text("Address").strip() else TWILIO
+    url = f"{address}/2010-04-01/Accounts/{account}/Messages.json"
     secret = base64.b64encode(f"{account}:{token}".encode()).decode()
     headers = {"Authorization": f"Basic {secret}", "Idempotency-Key": env.idempotency_key}
     request = {"method": "POST", "url": url, "headers": headers, "data": form}

@@ -192,6 +192,8 @@ async def test_mail_goes_only_where_nodes_may_go(server: MakeServer) -> None:
         ("To_Email", "a@example.com\r\nBcc: b@example.com", "one line"),
         ("To_Email", ",".join(f"a{n}@example.com" for n in range(101)), "the most is 100"),
         ("From_Email", "a@example.com, b@example.com", "the most is 1"),
+        ("From_Email", " ", '"From Email".* must be an address'),
+        ("From_Email", [], '"From Email".* must be an address'),
         ("Subject", "Prices\r\nBcc: b@example.com", "one line"),
         ("SMTP_Server", "smtp://example.com", "must be a host"),
         ("Attachments", {"filename": "a"}, "must be a list"),
@@ -353,6 +355,27 @@ async def test_another_gateway_gets_json_with_a_bearer_token(site: Site, site_en
     assert json.loads(request["body"]) == {"from": "+491701234567", "to": "+491707654321", "text": "9 € only"}
     assert request["headers"]["authorization"] == "Bearer 0123456789abcdef"
     assert (outputs["SMS Status"], outputs["Message SID"]) == ("accepted", "7")
+
+
+@pytest.mark.parametrize("address", [None, " "])
+async def test_another_gateway_without_an_address_is_refused_and_twilio_gets_nothing(
+    env: TestEnvironment, address: str | None
+) -> None:
+    with pytest.raises(NodeInputError, match='"Address".* must be a whole address'):
+        await env.run("send_sms", Provider="http", Address=address, **SMS)
+
+
+class Nowhere(EgressPolicy):
+    """Lets nothing out, and says where it was to go."""
+
+    async def acheck(self, host: str, port: int) -> Any:
+        raise NotAllowed(f"{host}:{port}")
+
+
+@pytest.mark.parametrize("address", [None, ""])
+async def test_twilio_needs_no_address(address: str | None) -> None:
+    with pytest.raises(NotAllowed, match=r"api\.twilio\.com:443"):
+        await TestEnvironment(Nowhere()).run("send_sms", Address=address, **SMS)
 
 
 async def test_the_log_takes_messages_that_nobody_is_to_get(site: Site, site_env: TestEnvironment) -> None:
