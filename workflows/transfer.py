@@ -136,7 +136,7 @@ def import_definition(
             name=title,
             defaults={"description": data.get("description") or "", "settings": settings_of(data)},
         )
-        lifecycle.lock(workflow, "edit")
+        workflow = lifecycle.lock(workflow, "edit")
         if not created:
             _update(workflow, data)
         stored = {key: value for key, value in definition.raw.items() if key not in ABOUT_THE_FILE}

@@ -13,7 +13,7 @@ from tests.admin.conftest import logged_in
 from tests.conftest import graph, node
 from workflows import credentials, schedules
 from workflows.admin.transfers import examples
-from workflows.models import Workflow
+from workflows.models import Plan, Workflow
 
 IMPORT = "/admin/workflows/workflow/import/"
 EXAMPLES = "/admin/workflows/workflow/examples/"
@@ -132,3 +132,30 @@ def test_every_example_becomes_a_draft_and_again_a_copy(bob: Any) -> None:
     assert {data["name"] for data in known.values()} <= made
     assert Workflow.objects.filter(owner=bob, name="demo-shop-http 2", status="draft").exists()
     assert "There is no such example" in client.post(EXAMPLES, {"example": "../settings"}).content.decode()
+
+
+def test_an_example_that_cannot_be_stored_leaves_none_of_its_subflows(bob: Any) -> None:
+    Plan.objects.create(name="small", nodes=5).users.add(bob)
+
+    page = logged_in(bob).post(EXAMPLES, {"example": "demo-order"}, follow=True)
+
+    assert "demo-order" in page.content.decode()
+    assert "is not imported" in page.content.decode()
+    assert not Workflow.objects.exists()
+
+
+def test_a_version_that_is_no_number_exports_the_newest(bob: Any, make_world: Any) -> None:
+    workflow = make_world(bob, "shop").workflow
+
+    answer = logged_in(bob).get(reverse("admin:workflows_workflow_export", args=(workflow.pk,)), {"version": "²"})
+
+    assert (answer.status_code, answer.json()["name"]) == (200, "shop")
+
+
+def test_an_owner_that_is_no_number_filters_nothing(alice: Any, make_world: Any) -> None:
+    make_world(alice, "shop")
+
+    page = logged_in(alice).get("/admin/workflows/workflow/", {"owner": "²"})
+
+    assert page.status_code == 200
+    assert [workflow.name for workflow in page.context["cl"].result_list] == ["shop"]

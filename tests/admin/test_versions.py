@@ -88,6 +88,17 @@ def test_without_numbers_the_running_version_is_compared_with_the_newest(bob: An
     assert "There is no version 77" in lost.content.decode()
 
 
+def test_before_anything_runs_the_newest_is_compared_with_the_one_before(bob: Any, workflow: Workflow) -> None:
+    Workflow.objects.filter(pk=workflow.pk).update(version=None)
+    page = logged_in(bob).get(address(workflow, "diff"))
+    assert (page.context["old"].number, page.context["new"].number) == (2, 3)
+
+    alone = Workflow.objects.create(owner=bob, name="alone")
+    alone.save_version(FIRST, author=bob)
+    page = logged_in(bob).get(address(alone, "diff"), follow=True)
+    assert "There is no version before the first to compare with." in page.content.decode()
+
+
 def test_restoring_asks_shows_what_changes_and_saves_a_new_version(bob: Any, workflow: Workflow) -> None:
     client, url = logged_in(bob), address(workflow, "version_restore", 1)
 

@@ -41,18 +41,18 @@ DESCRIPTIONS = (
 
 
 @contextmanager
-def just_before(statement: str, act: Callable[[], Any]) -> Iterator[None]:
-    """Call ``act`` once, right before the first SQL that begins with ``statement``: somebody else was faster."""
+def just_before(part: str, act: Callable[[], Any]) -> Iterator[None]:
+    """Call ``act`` once, right before the first SQL that has ``part``: somebody else was faster."""
     waiting = [act]
 
     def execute(run: Any, sql: str, *rest: Any) -> Any:
-        if waiting and sql.startswith(statement):
+        if waiting and part in sql:
             waiting.pop()()
         return run(sql, *rest)
 
     with connection.execute_wrapper(execute):
         yield
-    assert not waiting, f"no statement began with {statement}"
+    assert not waiting, f"no statement had {part}"
 
 
 @pytest.fixture

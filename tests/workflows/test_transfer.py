@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import graph, node
+from tests.workflows.conftest import just_before
 from workflows import credentials, lifecycle, schedules, transfer
 from workflows.errors import ActivationRefused, DefinitionError, TransitionError
 from workflows.models import AuditEntry, Plan, Workflow
@@ -160,3 +161,19 @@ def test_a_file_that_is_larger_than_the_plan_of_its_owner_allows_is_refused(alic
     with pytest.raises(ActivationRefused, match="LIMIT_NODES"):
         transfer.import_definition(alice, two)
     assert not Workflow.objects.exists()
+
+
+def test_a_file_is_merged_into_the_settings_that_are_there_when_it_is_stored(alice: Any) -> None:
+    workflow, _, _ = transfer.import_definition(alice, WHOLE)
+    plain = {key: value for key, value in WHOLE.items() if key not in ("settings", "tags")}
+
+    def faster() -> None:
+        other = Workflow.objects.get(pk=workflow.pk)
+        other.settings = {**other.settings, "priority": "high"}
+        other.save()
+
+    with just_before('WHERE "workflows_workflow"."id" =', faster):
+        transfer.import_definition(alice, {**plain, "tags": ["third"]})
+
+    workflow.refresh_from_db()
+    assert workflow.settings == {"concurrency": 2, "priority": "high", "tags": ["third"]}

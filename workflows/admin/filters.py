@@ -109,7 +109,7 @@ class OwnerFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Keep the rows of the chosen owner."""
         chosen = self.value() or ""
-        return queryset.filter(owner=chosen) if chosen.isdigit() else queryset
+        return queryset.filter(owner=chosen) if chosen.isascii() and chosen.isdigit() else queryset
 
 
 class WordFilter(admin.SimpleListFilter):

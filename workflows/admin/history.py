@@ -129,11 +129,12 @@ class VersionPages(OwnedAdmin):
         workflow = self.visible(request, pk)
         newest = workflow.draft.number if workflow.draft else 0
         running = workflow.version.number if workflow.version else 0
-        old = _number(request, "from") or (running if running != newest else newest - 1)
-        new = _number(request, "to") or newest
+        old = number_in(request, "from") or (running if running not in (0, newest) else newest - 1)
+        new = number_in(request, "to") or newest
         found = {version.number: version for version in workflow.versions.filter(number__in=(old, new))}
         if old not in found or new not in found:
-            messages.error(request, f"There is no version {old if old not in found else new} to compare with.")
+            missing = (old if old not in found else new) or "before the first"
+            messages.error(request, f"There is no version {missing} to compare with.")
             return HttpResponseRedirect(versions_url(workflow))
         before, after = found[old], found[new]
         context = self._page(
@@ -204,7 +205,8 @@ def _badges(workflow: Workflow, version: WorkflowVersion) -> SafeString:
     return format_html_join(" ", "{}", ((one,) for one in found))
 
 
-def _number(request: HttpRequest, name: str) -> int:
+def number_in(request: HttpRequest, name: str) -> int:
+    """Return the number in a parameter of the address, 0 for none."""
     text = request.GET.get(name, "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
 

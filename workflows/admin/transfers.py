@@ -9,13 +9,14 @@ from typing import Any
 from django import forms
 from django.conf import settings
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.text import slugify
 
 from workflows import credentials, lifecycle, transfer
-from workflows.admin.history import VersionPages
+from workflows.admin.history import VersionPages, number_in
 from workflows.definition import Definition
 from workflows.errors import ActivationRefused, DefinitionError, WorkflowError
 from workflows.findings import CREDENTIAL_CODES
@@ -82,9 +83,8 @@ class TransferPages(VersionPages):
     def export(self, request: HttpRequest, pk: Any) -> HttpResponse:
         """Send the newest version, or ``?version=N``, as a file."""
         workflow = self.visible(request, pk)
-        asked = request.GET.get("version", "")
         try:
-            data = transfer.export(workflow, int(asked) if asked.isdigit() and len(asked) < 9 else None)
+            data = transfer.export(workflow, number_in(request, "version") or None)
         except WorkflowError as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(reverse("admin:workflows_workflow_change", args=(workflow.pk,)))
@@ -180,10 +180,11 @@ class TransferPages(VersionPages):
             name = f"{data['name']} {count}"
         missing = [one for one in _subflows(data) if one not in taken]
         try:
-            for other in missing:
-                if (found := _named(other)) is not None:
-                    transfer.import_definition(request.user, found, message="example")
-            workflow, _, _ = transfer.import_definition(request.user, data, name=name, message="example", draft=True)
+            with transaction.atomic():
+                for other in missing:
+                    if (found := _named(other)) is not None:
+                        transfer.import_definition(request.user, found, message="example")
+                workflow, _, _ = transfer.import_definition(request.user, data, name=name, message="example", draft=True)
         except WorkflowError as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(reverse("admin:workflows_workflow_examples"))
