@@ -190,7 +190,7 @@ def _parse_rule(entry: str) -> _Rule:
         host, port = found[1] + (found[3] or ""), found[2]
     elif text.count(":") == 1:
         host, _, port = text.partition(":")
-    if port is not None and (not port.isdigit() or not 0 < int(port) < 65536):
+    if port is not None and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(f'{SETTING}: "{entry}" has no valid port')
     number = None if port is None else int(port)
     try:
@@ -685,9 +685,10 @@ def _body_length(headers: list[tuple[str, str]]) -> int:
         raise _BadRequest("a request body needs a Content-Length")
     if not lengths:
         return 0
-    if len(lengths) > 1 or not next(iter(lengths)).isdigit():
+    length = lengths.pop()
+    if lengths or not (length.isascii() and length.isdigit()):
         raise _BadRequest("the Content-Length cannot be read")
-    return int(lengths.pop())
+    return int(length)
 
 
 _HOP_BY_HOP: Final = frozenset(

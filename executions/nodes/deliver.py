@@ -157,7 +157,7 @@ def _status_line(response: httpx.Response) -> str:
 
 def _retry_after(value: str) -> float | None:
     """Return the seconds that a Retry-After header asks for; it may be a number or a date."""
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():
         return min(float(value), 86_400.0)
     try:
         moment = parsedate_to_datetime(value)

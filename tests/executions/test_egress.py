@@ -355,6 +355,7 @@ async def test_a_host_that_does_not_answer_is_a_502_and_no_refusal(proxy: Egress
         b"CONNECT nowhere HTTP/1.1\r\n\r\n",
         b"POST http://127.0.0.1:1/ HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST http://127.0.0.1:1/ HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+        b"POST http://127.0.0.1:1/ HTTP/1.1\r\nContent-Length: \xb2\r\n\r\nxx",
         b"GET http://127.0.0.1:99999/ HTTP/1.1\r\n\r\n",
         b"GET http://127.0.0.1:1/ HTTP/1.1\r\nbad header\r\n\r\n",
     ],

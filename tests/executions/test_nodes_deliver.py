@@ -84,6 +84,15 @@ async def test_an_error_answer_fails_the_node_and_says_whether_to_retry(
     assert len(site.requests) == 1
 
 
+async def test_a_time_to_come_again_that_is_no_number_is_none(site: Site, site_env: TestEnvironment) -> None:
+    site.answer(503, b"no", Retry_After="²")
+
+    with pytest.raises(NetworkError, match="answered 503") as caught:
+        await site_env.run("deliver_to_webhook", Webhook_URL=f"{site.url}/answer", Payload="{}")
+
+    assert caught.value.retry_after_s is None
+
+
 async def test_without_fail_on_error_the_failure_is_an_output(site: Site, site_env: TestEnvironment) -> None:
     site.answer(503, b"x" * 6000)
     inputs = {"Payload": "{}", "Fail_On_Error": False}
