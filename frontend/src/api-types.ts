@@ -852,7 +852,7 @@ export interface paths {
          * @description Save a new version; errors in it are reported and kept, what is active goes on running.
          *
          *     What the edit began from is said by ``base_version`` or by If-Match, which takes the ETag of GET. When a newer
-         *     version exists, 409 says who saved it and what it changed.
+         *     version exists, 409 says who saved it and what it changed. If-Match also sees another name and description.
          */
         put: operations["workflows_api_workflows_save_workflow"];
         post?: never;
@@ -1060,7 +1060,7 @@ export interface paths {
         get: operations["workflows_api_schedules_get_schedule"];
         /**
          * Set Schedule
-         * @description Set when a workflow starts by itself.
+         * @description Set when a workflow starts by itself; how often it may is asked when it is enabled.
          */
         put: operations["workflows_api_schedules_set_schedule"];
         post?: never;

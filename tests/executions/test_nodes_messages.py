@@ -361,7 +361,7 @@ async def test_another_gateway_gets_json_with_a_bearer_token(site: Site, site_en
 async def test_another_gateway_without_an_address_is_refused_and_twilio_gets_nothing(
     env: TestEnvironment, address: str | None
 ) -> None:
-    with pytest.raises(NodeInputError, match='"Address".* must be a whole address'):
+    with pytest.raises(NodeInputError, match=r'"Address".* must be a whole address'):
         await env.run("send_sms", Provider="http", Address=address, **SMS)
 
 

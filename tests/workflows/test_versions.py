@@ -241,9 +241,7 @@ def test_copies_get_free_names_and_a_taken_one_is_refused(workflow: Workflow, al
     assert lifecycle.clone(long, alice).name == "x" * 193 + " (copy)"
 
 
-def test_a_copy_for_who_may_not_run_so_often_has_the_schedule_switched_off(
-    workflow: Workflow, bob: Any
-) -> None:
+def test_a_copy_for_who_may_not_run_so_often_has_the_schedule_switched_off(workflow: Workflow, bob: Any) -> None:
     schedules.set_schedule(workflow, "*/10 * * * *")
     slow = Plan.objects.create(name="slow", minimum_interval_s=3600)
     slow.users.add(bob)

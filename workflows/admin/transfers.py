@@ -184,7 +184,9 @@ class TransferPages(VersionPages):
                 for other in missing:
                     if (found := _named(other)) is not None:
                         transfer.import_definition(request.user, found, message="example")
-                workflow, _, _ = transfer.import_definition(request.user, data, name=name, message="example", draft=True)
+                workflow, _, _ = transfer.import_definition(
+                    request.user, data, name=name, message="example", draft=True
+                )
         except WorkflowError as error:
             messages.error(request, str(error))
             return HttpResponseRedirect(reverse("admin:workflows_workflow_examples"))

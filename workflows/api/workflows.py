@@ -250,10 +250,14 @@ def _conflict(workflow: Workflow, base: int | None, if_match: str | None) -> dic
     if if_match is not None and if_match.strip() != "*" and f'"{_prefix(summary(workflow))}' not in if_match:
         tag = re.search(r'"(\d{1,10})\.[0-9a-f]+\.[0-9a-f]+"', if_match, re.ASCII)
         if tag is None:
-            return {"detail": f"If-Match is no ETag of version {number}; read the workflow again, it has the present one"}
+            return {
+                "detail": f"If-Match is no ETag of version {number}; read the workflow again, it has the present one"
+            }
         began = int(tag[1])
         if began == number:
-            return {"detail": "name or description were changed after you began; reload the workflow and make your changes again"}
+            return {
+                "detail": "name or description were changed after you began; reload the workflow and make your changes again"
+            }
     if began is None or began == number:
         return None
     if newest is None or began > number:
