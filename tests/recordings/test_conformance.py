@@ -218,7 +218,7 @@ def test_nothing_stays_open_that_was_closed(tmp_path: Path) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-@pytest.mark.row("S0-23")
+@pytest.mark.row("S0-30")
 def test_replayer_step_forward(through: Through) -> None:
     replayer = through(seven())
 
@@ -226,7 +226,7 @@ def test_replayer_step_forward(through: Through) -> None:
     assert replayer.current_position == 2
 
 
-@pytest.mark.row("S0-23")
+@pytest.mark.row("S0-30")
 def test_replayer_step_backward(through: Through) -> None:
     replayer = through(seven())
     replayer.current_position = 4
@@ -395,7 +395,7 @@ def test_d3_checksum_and_size_are_stored_and_can_be_verified(storage: RecordingS
     storage.load_sync(recording_id).verify()
 
 
-@pytest.mark.row("S0-22")
+@pytest.mark.row("S0-29")
 def test_d4_the_state_goes_on_after_a_snapshot_and_needs_none(through: Through) -> None:
     with_snapshot, without = through(seven()), through(record_run(nodes=2))
 

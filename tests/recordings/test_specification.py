@@ -336,7 +336,7 @@ async def test_retention_policies(run: Run, capsys: pytest.CaptureFixture[str]) 
 # --------------------------------------------------------------------------- advanced
 
 
-@pytest.mark.row("S0-22")
+@pytest.mark.row("S0-29")
 async def test_state_inspection(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     names = await run("""
         # Load recording
@@ -355,7 +355,7 @@ async def test_state_inspection(run: Run, capsys: pytest.CaptureFixture[str]) ->
     assert "State keys: ['region', 'Html', 'key1', 'key2'" in capsys.readouterr().out
 
 
-@pytest.mark.row("S0-23")
+@pytest.mark.row("S0-30")
 async def test_navigation(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     names = await run("""
         replayer = ExecutionReplayer.load("recording.json.gz")
