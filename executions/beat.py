@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 import signal
 import socket
 import threading
@@ -39,6 +40,8 @@ from workflows.models import Schedule, Workflow
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
+LONGEST_WAIT_SECONDS = 10.0
+"""How long a beat waits at most before it asks a database again that did not answer."""
 DUE_BATCH = 100
 RECONCILE_TASK = "executions.reconcile"
 OVERDUE_SECONDS = 4.0
@@ -63,11 +66,28 @@ def start_workflow(workflow: str, input: Any = None) -> str:
     return str(start_execution(found, owner=found.owner, trigger="scheduled", input=input).pk)
 
 
+class Backoff:
+    """How long to wait after failures in a row: about twice as long each time, from a tick to ``LONGEST_WAIT_SECONDS``."""
+
+    def __init__(self) -> None:
+        self._wait = TICK_SECONDS
+
+    def failed(self) -> float:
+        """Return seconds to wait now, up to half less at random, so that many beats do not come back together."""
+        wait, self._wait = self._wait, min(LONGEST_WAIT_SECONDS, self._wait * 2)
+        return wait * random.uniform(0.5, 1.0)  # noqa: S311 - nobody gains from guessing it
+
+    def worked(self) -> None:
+        """Begin with a tick again."""
+        self._wait = TICK_SECONDS
+
+
 class WorkflowScheduler(DatabaseScheduler):
     """django-celery-beat's scheduler plus the due workflows."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._backoff = Backoff()
         committer.patience_s = 0.0  # the reconciler comes again in two seconds; nobody waits for one row
         self._boot = uuid.uuid4().hex
         self._started = datetime.now(UTC)
@@ -84,11 +104,13 @@ class WorkflowScheduler(DatabaseScheduler):
                 self._reconcile_overdue()
                 held = admit_due()
                 upcoming = _seconds_to_next()
-            return min(remaining, TICK_SECONDS, TICK_SECONDS if held is None else max(0.01, held), upcoming)
         except DatabaseError as error:
-            logger.error("the database does not answer, due workflows wait: %s", error)
+            wait = self._backoff.failed()
+            logger.error("the database does not answer, due workflows wait; next try in %.1f s: %s", wait, error)
             close_old_connections()
-            return TICK_SECONDS
+            return wait
+        self._backoff.worked()
+        return min(remaining, TICK_SECONDS, TICK_SECONDS if held is None else max(0.01, held), upcoming)
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         """Send a periodic task; the reconciler runs here, so that no queue can delay it."""

@@ -242,8 +242,12 @@ class Processes:
         """Start a beat."""
         return self.start("-m", "celery", "-A", app, "beat", "-l", "INFO", "--pidfile=", **env)
 
+    def log(self, number: int) -> str:
+        """Return all that the process which was started as this one (from 0) wrote."""
+        return (self._log_dir / f"{number}.log").read_text(errors="replace")
+
     def logs(self) -> str:
-        """Return what the processes wrote."""
+        """Return what the processes wrote last."""
         return "\n".join(
             f"--- {path.name}\n{path.read_text(errors='replace')[-6000:]}"
             for path in sorted(self._log_dir.glob("*.log"))

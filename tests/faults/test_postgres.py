@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 
 import psycopg
@@ -71,6 +72,12 @@ def test_fault_20_sessions_that_are_cut_for_two_minutes(stack):
     cut_sessions(stack, 120)
 
 
+def waits_of_beat(stack):
+    """Return the seconds that beat, which was started first, said it would wait for the database, in order."""
+    return [float(found) for found in re.findall(r"due workflows wait; next try in ([\d.]+) s", stack.processes.log(0))]
+
+
+@pytest.mark.row("S2-16")
 def test_fault_21_a_server_that_is_away_for_twenty_seconds_pauses_the_work(stack):
     assert postgres_server is not None
     workflow = stack.workflow(seconds=1)
@@ -90,6 +97,17 @@ def test_fault_21_a_server_that_is_away_for_twenty_seconds_pauses_the_work(stack
 
     assert [process.poll() for process in (beat, *stack.workers)] == [None] * 3, stack.logs()
     check_invariants(stack)
+    away = waits_of_beat(stack)
+    assert 4 <= len(away) <= 10, away
+    assert all(0.45 <= wait / min(10, 2**turn) <= 1.05 for turn, wait in enumerate(away)), away
+    wait_for(lambda: _cut_until_beat_waits(stack, len(away)), 20, "beat to miss the database again", stack.logs)
+    assert waits_of_beat(stack)[len(away)] <= 1.05, "after a success it begins with short waits again"
+
+
+def _cut_until_beat_waits(stack, known):
+    terminate_everybody([])
+    time.sleep(0.5)
+    return len(waits_of_beat(stack)) > known
 
 
 def test_fault_22_a_row_that_somebody_holds_stops_nobody_else(stack):
