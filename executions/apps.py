@@ -1,5 +1,6 @@
 """Django application ``executions``."""
 
+from importlib.metadata import entry_points
 from typing import Any
 
 from django.apps import AppConfig
@@ -17,7 +18,7 @@ class ExecutionsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Import the ``nodes`` module of every installed app, and give recordings what only we can answer."""
+        """Import the node types of every installed app and package, and give recordings what only we can answer."""
         from executions import events, logs, metering
         from executions.models import Execution
         from recordings import keeping, sources
@@ -27,6 +28,7 @@ class ExecutionsConfig(AppConfig):
 
         logs.install()
         autodiscover_modules("nodes")
+        load_installed_nodes()
         try:
             set_costs(settings.CREDIT_COSTS)
         except UnknownNodeType as error:
@@ -43,6 +45,33 @@ class ExecutionsConfig(AppConfig):
         sources.ARTIFACT_POLICY = lambda user, execution_id: (
             Execution.objects.visible_to(user).filter(pk=execution_id).exists()
         )
+
+
+NODES_OF_PACKAGES = "flowbuilder.nodes"
+"""The group of entry points by which an installed package names the modules with its node types."""
+
+
+def load_installed_nodes() -> None:
+    """Import what installed packages name as their node types; importing registers them.
+
+    Raises:
+        ImproperlyConfigured: something cannot be imported, or replaces a node type that there is already.
+    """
+    from workflows.registry import NODE_REGISTRY
+
+    for point in entry_points(group=NODES_OF_PACKAGES):
+        whose = f'the package "{point.dist.name if point.dist else point.value}"'
+        before = dict(NODE_REGISTRY)
+        try:
+            point.load()
+        except Exception as error:
+            raise ImproperlyConfigured(
+                f"the node types of {whose} ({point.value}) cannot be loaded: {error!r}; mend it or uninstall it"
+            ) from error
+        if taken := [name for name, executor in before.items() if NODE_REGISTRY[name] is not executor]:
+            raise ImproperlyConfigured(
+                f"{whose} brings a node type {', '.join(taken)}, which there is already; uninstall one of the two"
+            )
 
 
 def without_jit(connection: Any, **kwargs: Any) -> None:
