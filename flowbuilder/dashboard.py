@@ -102,7 +102,7 @@ def _workflows(workflows: Any, now: datetime) -> list[dict[str, Any]]:
 def _next(workflow: Workflow, now: datetime) -> SafeString | str:
     schedule: Any = getattr(workflow, "schedule", None)
     fires = schedule is not None and schedule.enabled and workflow.status == Workflow.Status.ACTIVE
-    return due(schedule.next_run_at, now) if fires else EMPTY
+    return due(schedule.next_run_at, schedule.timezone, now) if fires else EMPTY
 
 
 def _upcoming(workflows: Any, now: datetime) -> list[dict[str, Any]]:
@@ -117,7 +117,7 @@ def _upcoming(workflows: Any, now: datetime) -> list[dict[str, Any]]:
         {
             "schedule": schedule,
             "url": reverse("admin:workflows_workflow_change", args=(schedule.workflow_id,)),
-            "when": due(schedule.next_run_at, now),
+            "when": due(schedule.next_run_at, schedule.timezone, now),
         }
         for schedule in schedules[:ROWS]
     ]

@@ -16,6 +16,7 @@ from recordings.packing import seal
 from tests.admin.test_pages import pages as pages  # the fixture
 from tests.conftest import wait_for
 from tests.recordings.conftest import make_execution as make_recording  # the fixture
+from workflows import schedules
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis]
 
@@ -141,6 +142,41 @@ def test_the_schedule_is_said_in_words_while_it_is_typed(world: Any, page: Page)
     expect(preview.locator("li")).to_have_count(5)
     page.get_by_role("textbox", name="Cron").fill("30 6 * *")
     expect(preview).to_contain_text("exactly five")
+
+
+@pytest.fixture
+def mondays(world: Any) -> Any:
+    """A workflow that starts on Mondays at 06:30 in Berlin."""
+    schedules.set_schedule(world.workflow, "30 6 * * MON", "Europe/Berlin")
+    return world.workflow
+
+
+@pytest.mark.row("S2-13")
+@pytest.mark.parametrize(("zone", "own"), [("Asia/Kolkata", r"Mon \d+ \w+, 1[01]:00"), ("Europe/Berlin", "")])
+def test_next_runs_are_told_in_the_zone_of_the_schedule_and_in_the_readers(
+    mondays: Any, page: Page, refused: list[str], zone: str, own: str
+) -> None:
+    told = r"Mon \d+ \w+, 06:30 Europe/Berlin" + (f" = {own} your time$" if own else "$")
+    browser = page.context.browser
+    assert browser is not None
+    reader = browser.new_context(
+        timezone_id=zone, locale="en-GB", storage_state=page.context.storage_state(), base_url=page.url.partition("/admin")[0]
+    )  # fmt: skip
+    theirs = reader.new_page()
+    theirs.on("console", lambda message: refused.append(message.text) if _counts(message) else None)
+
+    theirs.goto("/admin/workflows/workflow/")
+    listed = theirs.locator(".field-next_run")
+    expect(listed.locator("time[data-zone]")).to_have_text(re.compile(told.replace(" Europe/Berlin", "")))
+    assert "06:30:00 Europe/Berlin = " in (listed.locator("time").first.get_attribute("title") or "")
+
+    theirs.goto(f"/admin/workflows/workflow/{mondays.pk}/change/")
+    runs = theirs.locator(".adm-preview").first.locator("li")
+    expect(runs).to_have_text([re.compile(told)] * 5)
+    theirs.get_by_role("textbox", name="Cron").fill("30 6 1 * MON")  # what is typed is told like that, too
+    expect(theirs.locator(".adm-preview").first).to_contain_text("day 1")
+    expect(runs.first).to_have_text(re.compile(told.replace("Mon", r"\w+")))
+    assert refused == []
 
 
 @pytest.fixture

@@ -131,7 +131,7 @@ def test_a_schedule_is_stored_with_its_next_run(bob: Any, workflow: Workflow) ->
     assert schedule.next_run_at is not None
     page = logged_in(bob).get(change(workflow)).content.decode()
     assert "Monday at 06:30" in page
-    assert page.count("Europe/Berlin</li>") == 5
+    assert page.count("06:30 Europe/Berlin</time></li>") == 5
 
 
 @pytest.mark.parametrize(
@@ -176,6 +176,7 @@ def test_the_list_says_the_schedule_its_zone_and_the_next_run(bob: Any, make_wor
     assert "Every 15 minutes</span>" in page
     assert "Europe/Berlin" in page
     assert re.search(r"field-next_run[^>]*><time[^>]*>(in \d+ min|now)<", page)
+    assert re.search(r'data-zone="Europe/Berlin">\w{3} \d+ \w{3}, \d\d:\d\d</time>', page)
     assert "adm-status-failed" in page
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
+
+from workflows import cron
 
 EMPTY = mark_safe('<span class="adm-muted">–</span>')
 """What a cell without a value shows."""
@@ -26,24 +28,42 @@ def status_pill(status: str, word: str = "") -> SafeString:
     )
 
 
-def moment(when: datetime | None, now: datetime | None = None) -> SafeString | str:
-    """Return ``when`` as people say it ("3 min ago", "in 2 h", "21 Nov, 09:26"); the exact time is its title."""
+def moment(when: datetime | None, now: datetime | None = None, zone: str = "UTC") -> SafeString | str:
+    """Return ``when`` as people say it ("3 min ago", "in 2 h", "21 Nov, 09:26"); the exact time is its title.
+
+    What is further away than a day is said on a clock in ``zone``. The page adds the reader's own time to the title.
+    """
     if when is None:
         return EMPTY
-    seconds = (when - (now or timezone.now())).total_seconds()
-    local = timezone.localtime(when)
-    exact = f"{date_format(local, 'j M Y, H:i:s')} {local.tzname()}"
-    return format_html('<time datetime="{}" title="{}">{}</time>', when.isoformat(), exact, _distance(seconds, local))
+    local, zone = _in_zone(when, zone)
+    text = _distance((when - (now or timezone.now())).total_seconds(), local, "" if zone == "UTC" else f" {zone}")
+    exact = f"{date_format(local, 'j M Y, H:i:s')} {zone}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', when.isoformat(), exact, text)
 
 
-def due(when: datetime | None, now: datetime | None = None) -> SafeString | str:
-    """Return when something is to happen, as ``moment``; "due now" when that instant has passed."""
+def due(when: datetime | None, zone: str, now: datetime | None = None) -> SafeString | str:
+    """Return when a schedule in ``zone`` fires, as ``moment``; "due now" when that instant has passed."""
     if when is not None and when <= (now or timezone.now()):
         return "due now"
-    return moment(when, now)
+    return moment(when, now, zone)
 
 
-def _distance(seconds: float, local: datetime) -> str:
+def on_clock(when: datetime, zone: str, *, named: bool = True) -> SafeString:
+    """Return an instant on a clock in ``zone``, which is ``named``; the page adds the reader's own time if it differs."""
+    local, zone = _in_zone(when, zone)
+    text = f"{date_format(local, 'D j M, H:i')} {zone if named else ''}".strip()
+    return format_html('<time datetime="{}" data-zone="{}">{}</time>', when.isoformat(), zone, text)
+
+
+def _in_zone(when: datetime, zone: str) -> tuple[datetime, str]:
+    """Return ``when`` in ``zone`` and what that zone is called; in UTC when no such zone is known any more."""
+    try:
+        return when.astimezone(cron.zone(zone)), zone
+    except ValueError:
+        return when.astimezone(UTC), "UTC"
+
+
+def _distance(seconds: float, local: datetime, zone: str) -> str:
     size = abs(seconds)
     if size < 45:
         return "now" if seconds > 0 else "just now"
@@ -51,7 +71,7 @@ def _distance(seconds: float, local: datetime) -> str:
         text = f"{round(size / 60)} min" if size < 3_570 else f"{round(size / 3_600)} h"
         return f"in {text}" if seconds > 0 else f"{text} ago"
     same_year = local.year == timezone.localtime(timezone.now()).year
-    return date_format(local, "j M, H:i" if same_year else "j M Y, H:i")
+    return date_format(local, "j M, H:i" if same_year else "j M Y, H:i") + zone
 
 
 def duration(milliseconds: int | None) -> str:

@@ -8,12 +8,11 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.http import HttpRequest
-from django.utils.formats import date_format
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from workflows import access, cron
-from workflows.admin.cells import EMPTY, moment
+from workflows.admin.cells import EMPTY, moment, on_clock
 from workflows.limits import limits_of
 from workflows.models import Schedule, Workflow
 
@@ -91,12 +90,7 @@ class ScheduleInline(admin.StackedInline):
             runs = cron.next_runs(schedule.cron, schedule.timezone, 5)
         except ValueError as error:
             return format_html('<div class="adm-preview adm-wrong" role="status"><p>{}</p></div>', str(error))
-        zone = cron.zone(schedule.timezone)
-        items = format_html_join(
-            "",
-            "<li>{} {}</li>",
-            ((date_format(run.astimezone(zone), "D j M, H:i"), schedule.timezone) for run in runs),
-        )
+        items = format_html_join("", "<li>{}</li>", ((on_clock(run, schedule.timezone),) for run in runs))
         return format_html(
             '<div class="adm-preview" role="status"><p>{}</p><ol>{}</ol></div>', in_words(schedule), items
         )

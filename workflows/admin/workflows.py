@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from workflows import access, lifecycle, policy, schedules
-from workflows.admin.cells import EMPTY, button, due, status_pill
+from workflows.admin.cells import EMPTY, button, due, on_clock, status_pill
 from workflows.admin.filters import DateFilter, OwnerFilter, ScheduleFilter, TagFilter
 from workflows.admin.history import diff_url, versions_url
 from workflows.admin.schedules import ScheduleInline, in_words
@@ -123,11 +123,14 @@ class WorkflowAdmin(TransferPages):
 
     @admin.display(description="Next run", ordering="schedule__next_run_at")
     def next_run(self, workflow: Workflow) -> SafeString | str:
-        """Show when the schedule fires next, if it will."""
+        """Show when the schedule fires next, if it will: how soon, and when in its zone."""
         schedule = getattr(workflow, "schedule", None)
         if schedule is None or not schedule.enabled or workflow.status != Workflow.Status.ACTIVE:
             return EMPTY
-        return due(schedule.next_run_at)
+        if schedule.next_run_at is None:
+            return EMPTY
+        clock = on_clock(schedule.next_run_at, schedule.timezone, named=False)
+        return format_html('{}<span class="adm-second">{}</span>', due(schedule.next_run_at, schedule.timezone), clock)
 
     @admin.display(description="Version")
     def version_text(self, workflow: Workflow) -> SafeString | str:

@@ -17,10 +17,29 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-/* Times are written in the server's zone; the title says the same instant in the reader's. */
+/* Times are written in the server's zone, or in a schedule's; the title says the same instant in the reader's, too. */
 for (const time of document.querySelectorAll("time[datetime]")) {
   const local = new Date(time.dateTime);
   if (!Number.isNaN(local.getTime())) {
-    time.title = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" }).format(local);
+    const exact = time.title.endsWith(" UTC") || !time.title ? "" : `${time.title} = `;
+    time.title = exact + new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "long" }).format(local);
   }
+}
+
+/* Instants of a schedule are written in its zone; where the reader's clock shows another time, that is added. */
+for (const time of document.querySelectorAll("time[data-zone]")) addReadersTime(time);
+
+function addReadersTime(time) {
+  const here = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const text = onClock(time.dateTime, here);
+  if (text === onClock(time.dateTime, time.dataset.zone)) return;
+  const own = document.createElement("span");
+  own.className = "adm-here";
+  own.textContent = ` = ${text} your time`;
+  time.append(own);
+}
+
+function onClock(instant, zone) {
+  const format = { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  return new Intl.DateTimeFormat(undefined, { ...format, timeZone: zone }).format(new Date(instant));
 }

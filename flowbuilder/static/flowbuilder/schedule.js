@@ -1,4 +1,4 @@
-/* Say a schedule in words and show its next runs while it is typed. */
+/* Say a schedule in words and show its next runs while it is typed, on clocks that admin.js knows to read. */
 "use strict";
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -35,10 +35,14 @@ function preview(cron, zone) {
     sentence.textContent = answer.error || answer.text || "";
     box.classList.toggle("adm-wrong", Boolean(answer.error));
     const runs = document.createElement("ol");
-    const format = { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", timeZone: zone.value };
     for (const next of answer.next || []) {
+      const time = document.createElement("time");
+      time.dateTime = next;
+      time.dataset.zone = zone.value;
+      time.textContent = `${onClock(next, zone.value)} ${zone.value}`;
+      addReadersTime(time);
       const item = document.createElement("li");
-      item.textContent = `${new Intl.DateTimeFormat(undefined, format).format(new Date(next))} ${zone.value}`;
+      item.append(time);
       runs.append(item);
     }
     box.replaceChildren(sentence, runs);
