@@ -20,15 +20,16 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from executions import locks
 from executions.egress import EgressPolicy, EgressProxy
 from executions.errors import BrowserError, NotAllowed, SessionLost
+from executions.upstream import Upstream
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, BrowserContext, Locator, Page, Playwright, Request, Route
+    from playwright.async_api import Browser, BrowserContext, Locator, Page, Playwright, Request, Route, StorageState
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,9 @@ class BrowserOptions:
     """How a session's page is opened; ``Environment.launch`` takes the same names.
 
     ``viewport`` is width and height in pixels, ``block_resources`` holds Playwright's resource types
-    (image, font, media …). ``human_like`` makes ``fill`` type key by key.
+    (image, font, media …). ``human_like`` makes ``fill`` type key by key. ``proxy`` is gone through by everything that
+    the page loads, ``storage_state`` (as Playwright gives it) is what the page begins with.
+    ``bare`` says that the node asked for nothing of this, so that a page which is open will do.
     """
 
     viewport: tuple[int, int] = (1280, 800)
@@ -116,6 +119,13 @@ class BrowserOptions:
     user_agent: str | None = None
     block_resources: tuple[str, ...] = ()
     human_like: bool = False
+    proxy: Upstream | None = None
+    storage_state: dict[str, Any] | None = field(default=None, repr=False)
+    bare: bool = field(default=False, compare=False)
+
+    def suits(self, page: BrowserPage) -> bool:
+        """Return whether a page that is open is what these options ask for."""
+        return self.bare or page.options == self
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,7 +466,8 @@ class BrowserHost:
     async def open(self, session_id: str, options: BrowserOptions | None = None) -> BrowserPage:
         """Return the page of ``session_id``, opened if it is not open yet.
 
-        Waits for a free slot and starts Chromium when needed. A session that was lost is opened anew.
+        Waits for a free slot and starts Chromium when needed. A session that was lost, or was opened with other
+        options than are asked for now, is opened anew.
 
         Raises:
             BrowserError: no Chromium, none could be started, or no slot became free in time.
@@ -466,7 +477,7 @@ class BrowserHost:
         present = self._sessions.get(session_id)
         if present is not None:
             async with present.opening:
-                if present.page is not None and not present.page.lost:
+                if present.page is not None and not present.page.lost and options.suits(present.page):
                     return present.page
             await self.close(session_id)
         try:
@@ -574,7 +585,7 @@ class _Session:
     async def open(self, chromium: _Chromium, policy: EgressPolicy, options: BrowserOptions) -> None:
         """Make the context and its first page."""
         self.chromium = chromium
-        self.proxy = EgressProxy(policy)
+        self.proxy = EgressProxy(policy, upstream=options.proxy)
         await self.proxy.start()
         width, height = options.viewport
         self.context = await chromium.browser.new_context(
@@ -582,6 +593,7 @@ class _Session:
             locale=options.locale,
             timezone_id=options.timezone,
             user_agent=options.user_agent,
+            storage_state=cast("StorageState | None", options.storage_state),
             service_workers="block",
             accept_downloads=False,
             proxy={"server": self.proxy.url},

@@ -25,6 +25,7 @@ import httpcore
 import httpx
 
 from executions.errors import NetworkError, NotAllowed
+from executions.upstream import Upstream
 
 SETTING: Final = "FLOWBUILDER_EGRESS_ALLOW"
 RESPONSE_LIMIT_BYTES: Final = 8 * 1024 * 1024
@@ -442,16 +443,23 @@ class EgressProxy:
     CONNECT (TLS, WebSockets) goes to ports 80 and 443 and to what the allow-list names; plain HTTP is one
     request per connection, so that every request is judged. ``refusals`` keeps the last hundred refused
     targets. ``policy`` None refuses everything: that is what a browser's own background traffic gets.
+    ``upstream`` is a proxy of the user's that everything goes through, after it was judged here; so is the proxy.
     """
 
     HEAD_LIMIT_BYTES = 256 * 1024
 
     def __init__(
-        self, policy: EgressPolicy | None, *, idle_seconds: float = 300.0, limit_bytes: int = 1024 * 1024 * 1024
+        self,
+        policy: EgressPolicy | None,
+        *,
+        idle_seconds: float = 300.0,
+        limit_bytes: int = 1024 * 1024 * 1024,
+        upstream: Upstream | None = None,
     ) -> None:
         self.refusals: deque[Refusal] = deque(maxlen=100)
         self.refusal_count = 0
         self._policy = policy
+        self._upstream = upstream
         self._idle_seconds = idle_seconds
         self._limit = self._left_bytes = limit_bytes
         self._server: asyncio.Server | None = None
@@ -611,15 +619,21 @@ class EgressProxy:
                 f"the address {host} ({target.address}) port {port} is not allowed in a browser, which may use the "
                 f"ports 80 and 443; add {host}:{port} to {SETTING} if pages may reach it"
             )
-        failure: Exception | None = None
-        for address in target.addresses:
-            try:
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    return await asyncio.open_connection(address, port)
-            except (OSError, TimeoutError) as error:
-                failure = error
-        reason = getattr(failure, "strerror", "") or "no answer"
-        raise NetworkError(f"{host} port {port} could not be reached: {reason}")
+        if self._upstream is not None:
+            return await self._upstream.connect(target.address, port, self._dial_upstream)
+        try:
+            return await _open(target)
+        except (OSError, TimeoutError) as error:
+            reason = getattr(error, "strerror", "") or "no answer"
+            raise NetworkError(f"{host} port {port} could not be reached: {reason}") from error
+
+    async def _dial_upstream(
+        self, host: str, port: int, tls: ssl.SSLContext | None
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Connect to the proxy that we go through, which has to be allowed as any other address."""
+        if self._policy is None:
+            raise NotAllowed(f"the address {host} port {port} is not allowed")
+        return await _open(await self._policy.acheck(host, port), tls)
 
     async def _pump_both(
         self,
@@ -653,6 +667,20 @@ class EgressProxy:
                 return
             writer.write(data)
             await writer.drain()
+
+
+async def _open(target: Target, tls: ssl.SSLContext | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the first judged address that answers; TLS checks the name that was asked for."""
+    failure: OSError | TimeoutError | None = None
+    for address in target.addresses:
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return await asyncio.open_connection(
+                    address, target.port, ssl=tls, server_hostname=target.host if tls else None
+                )
+        except (OSError, TimeoutError) as error:
+            failure = error
+    raise failure or OSError(f"{target.host} has no address")
 
 
 def _parse_head(head: bytes) -> tuple[str, list[tuple[str, str]]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from executions import states
 from executions.errors import NodeInputError
 from executions.planner import Plan, PlannedNode, Wire
 from workflows.errors import CredentialError, MissingValue, TemplateError
+from workflows.kinds import WHOLE
 from workflows.registry import DONE, ERROR, ERROR_MESSAGE, EXECUTE, EXECUTE_CONDITION, INDEX, ITEM, LAST
 from workflows.templates import CREDENTIAL_KEY, Scope, output_value, render
 
@@ -89,7 +91,8 @@ def resolve(node: PlannedNode, sources: Sources) -> dict[str, Any]:
         port = node.description.input(name)
         key = port.name if port else name
         try:
-            inputs[key] = render(value, scope, lambda stored: _secret(stored, sources))
+            whole = port is not None and port.whole
+            inputs[key] = render(value, scope, partial(_secret, sources=sources, whole=whole))
         except (TemplateError, CredentialError) as error:
             raise NodeInputError(f'input "{key}" of "{node.name}": {error}') from error
     for wire in node.wires:
@@ -142,8 +145,8 @@ def _is_taken(value: Any) -> bool:
     return value == EXECUTE or value is True
 
 
-def _secret(stored: Mapping[str, Any], sources: Sources) -> str:
-    return sources.secret(str(stored[CREDENTIAL_KEY]), str(stored.get("field") or "password"))
+def _secret(stored: Mapping[str, Any], sources: Sources, *, whole: bool) -> str:
+    return sources.secret(str(stored[CREDENTIAL_KEY]), WHOLE if whole else str(stored.get("field") or "password"))
 
 
 def _is_live(wire: Wire, sources: Sources) -> bool:

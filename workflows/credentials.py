@@ -241,11 +241,15 @@ class Opened:
     def field(self, wanted: str) -> str:
         """Return one field; an empty ``wanted`` (or "password", where there is none) means the main one.
 
+        ``kinds.WHOLE`` asks for all fields, as a JSON object.
+
         Raises:
             CredentialError: it has no such field, or has expired.
         """
         if self.problem:
             raise CredentialError(self.problem)
+        if wanted == kinds.WHOLE:
+            return json.dumps(dict(self.fields), ensure_ascii=False)
         name = kinds.field_name(self.kind, self.fields, wanted)
         value = kinds.value(self.kind, self.fields, name) if name else ""
         if not value:

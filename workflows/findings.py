@@ -71,7 +71,7 @@ class KnownCredential:
     expires_at: datetime | None = None
 
 
-CREDENTIAL_CODES = frozenset({"MISSING_CREDENTIAL", "CREDENTIAL_FIELD", "CREDENTIAL_EXPIRED"})
+CREDENTIAL_CODES = frozenset({"MISSING_CREDENTIAL", "CREDENTIAL_FIELD", "CREDENTIAL_KIND", "CREDENTIAL_EXPIRED"})
 """What a draft may still lack; its credentials may be stored later."""
 
 

@@ -19,6 +19,8 @@ STATE_LIMIT_BYTES = 48 * 1024
 """How large the storage state of a browser may be; with the rest it still fits a credential."""
 STATE_DEPTH = 40
 CUSTOM_FIELDS = 40
+WHOLE = "*"
+"""Asks for all fields of a credential instead of one."""
 SHORTEST_PART = 8
 """A part of a secret (a line of a key, the value of a cookie) is looked for in texts only when it is this long."""
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")

@@ -78,6 +78,10 @@ class Port:
     option_aliases: tuple[str, ...] = ()
     language: Literal["", "cel"] = ""
     """What the text is written in; it is checked when the workflow is saved."""
+    kinds: tuple[str, ...] = ()
+    """Which kinds of credentials a CREDENTIAL takes; empty means all of them."""
+    whole: bool = False
+    """A credential arrives here with all of its fields, as JSON, instead of one of them."""
     returns: bool = False
     """The end of a loop's body: a wire from the body leads back here and names what a turn gives."""
 

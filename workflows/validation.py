@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import cached_property, reduce
 from typing import Any
+from uuid import UUID
 
 from workflows import conditions, cron, kinds, policy
 from workflows.definition import POLICY_KEYS, Definition, Edge, Node, Problem
@@ -406,7 +407,7 @@ class _Pass:
 
     def value(self, node: Node, key: str, port: Port, value: Any) -> Iterator[Finding]:
         for inner, reference in _credentials(value):
-            found = self.credential(reference)
+            found = self.credential(reference, port)
             if found is not None:
                 code, severity, problem, hint = found
                 yield Finding(
@@ -440,7 +441,7 @@ class _Pass:
                 hint="large values belong into the input of an execution, or into a file that a node reads",
             )  # fmt: skip
 
-    def credential(self, reference: Mapping[str, Any]) -> tuple[str, Severity, str, str] | None:
+    def credential(self, reference: Mapping[str, Any], port: Port) -> tuple[str, Severity, str, str] | None:
         """Return code, severity, problem and hint about a reference to a credential, or None."""
         name, field = reference[CREDENTIAL_KEY], reference.get("field") or "password"
         if not isinstance(name, str) or not name:
@@ -456,11 +457,28 @@ class _Pass:
         if known.expires_at is not None and known.expires_at <= datetime.now(UTC):
             text = f'the credential "{name}" expired on {known.expires_at:%Y-%m-%d %H:%M} UTC'
             return "CREDENTIAL_EXPIRED", "error", text, "store it again with a new secret"
+        kind = known.kind and kinds.kind_of(known.kind).name
+        if kind and port.kinds and kind not in port.kinds:
+            text = f'the credential "{name}" is of the kind {kind}; this input takes {_either(port.kinds)}'
+            return "CREDENTIAL_KIND", "error", text, self.of_kinds(port.kinds)
+        if port.whole:
+            return None
         if known.fields is not None and kinds.field_name(known.kind, known.fields, field) is None:
             has = ", ".join(f'"{one}"' for one in sorted(known.fields))
             text = f'the credential "{name}" ({known.kind}) has no field "{field}"; it has {has}'
             return "CREDENTIAL_FIELD", "error", text, _meant(field, known.fields)
         return None
+
+    def of_kinds(self, wanted: Collection[str]) -> str:
+        """Return which credentials to choose where one of another kind was named."""
+        names = {
+            f'"{name}"'
+            for name, known in (self.credentials or {}).items()
+            if known.kind and kinds.kind_of(known.kind).name in wanted and not _is_id(name)
+        }
+        if not names:
+            return f"add one of the kind {_either(wanted)} under Credentials"
+        return f"choose {_either(sorted(names)[:NAMED])}"
 
     # ------------------------------------------------------------------ templates
 
@@ -825,6 +843,18 @@ def _parsed(value: Any) -> Any:
 
 def _given(value: Any) -> bool:
     return value is not None and value != ""
+
+
+def _either(words: Collection[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return bool(UUID(text))
+    except ValueError:
+        return False
 
 
 def _short(value: Any) -> str:

@@ -9,7 +9,7 @@ import jsonschema_rs
 
 from executions.errors import NodeFailed
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
-from executions.nodes.chat import ENDPOINT, Chat, Completion
+from executions.nodes.chat import ENDPOINT, KEY_KINDS, Chat, Completion
 from executions.nodes.inputs import Inputs, dump_json, parse_json
 from workflows.registry import NodeDescription, Port, register
 
@@ -39,7 +39,7 @@ class ExtractDataOpenai(NodeExecutor):
         inputs=(
             Port("Prompt", required=True, variant="textarea", placeholder="The name and the price of every product"),
             Port("Content", required=True, variant="textarea"),
-            Port("API Key", "CREDENTIAL", variant="password", required=True, handle=False),
+            Port("API Key", "CREDENTIAL", variant="password", required=True, handle=False, kinds=KEY_KINDS),
             ENDPOINT,
             Port("Model", default="gpt-4o-mini"),
             Port("Temperature", "NUMBER", default=0.5, min=0, max=2, handle=False),

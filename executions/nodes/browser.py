@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from executions.errors import NotAllowed
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
 from executions.nodes.deliver import checked_url
+from executions.nodes.inputs import Inputs
+from executions.upstream import Upstream
+from workflows.kinds import load_state
 from workflows.registry import NodeDescription, Port, register
+
+if TYPE_CHECKING:
+    from executions.browser import BrowserPage
 
 GROUP = "Browser Automation"
 PAGE_IN = Port("Web Page", "BROWSER_INSTANCE", required=True)
@@ -17,6 +24,102 @@ SELECTOR = Port("Selector", required=True, placeholder="#login", help="A CSS, te
 ELEMENT_SECONDS = 10.0
 READ_SECONDS = 30.0
 LONGEST_SECONDS = 110
+
+
+URL = Port("Website URL", required=True, handle=False, placeholder="https://example.com")
+WAIT_UNTIL = Port(
+    "Wait Until",
+    "SELECT",
+    default="domcontentloaded",
+    options=("domcontentloaded", "load", "networkidle", "commit"),
+    handle=False,
+)
+TIMEOUT = Port("Timeout", "NUMBER", default=60, min=1, max=LONGEST_SECONDS, handle=False, help="Seconds.")
+PAGE_OPTIONS = (
+    Port("Viewport", handle=False, placeholder="1280x720", help="Width x height in pixels."),
+    Port("Locale", handle=False, placeholder="en-US"),
+    Port("Timezone", handle=False, placeholder="Europe/Berlin"),
+    Port("User Agent", handle=False),
+    Port(
+        "Proxy",
+        "CREDENTIAL",
+        kinds=("proxy",),
+        whole=True,
+        handle=False,
+        help="Everything that the page loads goes through it, as far as nodes may reach it.",
+    ),
+    Port(
+        "Storage State",
+        "CREDENTIAL",
+        kinds=("browser_state",),
+        handle=False,
+        help="Cookies and local storage that the page begins with, so that it is logged in.",
+    ),
+    Port(
+        "Block Resources",
+        handle=False,
+        placeholder="image, font, media",
+        help="Kinds of resources that are not loaded, separated by commas.",
+    ),
+)
+
+
+def page_options(inputs: Inputs) -> dict[str, Any]:
+    """Return the fields of ``BrowserOptions`` that the inputs of a launch node name."""
+    options: dict[str, Any] = {
+        "locale": inputs.text("Locale").strip() or None,
+        "timezone": inputs.text("Timezone").strip() or None,
+        "user_agent": inputs.text("User Agent").strip() or None,
+        "block_resources": tuple(
+            part.strip().lower() for part in inputs.text("Block Resources").split(",") if part.strip()
+        ),
+        "proxy": _proxy(inputs),
+        "storage_state": _storage_state(inputs),
+    }
+    if viewport := inputs.text("Viewport").strip():
+        size = re.fullmatch(r"(\d{2,4})\s*[x×]\s*(\d{2,4})", viewport)
+        if size is None:
+            inputs.refuse("Viewport", f'must be width x height such as 1280x720, not "{viewport[:40]}"')
+        options["viewport"] = (int(size[1]), int(size[2]))
+    return {name: value for name, value in options.items() if value}
+
+
+def _proxy(inputs: Inputs) -> Upstream | None:
+    given = inputs.text("Proxy")
+    if not given:
+        return None
+    try:
+        fields = json.loads(given)
+        return Upstream.read(fields["server"], fields.get("username", ""), fields.get("password", ""))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        inputs.refuse(
+            "Proxy", "must be a credential of the kind proxy, with a server such as http://proxy.example.com:3128"
+        )
+
+
+def _storage_state(inputs: Inputs) -> dict[str, Any] | None:
+    given = inputs.text("Storage State")
+    if not given:
+        return None
+    try:
+        return load_state(given)
+    except ValueError as error:
+        inputs.refuse("Storage State", f"must be a credential of the kind browser_state; what it holds {error}")
+
+
+async def visit(env: Environment, page: BrowserPage, inputs: Inputs, url: str) -> None:
+    """Go to the address, and log where the page is and what it was refused."""
+    wait_until = cast(Literal["commit", "domcontentloaded", "load", "networkidle"], inputs.choice("Wait Until"))
+    try:
+        title = await page.goto(url, wait_until=wait_until, timeout_seconds=inputs.number("Timeout") or 60)
+    except NotAllowed as error:
+        env.log(str(error), level="error")
+        raise
+    for refusal in page.new_refusals():
+        env.log(f"The page asked for something that is blocked: {refusal}", level="warning")
+    if page.status >= 400:
+        env.log(f"{page.url} answered {page.status}", level="warning", status_code=page.status)
+    env.log(f"Opened {page.url}", url=page.url, title=title)
 
 
 @register
@@ -34,27 +137,7 @@ class LaunchStandardBrowser(NodeExecutor):
         timeout_s=LONGEST_SECONDS + 40,
         summary="Opens a browser page; later browser nodes of the execution use the same page.",
         subtitle="Website URL",
-        inputs=(
-            Port("Website URL", required=True, handle=False, placeholder="https://example.com"),
-            Port("Viewport", handle=False, placeholder="1280x720", help="Width x height in pixels."),
-            Port("Locale", handle=False, placeholder="en-US"),
-            Port("Timezone", handle=False, placeholder="Europe/Berlin"),
-            Port("User Agent", handle=False),
-            Port(
-                "Block Resources",
-                handle=False,
-                placeholder="image, font, media",
-                help="Kinds of resources that are not loaded, separated by commas.",
-            ),
-            Port(
-                "Wait Until",
-                "SELECT",
-                default="domcontentloaded",
-                options=("domcontentloaded", "load", "networkidle", "commit"),
-                handle=False,
-            ),
-            Port("Timeout", "NUMBER", default=60, min=1, max=LONGEST_SECONDS, handle=False, help="Seconds."),
-        ),
+        inputs=(URL, *PAGE_OPTIONS, WAIT_UNTIL, TIMEOUT),
         outputs=(PAGE_OUT,),
     )
 
@@ -62,31 +145,10 @@ class LaunchStandardBrowser(NodeExecutor):
         """Open (or reuse) the page of this execution and go to the address."""
         inputs = self.inputs(node)
         url = checked_url(inputs, "Website URL")
-        options: dict[str, Any] = {
-            "locale": inputs.text("Locale") or None,
-            "timezone": inputs.text("Timezone") or None,
-            "user_agent": inputs.text("User Agent") or None,
-            "block_resources": tuple(
-                part.strip().lower() for part in inputs.text("Block Resources").split(",") if part.strip()
-            ),
-        }
-        if viewport := inputs.text("Viewport").strip():
-            size = re.fullmatch(r"(\d{2,4})\s*[x×]\s*(\d{2,4})", viewport)
-            if size is None:
-                inputs.refuse("Viewport", f'must be width x height such as 1280x720, not "{viewport[:40]}"')
-            options["viewport"] = (int(size[1]), int(size[2]))
-        wait_until = cast(Literal["commit", "domcontentloaded", "load", "networkidle"], inputs.choice("Wait Until"))
-        page = await env.launch(**options)
-        try:
-            title = await page.goto(url, wait_until=wait_until, timeout_seconds=inputs.number("Timeout") or 60)
-        except NotAllowed as error:
-            env.log(str(error), level="error")
-            raise
-        for refusal in page.new_refusals():
-            env.log(f"The page asked for something that is blocked: {refusal}", level="warning")
-        if page.status >= 400:
-            env.log(f"{page.url} answered {page.status}", level="warning", status_code=page.status)
-        env.log(f"Opened {page.url}", url=page.url, title=title)
+        inputs.choice("Wait Until")
+        options = page_options(inputs)
+        page = await env.launch(**options, bare=not options)
+        await visit(env, page, inputs, url)
         return {"Web Page": True}
 
 

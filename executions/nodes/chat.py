@@ -17,6 +17,9 @@ ENDPOINT = Port(
     "Endpoint", default="https://api.openai.com/v1", help="Of any service with an OpenAI-compatible chat API."
 )
 
+KEY_KINDS = ("openai", "api_key", "bearer", "password", "custom")
+"""Credentials that may hold the key of such a service."""
+
 
 @dataclass(frozen=True, slots=True)
 class Completion:

@@ -51,7 +51,10 @@ class EmailDelivery(NodeExecutor):
             ),
             Port("SMTP Port", "NUMBER", default=587, min=1, max=65535, handle=False, help="465 means SSL at once."),
             Port("Username"),
-            Port("Password", "CREDENTIAL", variant="password", handle=False),
+            Port(
+                "Password", "CREDENTIAL", variant="password", handle=False,
+                kinds=("smtp", "password", "basic", "api_key", "custom"),
+            ),
             Port("From Email", required=True, placeholder="Shop <shop@example.com>"),
             Port("To Email", required=True, help="One or more addresses with commas between them."),
             Port("Subject", required=True),
@@ -209,6 +212,7 @@ class SendSms(NodeExecutor):
             Port("Twilio Account SID", aliases=("Account SID",), handle=False, placeholder="AC…"),
             Port(
                 "Twilio Auth Token", "CREDENTIAL", variant="password", aliases=("Auth Token",), handle=False,
+                kinds=("twilio", "api_key", "bearer", "password", "custom"),
                 help="With the provider http: sent as a bearer token.",
             ),
             Port("From Number", aliases=("From Phone",), required=True, placeholder="+491701234567"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
-from executions.nodes.chat import ENDPOINT, Chat
+from executions.nodes.chat import ENDPOINT, KEY_KINDS, Chat
 from executions.nodes.inputs import Inputs, as_text
 from workflows.registry import NodeDescription, Port, register
 
@@ -102,7 +102,7 @@ class AgentTeam(NodeExecutor):
             ),
             Port("Context", "ANY", variant="textarea", help="What every member gets to know with the task."),
             ENDPOINT,
-            Port("API Key", "CREDENTIAL", variant="password"),
+            Port("API Key", "CREDENTIAL", variant="password", kinds=KEY_KINDS),
             Port("Model", default="gpt-4o-mini"),
             Port("Rounds", "NUMBER", default=2, min=1, max=MOST_ROUNDS, handle=False, help="review: most drafts."),
             Port("Timeout", "NUMBER", default=60, min=1, max=300, handle=False, help="Seconds for one answer."),

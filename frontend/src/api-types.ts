@@ -1542,7 +1542,7 @@ export interface components {
             version: number;
         };
         /**
-         * @description An input. ``accepts`` are the output types that may be wired into it.
+         * @description An input. ``accepts`` are the output types that may be wired into it, ``kinds`` those of a credential (all if empty).
          *
          *     A wire into one that ``returns`` leads from the body of a loop back to the loop, and is no circle.
          */
@@ -1551,6 +1551,7 @@ export interface components {
             default: unknown;
             handle: boolean;
             help: string;
+            kinds: string[];
             max: number | null;
             min: number | null;
             name: string;
@@ -1563,6 +1564,7 @@ export interface components {
             /** @enum {string} */
             type: "STRING" | "NUMBER" | "BOOLEAN" | "SELECT" | "JSON" | "LIST" | "FILE" | "CREDENTIAL" | "BROWSER_INSTANCE" | "CONDITIONAL" | "ANY";
             variant: string;
+            whole: boolean;
         };
         /** @description The recording that an execution has now. */
         Kept: {

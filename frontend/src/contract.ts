@@ -15,7 +15,7 @@ export type PortType = Schemas["OutputOut"]["type"];
 /** An output; `inside` of a loop it exists once per turn: what it leads to is the body. */
 export type OutputPort = Known<Schemas["OutputOut"], "name" | "slug" | "type">;
 /** An input. Without a `handle` the value can only be typed in; one that `returns` closes the body of a loop. */
-export type InputPort = Known<Schemas["InputOut"], "name" | "slug" | "type" | "accepts" | "takes_many">;
+export type InputPort = Known<Schemas["InputOut"], "name" | "slug" | "type" | "accepts" | "takes_many" | "kinds" | "whole">;
 export type NodeType = Omit<Schemas["NodeTypeOut"], "inputs" | "outputs"> & {
   inputs: InputPort[];
   outputs: OutputPort[];

@@ -358,7 +358,7 @@ def browser_flow(canary: Canaries, url: str) -> dict[str, Any]:
     """Return a workflow that types a secret into a page which shows it everywhere, and then fails."""
     login = canary.of("password")
     steps = [
-        node("open", "launch_standard_browser", Website_URL=f"{url}/page"),
+        node("open", "launch_standard_browser", Website_URL=f"{url}/page", Storage_State=canary.of("browser_state")),
         node("fill", "fill_input", Selector="#field", Value=login),
         node("read", "get_html"),
         node("wait", "wait_for_element", {"on_error": "continue"}, Selector=login, Visibility="visible", **{"Timeout (seconds)": 1}),
@@ -368,6 +368,11 @@ def browser_flow(canary: Canaries, url: str) -> dict[str, Any]:
     before = {"fill": "open", "read": "fill"}
     wires = [wire(before.get(one["id"], "read"), "Web Page", one["id"], "Web Page") for one in steps[1:]]
     return graph(steps, *wires)
+
+
+def proxy_flow(canary: Canaries, url: str) -> dict[str, Any]:
+    """Return a workflow whose browser cannot reach the proxy that it is given."""
+    return graph([node("open", "launch_standard_browser", Website_URL=f"{url}/page", Proxy=canary.of("proxy"))])
 
 
 BROWSER = {"launch_standard_browser", "fill_input", "click_element", "get_html", "wait_for_element"}
@@ -507,6 +512,7 @@ def test_fault_70_a_secret_is_nowhere_but_where_it_is_used(
     child = [node("a", "test_careless", Value="{{ input.x }}"), node("b", "merge_data", Data_1=mixed, Data_2={})]
     make_workflow(graph(child), name="canary child")
     flows = {**cases(canary, echo, mail), "hostile": hostile(canary), "browser": browser_flow(canary, echo)}
+    flows["proxy"] = proxy_flow(canary, echo)
     workflows = {name: make_workflow(flow, name=name) for name, flow in flows.items()}
 
     def run(*names: str) -> None:

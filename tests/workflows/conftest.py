@@ -33,6 +33,7 @@ DESCRIPTIONS = (
             Port("List", "LIST"),
             Port("Json", "JSON"),
             Port("Secret", "CREDENTIAL", handle=False),
+            Port("Way", "CREDENTIAL", kinds=("proxy", "bearer"), whole=True, handle=False),
             Port("File", "FILE"),
         ),
         outputs=(Port("Json", "JSON"), Port("File", "FILE")),

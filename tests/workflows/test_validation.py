@@ -295,6 +295,31 @@ SHOP = KnownCredential("password", frozenset({"username", "password"}))
 
 
 @pytest.mark.row("S2-08")
+def test_a_credential_of_another_kind_is_an_error_that_names_one_that_fits() -> None:
+    proxy = KnownCredential("proxy", frozenset({"server"}))
+    known = {
+        "shop": SHOP,
+        "way": proxy,
+        "5b0a6f6a-6f7c-4c7e-9d2a-0e1f6f1d2c3b": proxy,
+        "old": KnownCredential("token", None),
+    }
+
+    def problem(reference: str, **stored: KnownCredential) -> tuple[str, str, str | None, str | None, str] | None:
+        nodes = [node("f", "form", Way={"$credential": reference})]
+        findings = check(nodes, credentials=stored or known)
+        return next(((f.code, f.message, f.node_id, f.field, f.hint) for f in findings), None)
+
+    assert problem("way") is None
+    text = 'input "Way" of "f": the credential "shop" is of the kind password; this input takes proxy or bearer'
+    assert problem("shop") == ("CREDENTIAL_KIND", text, "f", "Way", 'choose "old" or "way"')
+    assert problem("shop", shop=SHOP) == (
+        "CREDENTIAL_KIND", text, "f", "Way", "add one of the kind proxy or bearer under Credentials",
+    )  # fmt: skip
+    assert problem("old") is None, "a kind by its older name"
+    assert check([node("f", "form", Way={"$credential": "way"})], credentials=["way"]) == []
+
+
+@pytest.mark.row("S2-08")
 @pytest.mark.parametrize(
     ("reference", "code", "text"),
     [

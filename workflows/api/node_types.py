@@ -28,7 +28,7 @@ class OutputOut(PortOut):
 
 
 class InputOut(PortOut):
-    """An input. ``accepts`` are the output types that may be wired into it.
+    """An input. ``accepts`` are the output types that may be wired into it, ``kinds`` those of a credential (all if empty).
 
     A wire into one that ``returns`` leads from the body of a loop back to the loop, and is no circle.
     """
@@ -45,6 +45,8 @@ class InputOut(PortOut):
     accepts: list[PortType]
     takes_many: bool
     returns: bool
+    kinds: list[str]
+    whole: bool
 
 
 class NodeTypeOut(Schema):
@@ -106,6 +108,8 @@ def _input_json(port: Port) -> dict[str, Any]:
         "accepts": list(accepted_types(port.type)) if port.handle else [],
         "takes_many": port.takes_many,
         "returns": port.returns,
+        "kinds": list(port.kinds),
+        "whole": port.whole,
     }
 
 

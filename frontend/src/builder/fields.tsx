@@ -106,7 +106,7 @@ export function Field({ port, value, findings, credentials, references, onChange
         ) : null}
       </div>
       {showCredential ? (
-        <CredentialField id={id} port={port} value={value} credentials={credentials} onChange={onChange} />
+        <CredentialField id={id} port={port} value={value} credentials={fitting(port, credentials)} onChange={onChange} />
       ) : choice && port.type === "BOOLEAN" ? (
         <Switch
           id={id}
@@ -282,6 +282,7 @@ function CredentialField({
   const reference: Partial<CredentialReference> = isCredential(value) ? value : {};
   const known = credentials.find((item) => item.id === reference.$credential || item.name === reference.$credential);
   const partId = useId();
+  const choose = (name: string, field?: string) => (field ? { $credential: name, field } : { $credential: name });
   return (
     <div className="fb-credential">
       <select
@@ -290,7 +291,7 @@ function CredentialField({
         value={known?.id ?? reference.$credential ?? ""}
         onChange={(event) =>
           onChange(
-            event.target.value ? { $credential: event.target.value, field: reference.field ?? "password" } : undefined,
+            event.target.value ? choose(event.target.value, port.whole ? undefined : (reference.field ?? "password")) : undefined,
           )
         }
       >
@@ -304,21 +305,30 @@ function CredentialField({
           </option>
         ))}
       </select>
-      <input
-        aria-label="Credential field"
-        type="text"
-        list={partId}
-        value={reference.field ?? "password"}
-        disabled={!reference.$credential}
-        onChange={(event) => onChange({ $credential: reference.$credential, field: event.target.value })}
-      />
-      <datalist id={partId}>
-        {["password", "username", "token", "api_key"].map((part) => (
-          <option key={part} value={part} />
-        ))}
-      </datalist>
+      {port.whole ? null : (
+        <>
+          <input
+            aria-label="Credential field"
+            type="text"
+            list={partId}
+            value={reference.field ?? "password"}
+            disabled={!reference.$credential}
+            onChange={(event) => onChange({ $credential: reference.$credential, field: event.target.value })}
+          />
+          <datalist id={partId}>
+            {["password", "username", "token", "api_key"].map((part) => (
+              <option key={part} value={part} />
+            ))}
+          </datalist>
+        </>
+      )}
     </div>
   );
+}
+
+/** The credentials of the kinds that an input takes; all of them where it names none. */
+export function fitting(port: InputPort, credentials: readonly Credential[]): readonly Credential[] {
+  return port.kinds.length > 0 ? credentials.filter((item) => port.kinds.includes(item.kind)) : credentials;
 }
 
 export function Switch({

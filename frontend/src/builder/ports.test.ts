@@ -25,6 +25,8 @@ describe("compatible", () => {
     type: kind,
     accepts,
     takes_many: false,
+    kinds: [],
+    whole: false,
   });
 
   it.each<[PortType, PortType, PortType[], boolean]>([

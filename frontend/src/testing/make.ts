@@ -51,6 +51,8 @@ export function nodeType(type: string, inputs: In[], outputs: Out[], part: Parti
       slug: slug(port.name),
       accepts: [port.type, ...(ACCEPTED[port.type] ?? [])],
       takes_many: port.name === EXECUTE_CONDITION,
+      kinds: [],
+      whole: false,
       ...port,
     })),
     outputs: [...outputs, { name: "Done", type: "CONDITIONAL" as const }].map((port) => ({
