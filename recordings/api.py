@@ -132,7 +132,10 @@ class StateOut(Schema):
 
 
 class ComparisonOut(Schema):
-    """What differs between two recordings; numbers are the first minus the other. Paths end after 1,000 nodes."""
+    """What differs between two recordings; numbers are the first minus the other. Paths end after 1,000 nodes.
+
+    ``left_out`` is how many differences of values are not told: they would be more than 8 MiB, or 1,000 of one node.
+    """
 
     identical: bool
     metadata_diff: dict[str, Any]
@@ -141,6 +144,7 @@ class ComparisonOut(Schema):
     event_diff: Any = None
     input_diff: Any = None
     output_diff: Any = None
+    left_out: int = 0
     error_diff: Any = None
     status_diff: Any = None
     timing_diff: Any = None

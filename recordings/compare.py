@@ -31,6 +31,8 @@ from recordings.timing import STATUS_OF, seconds_of
 
 MOST_EVENTS = 1000
 MOST_NODE_CHANGES = 1000
+MOST_CHANGE_BYTES = 8 << 20
+"""How much of the values that differ is told; of what is beyond it, only how many differ."""
 WAITING_BYTES = 32 << 20
 _PHASE = RecordingEventType.PHASE_START.value
 _SNAPSHOT = RecordingEventType.STATE_SNAPSHOT.value
@@ -121,6 +123,8 @@ def compare(mine: Comparable, theirs: Comparable) -> dict[str, Any]:
     ``context_diff``      the same list for the initial context of the run
     ``final_state_diff``  the same list for its final state
     ``state_diff``        the same list for recorded snapshots, each with the position of its event
+    ``left_out``          how many differences of values are not in these lists: a node (and the snapshots together)
+                          has at most 1,000, and all of them at most 8 MiB
     ``error_diff``        run: None or {self, other}; nodes: {node: {self, other}}, the last error of each
     ``status_diff``       run: None or {self, other}, which are metadata's success; nodes: {node: {self, other}}
     ``timing_diff``       per node of both: self, other (seconds of work), seconds (their difference), ratio
@@ -228,6 +232,8 @@ class _Comparison:
         self.context: list[dict[str, Any]] = []
         self.final: list[dict[str, Any]] = []
         self.states: list[dict[str, Any]] = []
+        self.room_bytes = MOST_CHANGE_BYTES
+        self.left_out = 0
         self.seen: Counter[tuple[str, str | None]] = Counter()
         self.phases = 0
         self.read()
@@ -360,17 +366,24 @@ class _Comparison:
                 continue
             found = value_diff(_value(old), _value(new))
             if kind == _START:
-                self.context += found
+                self._tell(found, self.context)
             elif kind in _ENDS:
-                self.final += found
+                self._tell(found, self.final)
             elif kind == _SNAPSHOT:
-                room = MOST_NODE_CHANGES - len(self.states)
-                self.states += [{**change, "position": self.start + place} for change in found[:room]]
+                self._tell(found, self.states, position=self.start + place)
             elif found:
-                changes = into.setdefault(node or "", [])
                 number = self.counts[kind, node]
-                more = found[: MOST_NODE_CHANGES - len(changes)]
-                changes += more if number == 1 else [{**change, "occurrence": number} for change in more]
+                self._tell(found, into.setdefault(node or "", []), **({} if number == 1 else {"occurrence": number}))
+
+    def _tell(self, found: list[dict[str, Any]], told: list[dict[str, Any]], **where: int) -> None:
+        """Add what was found to what is told, as long as there is room."""
+        for number, change in enumerate(found):
+            size = len(encode_json(change))
+            if len(told) >= MOST_NODE_CHANGES or size > self.room_bytes:
+                self.left_out += len(found) - number
+                return
+            told.append({**change, **where})
+            self.room_bytes -= size
 
     # ------------------------------------------------------------------ telling
 
@@ -390,7 +403,7 @@ class _Comparison:
             },
         }
         values = (self.inputs, self.outputs, self.context, self.final, self.states)
-        same = not (self.alignment.added or self.alignment.removed or any(values))
+        same = not (self.alignment.added or self.alignment.removed or any(values) or self.left_out)
         same = same and not any((*status.values(), *errors.values())) and self._same_order()
         return {
             "metadata_diff": {
@@ -415,6 +428,7 @@ class _Comparison:
             "context_diff": self.context,
             "final_state_diff": self.final,
             "state_diff": self.states,
+            "left_out": self.left_out,
             "error_diff": errors,
             "status_diff": status,
             "timing_diff": _timing(self.mine.seconds, self.theirs.seconds),

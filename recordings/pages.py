@@ -221,6 +221,7 @@ def comparison(first: ExecutionReplayer, second: ExecutionReplayer) -> dict[str,
             {"title": title, "nodes": _changes(found.get(key) or {})}
             for title, key in (("Inputs", "input_diff"), ("Outputs", "output_diff"))
         ],
+        "left_out": found["left_out"],
         "pairs": [
             {"title": title, "nodes": _pairs(found.get(key))}
             for title, key in (("Status", "status_diff"), ("Errors", "error_diff"))

@@ -150,6 +150,8 @@ def print_comparison(
     _print_path(console, shown["path_diff"]["first_difference"])
     for title, key in (("Input", "input_diff"), ("Output", "output_diff")):
         _print_changes(console, title, shown.get(key) or {})
+    if shown["left_out"]:
+        console.print(f"\n{shown['left_out']:,} more differences of values are left out, because they are too large")
     _print_pairs(console, "Status", _of_nodes(shown.get("status_diff")))
     _print_pairs(console, "Error", _of_nodes(shown.get("error_diff")))
     _print_timing(console, shown["timing_diff"])

@@ -1237,12 +1237,18 @@ export interface components {
             name?: string | null;
             version?: number | null;
         };
-        /** @description What differs between two recordings; numbers are the first minus the other. Paths end after 1,000 nodes. */
+        /**
+         * @description What differs between two recordings; numbers are the first minus the other. Paths end after 1,000 nodes.
+         *
+         *     ``left_out`` is how many differences of values are not told: they would be more than 8 MiB, or 1,000 of one node.
+         */
         ComparisonOut: {
             error_diff?: unknown;
             event_diff?: unknown;
             identical: boolean;
             input_diff?: unknown;
+            /** @default 0 */
+            left_out: number;
             metadata_diff: {
                 [key: string]: unknown;
             };

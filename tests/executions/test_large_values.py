@@ -123,12 +123,14 @@ def test_logs_hold_the_values_of_one_event_at_a_time(run, monkeypatch, alice):
         assert form == "rows" or seal(recording)
         tracemalloc.start()
         try:
-            shown, after, pages = [], 0, 0
+            shown, pages = [], 0
+            after: int | None = 0
             while after is not None:
                 page = json.loads(client.get(url, {"after": after}).content)
                 shown += [log["seq"] for log in page["logs"]]
                 after, pages = page["next_after"], pages + 1
-            frames, more, sent = [], True, 0
+            frames: list[tuple[int, str]] = []
+            more, sent = True, 0
             while more:
                 frames, more = load_page(execution.pk, sent)
                 sent = frames[-1][0] if frames else sent

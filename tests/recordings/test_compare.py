@@ -273,9 +273,31 @@ def test_reports_are_bounded() -> None:
     two = replay([step for number in range(3000) for step in node("a", {"v": -1 - number})])
     gone = one.compare(replay([("log", None, {})]))
 
-    assert len(one.compare(two)["output_diff"]["a"]) == comparing.MOST_NODE_CHANGES
+    both = one.compare(two)
+    assert len(both["output_diff"]["a"]) == comparing.MOST_NODE_CHANGES
+    assert both["left_out"] == 3000 - comparing.MOST_NODE_CHANGES
     assert len(gone["event_diff"]["removed"]) == comparing.MOST_EVENTS
     assert gone["event_diff"]["counts"] == {"added": 1, "removed": 6000, "moved": 0}
+
+
+def test_values_that_differ_are_told_up_to_a_number_of_bytes_and_then_counted() -> None:
+    names, text = [f"n{number:03}" for number in range(300)], "x" * 15_000
+    end = ("workflow_complete", None, {"final_state": {"text": text}})
+    changed = ("workflow_complete", None, {"final_state": {"text": "y" * 15_000}})
+    one = replay([*(step for name in names for step in node(name, {"v": text + "a"}, inputs={"v": text})), end])
+    two = replay(
+        [*(step for name in names for step in node(name, {"v": text + "b"}, inputs={"v": "y" + text})), changed]
+    )
+
+    found = one.compare(two)
+
+    told = sum(len(changes) for key in ("input_diff", "output_diff") for changes in found[key].values())
+    assert len(str(found)) < comparing.MOST_CHANGE_BYTES + 200_000
+    assert told > 200
+    assert told + len(found["final_state_diff"]) + found["left_out"] == 601
+    assert found["identical"] is False
+    assert set(found["output_diff"]) == set(names)
+    assert one.compare(one)["left_out"] == 0
 
 
 # --------------------------------------------------------------------------- frames that are equal
