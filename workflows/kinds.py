@@ -257,7 +257,7 @@ _ALL = (
                 check=_address(("https", "http"), "https://api.openai.com/v1"),
             ),
             KindField("organization", "Organization", max=200, check=_header_value),
-            KindField("model", "Model", max=200, help="What nodes use that name no model"),
+            KindField("model", "Model", max=200, help='A node takes it where it asks for the field "model"'),
         ),
         main="api_key",
     ),

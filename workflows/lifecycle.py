@@ -336,7 +336,7 @@ def clone(workflow: Workflow, owner: Any, name: str | None = None, *, number: in
 
     Raises:
         TransitionError: there is no such version, or ``owner`` has a workflow of this name.
-        DefinitionError: the version was stored before what is refused now, so that it cannot be saved again.
+        DefinitionError: it is larger than ``owner`` may store.
     """
     with transaction.atomic():
         version = find_version(workflow, number)

@@ -75,7 +75,12 @@ class Workflow(models.Model):
     name = models.CharField(max_length=200)
     description = models.TextField(blank=True)
     status = models.CharField(max_length=16, choices=Status.choices, default=Status.DRAFT)
-    status_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="Since when it has this status.")
+    status_at = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="When it was last activated, paused, resumed, archived or brought back.",
+    )
     status_reason = models.CharField(
         max_length=300, blank=True, editable=False, help_text="Why, when nobody asked for it."
     )
@@ -295,10 +300,11 @@ class CreditAccount(models.Model):
 
 
 class CreditEntry(models.Model):
-    """One transfer of credits of a user; append-only, so that every balance is the sum of its entries.
+    """One transfer of credits of a user; append-only, so that the entries explain every balance.
 
     ``kind`` says between what: a grant fills ``available``, a reservation moves to ``reserved``, a charge from there
-    to ``spent``, a refund back to ``available``, and a correction takes from ``available``.
+    to ``spent``, a refund back to ``available``, and a correction takes from ``available``. Grants
+    minus corrections are what is available, reserved and spent together.
     """
 
     class Kind(models.TextChoices):

@@ -2252,7 +2252,8 @@ export interface components {
         /**
          * @description A workflow without its definition. ``version`` is the newest number, 0 before the first save.
          *
-         *     ``status_reason`` says why it has its status, when nobody asked for it.
+         *     ``status_at`` is when it was last activated, paused, resumed, archived or brought back; ``status_reason`` says why it
+         *     has its status, when nobody asked for it.
          */
         WorkflowSummary: {
             active_version: number | null;

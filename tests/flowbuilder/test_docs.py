@@ -98,6 +98,19 @@ def test_every_command_exists_and_has_its_options(document: str, line: str) -> N
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, f"{document}: {line}"
 
 
+def test_the_table_of_modules_lists_exactly_those_of_executions() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    table = text.partition("### Inside `executions`")[2].partition("\n## ")[0]
+    listed = [
+        name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(\w+)/?`", row)
+    ]
+
+    found = {
+        path.stem for path in (ROOT / "executions").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert sorted(listed) == sorted(found - {"__init__", "apps", "migrations", "management"})
+
+
 def test_shell_blocks_are_shell() -> None:
     checked = 0
     for document, text in blocks("sh"):

@@ -65,11 +65,11 @@ def deliveries(up: Up, execution_id: str) -> list[Any]:
 
 
 @pytest.mark.row("S2-54")
-def test_there_are_ten_examples_with_names_and_descriptions() -> None:
+def test_there_are_eleven_examples_with_names_and_descriptions() -> None:
     files = sorted(EXAMPLES.glob("*.json"))
 
     described = [json.loads(file.read_text()) for file in files]
-    assert len(files) >= 10
+    assert len(files) == 11
     assert [data["name"] for data in described] == [file.stem for file in files]
     assert min(len(data["description"]) for data in described) > 60
     assert all(node["data"].get("label") for data in described for node in data["nodes"])

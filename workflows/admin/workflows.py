@@ -96,7 +96,7 @@ class WorkflowAdmin(TransferPages):
         return super().get_queryset(request).defer("version__definition", "draft__definition")
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        """Superusers also see whose workflow it is."""
+        """People who see those of others also see whose workflow it is."""
         columns = list(super().get_list_display(request))
         return ["name_and_owner", *columns[1:]] if access.sees_everything(request.user) else columns
 

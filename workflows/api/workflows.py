@@ -45,7 +45,8 @@ WorkflowStatus = Literal["draft", "active", "paused", "archived"]
 class WorkflowSummary(Schema):
     """A workflow without its definition. ``version`` is the newest number, 0 before the first save.
 
-    ``status_reason`` says why it has its status, when nobody asked for it.
+    ``status_at`` is when it was last activated, paused, resumed, archived or brought back; ``status_reason`` says why it
+    has its status, when nobody asked for it.
     """
 
     id: UUID
