@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from flowbuilder.rates import read_rate
 from flowbuilder.throttle import Attempts
+from monitoring.health import troubles
 
 OTHER = "More"
 """Navigation group of models that no group names."""
@@ -100,6 +101,11 @@ class FlowBuilderSite(AdminSite):
             path("monitoring/", self.admin_view(self.monitoring), name="monitoring"),
         ]
         return own + super().get_urls()
+
+    def each_context(self, request: HttpRequest) -> dict[str, Any]:
+        """Return what every page gets; whoever may use the admin is told what keeps the installation from its work."""
+        context = super().each_context(request)
+        return {**context, "troubles": troubles if context["has_permission"] else None}
 
     def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
         """Return the models that the user may see, in the groups of ``NAVIGATION``; of one app, as Django does."""

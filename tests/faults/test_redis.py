@@ -12,6 +12,7 @@ import redis
 from executions import states
 from executions.models import Execution
 from flowbuilder.stack import free_port
+from monitoring.health import REDIS_FULL, REDIS_SILENT
 from tests.chaos.invariants import Accepted, one_execution_per_trigger
 from tests.conftest import wait_for
 from tests.faults.conftest import check_invariants, recovered, redis_client, since
@@ -164,6 +165,10 @@ class Web:
             assert answer.status_code == 200, f"{path}: {answer.status_code} {answer.text[:2000]}"
             assert since(begun) < 3, f"{path} took {since(begun):.1f} s"
 
+    def says(self, what):
+        """Return whether a page of the admin says ``what`` at its top."""
+        return what in self.client.get("/admin/executions/execution/").text
+
 
 @pytest.fixture
 def web(stack, alice):
@@ -172,8 +177,11 @@ def web(stack, alice):
     found.client.close()
 
 
-def works_without_redis(stack, web, what, seconds, take_away, give_back):
-    """Start executions by the web while Redis is of no use: they are accepted, pages come, and all end afterwards."""
+def works_without_redis(stack, web, what, trouble, seconds, take_away, give_back):
+    """Start executions by the web while Redis is of no use: they are accepted, pages come, and all end afterwards.
+
+    Pages say what the ``trouble`` is, until it is over.
+    """
     workflow = stack.workflow(seconds=0.3)
     stack.beat()
     stack.worker(wait=False)
@@ -190,6 +198,7 @@ def works_without_redis(stack, web, what, seconds, take_away, give_back):
         number += 1
         time.sleep(min(1.0, seconds / 10))
     ready = web.client.get("/readyz")
+    wait_for(lambda: web.says(trouble.what), 5, "the words at the top of a page", stack.logs)
     give_back()
     back = time.monotonic()
     kept = Execution.objects.filter(pk__in=[execution.pk for execution in executions[1:]])
@@ -197,6 +206,7 @@ def works_without_redis(stack, web, what, seconds, take_away, give_back):
     recovered(what, since(back))
     stack.wait_ended(executions, 60)  # after a long time there are hundreds, and they fill every slot
     wait_for(lambda: web.client.get("/readyz").status_code == 200, 10, "a ready web", stack.logs)
+    wait_for(lambda: not web.says("adm-troubles"), 10, "a page without them", stack.logs)
     assert [worker.poll() for worker in stack.workers] == [None, None], stack.logs()
     accepted = [Accepted(f"meanwhile {n}", execution_id=executions[n + 1].pk) for n in range(number)]
     assert not list(one_execution_per_trigger(accepted))
@@ -205,7 +215,7 @@ def works_without_redis(stack, web, what, seconds, take_away, give_back):
 
 
 def test_fault_18_without_redis_triggers_are_accepted_and_pages_come(stack, broker, web):
-    ready = works_without_redis(stack, web, "18 Redis away for 8 s", 8, broker.kill, broker.start)
+    ready = works_without_redis(stack, web, "18 Redis away for 8 s", REDIS_SILENT, 8, broker.kill, broker.start)
 
     assert ready.status_code == 503
     assert not ready.json()["checks"]["redis"]["ok"]
@@ -214,7 +224,7 @@ def test_fault_18_without_redis_triggers_are_accepted_and_pages_come(stack, brok
 @pytest.mark.slow
 @pytest.mark.timeout(500)
 def test_fault_18_without_redis_for_five_minutes(stack, broker, web):
-    works_without_redis(stack, web, "18 Redis away for 5 min", 300, broker.kill, broker.start)
+    works_without_redis(stack, web, "18 Redis away for 5 min", REDIS_SILENT, 300, broker.kill, broker.start)
 
 
 def test_fault_19_with_a_full_redis_triggers_are_accepted_and_pages_come(stack, broker, web):
@@ -231,7 +241,7 @@ def test_fault_19_with_a_full_redis_triggers_are_accepted_and_pages_come(stack, 
             client.config_set("maxmemory", 0)
             client.delete("ballast")
 
-    ready = works_without_redis(stack, web, "19 Redis full for 8 s", 8, fill, drain)
+    ready = works_without_redis(stack, web, "19 Redis full for 8 s", REDIS_FULL, 8, fill, drain)
 
     assert ready.status_code == 503
     assert "full" in ready.json()["checks"]["redis"]["detail"]

@@ -23,7 +23,7 @@ from flowbuilder.management.base import OK, PREREQUISITE, ProductCommand
 from flowbuilder.redis import HOW_TO_GET as HOW_TO_GET_REDIS
 from flowbuilder.redis import find_redis_server
 from flowbuilder.stack import running_stack
-from monitoring.views import NotReady, check_beat, check_worker
+from monitoring.health import NotReady, check_beat, check_worker
 
 LOW_DISK_BYTES, NO_DISK_BYTES = 2_000_000_000, 200_000_000
 GOOD, WARNING, MISSING, OFF = "ok", "warning", "missing", "off"
