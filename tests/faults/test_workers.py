@@ -45,6 +45,17 @@ def test_fault_02_a_worker_killed_at_any_stage_is_replaced_by_the_one_that_lives
 
 
 def test_fault_03_a_worker_that_comes_later_takes_up_what_the_dead_ones_left(stack):
+    comes_later(stack, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_fault_03_a_worker_that_comes_a_minute_later_takes_up_what_the_dead_ones_left(stack):
+    comes_later(stack, 60)
+
+
+def comes_later(stack, seconds):
+    """Kill a worker at every stage, wait ``seconds`` with nobody alive but beat, and start another one."""
     workflow = stack.workflow()
     executions = []
     for point in STAGES:
@@ -55,15 +66,17 @@ def test_fault_03_a_worker_that_comes_later_takes_up_what_the_dead_ones_left(sta
         executions.append(stack.start(workflow))
         stack.dead_worker(40)
     assert not stack.workers
+    died = time.monotonic()
     stack.beat()
     wait_for(lambda: not NodeRun.objects.filter(status="running").exists(), 20, "the dead ones' nodes", stack.logs)
+    time.sleep(max(0.0, seconds - since(died)))
     before = len(stack.traces("begin"))
     stack.worker()
     booted = time.monotonic()
 
     wait_for(lambda: len(stack.traces("begin")) > before, 5, "the first node of the new worker", stack.logs)
 
-    recovered("03 a worker started later begins", since(booted), 5)
+    recovered(f"03 a worker started {seconds} s later begins", since(booted), 5)
     stack.wait_ended(executions)
     check_invariants(stack)
 
