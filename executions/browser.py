@@ -17,13 +17,13 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
-from executions import locks
+from executions import locks, masks
 from executions.egress import EgressPolicy, EgressProxy
 from executions.errors import BrowserError, NotAllowed, SessionLost
 from executions.upstream import Upstream
@@ -161,6 +161,8 @@ class BrowserPage:
         self._last_navigation = ""
         self._since = time.monotonic()
         self._reported = 0
+        self.typed: set[str] = set()
+        """What nodes typed into password fields."""
         self.status = 0
         """HTTP status of the last ``goto``."""
         self._asked: dict[str, None] = {}
@@ -234,6 +236,8 @@ class BrowserPage:
         what = f"Could not fill input '{selector}'"
         async with self._operation(what, selector):
             element = await self._awaited(selector, "visible", what, timeout_seconds)
+            if (await element.get_attribute("type", timeout=timeout_seconds * 1000) or "").lower() == "password":
+                self.typed.add(value)
             if not human:
                 await self._act(element.fill(value, timeout=timeout_seconds * 1000), what, timeout_seconds, hide=value)
                 return
@@ -283,13 +287,21 @@ class BrowserPage:
             html: str = await element.evaluate("element => element.outerHTML", timeout=timeout_seconds * 1000)
             return html
 
-    async def capture(self) -> Capture | None:
-        """Return a screenshot and the HTML, as far as they can be had quickly; None if the page is gone."""
+    async def capture(self, secrets: Collection[str] = ()) -> Capture | None:
+        """Return a screenshot and the HTML, as far as they can be had quickly; None if the page is gone.
+
+        Password fields, and whatever shows one of ``secrets``, are covered in the picture; without that there is none.
+        """
         if self._lost:
             return None
         screenshot, html = b"", ""
-        with contextlib.suppress(Exception):
-            screenshot = await self.page.screenshot(type="jpeg", quality=60, timeout=CAPTURE_SECONDS * 1000)
+        end = time.monotonic() + CAPTURE_SECONDS
+        while not screenshot and (left := end - time.monotonic()) > 0:
+            try:
+                screenshot = await self._picture(masks.selector({*secrets, *self.typed}), left)
+            except Exception as error:
+                if "detached" not in str(error):  # else a frame went while it was looked at
+                    break
         with contextlib.suppress(Exception):
             html = await asyncio.wait_for(self.page.content(), CAPTURE_SECONDS)
         if not screenshot and not html:
@@ -297,6 +309,14 @@ class BrowserPage:
         return Capture(screenshot, html[:CAPTURE_LIMIT_CHARACTERS], self.page.url)
 
     # ------------------------------------------------------------------ inside
+
+    async def _picture(self, secret: str, seconds: float) -> bytes:
+        """Return a JPEG in which password fields, and what matches ``secret``, are covered in every frame."""
+        covered = [masks.PASSWORDS, *([secret] if secret else [])]
+        mask = [frame.locator(selector) for frame in self.page.frames for selector in covered]
+        return await self.page.screenshot(
+            type="jpeg", quality=60, timeout=seconds * 1000, mask=mask, mask_color=masks.COLOUR
+        )
 
     @contextlib.asynccontextmanager
     async def _operation(self, what: str, selector: str = "") -> AsyncIterator[None]:
@@ -517,10 +537,10 @@ class BrowserHost:
         finally:
             self._free.release()
 
-    async def capture(self, session_id: str) -> Capture | None:
-        """Return what the page of a session shows now, or None if there is no page to look at."""
+    async def capture(self, session_id: str, secrets: Collection[str] = ()) -> Capture | None:
+        """Return what the page of a session shows now without ``secrets``, or None if there is no page to look at."""
         page = self.get(session_id)
-        return await page.capture() if page else None
+        return await page.capture(secrets) if page else None
 
     def processes(self) -> ProcessInfo | None:
         """Return the root process of the Chromium that runs now, or None."""
@@ -654,6 +674,7 @@ class _Chromium:
         try:
             await background.start()
             playwright = await asyncio.wait_for(async_playwright().start(), LAUNCH_SECONDS)
+            await playwright.selectors.register(masks.ENGINE, masks.SCRIPT, content_script=True)
             as_root = os.geteuid() == 0
             context = await playwright.chromium.launch_persistent_context(
                 str(root / "profile"),

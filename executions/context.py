@@ -109,7 +109,7 @@ class Context:
         """Return what nodes may know."""
         return Facts(
             self.id, self.workflow_id, self.owner_id, self.page_of, bool(self.session_boot), self.variables, self.clean,
-            self.captures,
+            lambda: tuple(self.secrets), self.captures,
         )  # fmt: skip
 
     @property

@@ -17,7 +17,7 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from functools import cache
@@ -183,6 +183,8 @@ class Facts:
     variables: dict[str, Any] = field(default_factory=dict)
     clean: Callable[[bytes, str], bytes] = lambda content, content_type: content
     """Takes the secrets out of the content of a file of some type."""
+    secrets: Callable[[], Collection[str]] = tuple
+    """What must not be read in a picture of the page."""
     captures: Callable[[PlannedNode], bool] = lambda node: True
     """Whether the page of a node may be kept when it failed."""
 
@@ -760,13 +762,14 @@ async def _capture(facts: Facts, planned: PlannedNode, inbox: queue.SimpleQueue[
     if not planned.session or _host is None or _host.get(name) is None or not facts.captures(planned):
         return
     try:
-        capture = await asyncio.wait_for(_host.capture(name), timeout=10)
+        capture = await asyncio.wait_for(_host.capture(name, facts.secrets()), timeout=10)
     except Exception as error:
         logger.warning("no screenshot of the failed node %s: %s", planned.node.id, error)
         return
     if capture is not None:
         env = NodeEnvironment(facts, planned, inbox)
-        env._artifact("screenshot", capture.screenshot, "image/jpeg", f"{planned.node.id}.jpg")
+        if capture.screenshot:
+            env._artifact("screenshot", capture.screenshot, "image/jpeg", f"{planned.node.id}.jpg")
         env._artifact("page", capture.html.encode(), "text/html", f"{planned.node.id}.html")
 
 
