@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from django.conf import settings
@@ -132,7 +133,7 @@ class FlowBuilderSite(AdminSite):
             retry = {"Retry-After": str(wait)}
             return TemplateResponse(request, "429.html", {"seconds": wait}, status=429, headers=retry)
         answer = super().login(request, extra_context)
-        if request.user.is_authenticated:
+        if answer.status_code == HTTPStatus.FOUND:  # not the user: who had a session before still has it
             attempts.succeeded()
         return answer
 

@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import math
 import time
+import unicodedata
 from functools import lru_cache
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ REDIS_SECONDS: Final = 0.5
 """How long one question may take before the request is let through."""
 PAUSE_SECONDS: Final = 5.0
 """How long nothing is asked after Redis did not answer."""
+LONGEST_NAME: Final = 254
+"""Nobody has a longer user name, so what follows does not tell one try from another."""
 
 # The time at which the bucket is full again is all that is kept (GCRA). Times are milliseconds of Redis.
 _TAKE: Final = """
@@ -64,7 +67,7 @@ class Attempts:
 
     def __init__(self, request: Any, name: str, rate: Rate | None) -> None:
         address = address_of(request)
-        whose = hashlib.sha256(name.strip().lower().encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        whose = hashlib.sha256(_folded(name).encode("utf-8", "surrogatepass")).hexdigest()[:16]
         wide = Rate(rate.count * 10, rate.seconds) if rate else None
         self._buckets = ((f"login:{address}:{whose}", rate), (f"login:{address}", wide))
 
@@ -76,6 +79,11 @@ class Attempts:
         """Take the try back."""
         for bucket, rate in self._buckets:
             give_back(bucket, rate)
+
+
+def _folded(name: str) -> str:
+    """Return the same text for all spellings that the login form takes for one user name."""
+    return unicodedata.normalize("NFKC", name.strip()[:LONGEST_NAME]).casefold()
 
 
 def address_of(request: Any) -> str:

@@ -338,6 +338,7 @@ def test_fault_73_guessing_passwords_ends_in_429_for_that_name_and_address_only(
     assert [login("guess") for _ in range(5)] == [200, 200, 200, 429, 429]
     assert login("bob-password") == 429
     assert login("guess", name=" BOB ") == 429
+    assert login("guess", name="\uff42\uff4f\uff42") == 429, "the form reads fullwidth letters as plain ones"
     assert login("bob-password", address="198.51.100.8") == 302
     assert login("alice", name="alice") == 200
 
@@ -345,6 +346,18 @@ def test_fault_73_guessing_passwords_ends_in_429_for_that_name_and_address_only(
     answer = Client(REMOTE_ADDR="198.51.100.7").post("/admin/login/", {"username": "bob", "password": "guess"})
     assert int(answer["Retry-After"]) > 0
     assert "then try again" in answer.content.decode()
+
+
+@pytest.mark.redis
+def test_fault_73_a_session_of_ones_own_does_not_lift_the_limit_of_guesses(rates: Any, bob: Any, alice: Any) -> None:
+    rates.LOGIN_RATE = "3/h"
+    client = _session(bob)
+
+    def login(password: str, name: str) -> int:
+        return client.post("/admin/login/", {"username": name, "password": password}).status_code
+
+    assert [login("guess", "alice") for _ in range(5)] == [200, 200, 200, 429, 429]
+    assert login("bob-password", "bob") == 302, "another name goes on"
 
 
 @pytest.mark.parametrize(
