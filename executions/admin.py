@@ -94,7 +94,7 @@ def run_workflow(request: HttpRequest, workflow: Workflow) -> Execution | None:
     """
     from executions.triggers import start_execution  # loads the engine, which other pages do not need
 
-    owner: Any = request.user
+    user: Any = request.user
     active = workflow.status == Workflow.Status.ACTIVE
     version = None if active else workflow.version or workflow.draft
     if version is None and not active:
@@ -103,7 +103,7 @@ def run_workflow(request: HttpRequest, workflow: Workflow) -> Execution | None:
         )
         return None
     try:
-        execution = start_execution(workflow, owner=owner, trigger="manual" if active else "test", version=version)
+        execution = start_execution(workflow, by=user, trigger="manual" if active else "test", version=version)
     except (ExecutionError, WorkflowError) as error:
         messages.error(request, f'"{workflow.name}" was not started: {error}')
         return None
@@ -373,7 +373,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Execution]:
         """Return the visible executions without graphs and payloads."""
-        rows = super().get_queryset(request).select_related("workflow", "version", "owner")
+        rows = super().get_queryset(request).select_related("workflow", "version", "owner", "started_by")
         return rows.defer("version__definition", "input", "workflow__description")
 
     def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type:
@@ -589,6 +589,8 @@ class ExecutionAdmin(ReadOnlyAdmin):
             facts.insert(3, ("Scheduled for", moment(execution.scheduled_for)))
         if execution.held_by:
             facts.insert(3, ("Held", report.held_reason(execution) or execution.held_by))
+        if execution.started_by is not None and execution.started_by_id != execution.owner_id:
+            facts.insert(3, ("Started by", execution.started_by.get_username()))
         if execution.parent_id is not None:
             facts.insert(3, ("Started by", self._parent(execution)))
         return facts

@@ -60,10 +60,10 @@ def start_workflow(workflow: str, input: Any = None) -> str:
     Returns the id of the execution.
     """
     try:
-        found = Workflow.objects.select_related("owner", "version").get(pk=UUID(workflow))
+        found = Workflow.objects.select_related("version").get(pk=UUID(workflow))
     except (ValueError, Workflow.DoesNotExist):
-        found = Workflow.objects.select_related("owner", "version").get(name=workflow)
-    return str(start_execution(found, owner=found.owner, trigger="scheduled", input=input).pk)
+        found = Workflow.objects.select_related("version").get(name=workflow)
+    return str(start_execution(found, by=None, trigger="scheduled", input=input).pk)
 
 
 class Backoff:
@@ -204,7 +204,7 @@ def _start(schedule: Schedule, moment: datetime) -> bool:
         if instant is None:
             return False
         failpoint("schedule-claimed")
-        start_execution(workflow, owner=workflow.owner, trigger="scheduled", scheduled_for=instant)
+        start_execution(workflow, by=None, trigger="scheduled", scheduled_for=instant)
     return True
 
 

@@ -30,11 +30,11 @@ def replay(letter: DeadLetter, by: Any, *, whole: bool = False) -> Execution:
         _handle(letter, DeadLetter.REPLAYED, by)
         match letter.kind:
             case "start":
-                execution = retry_execution(_execution_of(letter), by.get_username(), from_failed=False)
+                execution = retry_execution(_execution_of(letter), by, from_failed=False)
             case "node":
-                execution = retry_execution(_execution_of(letter), by.get_username(), from_failed=not whole)
+                execution = retry_execution(_execution_of(letter), by, from_failed=not whole)
             case "schedule":
-                execution = _start_missed(letter)
+                execution = _start_missed(letter, by)
             case _:
                 raise LetterRefused(
                     f"dead letter {letter.pk} is a message that was none of ours and cannot be sent again;"
@@ -98,11 +98,11 @@ def _execution_of(letter: DeadLetter) -> Execution:
     return letter.execution
 
 
-def _start_missed(letter: DeadLetter) -> Execution:
+def _start_missed(letter: DeadLetter, by: Any) -> Execution:
     payload = json.loads(letter.payload)
     workflow = Workflow.objects.filter(pk=payload["workflow_id"]).first()
     if workflow is None:
         raise LetterRefused(f"the workflow of dead letter {letter.pk} does not exist any more; discard the letter")
     return triggers.start_execution(
-        workflow, owner=workflow.owner, trigger="scheduled", scheduled_for=parse_datetime(payload["scheduled_for"])
+        workflow, by=by, trigger="scheduled", scheduled_for=parse_datetime(payload["scheduled_for"])
     )

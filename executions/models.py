@@ -38,6 +38,8 @@ class Execution(models.Model):
 
     ``phase_index`` is the phase that is open (-1 before the first). ``seq`` is the number of the last
     event written; it is raised in the same UPDATE that moves the row, so numbers have no gaps.
+    ``owner`` is the owner of the workflow when it started: theirs are the credentials that it uses, the credits that it
+    costs and the limits that it keeps. ``started_by`` is who asked for it, null when the product did itself.
     ``published_at`` is when the start message was last sent (microseconds), null when it was not;
     ``deliveries`` counts how often a worker took it. ``held_by`` names the limit that keeps a queued
     execution from being sent, ``admitted_at`` is when it let go (microseconds).
@@ -52,6 +54,14 @@ class Execution(models.Model):
     workflow = models.ForeignKey("workflows.Workflow", on_delete=models.PROTECT, related_name="executions")
     version = models.ForeignKey("workflows.WorkflowVersion", on_delete=models.PROTECT, related_name="executions")
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="executions")
+    started_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="+",
+        db_index=False,  # one_execution_per_key begins with it
+    )
     trigger = models.CharField(max_length=16, choices=_choices(states.TRIGGERS))
     status = models.CharField(max_length=24, choices=_choices(states.EXECUTION_STATUSES), default=states.QUEUED)
     input = models.TextField(default="{}", help_text="Trigger payload, JSON text.")
@@ -95,7 +105,7 @@ class Execution(models.Model):
         ordering = ("-queued_at",)
         constraints = (
             models.UniqueConstraint(fields=("workflow", "scheduled_for"), name="one_execution_per_due_instant"),
-            models.UniqueConstraint(fields=("owner", "idempotency_key"), name="one_execution_per_key"),
+            models.UniqueConstraint(fields=("started_by", "idempotency_key"), name="one_execution_per_key"),
             models.UniqueConstraint(fields=("parent", "parent_node", "child_index"), name="one_child_per_turn"),
         )
         indexes = (

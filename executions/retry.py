@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 
+from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
 
 from executions import states, triggers
@@ -22,27 +23,27 @@ from recordings.models import BlobRef
 logger = logging.getLogger(__name__)
 
 
-def retry_execution(execution: Execution, by: str, from_failed: bool = True) -> Execution:
+def retry_execution(execution: Execution, by: AbstractBaseUser, from_failed: bool = True) -> Execution:
     """Queue a new execution with the version and the input of ``execution`` and return it.
 
     ``from_failed`` keeps what completed and does not depend on what failed. Nodes of one browser page are
-    kept or run again together, because the page itself is gone. ``by`` is who wants it, for the log.
+    kept or run again together, because the page itself is gone. ``by`` is who wants it, as for ``start_execution``.
 
     Raises:
-        StartRefused: it has not ended, is part of another one, nothing in it failed, or a node that wrote
-            to the outside would do so twice.
+        StartRefused: it has not ended, is part of another one, nothing in it failed, a node that wrote to the
+            outside would do so twice, or ``by`` may not start the workflow.
     """
     _refuse_unfit(execution)
     with transaction.atomic():
         kept = _kept(execution) if from_failed else []
         new = triggers.start_execution(
-            execution.workflow, owner=execution.owner, trigger="retry", input=json.loads(execution.input),
+            execution.workflow, by=by, trigger="retry", input=json.loads(execution.input),
             version=execution.version,
         )  # fmt: skip
         Execution.objects.filter(pk=new.pk).update(retry_of=execution)
         new.retry_of = execution
         _copy(new, kept)
-    logger.info("%s runs execution %s again as %s, %d nodes kept", by, execution.pk, new.pk, len(kept))
+    logger.info("%s runs execution %s again as %s, %d nodes kept", by.get_username(), execution.pk, new.pk, len(kept))
     return new
 
 

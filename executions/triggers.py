@@ -21,6 +21,7 @@ from executions.errors import KeyReused, StartRefused
 from executions.failpoints import failpoint
 from executions.models import Execution, NodeRun
 from executions.opening import DEFAULT_QUEUE, Dispatch
+from workflows import access, audit
 from workflows.definition import Definition
 from workflows.errors import InsufficientCredits
 from workflows.lifecycle import told
@@ -43,7 +44,7 @@ LONGEST_COMMENT = 2_000
 def start_execution(
     workflow: Workflow,
     *,
-    owner: AbstractBaseUser,
+    by: AbstractBaseUser | None,
     trigger: str = "manual",
     input: Any = None,
     version: WorkflowVersion | None = None,
@@ -56,12 +57,15 @@ def start_execution(
     A start that the limits of its workflow do not let go yet waits (``held_by``); their overlap rule may end it
     at once as cancelled. ``priority`` is high, normal or low instead of the workflow's own.
 
-    The same ``idempotency_key`` of one owner, and the same ``scheduled_for`` of one workflow, give the
+    It belongs to the owner of the workflow, and uses their credentials, credits and limits, whoever starts it. ``by`` is
+    who does, None for the product itself; they must be one who may change the workflow.
+
+    The same ``idempotency_key`` of one who starts, and the same ``scheduled_for`` of one workflow, give the
     execution that exists already, whatever became of the workflow since. When the broker is down the row stays
     queued and is sent later.
 
     Raises:
-        StartRefused: the workflow cannot run; the message says why and what to do.
+        StartRefused: the workflow cannot run, or not for ``by``; the message says why and what to do.
         KeyReused: the key was used for another workflow, input or (if one is named) version.
         InsufficientCredits: the owner is metered, and the balance does not cover what one run costs.
         DefinitionError: the version cannot be planned.
@@ -70,7 +74,10 @@ def start_execution(
         payload = store.to_json({} if input is None else input)
     except (TypeError, ValueError, RecursionError) as error:
         raise StartRefused(f"the input is not JSON: {error}") from error
-    known = _started_with(owner.pk, idempotency_key)
+    if by is not None and not access.can(by, "change", workflow):
+        raise StartRefused(f'workflow "{workflow.name}" belongs to somebody else, and {by} may not start it')
+    starter: Any = None if by is None else by.pk
+    known = _started_with(starter, idempotency_key)
     if known is not None:
         return _same_start(known, workflow, version, payload)
     chosen = version or workflow.version
@@ -90,16 +97,18 @@ def start_execution(
     if priority is not None and priority not in PRIORITIES:
         raise StartRefused(f'the priority is one of {", ".join(PRIORITIES)}, not "{priority}"')
     execution = Execution(
-        id=uuid4(), workflow=workflow, version=chosen, owner_id=owner.pk, trigger=trigger, input=payload,
-        phase_count=len(plan.phases), node_count=plan.node_count, queued_at=datetime.now(UTC),
-        scheduled_for=scheduled_for, published_at=store.now_us(), touched_at=store.now_us(),
-        idempotency_key=idempotency_key,
+        id=uuid4(), workflow=workflow, version=chosen, owner_id=workflow.owner_id, started_by_id=starter,
+        trigger=trigger, input=payload, phase_count=len(plan.phases), node_count=plan.node_count,
+        queued_at=datetime.now(UTC), scheduled_for=scheduled_for, published_at=store.now_us(),
+        touched_at=store.now_us(), idempotency_key=idempotency_key,
     )  # fmt: skip
     admission.place(execution, workflow.settings, input, priority)
     try:
         with transaction.atomic():
             metering.reserve_start(execution, workflow.name, plan)
             execution.save(force_insert=True)
+            if starter not in (None, workflow.owner_id):
+                audit.note("start", "workflow", workflow, execution=str(execution.pk), trigger=trigger)
     except (IntegrityError, InsufficientCredits) as problem:
         found = _existing(execution)
         if found is None and isinstance(problem, InsufficientCredits):
@@ -119,13 +128,13 @@ def _refuse_too_large(workflow: Workflow, version: WorkflowVersion) -> None:
         raise StartRefused(f'version {version.number} of workflow "{workflow.name}" is not run: {told(found)}')
 
 
-def _started_with(owner_id: Any, key: str | None) -> Execution | None:
-    """Return the execution that ``key`` of this owner stands for. One query by a unique index, none without a key."""
-    if key is None:
+def _started_with(by: Any, key: str | None) -> Execution | None:
+    """Return the execution that user ``by`` (an id) began with ``key``. One query by a unique index, none without a key."""
+    if by is None or key is None:
         return None
     if store.to_column(key, LONGEST_KEY) != key:
         raise StartRefused(f"an idempotency key is a text of at most {LONGEST_KEY} characters, without NUL")
-    found: Execution | None = Execution.objects.filter(owner_id=owner_id, idempotency_key=key).first()
+    found: Execution | None = Execution.objects.filter(started_by=by, idempotency_key=key).first()
     return found
 
 
@@ -156,7 +165,7 @@ def _existing(wanted: Execution) -> Execution | None:
     """Return the execution that took the key or the instant before."""
     stored: QuerySet[Execution] = Execution.objects.all()
     if wanted.idempotency_key is not None:
-        found = _started_with(wanted.owner_id, wanted.idempotency_key)
+        found = _started_with(wanted.started_by_id, wanted.idempotency_key)
         if found is not None:
             return found
     if wanted.scheduled_for is not None:

@@ -78,7 +78,7 @@ def due(now: datetime, limit: int = 100) -> list[Schedule]:
     """
     found = (
         Schedule.objects.filter(next_run_at__lte=now, enabled=True, workflow__status=Workflow.Status.ACTIVE)
-        .select_related("workflow", "workflow__owner")
+        .select_related("workflow")
         .order_by("next_run_at", "pk")[: limit * TURNS]
     )
     turns: Counter[int] = Counter()

@@ -258,7 +258,8 @@ def start(
     """Start a workflow.
 
     The same ``Idempotency-Key`` answers the execution that it started first, for as long as that one exists; with
-    another workflow, version or input it is refused (422). Keys are of one user each.
+    another workflow, version or input it is refused (422). Keys are of one user each. The execution belongs to the owner
+    of the workflow and uses their credentials and credits, whoever starts it.
     """
     user: Any = request.user  # never anonymous: the API has asked for a login
     workflow = get_object_or_404(Workflow.objects.visible_to(user), pk=body.workflow_id)
@@ -268,7 +269,7 @@ def start(
         )
     execution = start_execution(
         workflow,
-        owner=user,
+        by=user,
         trigger=body.trigger,
         input=body.input,
         version=_version(workflow, body.version),
@@ -362,8 +363,9 @@ def resume(request: HttpRequest, execution_id: UUID) -> Any:
 @router.post("/{execution_id}/retry", response={202: Started, **ERRORS})
 def retry(request: HttpRequest, execution_id: UUID, body: Retry) -> Any:
     """Start a new execution with the version and the input of one that has ended; see ``from_failed``."""
-    execution = get_object_or_404(_visible(request).select_related("workflow", "version", "owner"), pk=execution_id)
-    new = retry_execution(execution, request.user.get_username(), from_failed=body.from_failed)
+    user: Any = request.user
+    execution = get_object_or_404(_visible(request).select_related("workflow", "version"), pk=execution_id)
+    new = retry_execution(execution, user, from_failed=body.from_failed)
     return Status(202, {"execution_id": new.pk, "status": new.status})
 
 

@@ -271,7 +271,8 @@ export interface paths {
          * @description Start a workflow.
          *
          *     The same ``Idempotency-Key`` answers the execution that it started first, for as long as that one exists; with
-         *     another workflow, version or input it is refused (422). Keys are of one user each.
+         *     another workflow, version or input it is refused (422). Keys are of one user each. The execution belongs to the owner
+         *     of the workflow and uses their credentials and credits, whoever starts it.
          */
         post: operations["executions_api_executions_start"];
         delete?: never;

@@ -268,7 +268,7 @@ class Bench:
 
         def once() -> float:
             started = time.perf_counter()
-            ids = [start_execution(workflow, owner=self._owner).pk for _ in range(workload.count)]
+            ids = [start_execution(workflow, by=self._owner).pk for _ in range(workload.count)]
             self._wait(workload.count, f"{name} did not finish")
             seconds = time.perf_counter() - started
             self._check(ids, workload)

@@ -105,7 +105,7 @@ def measure_engine(database: str, repeat: str) -> dict[str, Any]:
         write_events.delay(mode != "no_events")
         client.blpop([DONE_KEY], timeout=60)
         began = time.perf_counter()
-        execution = start_execution(workflows[mode], owner=owner)
+        execution = start_execution(workflows[mode], by=owner)
         if client.blpop([DONE_KEY], timeout=60) is None:
             raise SystemExit(f"{mode} did not finish")
         seconds[mode].append(time.perf_counter() - began)

@@ -225,7 +225,7 @@ class Load:
         number, key = self._number, f"chaos-{self._number}"
 
         def start() -> Execution:
-            return start_execution(workflow, owner=self._owner, trigger="api", input={"n": number}, idempotency_key=key)
+            return start_execution(workflow, by=self._owner, trigger="api", input={"n": number}, idempotency_key=key)
 
         execution = again(start)
         if paused:

@@ -53,7 +53,7 @@ def ended(transactional_db, alice, make_workflow, sink):
     workflow = make_workflow(
         graph([transform("one", a=1), deliver, refused], wire("one", "Done", "deliver", "Execute Condition"))
     )
-    started = start_execution(workflow, owner=alice, idempotency_key="key", input={"n": 1})
+    started = start_execution(workflow, by=alice, idempotency_key="key", input={"n": 1})
     execution = run_here(started.pk)
     assert execution.status == "completed_with_errors", execution.error
     return execution
@@ -191,7 +191,7 @@ def test_the_ledger_survives_a_kill_in_the_middle_of_a_line(sink):
 def test_an_execution_that_was_settled_twice_or_not_at_all_is_found(transactional_db, alice, make_workflow, kind):
     credits.grant(alice, 10)
     skipped = {**transform("two", a=1), "data": {**transform("two", a=1)["data"], "disabled": True}}
-    execution = run_here(start_execution(make_workflow(graph([transform("one", a=1), skipped])), owner=alice).pk)
+    execution = run_here(start_execution(make_workflow(graph([transform("one", a=1), skipped])), by=alice).pk)
     everything = Execution.objects.all()
     assert list(credits_charged_once(everything)) == []
 

@@ -48,7 +48,7 @@ def run(alice: Any, make_workflow: Callable[..., Any], transactional_db: None) -
     """Run a workflow of these nodes and edges to its end, in this process, and return the execution."""
 
     def run_it(nodes: list[Any], *edges: Any, input: Any = None, **fields: Any) -> Any:
-        return run_here(start_execution(make_workflow(graph(nodes, *edges), **fields), owner=alice, input=input).pk)
+        return run_here(start_execution(make_workflow(graph(nodes, *edges), **fields), by=alice, input=input).pk)
 
     return run_it
 

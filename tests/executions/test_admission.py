@@ -104,7 +104,7 @@ def finish(execution, status="completed"):
 @pytest.mark.postgres
 def test_two_at_once_of_ten_and_all_ten_complete(processes, alice, make_workflow):
     workflow = make_workflow(slow(0.2), settings={"concurrency": 2})
-    executions = [start_execution(workflow, owner=alice) for _ in range(10)]
+    executions = [start_execution(workflow, by=alice) for _ in range(10)]
     assert Counter(e.held_by for e in executions) == {"": 2, "concurrency": 8}
     processes.worker()
 
@@ -126,7 +126,7 @@ def test_the_limit_holds_and_nothing_is_lost_when_the_worker_is_killed(processes
     workflow = make_workflow(slow(0.5), settings={"concurrency": 2})
     doomed = processes.worker()
     for _ in range(10):
-        start_execution(workflow, owner=alice)
+        start_execution(workflow, by=alice)
     wait_for(lambda: Execution.objects.filter(status="completed").count() >= 2, 20, "two ends", processes.logs)
     doomed.kill()
     doomed.wait()
@@ -143,7 +143,7 @@ def test_the_limit_holds_and_nothing_is_lost_when_the_worker_is_killed(processes
 @pytest.mark.postgres
 def test_starts_that_were_let_go_but_never_sent_are_sent(processes, alice, make_workflow, fail_at):
     workflow = make_workflow(slow(0.2), settings={"concurrency": 2})
-    executions = [start_execution(workflow, owner=alice) for _ in range(6)]
+    executions = [start_execution(workflow, by=alice) for _ in range(6)]
     doomed = processes.worker(**fail_at("admitted"))
     wait_for(lambda: doomed.poll() is not None, 15, "the death of the worker", processes.logs)
     assert doomed.returncode == -signal.SIGKILL
@@ -164,7 +164,7 @@ def test_held_starts_outlive_their_starter_and_a_broker_that_forgot_everything(
     processes, alice, make_workflow, fail_at
 ):
     workflow = make_workflow(QUICK, name="limited", settings={"concurrency": 1})
-    caller = in_shell("start_execution(w, owner=w.owner)", **fail_at("start-committed"))
+    caller = in_shell("start_execution(w, by=w.owner)", **fail_at("start-committed"))
     assert caller.wait(timeout=30) == -signal.SIGKILL
     flush_redis()
     assert held() == {("queued", "concurrency"): 1}
@@ -177,7 +177,7 @@ def test_held_starts_outlive_their_starter_and_a_broker_that_forgot_everything(
     crippled.wait(timeout=10)
     processes.beat()
     for _ in range(4):
-        start_execution(workflow, owner=alice)
+        start_execution(workflow, by=alice)
 
     wait_for_all(processes)
 
@@ -198,7 +198,7 @@ def in_shell(code, **env):
 @pytest.mark.postgres
 def test_processes_that_admit_at_once_never_exceed_the_limit(processes, alice, make_workflow):
     workflow = make_workflow(QUICK, name="limited", settings={"concurrency": 3})
-    code = "[start_execution(w, owner=w.owner) for _ in range(20)]; [admission.admit_waiting() for _ in range(20)]"
+    code = "[start_execution(w, by=w.owner) for _ in range(20)]; [admission.admit_waiting() for _ in range(20)]"
     starters = [in_shell(code) for _ in range(2)]
     most = ended = 0
     while any(starter.poll() is None for starter in starters):
@@ -217,7 +217,7 @@ def test_processes_that_admit_at_once_never_exceed_the_limit(processes, alice, m
 
 def test_held_starts_are_never_resent(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"concurrency": 1})
-    first, second = (start_execution(workflow, owner=alice) for _ in range(2))
+    first, second = (start_execution(workflow, by=alice) for _ in range(2))
     Execution.objects.update(published_at=None)
 
     assert reconcile.resend_starts() == 1
@@ -229,14 +229,14 @@ def test_held_starts_are_never_resent(alice, make_workflow):
 
 def test_children_neither_wait_nor_count(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"concurrency": 1})
-    first = start_execution(workflow, owner=alice)
+    first = start_execution(workflow, by=alice)
     child = Execution.objects.create(
         workflow=workflow, version=workflow.version, owner=alice, trigger="workflow", queued_at=datetime.now(UTC),
         parent=first, parent_node=0, child_index=0, status="running",
     )  # fmt: skip
     finish(first)
 
-    assert start_execution(workflow, owner=alice).held_by == ""
+    assert start_execution(workflow, by=alice).held_by == ""
     assert child.status == "running"
 
 
@@ -249,11 +249,11 @@ def test_a_workflow_that_is_started_with_wait_off_is_held_by_its_own_limits(alic
     limited = make_workflow(QUICK, name="limited", settings={"concurrency": 1, "priority": "high"})
     by_key = make_workflow(QUICK, name="by key", settings={"concurrency_key": "{{ input.customer }}"})
     skips = make_workflow(QUICK, name="skips", settings={"overlap": "skip"})
-    first = [start_execution(workflow, owner=alice, input={"customer": "ann"}) for workflow in (limited, by_key, skips)]
+    first = [start_execution(workflow, by=alice, input={"customer": "ann"}) for workflow in (limited, by_key, skips)]
 
     for workflow in (limited, by_key, skips):
         caller = make_workflow(calls(workflow.name, Wait=False), name=f"calls {workflow.name}")
-        assert run_here(start_execution(caller, owner=alice, priority="low").pk).status == "completed"
+        assert run_here(start_execution(caller, by=alice, priority="low").pk).status == "completed"
 
     ids = [execution.pk for execution in first]
     started = {e.workflow.name: e for e in Execution.objects.filter(trigger="workflow")}
@@ -271,9 +271,9 @@ def test_a_workflow_that_is_started_with_wait_off_is_held_by_its_own_limits(alic
 
 def test_a_workflow_that_a_node_waits_for_is_not_held(alice, make_workflow):
     limited = make_workflow(QUICK, name="limited", settings={"concurrency": 1})
-    start_execution(limited, owner=alice)
+    start_execution(limited, by=alice)
 
-    execution = run_here(start_execution(make_workflow(calls("limited"), name="caller"), owner=alice).pk)
+    execution = run_here(start_execution(make_workflow(calls("limited"), name="caller"), by=alice).pk)
 
     assert (execution.status, execution.children.get().status) == ("completed", "completed")
 
@@ -281,8 +281,8 @@ def test_a_workflow_that_a_node_waits_for_is_not_held(alice, make_workflow):
 def test_a_workflow_that_is_started_with_wait_off_waits_its_turn_for_the_queue(alice, make_workflow, monkeypatch):
     monkeypatch.setattr(settings, "START_WINDOW", 1)
     make_workflow(QUICK, name="called")
-    start_execution(make_workflow(QUICK, name="fills the window"), owner=alice)
-    caller = start_execution(make_workflow(calls("called", Wait=False), name="caller"), owner=alice)
+    start_execution(make_workflow(QUICK, name="fills the window"), by=alice)
+    caller = start_execution(make_workflow(calls("called", Wait=False), name="caller"), by=alice)
     assert caller.held_by == "queue"
 
     assert run_here(caller.pk).status == "completed"
@@ -296,7 +296,7 @@ def test_workflows_started_with_wait_off_keep_to_their_limit_and_none_is_lost(pr
     make_workflow(slow(0.2), name="limited", settings={"concurrency": 1})
     caller = make_workflow(calls("limited", Wait=False), name="caller")
     doomed = processes.worker(**fail_at("set-aside"))
-    executions = [start_execution(caller, owner=alice) for _ in range(5)]
+    executions = [start_execution(caller, by=alice) for _ in range(5)]
     assert doomed.wait(20) == -signal.SIGKILL, processes.logs()
     processes.worker()
     processes.beat()
@@ -328,7 +328,7 @@ def test_the_start_message_holds_what_consumers_of_the_queue_may_want_to_know(al
     flush_redis()
     workflow = make_workflow(graph([node("one", "delay", Duration=0)]))
 
-    execution = start_execution(workflow, owner=alice, trigger="webhook", input={"secret": 1})
+    execution = start_execution(workflow, by=alice, trigger="webhook", input={"secret": 1})
 
     arguments, keywords, _ = json.loads(base64.b64decode(only_message(b"control")["body"]))
     assert arguments == []
@@ -341,9 +341,9 @@ def test_the_start_message_holds_what_consumers_of_the_queue_may_want_to_know(al
 @pytest.mark.parametrize(("word", "number"), [("high", 0), ("low", 9)])
 def test_nodes_that_wake_are_sent_with_the_priority_of_their_execution(alice, make_workflow, word, number):
     waits = [node("one", "delay", Duration=3600)]
-    sleeper = run_here(start_execution(make_workflow(graph(waits), name="sleeps"), owner=alice, priority=word).pk)
+    sleeper = run_here(start_execution(make_workflow(graph(waits), name="sleeps"), by=alice, priority=word).pk)
     asks = graph([node("ask", "approval", Title="May we?")])
-    asker = run_here(start_execution(make_workflow(asks, name="asks"), owner=alice, priority=word).pk)
+    asker = run_here(start_execution(make_workflow(asks, name="asks"), by=alice, priority=word).pk)
     assert (sleeper.status, asker.status) == ("waiting", "waiting")
     flush_redis()
 
@@ -358,7 +358,7 @@ def test_nodes_that_wake_are_sent_with_the_priority_of_their_execution(alice, ma
 
 def test_a_waiting_start_can_be_cancelled_and_frees_nothing(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"concurrency": 1})
-    first, second, third = (start_execution(workflow, owner=alice) for _ in range(3))
+    first, second, third = (start_execution(workflow, by=alice) for _ in range(3))
     cancel_execution(second, by="alice")
 
     second.refresh_from_db()
@@ -372,7 +372,7 @@ def test_a_waiting_start_can_be_cancelled_and_frees_nothing(alice, make_workflow
 def test_a_limit_that_is_taken_away_lets_everything_go(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"concurrency": 1})
     for _ in range(5):
-        start_execution(workflow, owner=alice)
+        start_execution(workflow, by=alice)
     workflow.settings = {}
     workflow.save()
 
@@ -387,7 +387,7 @@ def test_settings_that_cannot_be_read_never_stop_a_start(alice, make_workflow, b
     workflow = make_workflow(QUICK, settings={})
     workflow.settings = bad
 
-    assert start_execution(workflow, owner=alice).held_by == ""
+    assert start_execution(workflow, by=alice).held_by == ""
 
 
 def test_people_and_programs_see_what_a_start_waits_for(client, alice, make_workflow):
@@ -415,20 +415,20 @@ def test_people_and_programs_see_what_a_start_waits_for(client, alice, make_work
 
 def test_skip_records_the_start_as_cancelled_with_the_reason(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"overlap": "skip"})
-    first = start_execution(workflow, owner=alice)
-    second = start_execution(workflow, owner=alice)
+    first = start_execution(workflow, by=alice)
+    second = start_execution(workflow, by=alice)
 
     assert (first.status, second.status, second.error_code) == ("queued", "cancelled", "overlap")
     assert second.error == "concurrency limit 1 of workflow test (overlap: skip)"
     assert Event.objects.filter(execution_id=second.pk, type="workflow_error").exists()
     assert_numbered(second)
     finish(first)
-    assert start_execution(workflow, owner=alice).status == "queued"
+    assert start_execution(workflow, by=alice).status == "queued"
 
 
 def test_buffer_one_keeps_only_the_newest_waiting_start(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"overlap": "buffer_one", "concurrency": 2})
-    executions = [start_execution(workflow, owner=alice) for _ in range(6)]
+    executions = [start_execution(workflow, by=alice) for _ in range(6)]
     for execution in executions:
         execution.refresh_from_db()
 
@@ -445,9 +445,9 @@ def test_buffer_one_keeps_only_the_newest_waiting_start(alice, make_workflow):
 def test_cancel_other_ends_the_running_one_and_starts_the_new_one(processes, alice, make_workflow):
     workflow = make_workflow(slow(30), settings={"overlap": "cancel_other"})
     processes.worker()
-    first = start_execution(workflow, owner=alice)
+    first = start_execution(workflow, by=alice)
     wait_for(lambda: first.node_runs.filter(status="running").exists(), 15, "the first one", processes.logs)
-    second, third = (start_execution(workflow, owner=alice) for _ in range(2))
+    second, third = (start_execution(workflow, by=alice) for _ in range(2))
 
     wait_for(lambda: third.node_runs.filter(status="running").exists(), 15, "the newest one", processes.logs)
 
@@ -463,12 +463,12 @@ def test_cancel_other_ends_the_running_one_and_starts_the_new_one(processes, ali
 def test_allow_all_has_no_limit(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"overlap": "allow_all", "concurrency": 1})
 
-    assert {start_execution(workflow, owner=alice).held_by for _ in range(3)} == {""}
+    assert {start_execution(workflow, by=alice).held_by for _ in range(3)} == {""}
 
 
 def test_an_overlap_rule_of_a_key_leaves_other_keys_alone(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"overlap": "skip", "concurrency_key": "{{ input.c }}"})
-    made = [start_execution(workflow, owner=alice, input={"c": c}) for c in "aabab"]
+    made = [start_execution(workflow, by=alice, input={"c": c}) for c in "aabab"]
 
     assert [e.status for e in made] == ["queued", "cancelled", "queued", "cancelled", "cancelled"]
 
@@ -481,7 +481,7 @@ def test_each_key_has_its_own_limit_and_a_full_key_does_not_hold_up_the_others(p
     settings = {"concurrency_key": "{{ input.customer }}", "key_concurrency": 1, "concurrency": 3}
     workflow = make_workflow(slow(0.15), settings=settings)
     for customer in "aaaaaabcbc":
-        start_execution(workflow, owner=alice, input={"customer": customer})
+        start_execution(workflow, by=alice, input={"customer": customer})
     assert Counter(Execution.objects.filter(held_by="").values_list("concurrency_key", flat=True)) == {
         "a": 1, "b": 1, "c": 1,
     }  # fmt: skip
@@ -497,7 +497,7 @@ def test_each_key_has_its_own_limit_and_a_full_key_does_not_hold_up_the_others(p
 def test_starts_without_a_key_are_not_limited_by_it(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"concurrency_key": "{{ input.customer }}"})
 
-    assert {start_execution(workflow, owner=alice).held_by for _ in range(3)} == {""}
+    assert {start_execution(workflow, by=alice).held_by for _ in range(3)} == {""}
 
 
 # --------------------------------------------------------------------------- rate
@@ -512,7 +512,7 @@ def assert_rate(moments, count, seconds):
 
 def test_starts_that_pile_up_without_a_worker_do_not_begin_all_at_once(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"rate": {"count": 2, "per_s": 0.2}})
-    made = [start_execution(workflow, owner=alice) for _ in range(5)]
+    made = [start_execution(workflow, by=alice) for _ in range(5)]
     time.sleep(0.3)
 
     assert admission.admit_waiting() == 0  # two unbegun ones are in the broker
@@ -525,7 +525,7 @@ def test_starts_that_pile_up_without_a_worker_do_not_begin_all_at_once(alice, ma
 
 def test_of_several_limits_the_one_that_is_waited_for_is_named(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"concurrency": 2, "rate": {"count": 1, "per_s": 60}})
-    made = [start_execution(workflow, owner=alice) for _ in range(2)]
+    made = [start_execution(workflow, by=alice) for _ in range(2)]
     assert [e.held_by for e in made] == ["", "rate"]
 
 
@@ -537,9 +537,9 @@ def test_high_goes_before_normal_before_low_in_the_broker_and_while_held(process
     workflow = make_workflow(QUICK)
     limited = make_workflow(slow(0.05), name="limited", settings={"concurrency": 1, "priority": "low"})
     words = ["low", "normal", "high", None, "high", "low"]
-    free = [start_execution(workflow, owner=alice, priority=word) for word in words]
-    first = start_execution(limited, owner=alice)
-    waiting = [start_execution(limited, owner=alice, priority=word) for word in words]
+    free = [start_execution(workflow, by=alice, priority=word) for word in words]
+    first = start_execution(limited, by=alice)
+    waiting = [start_execution(limited, by=alice, priority=word) for word in words]
     assert [e.priority for e in free] == [9, 5, 0, 5, 0, 9]
     assert [first.priority, *(e.priority for e in waiting)] == [9, 9, 5, 0, 9, 0, 9]
     one_slot = [argument.replace("8", "1") for argument in WORKER]
@@ -558,7 +558,7 @@ def test_the_queue_is_seen_whatever_the_priority_of_its_messages(alice, make_wor
     broker.lost_before("control")  # the emptied Redis is new to it
     broker.emptied_at = 0
     assert patience_us() < 2 * LOST_MESSAGE_US
-    start_execution(make_workflow(QUICK), owner=alice, priority=word)
+    start_execution(make_workflow(QUICK), by=alice, priority=word)
     assert patience_us() >= QUEUED_MESSAGE_US - 1_000_000
 
 
@@ -573,9 +573,9 @@ def test_starts_beyond_the_window_go_in_turns_between_owners(alice, bob, make_wo
     monkeypatch.setattr(settings, "START_WINDOW", 10)
     of_alice, of_bob = make_workflow(QUICK), make_workflow(QUICK, name="bob's", owner=bob)
     for _ in range(100):
-        start_execution(of_alice, owner=alice)
+        start_execution(of_alice, by=alice)
     for _ in range(20):
-        start_execution(of_bob, owner=bob)
+        start_execution(of_bob, by=bob)
     assert held() == {("queued", ""): 10, ("queued", "queue"): 110}
 
     order = []
@@ -596,7 +596,7 @@ def test_a_flood_drains_completely_through_the_window(processes, alice, bob, mak
     of_alice, of_bob = make_workflow(QUICK), make_workflow(QUICK, name="bob's", owner=bob)
     for workflow, owner, count in ((of_alice, alice, 260), (of_bob, bob, 10)):
         for _ in range(count):
-            start_execution(workflow, owner=owner)
+            start_execution(workflow, by=owner)
     assert Execution.objects.filter(held_by="").count() <= settings.START_WINDOW + settings.START_WINDOW // 8
     assert Execution.objects.filter(held_by="queue", owner=bob).count() == 10
     processes.worker()
@@ -628,7 +628,7 @@ def test_many_due_schedules_are_started_in_turns_between_owners(alice, django_us
 
 def test_an_ordinary_start_asks_at_most_one_small_question(alice, make_workflow):
     workflow = make_workflow(QUICK)
-    start_execution(workflow, owner=alice)
+    start_execution(workflow, by=alice)
     execution = Execution(workflow=workflow, owner=alice)
     begun = time.perf_counter()
     with CaptureQueriesContext(connection) as queries:
@@ -661,7 +661,7 @@ def test_fault_44_a_retry_storm_reaches_the_sink_at_most_at_the_configured_rate(
     processes.worker()
     processes.beat()
     for _ in range(40):
-        start_execution(workflow, owner=alice)
+        start_execution(workflow, by=alice)
 
     wait_for_all(processes)
 

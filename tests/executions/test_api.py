@@ -19,6 +19,8 @@ from recordings.models import Event, Recording
 from recordings.packing import seal
 from tests.conftest import graph, node, wire
 from tests.executions.edge_nodes import run_here
+from workflows import credentials
+from workflows.models import AuditEntry
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.row("S1-31")]
 
@@ -66,7 +68,7 @@ def stored(workflow: Any, *, minutes_ago: int = 0, status: str = "completed", ow
 
 def started(workflow: Any) -> Any:
     """Start an execution of ``workflow`` and return its id."""
-    return start_execution(workflow, owner=workflow.owner).pk
+    return start_execution(workflow, by=workflow.owner).pk
 
 
 def write_events(execution: Execution, *events: tuple[str, dict[str, Any]]) -> None:
@@ -130,6 +132,70 @@ def test_a_known_idempotency_key_with_another_start_is_refused(as_alice, delay, 
     assert refused.status_code == 422
     assert f"execution {first} with another {change};" in refused.json()["detail"]
     assert Execution.objects.count() == 1
+
+
+def by_api(client: Client, workflow: Any) -> Any:
+    return post(client, EXECUTIONS, {"workflow_id": str(workflow.pk)})
+
+
+def by_page(client: Client, workflow: Any) -> Any:
+    return client.post(f"/admin/workflows/workflow/{workflow.pk}/run/")
+
+
+@pytest.mark.parametrize("start", [by_api, by_page])
+def test_a_workflow_uses_credentials_and_workflows_of_its_owner_whoever_starts_it(
+    as_alice, as_bob, alice, bob, make_workflow, start
+):
+    credentials.save(alice, "smtp", "password", {"password": "of alice"})
+    make_workflow(graph([node("a", "delay", Duration=0)]), name="inner", owner=alice)
+    theirs = make_workflow(graph([node("a", "delay", Duration=0)]), name="inner", owner=bob)
+    reads = graph([node("a", "merge_data", Data_1={"$credential": "smtp"}, Data_2={})])
+    calls = make_workflow(graph([node("call", "subflow", Workflow="inner")]), name="calls", owner=bob)
+
+    start(as_alice, make_workflow(reads, name="reads", owner=bob))
+    read = run_here(Execution.objects.get(workflow__name="reads").pk)
+    start(as_alice, calls)
+    called = run_here(Execution.objects.get(workflow=calls).pk)
+
+    assert (read.status, "smtp" in read.error) == ("failed", True), "alice's secret went into bob's workflow"
+    assert (read.owner, read.started_by, called.status) == (bob, alice, "completed")
+    child = Execution.objects.get(parent=called)
+    assert (child.workflow, child.owner, child.started_by) == (theirs, bob, None)
+    assert as_bob.get(f"{EXECUTIONS}/{read.pk}").status_code == 200
+    page = as_bob.get(f"/admin/executions/execution/{read.pk}/change/").content.decode()
+    assert "Started by" in page
+    noted = AuditEntry.objects.filter(verb="start").values_list("owner", "actor", "object_id", "detail__execution")
+    assert (bob.pk, alice.pk, str(calls.pk), str(called.pk)) in noted
+
+
+def test_a_retry_uses_what_the_owner_of_the_workflow_has_now_and_is_for_who_may_start_it(
+    as_alice, as_bob, alice, bob, make_workflow
+):
+    workflow = make_workflow(graph([node("a", "delay", Duration=0)]), owner=bob)
+    execution = stored(workflow)
+    again = post(as_alice, f"{EXECUTIONS}/{execution.pk}/retry").json()["execution_id"]
+    assert Execution.objects.values_list("owner", "started_by").get(pk=again) == (bob.pk, alice.pk)
+
+    workflow.owner = alice
+    workflow.save()
+    refused = post(as_bob, f"{EXECUTIONS}/{execution.pk}/retry")
+
+    assert refused.status_code == 409
+    assert "belongs to somebody else, and bob may not start it" in refused.json()["detail"]
+    assert Execution.objects.count() == 2
+
+
+def test_idempotency_keys_are_of_who_starts_and_not_of_who_owns(as_alice, as_bob, delay, bob, make_workflow):
+    theirs = {"workflow_id": str(make_workflow(graph([node("a", "delay", Duration=0)]), owner=bob).pk)}
+    keyed = {"Idempotency-Key": "order-1"}
+
+    of_bob = post(as_bob, EXECUTIONS, {**theirs, "input": {"n": 1}}, **keyed)
+    of_alice = [post(as_alice, EXECUTIONS, {**theirs, "input": {"n": 2}}, **keyed) for _ in range(2)]
+
+    assert [answer.status_code for answer in (of_bob, *of_alice)] == [202, 202, 202]
+    assert of_alice[0].json() == of_alice[1].json() != of_bob.json()
+    assert post(as_alice, EXECUTIONS, {"workflow_id": str(delay.pk)}, **keyed).status_code == 422
+    assert Execution.objects.count() == 2
 
 
 def test_a_version_may_be_named_by_number_or_be_the_draft(as_alice, delay):
@@ -498,7 +564,7 @@ def asking(alice, make_workflow):
     nodes = [
         node("ask", "approval", {"label": "Ask the boss"}, Title="Ship it?", Message="Soon", Approvers="carol, bob")
     ]
-    execution = run_here(start_execution(make_workflow(graph(nodes), name="Asks"), owner=alice).pk)
+    execution = run_here(start_execution(make_workflow(graph(nodes), name="Asks"), by=alice).pk)
     assert execution.status == "waiting", execution.error
     return execution
 
@@ -562,7 +628,7 @@ def test_children_are_listed_by_their_parent_only(as_alice, alice, make_workflow
         node("ask", "approval", Title="{{ item }}?"),
     ]
     definition = graph(nodes, wire("loop", "Each", "ask", "Execute Condition"))
-    parent = run_here(start_execution(make_workflow(definition), owner=alice).pk)
+    parent = run_here(start_execution(make_workflow(definition), by=alice).pk)
     count = lambda **query: as_alice.get(EXECUTIONS, query).json()["count"]  # noqa: E731
 
     assert (count(), count(children="true"), count(parent_id=str(parent.pk))) == (1, 3, 2)

@@ -28,7 +28,7 @@ def waiting(alice: Any, make_workflow: Any) -> Execution:
     definition = graph(
         [QUESTION, node("yes", "delay", Duration=0)], wire("ask", "Approved", "yes", "Execute Condition")
     )
-    execution = run_here(start_execution(make_workflow(definition, name="Newsletter"), owner=alice).pk)
+    execution = run_here(start_execution(make_workflow(definition, name="Newsletter"), by=alice).pk)
     assert execution.status == "waiting", execution.error
     return execution
 

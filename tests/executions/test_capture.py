@@ -67,7 +67,7 @@ def test_the_event_of_another_attempt_is_there_although_the_worker_was_killed_ri
     flag = tmp_path / "armed"
     flag.touch()
     doomed = processes.worker(APP, FLOWBUILDER_FAILPOINT=f"{point}:{flag}")
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for(lambda: doomed.poll() == -signal.SIGKILL, 20, "the death of the worker", processes.logs)
 
     run = execution.node_runs.get()
@@ -282,7 +282,7 @@ def test_a_large_value_of_the_final_state_names_the_event_that_has_it(run):
 
 def test_an_execution_that_ends_before_its_first_phase_says_what_it_was(alice, make_workflow):
     workflow = make_workflow(graph([gives("a", 1)]), name="never opened")
-    execution = start_execution(workflow, owner=alice, input={"who": "alice"})
+    execution = start_execution(workflow, by=alice, input={"who": "alice"})
     cancel_execution(execution, by="alice")
 
     kinds = [event.event_type.value for event in iter_events(execution.pk)]
@@ -294,7 +294,7 @@ def test_an_execution_that_ends_before_its_first_phase_says_what_it_was(alice, m
 @pytest.mark.row("S0-05")
 def test_the_time_in_the_queue_is_told_apart_from_the_time_at_work(alice, make_workflow):
     heavy = [node(name, "test_heavy") for name in ("one", "two")]
-    execution = start_execution(make_workflow(graph(heavy)), owner=alice)
+    execution = start_execution(make_workflow(graph(heavy)), by=alice)
     dispatch = engine.advance(execution.pk, 0)
     assert dispatch is not None
     for indexes, _ in dispatch.headers:

@@ -249,7 +249,7 @@ def asking(alice, make_workflow):
         node("turn", "approval", Title="{{ item }}?"),
     ]
     definition = graph(nodes, wire("loop", "Each", "turn", "Execute Condition"))
-    return run_here(start_execution(make_workflow(definition, name="asks"), owner=alice).pk)
+    return run_here(start_execution(make_workflow(definition, name="asks"), by=alice).pk)
 
 
 def test_show_tells_what_is_waited_for_and_lists_the_children(asking):

@@ -83,7 +83,7 @@ def test_nodes_that_do_not_run_are_refunded(alice, make_workflow):
         )
     )  # fmt: skip
     credits.grant(alice, 10)
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     assert (execution.reserved, balances(alice)) == (3, (7, 3, 0))
 
     execution = run_here(execution.pk)
@@ -97,11 +97,11 @@ def test_nodes_that_do_not_run_are_refunded(alice, make_workflow):
 def test_a_start_that_the_balance_does_not_cover_is_refused_with_the_numbers(alice, make_workflow):
     workflow = make_workflow(graph([gives("one", 1), gives("two", 2), gives("three", 3)]), name="dear")
     credits.grant(alice, 7)
-    first = start_execution(workflow, owner=alice)
-    start_execution(workflow, owner=alice)
+    first = start_execution(workflow, by=alice)
+    start_execution(workflow, by=alice)
 
     with pytest.raises(InsufficientCredits) as refused:
-        start_execution(workflow, owner=alice)
+        start_execution(workflow, by=alice)
 
     assert str(refused.value).startswith(
         'workflow "dear" needs 3 credits, 1 available, 6 reserved by 2 running executions;'
@@ -110,12 +110,12 @@ def test_a_start_that_the_balance_does_not_cover_is_refused_with_the_numbers(ali
     assert Execution.objects.count() == 2
     run_here(first.pk)
     with pytest.raises(InsufficientCredits, match="3 reserved by 1 running execution;"):
-        start_execution(workflow, owner=alice)
+        start_execution(workflow, by=alice)
 
 
 def test_who_has_no_account_is_not_metered(alice, bob, make_workflow):
     credits.grant(bob, 5)
-    execution = run_here(start_execution(make_workflow(ONE), owner=alice).pk)
+    execution = run_here(start_execution(make_workflow(ONE), by=alice).pk)
 
     assert (execution.status, execution.credits, execution.reserved) == ("completed", 1, None)
     assert CreditEntry.objects.get().kind == "grant"
@@ -126,18 +126,18 @@ def test_the_first_account_of_an_installation_is_seen_at_once_and_nobody_asks_ag
 ):
     credits.forget()
     workflow = make_workflow(ONE)
-    assert start_execution(workflow, owner=alice).reserved is None
+    assert start_execution(workflow, by=alice).reserved is None
     with django_assert_num_queries(0):
         assert not credits.in_use()
 
     credits.grant(alice, 1)
 
     assert credits.in_use()
-    assert start_execution(workflow, owner=alice).reserved == 1
+    assert start_execution(workflow, by=alice).reserved == 1
 
 
 def test_an_account_that_comes_while_an_execution_runs_does_not_pay_for_it(alice, make_workflow):
-    execution = start_execution(make_workflow(ONE), owner=alice)
+    execution = start_execution(make_workflow(ONE), by=alice)
     credits.grant(alice, 10)
 
     run_here(execution.pk)
@@ -148,10 +148,10 @@ def test_an_account_that_comes_while_an_execution_runs_does_not_pay_for_it(alice
 def test_the_setting_opens_an_account_with_the_first_start(alice, make_workflow, settings):
     settings.DEFAULT_CREDITS = 1
     workflow = make_workflow(ONE)
-    run_here(start_execution(workflow, owner=alice).pk)
+    run_here(start_execution(workflow, by=alice).pk)
 
     with pytest.raises(InsufficientCredits):
-        start_execution(workflow, owner=alice)
+        start_execution(workflow, by=alice)
 
     assert_settled(alice, 1)
 
@@ -159,11 +159,11 @@ def test_the_setting_opens_an_account_with_the_first_start(alice, make_workflow,
 def test_the_same_key_gives_the_execution_that_is_there_though_no_credits_are_left(alice, make_workflow):
     workflow = make_workflow(ONE)
     credits.grant(alice, 1)
-    first = start_execution(workflow, owner=alice, idempotency_key="k")
+    first = start_execution(workflow, by=alice, idempotency_key="k")
 
-    assert start_execution(workflow, owner=alice, idempotency_key="k") == first
+    assert start_execution(workflow, by=alice, idempotency_key="k") == first
     credits.grant(alice, 1)
-    assert start_execution(workflow, owner=alice, idempotency_key="k") == first
+    assert start_execution(workflow, by=alice, idempotency_key="k") == first
 
     assert balances(alice) == (1, 1, 0)
 
@@ -175,7 +175,7 @@ def test_a_failed_node_costs_its_credits_unless_its_policy_says_otherwise(alice,
     workflow = make_workflow(graph(nodes, wire("bad", "Done", "never", "Execute Condition")))
     credits.grant(alice, 10)
 
-    execution = run_here(start_execution(workflow, owner=alice).pk)
+    execution = run_here(start_execution(workflow, by=alice).pk)
 
     assert (execution.status, execution.credits) == ("failed", cost)
     assert_settled(alice, 10)
@@ -185,7 +185,7 @@ def test_further_attempts_are_free(alice, make_workflow):
     again = node("again", "test_flaky", {"retries": 2, "backoff_s": 0, "jitter": False}, Succeeds_On=3)
     credits.grant(alice, 10)
 
-    execution = run_here(start_execution(make_workflow(graph([again])), owner=alice).pk)
+    execution = run_here(start_execution(make_workflow(graph([again])), by=alice).pk)
 
     assert (execution.status, NodeRun.objects.get().attempt) == ("completed", 3)
     assert balances(alice) == (9, 0, 1)
@@ -195,7 +195,7 @@ def test_a_result_that_is_taken_over_is_free(alice, make_workflow):
     workflow = make_workflow(graph([gives("one", 1, cache_ttl_s=60)]))
     credits.grant(alice, 10)
     for _ in range(2):
-        run_here(start_execution(workflow, owner=alice).pk)
+        run_here(start_execution(workflow, by=alice).pk)
 
     assert_settled(alice, 10)
     assert balances(alice) == (9, 0, 1)
@@ -232,7 +232,7 @@ def _delete(execution):
 @pytest.mark.parametrize("end", [_cancel, _late, _give_up, _unseen, _bury, _delete])
 def test_an_execution_that_never_ran_gets_everything_back_once(alice, make_workflow, end):
     credits.grant(alice, 10)
-    execution = start_execution(make_workflow(ONE), owner=alice)
+    execution = start_execution(make_workflow(ONE), by=alice)
     assert balances(alice) == (9, 1, 0)
 
     end(execution)
@@ -246,16 +246,16 @@ def test_an_execution_that_never_ran_gets_everything_back_once(alice, make_workf
 def test_a_start_that_an_overlap_rule_makes_void_gives_back_what_it_reserved(alice, make_workflow):
     workflow = make_workflow(ONE, settings={"overlap": "skip"})
     credits.grant(alice, 10)
-    start_execution(workflow, owner=alice)
+    start_execution(workflow, by=alice)
 
-    assert start_execution(workflow, owner=alice).status == "cancelled"
+    assert start_execution(workflow, by=alice).status == "cancelled"
 
     assert balances(alice) == (9, 1, 0)
 
 
 def test_deleting_what_has_ended_changes_no_balance(alice, make_workflow):
     credits.grant(alice, 10)
-    execution = run_here(start_execution(make_workflow(ONE), owner=alice).pk)
+    execution = run_here(start_execution(make_workflow(ONE), by=alice).pk)
 
     execution.delete()
 
@@ -266,10 +266,10 @@ def test_a_retry_pays_only_for_what_runs_again(alice, make_workflow):
     nodes = [gives("good", 1), node("bad", "test_fails", Kind="nul")]
     credits.grant(alice, 10)
     failed = run_here(
-        start_execution(make_workflow(graph(nodes, wire("good", "Done", "bad", "Execute Condition"))), owner=alice).pk
+        start_execution(make_workflow(graph(nodes, wire("good", "Done", "bad", "Execute Condition"))), by=alice).pk
     )
 
-    again = run_here(retry_execution(failed, "alice").pk)
+    again = run_here(retry_execution(failed, failed.owner).pk)
 
     assert (failed.credits, again.credits) == (2, 1)
     assert_settled(alice, 10)
@@ -285,7 +285,7 @@ def turns(count, **inputs):
 
 def test_every_turn_of_a_loop_reserves_and_settles_for_itself(alice, make_workflow):
     credits.grant(alice, 10)
-    execution = start_execution(make_workflow(turns(3)), owner=alice)
+    execution = start_execution(make_workflow(turns(3)), by=alice)
     assert balances(alice) == (9, 1, 0)
 
     execution = run_here(execution.pk)
@@ -299,7 +299,7 @@ def test_every_turn_of_a_loop_reserves_and_settles_for_itself(alice, make_workfl
 def test_a_loop_that_can_reserve_no_further_turn_fails_with_the_numbers_and_the_node(alice, make_workflow):
     credits.grant(alice, 4)
 
-    execution = run_here(start_execution(make_workflow(turns(9, Max_Concurrency=2)), owner=alice).pk)
+    execution = run_here(start_execution(make_workflow(turns(9, Max_Concurrency=2)), by=alice).pk)
 
     assert (execution.status, execution.error_code, execution.error_node) == ("failed", "insufficient_credits", "loop")
     assert (
@@ -315,7 +315,7 @@ def test_a_start_needs_what_one_turn_costs_though_it_does_not_reserve_it(alice, 
     credits.grant(alice, 1)
 
     with pytest.raises(InsufficientCredits, match="needs 2 credits, 1 available"):
-        start_execution(make_workflow(turns(9)), owner=alice)
+        start_execution(make_workflow(turns(9)), by=alice)
 
 
 @pytest.mark.parametrize("wait", [True, False])
@@ -324,7 +324,7 @@ def test_a_workflow_that_runs_another_pays_for_it(alice, make_workflow, wait):
     caller = make_workflow(graph([node("call", "subflow", Workflow="inner", Wait=wait)]), name="caller")
     credits.grant(alice, 2)
 
-    execution = run_here(start_execution(caller, owner=alice).pk)
+    execution = run_here(start_execution(caller, by=alice).pk)
     for waiting in Execution.objects.filter(status="queued"):
         run_here(waiting.pk)
 
@@ -333,7 +333,7 @@ def test_a_workflow_that_runs_another_pays_for_it(alice, make_workflow, wait):
     assert_settled(alice, 2)
     assert balances(alice) == (0, 0, 2)
     with pytest.raises(InsufficientCredits):
-        start_execution(caller, owner=alice)
+        start_execution(caller, by=alice)
 
 
 @pytest.mark.parametrize("wait", [True, False])
@@ -342,7 +342,7 @@ def test_a_workflow_inside_that_cannot_be_paid_fails_the_node_that_runs_it(alice
     caller = make_workflow(graph([node("call", "subflow", Workflow="inner", Wait=wait)]), name="caller")
     credits.grant(alice, 1)
 
-    execution = run_here(start_execution(caller, owner=alice).pk)
+    execution = run_here(start_execution(caller, by=alice).pk)
 
     assert (execution.status, execution.error_code, execution.error_node) == ("failed", "insufficient_credits", "call")
     assert Execution.objects.count() == 1
@@ -396,7 +396,7 @@ def test_of_a_hundred_starts_at_once_against_a_balance_for_ten_exactly_ten_run(p
     def start():
         together.wait(60)
         try:
-            start_execution(workflow, owner=alice)
+            start_execution(workflow, by=alice)
             answers.append("started")
         except InsufficientCredits:
             answers.append("refused")
@@ -428,8 +428,8 @@ def test_ends_that_are_written_by_two_workers_at_once_settle_every_execution_onc
     credits.grant(alice, 100)
     credits.grant(bob, 100)
     for _ in range(25):
-        start_execution(mine, owner=alice)
-        start_execution(yours, owner=bob)
+        start_execution(mine, by=alice)
+        start_execution(yours, by=bob)
     processes.worker()
     processes.worker()
 
@@ -460,7 +460,7 @@ def test_a_starter_killed_before_it_sends_and_a_worker_killed_in_the_middle_sett
     credits.grant(alice, 10)
     code = (
         "from workflows.models import Workflow; from executions.triggers import start_execution;"
-        "w = Workflow.objects.get(name='doomed'); start_execution(w, owner=w.owner)"
+        "w = Workflow.objects.get(name='doomed'); start_execution(w, by=w.owner)"
     )
     env = {**test_environment(), **fail_at("start-committed")}
     starter = subprocess.Popen([sys.executable, "manage.py", "shell", "-v", "0", "-c", code], env=env, cwd=ROOT)
@@ -480,7 +480,7 @@ def test_a_starter_killed_before_it_sends_and_a_worker_killed_in_the_middle_sett
 
 def test_an_execution_that_is_ended_twice_is_settled_once(alice, make_workflow):
     credits.grant(alice, 10)
-    execution = run_here(start_execution(make_workflow(ONE), owner=alice).pk)
+    execution = run_here(start_execution(make_workflow(ONE), by=alice).pk)
     before = list(CreditEntry.objects.values_list("kind", "amount"))
 
     cancel_execution(execution, "alice")
@@ -500,7 +500,7 @@ def test_a_node_that_is_disabled_is_neither_reserved_nor_asked_for(alice, make_w
     ]
     definition = graph([gives("one", 1), disabled, *inside], wire("loop", "Each", "in", "Execute Condition"))
 
-    execution = start_execution(make_workflow(definition), owner=alice)
+    execution = start_execution(make_workflow(definition), by=alice)
 
     assert execution.reserved == 1
     assert balances(alice) == (0, 1, 0)

@@ -76,7 +76,7 @@ def make_letter(execution: Any = None, kind: str = "node", **values: Any) -> Dea
 def test_a_start_that_kills_every_worker_is_given_up_after_three(processes, alice, make_workflow, tmp_path):
     flag = tmp_path / "start-taken"
     flag.write_text("always")
-    execution = start_execution(make_workflow(graph([transform("one", a=1)])), owner=alice, input={"n": 1})
+    execution = start_execution(make_workflow(graph([transform("one", a=1)])), by=alice, input={"n": 1})
 
     for number in range(1, 4):
         doomed = processes.worker(FLOWBUILDER_FAILPOINT=f"start-taken:{flag}")
@@ -104,7 +104,7 @@ def test_a_start_that_kills_every_worker_is_given_up_after_three(processes, alic
 
 
 def test_a_start_that_was_sent_again_and_worked_has_lost_nothing(transactional_db, alice, make_workflow, monkeypatch):
-    execution = start_execution(make_workflow(graph([transform("one", a=1)])), owner=alice)
+    execution = start_execution(make_workflow(graph([transform("one", a=1)])), by=alice)
     Execution.objects.update(publish_count=2)
 
     def deliver(number: int) -> None:
@@ -169,7 +169,7 @@ def visit_for(seconds: float, workflow: Any, owner: Any, until: Any = lambda: Fa
     """Start ten executions per second for so long, or ``until``; return them once all have ended."""
     started, begun = [], time.monotonic()
     while time.monotonic() - begun < seconds and not until():
-        started.append(start_execution(workflow, owner=owner))
+        started.append(start_execution(workflow, by=owner))
         time.sleep(0.1)
     for execution in started:
         wait_until_ended(execution, 40)
@@ -190,7 +190,7 @@ def test_fault_10_a_poison_node_is_given_up_alone_and_nobody_else_suffers(
     staff = Staff(processes)
     try:
         before = waited(visit_for(3, quick, alice))
-        execution = start_execution(poison, owner=alice)
+        execution = start_execution(poison, by=alice)
 
         def ended() -> bool:
             return Execution.objects.filter(pk=execution.pk, finished_at__isnull=False).exists()
@@ -260,7 +260,7 @@ def test_messages_that_are_none_of_ours_become_dead_letters_at_once_and_the_work
     send(unknown, HEADERS, "application/json")  # an execution of nobody: dropped, with a line in the log
 
     wait_for(lambda: DeadLetter.objects.count() == len(JUNK), 10, "the letters", processes.logs)
-    execution = start_execution(make_workflow(graph([transform("one", a=1)])), owner=alice)
+    execution = start_execution(make_workflow(graph([transform("one", a=1)])), by=alice)
     wait_until_ended(execution, 10, processes.logs)
 
     assert execution.status == "completed"
@@ -297,7 +297,7 @@ def test_what_is_no_message_at_all_becomes_a_dead_letter_and_the_worker_lives(pr
         broker.lpush("flowbuilder:default", raw)
 
     wait_for(lambda: DeadLetter.objects.count() == len(foreign), 10, "the letters", processes.logs)
-    execution = start_execution(make_workflow(graph([transform("one", a=1)])), owner=alice)
+    execution = start_execution(make_workflow(graph([transform("one", a=1)])), by=alice)
     wait_until_ended(execution, 10, processes.logs)
 
     assert execution.status == "completed"
@@ -328,7 +328,7 @@ def failed(transactional_db, alice, make_workflow):
     def run(nodes: list[dict[str, Any]], *wires: dict[str, Any], name: str = "test") -> Execution:
         FAIL.add("bad")
         try:
-            return run_here(start_execution(make_workflow(graph(nodes, *wires), name=name), owner=alice).pk)
+            return run_here(start_execution(make_workflow(graph(nodes, *wires), name=name), by=alice).pk)
         finally:
             FAIL.clear()
 
@@ -399,7 +399,7 @@ def test_a_branch_that_was_not_taken_is_decided_again(failed, alice):
     )  # fmt: skip
     assert statuses(before) == {"if": "completed", "yes": "skipped", "no": "completed", "bad": "failed"}
 
-    after = run_here(retry_execution(before, "alice").pk)
+    after = run_here(retry_execution(before, before.owner).pk)
 
     assert statuses(after) == {"if": "completed", "yes": "skipped", "no": "completed", "bad": "completed"}
     assert NodeRun.objects.filter(execution=after, deliveries__gt=0).get().node_id == "bad"
@@ -408,11 +408,11 @@ def test_a_branch_that_was_not_taken_is_decided_again(failed, alice):
 def test_a_second_failure_can_be_retried_again(failed, alice):
     before = failed([checked("first"), checked("bad", kind="bad")], then("first", "bad"))
     FAIL.add("bad")
-    again = run_here(retry_execution(before, "alice").pk)
+    again = run_here(retry_execution(before, before.owner).pk)
     FAIL.clear()
     assert again.status == "failed"
 
-    last = run_here(retry_execution(again, "alice").pk)
+    last = run_here(retry_execution(again, again.owner).pk)
 
     assert (last.status, last.retry_of) == ("completed", again)
     assert NodeRun.objects.get(execution=last, node_id="first").deliveries == 0
@@ -453,16 +453,16 @@ def test_nodes_of_one_page_run_again_together(failed, alice):
 def test_executions_that_cannot_be_retried_say_why(failed, alice, make_workflow):
     good = failed([checked("first")])
     with pytest.raises(StartRefused, match="nothing failed"):
-        retry_execution(good, "alice")
-    assert retry_execution(good, "alice", from_failed=False).retry_of == good
+        retry_execution(good, good.owner)
+    assert retry_execution(good, good.owner, from_failed=False).retry_of == good
 
-    waiting = start_execution(good.workflow, owner=alice)
+    waiting = start_execution(good.workflow, by=alice)
     with pytest.raises(StartRefused, match="still queued"):
-        retry_execution(waiting, "alice")
+        retry_execution(waiting, waiting.owner)
     Execution.objects.filter(pk=waiting.pk).update(parent=good, status="failed")
     waiting.refresh_from_db()
     with pytest.raises(StartRefused, match=f"part of execution {good.pk}"):
-        retry_execution(waiting, "alice")
+        retry_execution(waiting, waiting.owner)
 
 
 def test_a_refused_replay_leaves_the_letter_open(failed, alice):
@@ -576,6 +576,6 @@ def test_outputs_of_kept_nodes_are_read_by_what_runs_again(failed, alice):
     before = failed([checked("first"), checked("bad", kind="bad"), checked("end", kind="{{ nodes.first.Value }}")],
                     then("first", "bad"), then("bad", "end"))  # fmt: skip
 
-    after = run_here(retry_execution(before, "alice").pk)
+    after = run_here(retry_execution(before, before.owner).pk)
 
     assert outputs(after, "end")["Value"] == "good"

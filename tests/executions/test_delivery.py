@@ -53,7 +53,7 @@ def test_a_result_whose_worker_died_after_the_answer_reaches_the_receiver_once(
     flag.touch()
     workflow = make_workflow(graph([node("send", "deliver_to_webhook", Webhook_URL=sink, Payload='{"a": 1}')]))
     doomed = processes.worker(FLOWBUILDER_FAILPOINT=f"before-commit:{flag}")
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for(lambda: doomed.poll() == -signal.SIGKILL, 20, "the death of the worker", processes.logs)
     kept = httpx.get(sink, params={"execution": str(execution.pk)}).json()
     assert len(kept) == 1, "the receiver had answered before the worker died"

@@ -49,7 +49,7 @@ def test_fault_07_a_worker_that_is_told_to_end_finishes_its_node_first(processes
                 ),
                 name=f"{seconds} s",
             ),
-            owner=alice,
+            by=alice,
         )
         for seconds in (6, 3)
     )
@@ -84,7 +84,7 @@ def test_a_burst_of_signals_ends_a_worker_all_the_same(processes):
 def test_fault_08_a_node_that_takes_too_long_is_handed_to_another_worker(processes, alice, make_workflow):
     workflow = make_workflow(graph([node("slow", "delay", Duration=55)]))
     leaving = processes.worker()
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for(runs_on(execution, leaving), 10, "the running node", processes.logs)
 
     for signals, patience in (
@@ -148,7 +148,7 @@ def test_a_worker_keeps_its_pages_until_the_bound_and_then_says_why_they_are_gon
         wires = [wire("open", "Done", "wait", "Execute Condition")]
         wires += [wire("wait", "Done", found["id"], "Execute Condition") for found in nodes[2:]]
         wires += [wire("open", "Web Page", found["id"], "Web Page") for found in after]
-        return start_execution(make_workflow(graph(nodes, *wires), name=name), owner=alice)
+        return start_execution(make_workflow(graph(nodes, *wires), name=name), by=alice)
 
     leaving = processes.worker(FLOWBUILDER_DRAIN_SECONDS="8")
     never = node("never", "wait_for_element", Selector="#never", Timeout=50)
@@ -173,7 +173,7 @@ def test_a_worker_keeps_its_pages_until_the_bound_and_then_says_why_they_are_gon
 def test_a_node_that_was_queued_for_a_lost_page_fails_with_the_reason(transactional_db, alice, make_workflow):
     nodes = [node("open", "launch_standard_browser", Website_URL="http://127.0.0.1:1/"), node("html", "get_html")]
     workflow = make_workflow(graph(nodes, wire("open", "Web Page", "html", "Web Page")))
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     now = execution.queued_at
     BrowserSession.objects.create(execution=execution, boot="b", queue="browser.b", status="lost", opened_at=now)
     execution.phases.create(index=0, status="completed", node_count=1, open=0, started_at=now)
@@ -211,7 +211,7 @@ class Load:
     def _run(self) -> None:
         due = time.monotonic()
         while not self._stop.is_set():
-            start_execution(self._workflow, owner=self._owner)
+            start_execution(self._workflow, by=self._owner)
             self._count += 1
             due += self._pause
             time.sleep(max(0.0, due - time.monotonic()))

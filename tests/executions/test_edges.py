@@ -40,7 +40,7 @@ def database(transactional_db):
 
 
 def start(make_workflow, alice, *nodes, edges=(), **fields):
-    return start_execution(make_workflow(graph(list(nodes), *edges), **fields), owner=alice)
+    return start_execution(make_workflow(graph(list(nodes), *edges), **fields), by=alice)
 
 
 # --------------------------------------------------------------------------- odd values
@@ -136,7 +136,7 @@ def test_events_that_no_json_can_hold_are_written_as_text(alice, make_workflow):
 def test_a_payload_with_half_a_surrogate_starts(alice, make_workflow):
     workflow = make_workflow(graph([node("one", "test_gives", Kind="{{ input.a }}")]))
 
-    execution = run_here(start_execution(workflow, owner=alice, input={"a": "x\ud800"}).pk)
+    execution = run_here(start_execution(workflow, by=alice, input={"a": "x\ud800"}).pk)
 
     assert outputs(execution, "one")["Value"] == "x\\ud800"
 
@@ -146,7 +146,7 @@ def test_a_payload_that_is_not_json_is_refused(alice, make_workflow, payload):
     workflow = make_workflow(graph([transform("one", a=1)]))
 
     with pytest.raises(StartRefused, match="input"):
-        start_execution(workflow, owner=alice, input=payload)
+        start_execution(workflow, by=alice, input=payload)
 
     assert not Execution.objects.exists()
 
@@ -156,7 +156,7 @@ def test_an_idempotency_key_that_no_column_holds_is_refused(alice, make_workflow
     workflow = make_workflow(graph([transform("one", a=1)]))
 
     with pytest.raises(StartRefused, match="key"):
-        start_execution(workflow, owner=alice, idempotency_key=key)
+        start_execution(workflow, by=alice, idempotency_key=key)
 
 
 def test_a_node_id_that_no_column_holds_is_refused(make_workflow):
@@ -400,7 +400,7 @@ def test_a_cancellation_at_any_moment_gives_exactly_one_end(alice, make_workflow
     edges = [wire(a, "Done", b, "Execute Condition") for a, b in itertools.pairwise(names)]
     workflow = make_workflow(graph([transform(name, a=1) for name in names], *edges))
     for moment in range(25):
-        execution = start_execution(workflow, owner=alice)
+        execution = start_execution(workflow, by=alice)
         running = threading.Thread(target=_run_and_close, args=(execution.pk,))
         running.start()
         time.sleep(0.002 * moment)
@@ -499,8 +499,8 @@ def test_starts_that_were_never_sent_do_not_wait_behind_those_that_were(alice, m
     monkeypatch.setattr(broker, "lost_before", lambda queue: store.now_us() + 1_000_000)
     workflow = make_workflow(graph([transform("one", a=1)]))
     for _ in range(3):
-        start_execution(workflow, owner=alice)
-    unsent = start_execution(workflow, owner=alice)
+        start_execution(workflow, by=alice)
+    unsent = start_execution(workflow, by=alice)
     Execution.objects.exclude(pk=unsent.pk).update(publish_count=9)
     Execution.objects.filter(pk=unsent.pk).update(published_at=None)
 
@@ -515,13 +515,13 @@ def test_what_a_broker_that_lost_its_memory_held_is_sent_again_at_once(alice, ma
     delays = [node(f"wait{n}", "delay", Duration=1) for n in range(9)]
     workflow = make_workflow(graph(delays))
     reconcile.reconcile()  # notes that the broker is new
-    opened = start_execution(workflow, owner=alice)
+    opened = start_execution(workflow, by=alice)
     tasks.publish(engine.advance(opened.pk, 0))
-    queued = start_execution(workflow, owner=alice)
+    queued = start_execution(workflow, by=alice)
     assert (reconcile.resend_starts(), reconcile.resend_queued()) == (0, 0), "their messages are where they belong"
 
     flush_redis()
-    start_execution(workflow, owner=alice)
+    start_execution(workflow, by=alice)
     tasks.run_nodes.apply_async(args=(str(queued.pk), 0, [0]), queue="default")  # neither queue is empty
     sent = (reconcile.resend_starts(), reconcile.resend_queued())
 
@@ -671,7 +671,7 @@ def test_a_worker_whose_database_connections_were_cut_goes_on_alive(processes, a
         return  # a file has no connections that could be lost
     worker = processes.worker()
     workflow = make_workflow(graph([transform("one", a=1)]))
-    wait_until_ended(start_execution(workflow, owner=alice), detail=processes.logs)
+    wait_until_ended(start_execution(workflow, by=alice), detail=processes.logs)
     boot = WorkerLease.objects.get(pid=worker.pid).boot
     with connection.cursor() as cursor:
         cursor.execute(
@@ -682,7 +682,7 @@ def test_a_worker_whose_database_connections_were_cut_goes_on_alive(processes, a
     wait_for(lambda: not leases.is_dead(boot), 5, "the lock of the worker", processes.logs)
     ended = 0
     for _ in range(24):
-        execution = start_execution(workflow, owner=alice)
+        execution = start_execution(workflow, by=alice)
         time.sleep(0.1)
         execution.refresh_from_db()
         ended += execution.status == states.COMPLETED

@@ -45,7 +45,7 @@ def test_a_chain_runs_in_order_and_hands_its_data_on(processes, alice, make_work
     )
     processes.worker()
 
-    execution = wait_until_ended(start_execution(workflow, owner=alice, input={"c": 3}), detail=processes.logs)
+    execution = wait_until_ended(start_execution(workflow, by=alice, input={"c": 3}), detail=processes.logs)
 
     assert execution.status == "completed", processes.logs()
     assert outputs(execution, "three")["Merged Data"] in ('{"price": 7, "b": 2, "c": 3}', {"price": 7, "b": 2, "c": 3})
@@ -77,7 +77,7 @@ def test_only_the_taken_branch_runs_and_the_other_is_skipped_to_its_end(processe
     )
     processes.worker()
 
-    execution = wait_until_ended(start_execution(workflow, owner=alice, input={"price": 12}), detail=processes.logs)
+    execution = wait_until_ended(start_execution(workflow, by=alice, input={"price": 12}), detail=processes.logs)
 
     assert execution.status == "completed"
     assert statuses(execution) == {
@@ -95,7 +95,7 @@ def test_nodes_of_one_phase_run_at_the_same_time(processes, alice, make_workflow
     processes.worker()
     started = time.monotonic()
 
-    execution = wait_until_ended(start_execution(workflow, owner=alice), detail=processes.logs)
+    execution = wait_until_ended(start_execution(workflow, by=alice), detail=processes.logs)
 
     assert execution.status == "completed"
     assert time.monotonic() - started < 4
@@ -113,7 +113,7 @@ def test_a_failing_node_is_tried_again_and_then_fails_the_execution(processes, a
     )
     processes.worker()
 
-    execution = wait_until_ended(start_execution(workflow, owner=alice), detail=processes.logs)
+    execution = wait_until_ended(start_execution(workflow, by=alice), detail=processes.logs)
 
     run = execution.node_runs.get(node_id="broken")
     kinds = [event.type for event in events_of(execution) if event.node_id == "broken" and event.type != "log"]
@@ -139,7 +139,7 @@ def test_a_tolerated_failure_gives_completed_with_errors(processes, alice, make_
     )
     processes.worker()
 
-    execution = wait_until_ended(start_execution(workflow, owner=alice), detail=processes.logs)
+    execution = wait_until_ended(start_execution(workflow, by=alice), detail=processes.logs)
 
     assert execution.status == "completed_with_errors"
     assert statuses(execution) == {"broken": "failed", "reads nothing": "completed", "needs it": "skipped"}
@@ -150,7 +150,7 @@ def test_a_node_that_takes_too_long_fails_with_its_limit(processes, alice, make_
     workflow = make_workflow(graph([node("slow", "delay", {"timeout_s": 0.3}, Duration=9)]))
     processes.worker()
 
-    execution = wait_until_ended(start_execution(workflow, owner=alice), detail=processes.logs)
+    execution = wait_until_ended(start_execution(workflow, by=alice), detail=processes.logs)
 
     assert (execution.status, execution.error_code) == ("failed", "timeout")
     assert "0.3 s" in execution.error
@@ -161,7 +161,7 @@ def test_cancel_ends_a_running_execution_within_two_seconds(processes, alice, ma
         graph([node("slow", "delay", Duration=9), transform("next")], wire("slow", "Done", "next", "Execute Condition"))
     )
     processes.worker()
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for(lambda: execution.node_runs.filter(status="running").exists(), 10, "the running node", processes.logs)
     asked = time.monotonic()
 
@@ -176,7 +176,7 @@ def test_cancel_ends_a_running_execution_within_two_seconds(processes, alice, ma
 
 
 def test_a_queued_execution_is_cancelled_without_a_worker(transactional_db, alice, make_workflow):
-    execution = start_execution(make_workflow(graph([transform("one")])), owner=alice)
+    execution = start_execution(make_workflow(graph([transform("one")])), by=alice)
 
     assert cancel_execution(execution, by="alice")
 
@@ -191,7 +191,7 @@ def test_two_hundred_executions_at_once_all_complete_with_gapless_events(process
     workflow = make_workflow(graph(chain, *edges))
     processes.worker()
 
-    executions = [start_execution(workflow, owner=alice) for _ in range(200)]
+    executions = [start_execution(workflow, by=alice) for _ in range(200)]
 
     wait_for(
         lambda: not Execution.objects.exclude(status="completed").exists(),

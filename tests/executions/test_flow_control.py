@@ -440,9 +440,7 @@ def test_a_link_that_we_did_not_sign_names_nothing(token):
 
 def test_a_paused_execution_starts_nothing_until_it_is_resumed(alice, make_workflow):
     nodes = [gives("one", 1), gives("two", 2)]
-    execution = start_execution(
-        make_workflow(graph(nodes, wire("one", "Done", "two", "Execute Condition"))), owner=alice
-    )
+    execution = start_execution(make_workflow(graph(nodes, wire("one", "Done", "two", "Execute Condition"))), by=alice)
     dispatch = engine.advance(execution.pk, 0)
     assert pause_execution(execution, "ada")
     assert not pause_execution(execution, "ada")

@@ -114,7 +114,7 @@ def test_isolated_nodes_run_in_children_of_their_own_and_nothing_else_does(
     main = isolated()
     workflow = make_workflow(around(node("one", "test_isolated"), node("two", "test_isolated", Value=0.2)))
 
-    execution = wait_until_ended(start_execution(workflow, owner=alice), 30, processes.logs)
+    execution = wait_until_ended(start_execution(workflow, by=alice), 30, processes.logs)
 
     assert execution.status == "completed", processes.logs()
     ran = {outputs(execution, "one")["Pid"], outputs(execution, "two")["Pid"]}
@@ -128,14 +128,14 @@ def test_isolated_nodes_run_in_children_of_their_own_and_nothing_else_does(
     assert resource.prlimit(child, resource.RLIMIT_NOFILE) == (256, 256)
     assert 256 * 2**20 <= resource.prlimit(child, resource.RLIMIT_DATA)[0] < 1024 * 2**20
 
-    endless = start_execution(make_workflow(around(node("spin", "test_spins")), name="endless"), owner=alice)
+    endless = start_execution(make_workflow(around(node("spin", "test_spins")), name="endless"), by=alice)
     wait_for(lambda: runs(ledger, "spin"), 15, "the running node", processes.logs)
     assert cancel_execution(endless, by="alice")
     wait_until_ended(endless, 10, processes.logs)
     assert endless.status == "cancelled"
     [spinning] = runs(ledger, "spin")
     wait_for(lambda: not kernel_start_time(spinning), 10, "the end of the process that still counts", processes.logs)
-    assert wait_until_ended(start_execution(workflow, owner=alice), 15, processes.logs).status == "completed"
+    assert wait_until_ended(start_execution(workflow, by=alice), 15, processes.logs).status == "completed"
 
     main.terminate()
     main.wait(20)
@@ -153,7 +153,7 @@ def test_fault_01_a_killed_child_is_seen_at_once_and_its_node_resumes_within_thr
 
     for stage in STAGES:
         (points / stage).touch()
-        execution = start_execution(workflow, owner=alice)
+        execution = start_execution(workflow, by=alice)
         reached = points / f"{stage}.reached"
         wait_for(reached.exists, 15, f"the death at {stage}", processes.logs)
         died = time.monotonic()
@@ -177,7 +177,7 @@ def test_fault_04_when_only_the_main_process_is_killed_its_children_end_and_noth
     main = isolated()
     orphans = children(main)
     workflow = make_workflow(around(node("iso", "test_isolated", Value=3)))
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for(lambda: runs(ledger, "iso"), 15, "the running node", processes.logs)
 
     os.kill(main.pid, signal.SIGKILL)
@@ -201,8 +201,8 @@ def test_fault_11_a_node_that_takes_all_memory_fails_as_resource_and_the_worker_
     hungry = make_workflow(around(node("iso", "test_allocates", {"retries": 2})), name="hungry")
     modest = make_workflow(around(node("iso", "test_isolated")), name="modest")
 
-    failed = wait_until_ended(start_execution(hungry, owner=alice), 20, processes.logs)
-    after = wait_until_ended(start_execution(modest, owner=alice), 20, processes.logs)
+    failed = wait_until_ended(start_execution(hungry, by=alice), 20, processes.logs)
+    after = wait_until_ended(start_execution(modest, by=alice), 20, processes.logs)
 
     assert (failed.status, failed.error_code, failed.error_node) == ("failed", "resource", "iso"), processes.logs()
     assert "128 MiB" in failed.error
@@ -221,7 +221,7 @@ def test_a_frozen_node_fails_as_timeout_and_one_that_uses_up_its_processor_time_
         graph([node("frozen", "test_freezes", tolerant), node("busy", "test_spins", {"on_error": "continue"})])
     )
 
-    execution = wait_until_ended(start_execution(workflow, owner=alice), 20, processes.logs)
+    execution = wait_until_ended(start_execution(workflow, by=alice), 20, processes.logs)
 
     runs_by_node = {row.node_id: row for row in execution.node_runs.all()}
     assert (runs_by_node["frozen"].status, runs_by_node["frozen"].error_code) == ("failed", "timeout"), processes.logs()
@@ -239,7 +239,7 @@ def test_an_execution_without_an_isolated_worker_says_what_it_waits_for(processe
     from executions.models import Phase
 
     processes.worker(APP)
-    execution = start_execution(make_workflow(around(node("iso", "test_isolated"))), owner=alice)
+    execution = start_execution(make_workflow(around(node("iso", "test_isolated"))), by=alice)
     wait_for(lambda: execution.node_runs.filter(status="queued").exists(), 10, "the queued node", processes.logs)
 
     assert reconcile.tell_missing_workers() == 0  # it has only just begun to wait

@@ -59,13 +59,13 @@ def test_each_strategy_keeps_what_it_says_and_the_reason_is_shown(
 
     def run(definition, name, **own):
         workflow = make_workflow(definition, name=name, settings=own)
-        return start_execution(workflow, owner=alice)
+        return start_execution(workflow, by=alice)
 
     good, bad = run(GOOD, "good"), run(BAD, "bad", tags=["shop"])
     slow, quick = run(SLOW, "slow", recording="long:0.2"), run(GOOD, "quick", recording="long:60")
     everything, nothing = run(GOOD, "all", recording="all"), run(BAD, "off", recording="off")
     workflow = make_workflow(GOOD, name="sampled", settings={"recording": "sample:0.5"})
-    sampled = [start_execution(workflow, owner=alice) for _ in range(12)]
+    sampled = [start_execution(workflow, by=alice) for _ in range(12)]
     for execution in (good, bad, slow, quick, everything, nothing, *sampled):
         wait_until_ended(execution, detail=processes.logs)
 
@@ -119,8 +119,8 @@ def test_why_there_is_no_recording_is_said_and_it_can_be_kept_from_page_api_and_
 ):
     settings.RECORDING = "off"
     workflow = make_workflow(GOOD, owner=bob)
-    waiting = start_execution(workflow, owner=bob)
-    by_api, by_page, by_command, late = (run_here(start_execution(workflow, owner=bob).pk) for _ in range(4))
+    waiting = start_execution(workflow, by=bob)
+    by_api, by_page, by_command, late = (run_here(start_execution(workflow, by=bob).pk) for _ in range(4))
     NotRecorded.objects.filter(pk=late.pk).update(recording="")
     client.force_login(bob)
     bob.user_permissions.set(Permission.objects.all())
@@ -173,7 +173,7 @@ def django_user(name):
 
 def test_a_cancelled_run_did_not_fail(transactional_db, alice, make_workflow, settings):
     settings.RECORDING = "failed"
-    execution = start_execution(make_workflow(GOOD), owner=alice)
+    execution = start_execution(make_workflow(GOOD), by=alice)
 
     cancel_execution(execution, by="alice")
 
@@ -186,7 +186,7 @@ def test_a_cancelled_run_did_not_fail(transactional_db, alice, make_workflow, se
 
 def test_what_has_not_ended_or_is_gone_cannot_be_kept(transactional_db, alice, make_workflow, settings):
     settings.RECORDING = "off"
-    execution = start_execution(make_workflow(GOOD), owner=alice)
+    execution = start_execution(make_workflow(GOOD), by=alice)
     with pytest.raises(RecordingNotFound, match="has not ended"):
         keeping.keep(execution.pk)
     with pytest.raises(RecordingNotFound, match="not the id of an execution"):
@@ -209,7 +209,7 @@ def test_a_sample_keeps_executions_with_all_that_ran_inside_them_or_without(
     outer = make_workflow(graph(turns, wire("loop", "Each", "sub", "Execute Condition")), name="outer")
     families: list[tuple[Execution, bool]] = []
     while len({keeps for _, keeps in families}) < 2:
-        root = run_here(start_execution(outer, owner=alice).pk)
+        root = run_here(start_execution(outer, by=alice).pk)
         families.append((root, sample(str(root.pk)) < 0.5))
         assert len(families) < 30
 
@@ -225,7 +225,7 @@ def test_a_recording_says_by_which_program_it_was_made_also_once_it_is_sealed(
     transactional_db, alice, make_workflow, settings
 ):
     settings.RECORDING = "failed"
-    execution = run_here(start_execution(make_workflow(GOOD), owner=alice).pk)
+    execution = run_here(start_execution(make_workflow(GOOD), by=alice).pk)
     recording = keeping.keep(execution.pk)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -305,7 +305,7 @@ def test_a_bad_setting_stops_the_start_and_names_what_is_wrong(name, value, comp
 @pytest.mark.row("S2-30")
 def test_status_log_and_results_are_there_after_a_fortnight_of_nightly_jobs(alice, make_workflow, client, monkeypatch):
     workflow = make_workflow(GOOD, name="good")
-    execution = run_here(start_execution(workflow, owner=alice).pk)
+    execution = run_here(start_execution(workflow, by=alice).pk)
 
     def answers():
         path = f"/api/v1/executions/{execution.pk}"

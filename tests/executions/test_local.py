@@ -98,7 +98,7 @@ def test_a_local_run_and_a_run_on_workers_are_recorded_alike(processes, alice, m
     credentials.save(alice, "shop", "password", {"password": "open-sesame"})
     workflow = make_workflow(EVERYTHING, name="everything")
     processes.worker(APP)
-    remote = wait_until_ended(start_execution(workflow, owner=alice, input={"price": 12}), detail=processes.logs)
+    remote = wait_until_ended(start_execution(workflow, by=alice, input={"price": 12}), detail=processes.logs)
 
     with record_workflow("everything") as recorder:
         local = execute_sync(workflow, {"price": 12})
@@ -131,7 +131,7 @@ def test_the_recordings_of_both_compare_as_one_path(processes, alice, make_workf
     workflow = make_workflow(graph([rules("a", x=1), node("b", "merge_data", Data_2={"y": 2})],
                                    wire("a", "Transformed JSON", "b", "Data 1")))  # fmt: skip
     processes.worker()
-    remote = wait_until_ended(start_execution(workflow, owner=alice), detail=processes.logs)
+    remote = wait_until_ended(start_execution(workflow, by=alice), detail=processes.logs)
     with record_workflow(workflow.name) as recorder:
         execute_sync(workflow)
     recorder.save_sync(tmp_path / "local.fbrec")
@@ -412,7 +412,7 @@ def test_loops_and_workflows_inside_are_recorded_as_on_workers(processes, alice,
         ), name="outer",
     )  # fmt: skip
     processes.worker()
-    remote = wait_until_ended(start_execution(workflow, owner=alice, input={"who": "Ada"}), detail=processes.logs)
+    remote = wait_until_ended(start_execution(workflow, by=alice, input={"who": "Ada"}), detail=processes.logs)
 
     with record_workflow("outer") as recorder:
         local = execute_sync(workflow, {"who": "Ada"})

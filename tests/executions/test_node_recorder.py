@@ -76,7 +76,7 @@ async def test_a_run_in_this_process_has_the_events_of_its_nodes_too(db):
 def test_twenty_executions_at_once_on_a_worker_never_cross(processes, alice, make_workflow):
     workflows = [make_workflow(graph(nodes_of(f"run {number}")), name=f"w{number}") for number in range(20)]
     processes.worker(APP)
-    executions = [start_execution(workflow, owner=alice) for workflow in workflows]
+    executions = [start_execution(workflow, by=alice) for workflow in workflows]
 
     for number, execution in enumerate(executions):
         wait_until_ended(execution, 60, processes.logs)

@@ -269,7 +269,7 @@ def test_code_runs_in_the_isolated_worker_within_its_limits(processes: Any, alic
         )
     )
 
-    execution = wait_until_ended(start_execution(workflow, owner=alice), 40, processes.logs)
+    execution = wait_until_ended(start_execution(workflow, by=alice), 40, processes.logs)
 
     assert execution.status == "completed_with_errors", processes.logs()
     assert outputs(execution, "sum")["Result"] == 3

@@ -184,7 +184,7 @@ def test_a_team_and_each_call_of_it_are_in_the_recording_of_its_execution(
     chat.answers = {"editor": ["APPROVED"]}
     assert edge_nodes.Gives.description.type == "test_gives"
 
-    execution = run_here(start_execution(make_workflow(graph([team])), owner=alice).pk)
+    execution = run_here(start_execution(make_workflow(graph([team])), by=alice).pk)
 
     assert execution.status == "completed", execution.error
     assert outputs(execution, "team")["Approved"] is True

@@ -27,7 +27,7 @@ from executions.triggers import start_execution
 from workflows.models import Workflow
 workflow = Workflow.objects.get(name=sys.argv[1])
 for _ in range(int(sys.argv[2])):
-    start_execution(workflow, owner=workflow.owner)
+    start_execution(workflow, by=workflow.owner)
 """
 
 

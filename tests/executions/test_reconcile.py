@@ -94,7 +94,7 @@ def test_a_start_that_was_stored_but_never_sent_is_sent(processes, alice, make_w
     make_workflow(graph([transform("one", a=1)]), name="lost start")
     code = (
         "from workflows.models import Workflow; from executions.triggers import start_execution;"
-        "w = Workflow.objects.get(name='lost start'); start_execution(w, owner=w.owner)"
+        "w = Workflow.objects.get(name='lost start'); start_execution(w, by=w.owner)"
     )
     caller = subprocess.run(
         [sys.executable, "manage.py", "shell", "-v", "0", "-c", code],
@@ -117,7 +117,7 @@ def test_nodes_of_a_killed_worker_run_elsewhere(processes, alice, make_workflow,
     nodes, edges = two_headers()
     workflow = make_workflow(graph(nodes, *edges))
     doomed = processes.worker(**fail_at(point))
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for_death(doomed, processes)
     processes.worker()
 
@@ -137,7 +137,7 @@ def test_a_phase_whose_closer_was_killed_goes_on(processes, alice, make_workflow
     nodes, edges = two_headers(transform("last", a=1))
     workflow = make_workflow(graph(nodes, *edges, wire("wait0", "Done", "last", "Execute Condition")))
     doomed = processes.worker(**fail_at("phase-closed"))
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for_death(doomed, processes)
     processes.worker()
 
@@ -153,7 +153,7 @@ def test_queued_nodes_whose_message_was_never_sent_are_sent(processes, alice, ma
     nodes, edges = two_headers()
     workflow = make_workflow(graph(nodes, *edges))
     doomed = processes.worker(**fail_at("before-publish"))
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for_death(doomed, processes)
     processes.worker()
 
@@ -165,7 +165,7 @@ def test_queued_nodes_whose_message_was_never_sent_are_sent(processes, alice, ma
 
 def test_a_planned_retry_survives_the_worker_that_planned_it(processes, alice, make_workflow):
     flaky = node("flaky", "test_flaky", {"retries": 1, "backoff_s": 90, "jitter": False}, Succeeds_On=2)
-    execution = start_execution(make_workflow(graph([flaky])), owner=alice)
+    execution = start_execution(make_workflow(graph([flaky])), by=alice)
     doomed = processes.worker(TEST_APP)
     wait_for(
         lambda: NodeRun.objects.filter(status="retrying", claim="").exists(), 20, "the planned retry", processes.logs
@@ -185,7 +185,7 @@ def test_a_planned_retry_survives_the_worker_that_planned_it(processes, alice, m
 def test_the_deadline_ends_an_execution_even_without_any_worker(processes, alice, make_workflow):
     workflow = make_workflow(graph([node("slow", "delay", Duration=50)]), settings={"deadline_s": 2})
     doomed = processes.worker()
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for(lambda: execution.node_runs.filter(status="running").exists(), 10, "the running node", processes.logs)
     doomed.kill()
     doomed.wait()
@@ -200,7 +200,7 @@ def test_the_deadline_ends_an_execution_even_without_any_worker(processes, alice
 def test_a_cancelled_execution_of_a_dead_worker_ends(processes, alice, make_workflow):
     workflow = make_workflow(graph([node("slow", "delay", Duration=50)]))
     doomed = processes.worker()
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for(lambda: execution.node_runs.filter(status="running").exists(), 10, "the running node", processes.logs)
     doomed.kill()
     doomed.wait()
@@ -239,7 +239,7 @@ def test_an_execution_whose_browser_died_with_its_worker_fails_with_the_reason(
     )
     armed = tmp_path / "armed"
     doomed = processes.worker(FLOWBUILDER_FAILPOINT=f"before-publish:{armed}")
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     opened = execution.node_runs.filter(node_id="open", status="completed")
     wait_for(opened.exists, 20, "the page", processes.logs)
     armed.touch()
@@ -257,7 +257,7 @@ def test_an_execution_whose_browser_died_with_its_worker_fails_with_the_reason(
 @pytest.mark.row("S2-17")
 def test_a_node_that_kills_every_worker_is_given_up_after_three(processes, alice, make_workflow):
     assert worker_app.KillWorker.description.type == "test_kill_worker"
-    execution = start_execution(make_workflow(graph([node("poison", "test_kill_worker")])), owner=alice)
+    execution = start_execution(make_workflow(graph([node("poison", "test_kill_worker")])), by=alice)
     processes.beat(TEST_APP)
     for _ in range(3):
         victim = processes.worker(TEST_APP)
@@ -276,7 +276,7 @@ def test_a_node_that_kills_every_worker_is_given_up_after_three(processes, alice
 def test_a_frozen_worker_loses_its_node_and_stops_what_it_still_does_when_it_wakes(processes, alice, make_workflow):
     quick = {"FLOWBUILDER_LEASE_SECONDS": "3"}
     nodes = [node("slow", "delay", Duration=20), node("quick", "delay", Duration=1)]
-    execution = start_execution(make_workflow(graph(nodes)), owner=alice)
+    execution = start_execution(make_workflow(graph(nodes)), by=alice)
     frozen = processes.worker(**quick)
     wait_for(lambda: execution.node_runs.filter(status="running").count() == 2, 10, "the nodes", processes.logs)
     wait_for(lambda: WorkerLease.objects.get(pid=frozen.pid).busy == 1, 10, "its sign of life", processes.logs)
@@ -302,7 +302,7 @@ def test_a_beat_that_froze_in_the_middle_of_its_work_does_not_stop_the_other(pro
     processes.beat(**quick, FLOWBUILDER_FAILPOINT=f"reconciling:{tmp_path / 'point'}")
     wait_for((tmp_path / "point.reached").exists, 20, "the beat that holds the lock", processes.logs)
     doomed = processes.worker(**quick)
-    execution = start_execution(make_workflow(graph([node("slow", "delay", Duration=1)])), owner=alice)
+    execution = start_execution(make_workflow(graph([node("slow", "delay", Duration=1)])), by=alice)
     wait_for(lambda: execution.node_runs.filter(status="running").exists(), 10, "the node", processes.logs)
     doomed.kill()
     doomed.wait()

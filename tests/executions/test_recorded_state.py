@@ -102,7 +102,7 @@ def test_state_at_every_event_of_a_run_that_failed_retried_skipped_and_was_kille
     flag = tmp_path / "armed"
     flag.touch()
     doomed = processes.worker(APP, FLOWBUILDER_FAILPOINT=f"after-claim:{flag}")
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for(lambda: doomed.poll() == -signal.SIGKILL, 20, "the death of the worker", processes.logs)
     processes.worker(APP)
     processes.beat(APP)
@@ -131,7 +131,7 @@ def test_every_ended_execution_has_a_recording_without_any_user_code(processes, 
     workflow = make_workflow(graph([transform("a", x=1), transform("b", x=2), transform("c", x=3)]))
     processes.worker()
 
-    execution = wait_until_ended(start_execution(workflow, owner=alice), detail=processes.logs)
+    execution = wait_until_ended(start_execution(workflow, by=alice), detail=processes.logs)
 
     assert Execution.objects.count() == Recording.objects.count() == 1
     starts = Event.objects.filter(execution_id=execution.pk, type="node_start")
@@ -184,7 +184,7 @@ def test_loops_subflows_and_retries_are_recorded_as_they_ran_although_workers_we
     armed.mkdir()
     for point in ("mid-node", "retry-committed"):
         (armed / point).touch()
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     processes.beat(APP)
     for _ in range(2):
         doomed = processes.worker(APP, FLOWBUILDER_FAILPOINT=f"*:{armed}")
@@ -227,7 +227,7 @@ def test_twenty_executions_on_four_workers_each_keep_their_own_events(processes,
     for _ in range(4):
         processes.worker(APP)
     tokens = [f"token-{number:02}-{'y' * (number + 1)}." for number in range(20)]
-    executions = [start_execution(workflow, owner=alice, input={"token": token}) for token in tokens]
+    executions = [start_execution(workflow, by=alice, input={"token": token}) for token in tokens]
     for execution in executions:
         wait_until_ended(execution, 60, processes.logs)
 

@@ -103,7 +103,7 @@ def test_other_inputs_owners_variables_and_code_compute_again(run, bob, make_wor
     assert result(run([counts(1)])) == [1, 1]
     assert result(run([counts(2)])) == [2, 2]
     theirs = make_workflow(graph([counts(1)]), owner=bob)
-    assert result(run_here(start_execution(theirs, owner=bob).pk)) == [3, 1]
+    assert result(run_here(start_execution(theirs, by=bob).pk)) == [3, 1]
     settings.WORKFLOW_VARS = {"rate": 2}
     assert result(run([counts(1)])) == [4, 1]
     settings.WORKFLOW_VARS = {}

@@ -75,10 +75,10 @@ def test_four_workers_do_three_times_as_much_as_one(processes, alice, make_workf
     three = make_workflow(graph([node(f"n{i}", "delay", Duration=1) for i in range(3)]), name="three")
     start_workers(processes, 1, 2)
 
-    phase = min(ended([start_execution(three, owner=alice)], 20, processes) for _ in ("cold", "warm"))
-    one = ended([start_execution(wide, owner=alice) for _ in range(16)], 40, processes)
+    phase = min(ended([start_execution(three, by=alice)], 20, processes) for _ in ("cold", "warm"))
+    one = ended([start_execution(wide, by=alice) for _ in range(16)], 40, processes)
     start_workers(processes, 3, 2)
-    four = min(ended([start_execution(wide, owner=alice) for _ in range(16)], 40, processes) for _ in ("cold", "warm"))
+    four = min(ended([start_execution(wide, by=alice) for _ in range(16)], 40, processes) for _ in ("cold", "warm"))
 
     print(f"one phase of three nodes of 1 s took {phase:.3f} s")
     print(
@@ -92,7 +92,7 @@ def test_four_workers_do_three_times_as_much_as_one(processes, alice, make_workf
 @pytest.mark.row("S2-52b")
 def test_a_thousand_start_messages_at_once_are_all_done_once(processes, alice, make_workflow):
     workflow = make_workflow(graph([node("n", "merge_data", Data_1={"a": "{{ input.number }}"}, Data_2={})]))
-    executions = [start_execution(workflow, owner=alice, input={"number": number}) for number in range(1000)]
+    executions = [start_execution(workflow, by=alice, input={"number": number}) for number in range(1000)]
 
     start_workers(processes, 2, 8)
 
@@ -114,9 +114,9 @@ WIDTHS = [2_000, pytest.param(10_000, marks=pytest.mark.slow)]
 @pytest.mark.parametrize("width", WIDTHS)
 def test_fault_34_a_fan_out_of_thousands_of_nodes_completes_in_bounded_memory(processes, alice, make_workflow, width):
     (pid,) = start_workers(processes, 1, 8)
-    small = wait_until_ended(start_execution(make_workflow(fan(100), name="small"), owner=alice), 60, processes.logs)
+    small = wait_until_ended(start_execution(make_workflow(fan(100), name="small"), by=alice), 60, processes.logs)
 
-    large = wait_until_ended(start_execution(make_workflow(fan(width)), owner=alice), 100, processes.logs)
+    large = wait_until_ended(start_execution(make_workflow(fan(width)), by=alice), 100, processes.logs)
 
     assert large.status == "completed", processes.logs()
     assert dict(large.node_runs.values_list("status").annotate(Count("pk"))) == {"completed": width + 2}
@@ -130,7 +130,7 @@ def test_fault_34_a_fan_out_of_thousands_of_nodes_completes_in_bounded_memory(pr
 def test_fault_34_a_thousand_phases_complete(processes, alice, make_workflow):
     (pid,) = start_workers(processes, 1, 8)
 
-    execution = wait_until_ended(start_execution(make_workflow(chain(1000)), owner=alice), 60, processes.logs)
+    execution = wait_until_ended(start_execution(make_workflow(chain(1000)), by=alice), 60, processes.logs)
 
     assert execution.status == "completed", processes.logs()
     assert execution.phases.filter(status="completed").count() == 1000
@@ -191,7 +191,7 @@ def test_two_hosts_share_an_execution_with_nothing_in_common_but_database_redis_
     hosts.add()
     hosts.add()
 
-    execution = start_execution(make_workflow(graph([*makers, *readers], *wires)), owner=alice)
+    execution = start_execution(make_workflow(graph([*makers, *readers], *wires)), by=alice)
     wait_until_ended(execution, 30, processes.logs)
 
     assert execution.status == "completed", f"{execution.error}\n{processes.logs()}"
@@ -219,7 +219,7 @@ def test_later_browser_nodes_go_to_the_host_that_holds_the_page_while_another_is
         wire("open", "Done", "ask", "Execute Condition"), wire("ask", "Approved", "between", "Execute Condition"),
         wire("between", "Done", "read", "Execute Condition"), wire("open", "Web Page", "read", "Web Page"),
     ]  # fmt: skip
-    execution = start_execution(make_workflow(graph(nodes, *wires)), owner=alice)
+    execution = start_execution(make_workflow(graph(nodes, *wires)), by=alice)
     holder = hosts.add("browser", slots=2)
     tasks.publish(engine.advance(execution.pk, 0))
     waiting = Execution.objects.filter(pk=execution.pk, status="waiting")

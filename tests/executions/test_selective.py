@@ -72,7 +72,7 @@ def run_workflow(alice, make_workflow, transactional_db, monkeypatch):
         sent: list[dict[str, Any]] = []
         monkeypatch.setattr(events._pusher, "add", lambda _, logs, status: sent.extend(logs))
         execution = run_here(
-            start_execution(make_workflow(definition, name=str(uuid4()), settings=own), owner=alice, input=input).pk
+            start_execution(make_workflow(definition, name=str(uuid4()), settings=own), by=alice, input=input).pk
         )
         assert execution.status == "completed", execution.error
         return execution, sent
@@ -209,10 +209,10 @@ def test_results_that_a_retry_takes_over_stay_out_of_its_recording(run_workflow,
             wire("one", "Done", "bad", "Execute Condition"),
         )
     )
-    failed = run_here(start_execution(workflow, owner=alice).pk)
+    failed = run_here(start_execution(workflow, by=alice).pk)
     assert failed.status == "failed"
 
-    again = run_here(retry_execution(failed, "alice").pk)
+    again = run_here(retry_execution(failed, failed.owner).pk)
 
     taken = next(event for event in iter_events(again.pk) if event.data.get("kept"))
     assert (taken.node_id, taken.data["outputs"]) == ("one", {})

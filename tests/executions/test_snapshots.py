@@ -59,7 +59,7 @@ def test_every_phase_ends_with_a_snapshot_however_the_run_went(processes, alice,
         )
     )
     processes.worker(APP)
-    failed, looped, cancelled = (start_execution(one, owner=alice) for one in (failing, looping, sleeping))
+    failed, looped, cancelled = (start_execution(one, by=alice) for one in (failing, looping, sleeping))
     asleep = NodeRun.objects.filter(node_id="asleep", status="running")
     wait_for(asleep.exists, 20, "the node that sleeps", processes.logs)
     cancel_execution(cancelled, by="alice")
@@ -94,7 +94,7 @@ def _is_discreet(execution):
 @pytest.mark.redis
 @pytest.mark.django_db(transaction=True)
 def test_a_run_that_ends_before_its_first_phase_has_no_snapshot(alice, make_workflow):
-    execution = start_execution(make_workflow(graph([transform("one", a=1)])), owner=alice)
+    execution = start_execution(make_workflow(graph([transform("one", a=1)])), by=alice)
     cancel_execution(execution, by="alice")
 
     execution.refresh_from_db()

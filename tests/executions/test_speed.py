@@ -166,8 +166,8 @@ def test_a_node_costs_few_statements(
 ):
     monkeypatch.setattr(opening, "BURST_SECONDS", 5)  # a busy machine writes more often, by its clock
     workflow = make_workflow(definition(phases))
-    drive(start_execution(workflow, owner=alice))
-    execution = start_execution(workflow, owner=alice)
+    drive(start_execution(workflow, by=alice))
+    execution = start_execution(workflow, by=alice)
 
     assert statements_per_node(execution) <= (postgres if POSTGRES else sqlite)
 
@@ -196,7 +196,7 @@ def test_recording_costs_less_than_a_twentieth_of_nodes_of_20_ms(transactional_d
             if not kept:
                 patch.setattr(store, "insert_events", lambda *_: None)
                 patch.setattr(steps, "_events", lambda *_: "[]")
-            execution = start_execution(workflows[kept], owner=alice)
+            execution = start_execution(workflows[kept], by=alice)
             began = time.perf_counter()
             drive(execution)
             took = time.perf_counter() - began
@@ -219,7 +219,7 @@ def test_of_several_headers_the_process_that_opens_the_phase_runs_one_itself(
     transactional_db, alice, make_workflow, worker, monkeypatch
 ):
     """It costs no message and no claim; the messages of the others are sent before it begins."""
-    execution = start_execution(make_workflow(definition([THREE_HEADERS])), owner=alice)
+    execution = start_execution(make_workflow(definition([THREE_HEADERS])), by=alice)
     message = engine.advance(execution.pk, 0)
     assert message is not None
     assert message.here is not None
@@ -239,7 +239,7 @@ def test_of_several_headers_the_process_that_opens_the_phase_runs_one_itself(
 
 def test_steps_of_several_threads_are_written_together(transactional_db, alice, make_workflow, worker, alone):
     workflow = make_workflow(definition([["speed_write"]] * 3))
-    executions = [start_execution(workflow, owner=alice) for _ in range(4)]
+    executions = [start_execution(workflow, by=alice) for _ in range(4)]
 
     with Held() as held:
         futures = in_threads(*(partial(engine.advance, execution.pk, 0) for execution in executions))
@@ -254,7 +254,7 @@ def test_steps_of_several_threads_are_written_together(transactional_db, alice, 
 
 
 def test_headers_of_one_phase_are_claimed_and_ended_together(transactional_db, alice, make_workflow, worker, alone):
-    execution = start_execution(make_workflow(definition([THREE_HEADERS, [LIGHT]])), owner=alice)
+    execution = start_execution(make_workflow(definition([THREE_HEADERS, [LIGHT]])), by=alice)
     message = engine.advance(execution.pk, 0)
     assert message is not None
     assert len(message.headers) == 2
@@ -273,7 +273,7 @@ def test_headers_of_one_phase_are_claimed_and_ended_together(transactional_db, a
 
 def test_an_unusual_step_hurts_none_that_is_written_with_it(transactional_db, alice, make_workflow, worker, alone):
     workflow = make_workflow(definition([[LIGHT]] * 3))
-    executions = [start_execution(workflow, owner=alice) for _ in range(3)]
+    executions = [start_execution(workflow, by=alice) for _ in range(3)]
 
     def cancel(tx):
         tx.run(f"UPDATE {Execution._meta.db_table} SET cancel_requested=? WHERE id=?", (True, tx.id(executions[1].pk)))
@@ -293,7 +293,7 @@ def test_an_unusual_step_hurts_none_that_is_written_with_it(transactional_db, al
 
 
 def test_a_header_that_comes_twice_is_claimed_once(transactional_db, alice, make_workflow, worker):
-    execution = start_execution(make_workflow(definition([THREE_HEADERS, [LIGHT]])), owner=alice)
+    execution = start_execution(make_workflow(definition([THREE_HEADERS, [LIGHT]])), by=alice)
     message = engine.advance(execution.pk, 0)
     assert message is not None
     assert message.here is not None
@@ -323,7 +323,7 @@ def test_only_what_may_run_again_does_not_wait_for_the_disk(transactional_db, al
     try:
         drive(
             start_execution(
-                make_workflow(definition([[LIGHT], ["speed_read"], ["speed_write"], [LIGHT], [LIGHT]])), owner=alice
+                make_workflow(definition([[LIGHT], ["speed_read"], ["speed_write"], [LIGHT], [LIGHT]])), by=alice
             )
         )
         with connection.cursor() as cursor:
@@ -343,7 +343,7 @@ def test_only_what_may_run_again_does_not_wait_for_the_disk(transactional_db, al
 
 
 def test_what_a_cancelled_execution_wrote_stays_in_order(transactional_db, alice, make_workflow, worker):
-    execution = start_execution(make_workflow(definition([[LIGHT]] * 3)), owner=alice)
+    execution = start_execution(make_workflow(definition([[LIGHT]] * 3)), by=alice)
     with Held() as held:
         futures = in_threads(partial(engine.advance, execution.pk, 0), partial(cancel_execution, execution.pk, "alice"))
         held.wait_for(2)
@@ -376,7 +376,7 @@ def test_only_a_node_that_may_wait_is_handed_to_the_loop(transactional_db, alice
             return {}
 
     register(Here), register(There)
-    check_history(drive(start_execution(make_workflow(definition([["speed_here", "speed_there"]])), owner=alice)))
+    check_history(drive(start_execution(make_workflow(definition([["speed_here", "speed_there"]])), by=alice)))
 
     assert threads["here"] == threading.get_ident() != threads["there"]
 
@@ -392,7 +392,7 @@ def test_a_node_costs_few_redis_commands(processes, alice, make_workflow):
 
     def commands(workflow):
         before = client.info("stats")["total_commands_processed"]
-        execution = wait_until_ended(start_execution(workflow, owner=alice), 20, processes.logs)
+        execution = wait_until_ended(start_execution(workflow, by=alice), 20, processes.logs)
         return (client.info("stats")["total_commands_processed"] - before) / execution.node_count
 
     commands(wide), commands(headers)  # the first of each declares its queues
@@ -402,7 +402,7 @@ def test_a_node_costs_few_redis_commands(processes, alice, make_workflow):
 
 
 def test_nodes_that_cannot_wait_run_before_anything_is_written(transactional_db, alice, make_workflow, worker, alone):
-    execution = start_execution(make_workflow(definition([[LIGHT] * 3] * 4)), owner=alice)
+    execution = start_execution(make_workflow(definition([[LIGHT] * 3] * 4)), by=alice)
     before = store.committer.run
     steps = []
 
@@ -429,7 +429,7 @@ def test_a_node_that_fails_in_memory_fails_as_any_other(transactional_db, alice,
     edges = [wire("first", "Done", "good", "Execute Condition"), wire("first", "Done", "bad", "Execute Condition")]
     edges.append(wire("bad", "Done", "after", "Execute Condition"))
 
-    execution = drive(start_execution(make_workflow(graph(nodes, *edges)), owner=alice))
+    execution = drive(start_execution(make_workflow(graph(nodes, *edges)), by=alice))
 
     assert (execution.status, execution.error_node, execution.phase_index) == ("failed", "bad", 1)
     assert statuses(execution) == {"first": "completed", "good": "completed", "bad": "failed"}
@@ -459,7 +459,7 @@ def test_a_variable_that_was_set_elsewhere_is_known_where_the_phase_ends(
         edge_nodes.gives("reads", "{{ vars.a }}"),
     ]
     edges = [wire(source, "Done", "reads", "Execute Condition") for source in ("here", "there")]
-    execution = start_execution(make_workflow(graph(nodes, *edges)), owner=alice)
+    execution = start_execution(make_workflow(graph(nodes, *edges)), by=alice)
     dispatch = engine.advance(execution.pk, 0)
     assert dispatch is not None
     assert dispatch.here is not None

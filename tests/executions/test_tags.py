@@ -167,7 +167,7 @@ def test_tags_survive_the_worker_whose_node_gave_them(processes, alice, make_wor
     flag = tmp_path / "armed"
     flag.touch()
     doomed = processes.worker(app, FLOWBUILDER_FAILPOINT=f"after-commit:{flag}")
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for(lambda: doomed.poll() == -signal.SIGKILL, 20, "the death of the worker", processes.logs)
     processes.worker(app)
     processes.beat(app)

@@ -56,9 +56,9 @@ def waiting(execution):
 def test_starts_beyond_the_limit_wait_and_follow_in_their_order_over_all_workflows(alice, bob, make_workflow):
     plan(bob, concurrent_executions=2)
     workflows = [make_workflow(QUICK, f"w{number}", owner=bob) for number in range(4)]
-    executions = [start_execution(workflow, owner=bob) for workflow in workflows]
-    urgent = start_execution(workflows[0], owner=bob, priority="high")
-    other = start_execution(make_workflow(QUICK, owner=alice), owner=alice)
+    executions = [start_execution(workflow, by=bob) for workflow in workflows]
+    urgent = start_execution(workflows[0], by=bob, priority="high")
+    other = start_execution(make_workflow(QUICK, owner=alice), by=alice)
 
     assert [e.held_by for e in (*executions, urgent, other)] == ["", "", "user", "user", "user", ""]
     assert report.held_reason(urgent) == "waits for other executions of the same user"
@@ -82,14 +82,14 @@ def test_the_setting_limits_everybody_without_a_plan(alice, bob, make_workflow, 
     plan(alice, concurrent_executions=5)
     for user, expected in ((bob, ["", "user"]), (alice, ["", ""])):
         workflow = make_workflow(QUICK, owner=user)
-        assert [start_execution(workflow, owner=user).held_by for _ in range(2)] == expected
+        assert [start_execution(workflow, by=user).held_by for _ in range(2)] == expected
 
 
 def test_an_execution_with_a_browser_waits_for_a_slot_and_holds_up_nobody_else(bob, make_workflow):
     plan(bob, browser_slots=1)
     page, quick = make_workflow(PAGE, "page", owner=bob), make_workflow(QUICK, "quick", owner=bob)
-    first, second = start_execution(page, owner=bob), start_execution(page, owner=bob)
-    third = start_execution(quick, owner=bob)
+    first, second = start_execution(page, by=bob), start_execution(page, by=bob)
+    third = start_execution(quick, by=bob)
 
     assert [e.held_by for e in (first, second, third)] == ["", "user", ""]
     cancel_execution(first, "bob")
@@ -100,8 +100,8 @@ def test_a_start_that_its_workflow_lets_go_still_waits_for_its_user(bob, make_wo
     plan(bob, concurrent_executions=1)
     limited = make_workflow(QUICK, "limited", owner=bob, settings={"concurrency": 1})
     quick = make_workflow(QUICK, "quick", owner=bob)
-    running, first = start_execution(quick, owner=bob), start_execution(limited, owner=bob)
-    second = start_execution(limited, owner=bob)
+    running, first = start_execution(quick, by=bob), start_execution(limited, by=bob)
+    second = start_execution(limited, by=bob)
 
     assert [e.held_by for e in (running, first, second)] == ["", "user", "concurrency"]
     run_here(running.pk)
@@ -116,8 +116,8 @@ def test_workflows_inside_are_part_of_their_execution_and_those_started_with_wai
     inside = make_workflow(calls("inner"), "inside", owner=bob)
     beside = make_workflow(calls("inner", Wait=False), "beside", owner=bob)
 
-    assert run_here(start_execution(inside, owner=bob).pk).status == "completed"
-    assert run_here(start_execution(beside, owner=bob).pk).status == "completed"
+    assert run_here(start_execution(inside, by=bob).pk).status == "completed"
+    assert run_here(start_execution(beside, by=bob).pk).status == "completed"
     detached = Execution.objects.get(trigger="workflow", parent=None)
     assert (detached.status, detached.held_by) == ("queued", "")
 
@@ -125,7 +125,7 @@ def test_workflows_inside_are_part_of_their_execution_and_those_started_with_wai
 def test_a_larger_plan_lets_waiting_starts_go_and_so_does_none(bob, make_workflow):
     own = plan(bob, concurrent_executions=1)
     workflow = make_workflow(QUICK, owner=bob)
-    executions = [start_execution(workflow, owner=bob) for _ in range(5)]
+    executions = [start_execution(workflow, by=bob) for _ in range(5)]
     own.concurrent_executions = 3
     own.save()
 
@@ -140,7 +140,7 @@ def test_a_full_queue_and_the_limit_of_a_user_hold_both(bob, make_workflow, sett
     settings.START_WINDOW = 1
     plan(bob, concurrent_executions=2)
     workflow = make_workflow(QUICK, owner=bob)
-    executions = [start_execution(workflow, owner=bob) for _ in range(3)]
+    executions = [start_execution(workflow, by=bob) for _ in range(3)]
 
     assert [e.held_by for e in executions] == ["", "queue", "user"]
     begin(executions[0])
@@ -168,12 +168,12 @@ def test_a_draft_that_is_larger_than_the_plan_is_not_run_either(bob, make_workfl
     own = plan(bob, **values)
 
     with pytest.raises(StartRefused, match=f'version 2 of workflow "test" is not run: {told}'):
-        start_execution(workflow, owner=bob, version=draft)
-    start_execution(workflow, owner=bob, version=workflow.version)
+        start_execution(workflow, by=bob, version=draft)
+    start_execution(workflow, by=bob, version=workflow.version)
     for name, value in values.items():
         setattr(own, name, value + 1)
     own.save()
-    start_execution(workflow, owner=bob, version=draft)
+    start_execution(workflow, by=bob, version=draft)
 
 
 @pytest.mark.worker
@@ -183,7 +183,7 @@ def test_the_limit_of_a_user_holds_and_nothing_is_lost_when_the_worker_is_killed
     plan(bob, concurrent_executions=2)
     workflows = [make_workflow(slow(0.2), f"w{number}", owner=bob) for number in range(3)]
     for number in range(9):
-        start_execution(workflows[number % 3], owner=bob)
+        start_execution(workflows[number % 3], by=bob)
     flag = tmp_path / "armed"
     flag.touch()
     doomed = processes.worker(FLOWBUILDER_FAILPOINT=f"admitted:{flag}")
@@ -202,7 +202,7 @@ def test_no_execution_runs_longer_than_the_plan_allows_whatever_its_workflow_say
     plan(bob, maximum_duration_s=5)
     for name, own in (("long", {"deadline_s": 3600}), ("short", {"deadline_s": 2}), ("none", {})):
         workflow = make_workflow(graph([node("one", "delay", Duration=60)]), name, owner=bob, settings=own)
-        engine.advance(start_execution(workflow, owner=bob).pk, 0)
+        engine.advance(start_execution(workflow, by=bob).pk, 0)
 
     left = {
         e.workflow.name: round((e.deadline_at - e.started_at.timestamp() * 1e6) / 1e6)
@@ -220,8 +220,8 @@ def test_only_so_many_recordings_are_kept_of_a_user_failures_among_them(alice, b
     plan(bob, recordings_kept=2)
     mine = make_workflow(QUICK, owner=alice)
     yours = make_workflow(QUICK, owner=bob)
-    kept = [run_here(start_execution(mine, owner=alice).pk).pk for _ in range(3)]
-    yours_all = [run_here(start_execution(yours, owner=bob).pk).pk for _ in range(4)]
+    kept = [run_here(start_execution(mine, by=alice).pk).pk for _ in range(3)]
+    yours_all = [run_here(start_execution(yours, by=bob).pk).pk for _ in range(4)]
     begun = datetime.now(UTC) - timedelta(hours=1)
     Recording.objects.filter(execution_id=yours_all[0]).update(success=False, status="failed")
     for number, key in enumerate(yours_all):

@@ -40,7 +40,7 @@ def test_a_loop_of_a_hundred_turns_runs_on_one_worker_without_holding_a_slot(pro
     workflow = make_workflow(loop_over(100, merged()))
     processes.worker(FLOWBUILDER_WORKER_SLOTS="1")
 
-    execution = wait_until_ended(start_execution(workflow, owner=alice), 60, processes.logs)
+    execution = wait_until_ended(start_execution(workflow, by=alice), 60, processes.logs)
 
     assert execution.status == "completed", execution.error
     given = outputs(execution, "loop")
@@ -57,7 +57,7 @@ def test_a_loop_of_a_hundred_turns_runs_on_one_worker_without_holding_a_slot(pro
 def test_a_loop_survives_the_death_of_its_worker(processes, alice, make_workflow, fail_at, point, inputs):
     workflow = make_workflow(loop_over(8, merged(), **inputs))
     doomed = processes.worker(**fail_at(point))
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for_death(doomed, processes)
     processes.worker()
     processes.beat()
@@ -78,7 +78,7 @@ def test_a_long_delay_survives_the_worker_that_began_it(processes, alice, make_w
         graph([node("wait", "delay", Duration=61), plain("end")], wire("wait", "Done", "end", "Execute Condition"))
     )
     first = processes.worker()
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for(is_waiting(execution, "wait"), 15, "the wait", processes.logs)
     first.kill()
     first.wait()
@@ -95,7 +95,7 @@ def test_a_long_delay_survives_the_worker_that_began_it(processes, alice, make_w
 def test_cancelling_an_execution_cancels_what_runs_for_it(processes, alice, make_workflow):
     workflow = make_workflow(loop_over(3, node("slow", "delay", Duration=50), Max_Concurrency=2))
     processes.worker()
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     running = NodeRun.objects.filter(execution__parent=execution, status="running")
     wait_for(lambda: running.count() == 2, 15, "two turns", processes.logs)
     began = time.monotonic()
@@ -119,7 +119,7 @@ def test_a_turn_that_fails_stops_the_turns_beside_it(processes, alice, make_work
     ]
     processes.worker()
 
-    execution = wait_until_ended(start_execution(make_workflow(definition), owner=alice), 20, processes.logs)
+    execution = wait_until_ended(start_execution(make_workflow(definition), by=alice), 20, processes.logs)
 
     assert execution.status == "failed"
     assert "turn 1 of 2 failed: no" in execution.error
@@ -132,7 +132,7 @@ def test_pause_lets_running_nodes_finish_and_resume_goes_on(processes, alice, ma
     nodes = [node("slow", "delay", Duration=2), plain("next")]
     workflow = make_workflow(graph(nodes, wire("slow", "Done", "next", "Execute Condition")))
     processes.worker()
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for(lambda: statuses(execution) == {"slow": "running"}, 15, "the first node", processes.logs)
 
     assert pause_execution(execution, "alice")
@@ -155,7 +155,7 @@ def test_an_approval_that_was_given_while_no_worker_ran_goes_on_with_the_next(pr
         graph([node("ask", "approval", Title="Go?"), plain("end")], wire("ask", "Approved", "end", "Execute Condition"))
     )
     first = processes.worker()
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_for(is_waiting(execution, "ask"), 15, "the question", processes.logs)
     first.terminate()
     first.wait()
@@ -181,7 +181,7 @@ def test_the_turns_of_a_loop_work_on_the_page_that_is_open_around_it(processes, 
     ]  # fmt: skip
     processes.worker(TEST_APP)
 
-    execution = wait_until_ended(start_execution(make_workflow(graph(nodes, *edges)), owner=alice), 60, processes.logs)
+    execution = wait_until_ended(start_execution(make_workflow(graph(nodes, *edges)), by=alice), 60, processes.logs)
 
     assert execution.status == "completed", execution.error
     assert len(outputs(execution, "loop")["Results"]) == 2
@@ -211,7 +211,7 @@ def test_a_page_that_died_while_other_nodes_ran_fails_the_next_node_that_needs_i
         site_url, node("wait", "delay", Duration=61), wire("wait", "Done", "read", "Execute Condition")
     )
     first = processes.worker()
-    execution = start_execution(make_workflow(graph(nodes, *edges)), owner=alice)
+    execution = start_execution(make_workflow(graph(nodes, *edges)), by=alice)
     wait_for(is_waiting(execution, "wait"), 30, "the wait", processes.logs)
     first.kill()
     first.wait()
@@ -232,7 +232,7 @@ def test_a_turn_whose_page_died_with_its_worker_fails_with_the_reason(processes,
     nodes.append(node("look", "wait_for_element", Selector="#never", Visibility="visible"))
     edges = [*edges, wire("loop", "Each", "look", "Execute Condition"), wire("open", "Web Page", "look", "Web Page")]
     first = processes.worker()
-    execution = start_execution(make_workflow(graph(nodes, *edges)), owner=alice)
+    execution = start_execution(make_workflow(graph(nodes, *edges)), by=alice)
     looking = NodeRun.objects.filter(execution__parent=execution, node_id="look", status="running")
     wait_for(looking.exists, 30, "the turn", processes.logs)
     first.kill()

@@ -35,13 +35,13 @@ def test_only_an_active_workflow_takes_starts(make_workflow: Any, trigger: str) 
     for move in (lifecycle.pause, lifecycle.archive, lifecycle.unarchive):
         move(workflow)
         with pytest.raises(StartRefused, match=f"is {workflow.status}"):
-            start_execution(workflow, owner=workflow.owner, trigger=trigger)
+            start_execution(workflow, by=workflow.owner, trigger=trigger)
     lifecycle.publish(workflow)
     with pytest.raises(StartRefused, match="is draft; only active"):
-        start_execution(workflow, owner=workflow.owner, trigger=trigger)
+        start_execution(workflow, by=workflow.owner, trigger=trigger)
     lifecycle.activate(workflow)
 
-    assert start_execution(workflow, owner=workflow.owner, trigger=trigger).trigger == trigger
+    assert start_execution(workflow, by=workflow.owner, trigger=trigger).trigger == trigger
 
 
 @pytest.mark.row("S2-02")
@@ -62,7 +62,7 @@ def test_after_a_failed_run_the_next_instant_and_a_retry_start_the_active_workfl
         assert workflow.schedule.next_run_at > timezone.now()
 
     failed[0].refresh_from_db()
-    again = retry_execution(failed[0], "alice", from_failed=False)
+    again = retry_execution(failed[0], failed[0].owner, from_failed=False)
 
     assert (again.trigger, again.status, again.retry_of) == ("retry", "queued", failed[0])
     workflow.refresh_from_db()
@@ -77,7 +77,7 @@ def test_a_start_takes_the_published_version_and_not_the_newest(make_workflow: A
 
     def started() -> Any:
         fresh = Workflow.objects.get(pk=workflow.pk)
-        return start_execution(fresh, owner=workflow.owner).version
+        return start_execution(fresh, by=workflow.owner).version
 
     assert started() == first
     lifecycle.publish(workflow)

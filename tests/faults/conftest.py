@@ -135,7 +135,7 @@ class Stack:
 
     def start(self, workflow: Any) -> Execution:
         """Start an execution."""
-        return start_execution(workflow, owner=self.alice)
+        return start_execution(workflow, by=self.alice)
 
     def traces(self, what: str, execution: Execution | None = None) -> list[Trace]:
         """Return the lines of the ledger."""

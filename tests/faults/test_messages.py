@@ -29,7 +29,7 @@ def test_fault_27_a_start_whose_sender_was_killed_is_rung_within_five_seconds(st
     code = (
         "import tests.faults.worker_app; from workflows.models import Workflow;"
         "from executions.triggers import start_execution;"
-        "w = Workflow.objects.get(name='lost start'); start_execution(w, owner=w.owner)"
+        "w = Workflow.objects.get(name='lost start'); start_execution(w, by=w.owner)"
     )
     sender = subprocess.run(
         [sys.executable, "manage.py", "shell", "-v", "0", "-c", code],

@@ -516,7 +516,7 @@ def test_fault_70_a_secret_is_nowhere_but_where_it_is_used(
     workflows = {name: make_workflow(flow, name=name) for name, flow in flows.items()}
 
     def run(*names: str) -> None:
-        begun = [start_execution(workflows[name], owner=alice, input={"control": CONTROL}) for name in names]
+        begun = [start_execution(workflows[name], by=alice, input={"control": CONTROL}) for name in names]
         for execution in begun:
             watcher.watch(execution.pk)
         wait_for(lambda: not Execution.objects.exclude(status__in=states.TERMINAL).exists(), 90, "the ends", detail)

@@ -207,7 +207,7 @@ def browses_and_is_cancelled(stack, make_workflow, site_url):
         wire("wait", "Done", "html", "Execute Condition"),
         wire("open", "Web Page", "html", "Web Page"),
     ]
-    execution = start_execution(make_workflow(graph(nodes, *wires), name="browsing"), owner=stack.alice)
+    execution = start_execution(make_workflow(graph(nodes, *wires), name="browsing"), by=stack.alice)
     waits = NodeRun.objects.filter(execution=execution, node_id="wait", status="running")
     wait_for(waits.exists, 30, "the open page", stack.logs)
     session = BrowserSession.objects.get(execution=execution)

@@ -67,7 +67,7 @@ class World:
         self.workflow = make_workflow(shape, name="asks", owner=owner)
         self.workflow.save_version(graph([node("ask", "approval", Title="Really?")]), author=owner)
         schedules.set_schedule(self.workflow, "0 9 * * *", "UTC")
-        self.execution = run_here(start_execution(self.workflow, owner=owner).pk)
+        self.execution = run_here(start_execution(self.workflow, by=owner).pk)
         ended = Execution.objects.create(
             workflow=self.workflow, version=self.workflow.version, owner=owner, trigger="manual", status="failed",
             node_count=1, queued_at=timezone.now(), finished_at=timezone.now(), error_node="ask",

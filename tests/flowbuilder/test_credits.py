@@ -33,7 +33,7 @@ def test_credits_are_granted_corrected_shown_and_reported(capsys, alice, bob, ma
     flow(capsys, "grant", "bob", "50", "--note", "welcome")
     assert "bob has 48 credits" in flow(capsys, "correct", "bob", "2", "--note", "a slip")
     workflow = make_workflow(graph([gives("one", 1), gives("two", 2)]), "dear", owner=bob)
-    execution = run_here(start_execution(workflow, owner=bob).pk)
+    execution = run_here(start_execution(workflow, by=bob).pk)
 
     assert data(capsys, "show") == [{"user": "bob", "available": 46, "reserved": 0, "spent": 2}]
     entries = data(capsys, "show", "--user", "bob")[0]["entries"]
@@ -119,4 +119,4 @@ def test_a_cost_that_the_installation_sets_counts_in_lists_estimates_and_runs(
 
     with pytest.raises(ActivationRefused, match="about 9 credits; the limit is 8"):
         workflow.activate()
-    assert run_here(start_execution(workflow, owner=alice).pk).credits == 9
+    assert run_here(start_execution(workflow, by=alice).pk).credits == 9

@@ -632,7 +632,7 @@ def test_tail_follows_a_running_execution_to_its_end(
 ) -> None:
     waits = [node(f"wait{number}", "delay", Duration=1) for number in range(3)]
     wires = [wire(f"wait{number}", "Done", f"wait{number + 1}", "Execute Condition") for number in range(2)]
-    execution = start_execution(make_workflow(graph(waits, *wires)), owner=alice)
+    execution = start_execution(make_workflow(graph(waits, *wires)), by=alice)
     begun = time.monotonic()
     processes.worker()
 

@@ -43,7 +43,7 @@ def finish(transactional_db: None, alice: Any, make_workflow: Any, settings: Any
 
     def make(content: bytes, name: str = "", **fields: Any) -> Execution:
         workflow = make_workflow(graph([node("one", "delay", Duration=1)]), name=name or uuid.uuid4().hex)
-        execution: Execution = start_execution(workflow, owner=alice)
+        execution: Execution = start_execution(workflow, by=alice)
         NodeRun.objects.create(
             execution=execution, phase_index=0, node_index=7, node_id="big", node_type="http_request",
             status="completed", outputs_blob=save_blob(content, "application/json", execution.pk), **fields,
@@ -109,7 +109,7 @@ def test_a_retry_runs_again_what_gave_removed_outputs(
 ) -> None:
     settings.RECORDING, settings.EVENT_GRACE_SECONDS = "off", 0
     chain = graph([transform("one"), transform("two")], wire("one", "Done", "two", "Execute Condition"))
-    execution = start_execution(make_workflow(chain), owner=alice)
+    execution = start_execution(make_workflow(chain), by=alice)
     output = save_blob(b"{}", "application/json", execution.pk)
     for index, status, blob in ((0, "completed", output), (1, "failed", "")):
         NodeRun.objects.create(

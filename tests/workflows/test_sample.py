@@ -33,7 +33,7 @@ def test_the_sample_of_the_specification_is_imported_checked_and_run(
     assert (workflow.name, workflow.status, workflow.schedule.cron) == ("Workflow Name", "active", "0 9 * * 1-5")
 
     processes.worker(FLOWBUILDER_EGRESS_ALLOW=site_url.removeprefix("http://"))
-    execution = start_execution(workflow, owner=alice)
+    execution = start_execution(workflow, by=alice)
     wait_until_ended(execution, 60, processes.logs)
 
     assert (execution.status, statuses(execution)) == ("completed", {"node-1": "completed"}), execution.error

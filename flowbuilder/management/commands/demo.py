@@ -56,7 +56,7 @@ class Command(executions.Command):
             browser, name = "http", DEMO_WITHOUT_BROWSER
             self.note("no Chromium was found: running the variant without a browser. ./flow doctor says how to get one")
         add_examples(user, (name,))
-        execution = start_execution(find_workflow(user, name), owner=user)
+        execution = start_execution(find_workflow(user, name), by=user)
         self.note(f"running {name} on {stack.demo_url}")
         self.note(f"watch it: {stack.web}/admin/executions/execution/{execution.pk}/change/")
         asyncio.run(self._wait(execution, self._printer(options | {"json": True})))

@@ -170,7 +170,7 @@ class Command(ProductCommand):
         user = self.user(options)
         workflow = find_workflow(user, options["workflow"])
         version = self._version(workflow, wanted)
-        execution = start_execution(workflow, owner=user, input=payload, version=version, priority=options["priority"])
+        execution = start_execution(workflow, by=user, input=payload, version=version, priority=options["priority"])
         if options["follow"]:
             self.note(f"execution {execution.pk}")
         try:
