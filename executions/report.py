@@ -9,10 +9,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Count, IntegerField, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
 from executions import states
@@ -23,7 +24,7 @@ from executions.store import us_to_datetime
 from recordings.events import RecordingEventType as EventType
 from recordings.finding import replayer_of
 from recordings.models import Event, NotRecorded, Recording
-from workflows.access import sees_everything
+from workflows import access
 from workflows.definition import Definition
 from workflows.errors import DefinitionError, WorkflowError
 from workflows.models import WorkflowVersion
@@ -90,10 +91,13 @@ def head(execution_id: UUID | str) -> Head | None:
     return heads([execution_id]).get(str(execution_id))
 
 
-def summaries(executions: Iterable[Execution]) -> list[dict[str, Any]]:
-    """Return the short form of each of ``executions``, which must come from ``for_summary``. At most three queries."""
+def summaries(executions: Iterable[Execution], decider: Any = None) -> list[dict[str, Any]]:
+    """Return the short form of each of ``executions``, which must come from ``for_summary``. At most three queries.
+
+    ``decider`` is the user who gets the links of those approvals that they may decide.
+    """
     page = list(executions)
-    found = _waits(execution.pk for execution in page if not execution.is_terminal)
+    found = _waits((execution.pk for execution in page if not execution.is_terminal), decider)
     named = {execution.version_id for execution in page if execution.error_node or execution.pk in found}
     rows = WorkflowVersion.objects.filter(pk__in=named).values_list("pk", "definition") if named else ()
     names = {pk: _names(definition) for pk, definition in rows}
@@ -141,26 +145,28 @@ def attach_waits(executions: Iterable[Any]) -> None:
         execution.waits = found.get(execution.pk, [])
 
 
-def waiting(execution: Execution) -> list[dict[str, Any]]:
+def waiting(execution: Execution, decider: Any = None) -> list[dict[str, Any]]:
     """Return what ``execution`` waits for, in canvas order, with the names of the nodes. At most two queries.
 
     ``kind`` is "timer", "approval" or "children"; ``until`` is when the wait ends by itself. Of children,
-    ``done`` of ``total`` have ended. ``link`` is where an approval can be given without a login.
+    ``done`` of ``total`` have ended. ``link`` is where an approval can be given without a login; it is None unless
+    the user ``decider`` may decide.
     """
     if execution.is_terminal:
         return []
     names = _names(execution.version.definition)
-    found = _waits([execution.pk]).get(execution.pk, ())
+    found = _waits([execution.pk], decider).get(execution.pk, ())
     return [{**wait, "name": names.get(wait["node_id"], wait["node_id"])} for wait in found]
 
 
-def _waits(execution_ids: Iterable[UUID]) -> dict[UUID, list[dict[str, Any]]]:
+def _waits(execution_ids: Iterable[UUID], decider: Any = None) -> dict[UUID, list[dict[str, Any]]]:
     """Return the waiting node runs of each execution. At most two queries."""
     rows = list(
         NodeRun.objects.filter(execution__in=list(execution_ids), status=states.WAITING)
         .order_by("node_index", "iteration")
+        .select_related("execution")
         .only(
-            "execution_id", "node_index", "node_id", "node_type", "wait_kind", "wake_at", "wait_state",
+            "execution__owner_id", "node_index", "node_id", "node_type", "wait_kind", "wake_at", "wait_state",
             "children_ended", "started_at",
         )
     )  # fmt: skip
@@ -168,7 +174,8 @@ def _waits(execution_ids: Iterable[UUID]) -> dict[UUID, list[dict[str, Any]]]:
     started = _children_counts(parents) if parents else {}
     found: dict[UUID, list[dict[str, Any]]] = {}
     for run in rows:
-        found.setdefault(run.execution_id, []).append(_wait(run, started.get((run.execution_id, run.node_index), 0)))
+        count = started.get((run.execution_id, run.node_index), 0)
+        found.setdefault(run.execution_id, []).append(_wait(run, count, decider))
     return found
 
 
@@ -177,7 +184,8 @@ def _children_counts(parents: Iterable[UUID]) -> dict[tuple[UUID, int], int]:
     return {(parent, node): count for parent, node, count in rows.annotate(count=Count("pk"))}
 
 
-def _wait(run: NodeRun, started: int) -> dict[str, Any]:
+def _wait(run: NodeRun, started: int, decider: Any) -> dict[str, Any]:
+    asks = run.wait_kind == NodeRun.APPROVAL
     children = run.wait_kind == NodeRun.CHILDREN
     return {
         "node_id": run.node_id,
@@ -185,7 +193,7 @@ def _wait(run: NodeRun, started: int) -> dict[str, Any]:
         "kind": run.wait_kind,
         "since": _iso(run.started_at),
         "until": None if run.wake_at is None else _iso(us_to_datetime(run.wake_at)),
-        "link": _link(run) if run.wait_kind == NodeRun.APPROVAL else None,
+        "link": _link(run) if asks and decider is not None and may_decide(decider, run) else None,
         "title": _text(run, "title"),
         "message": _text(run, "message"),
         "done": run.children_ended if children else None,
@@ -229,18 +237,25 @@ def approvers(run: NodeRun) -> tuple[str, ...]:
     return tuple(str(name) for name in named) if isinstance(named, list) else ()
 
 
-def questions(user: Any) -> list[dict[str, Any]]:
-    """Return the oldest approvals that wait for ``user``: of their executions, and those that name them. One query.
+def may_decide(user: Any, run: NodeRun) -> bool:
+    """Return whether ``user`` may answer the approval: who may change the execution, and whom the node names."""
+    return access.can(user, "change", run.execution) or user.get_username() in approvers(run)
 
-    Who may see every execution gets all.
+
+def questions(user: Any) -> list[dict[str, Any]]:
+    """Return the oldest approvals that ``user`` may decide: 20 of their executions, 20 of others. Two queries.
+
+    Of others are those that name them, or all for whoever may change every execution.
     """
-    rows = NodeRun.objects.filter(status=states.WAITING, wait_kind=NodeRun.APPROVAL).exclude(
-        execution__status__in=ENDED
-    )
-    everything = sees_everything(user)
-    if not everything:
-        rows = rows.filter(Q(execution__owner=user) | Q(wait_state__contains=json.dumps(user.get_username())))
-    found = rows.select_related("execution__workflow").defer("outputs", "execution__input").order_by("started_at", "pk")
+    waits = NodeRun.objects.filter(status=states.WAITING, wait_kind=NodeRun.APPROVAL)
+    waits = waits.exclude(execution__status__in=ENDED).order_by("started_at", "pk")
+    waits = waits.select_related("execution__workflow").defer("outputs", "execution__input")
+    others = waits.exclude(execution__owner=user)
+    if not access.changes_everything(user):
+        others = others.filter(wait_state__contains=json.dumps(user.get_username(), ensure_ascii=False))
+    # The text finds the name in titles, too, so what is counted are approvals and not rows.
+    allowed = islice((run for run in others.iterator() if may_decide(user, run)), QUESTIONS_SHOWN)
+    found = [*waits.filter(execution__owner=user)[:QUESTIONS_SHOWN], *allowed]
     return [
         {
             "execution": run.execution,
@@ -250,8 +265,7 @@ def questions(user: Any) -> list[dict[str, Any]]:
             "title": _text(run, "title"),
             "message": _text(run, "message"),
         }
-        for run in found[:QUESTIONS_SHOWN]
-        if everything or run.execution.owner_id == user.pk or user.get_username() in approvers(run)
+        for run in sorted(found, key=lambda run: (run.started_at is None, run.started_at, run.pk))
     ]
 
 
@@ -286,13 +300,17 @@ def held_reason(execution: Execution) -> str:
     return f"waits for {limit} of workflow {execution.workflow.name}"
 
 
-def detail(execution: Execution) -> dict[str, Any]:
-    """Return the long form of ``execution``: summary, phases, node runs, definition, recording. At most seven queries."""
+def detail(execution: Execution, decider: Any = None) -> dict[str, Any]:
+    """Return the long form of ``execution``: summary, phases, node runs, definition, recording. At most seven queries.
+
+    ``decider`` as for ``waiting``.
+    """
     definition = execution.version.definition
     names = _names(definition)
     runs = execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs")
+    found = {} if execution.is_terminal else _waits([execution.pk], decider)
     return {
-        **summary(execution, names, () if execution.is_terminal else _waits([execution.pk]).get(execution.pk, ())),
+        **summary(execution, names, found.get(execution.pk, ())),
         "phases": phases(execution),
         "nodes": [_node(run, names) for run in runs],
         "node_names": names,
@@ -314,10 +332,10 @@ def loops(execution: Execution) -> dict[str, str]:
     return {node.node.id: nodes[node.scope].node.id for node in nodes if node.scope is not None}
 
 
-def result(execution: Execution) -> dict[str, Any]:
+def result(execution: Execution, decider: Any = None) -> dict[str, Any]:
     """Return what an execution gave so far, as ``executions run --json`` prints it. Outputs are complete.
 
-    ``waiting`` is what it waits for, ``children`` the executions that it started (the first of them).
+    ``waiting`` is what it waits for (``decider`` as there), ``children`` the executions that it started (the first of them).
     """
     definition = execution.version.definition
     names = _names(definition)
@@ -336,7 +354,7 @@ def result(execution: Execution) -> dict[str, Any]:
         "outputs": outputs_of(execution.pk, {run.node_id for run in runs}),
         **recording_facts(execution),
         "parent_id": None if execution.parent_id is None else str(execution.parent_id),
-        "waiting": waiting(execution),
+        "waiting": waiting(execution, decider),
         "children": children(execution),
     }
 

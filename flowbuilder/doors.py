@@ -83,7 +83,8 @@ class DoorMiddleware:
             wait = throttle.take(f"start:{request.asks}", read_rate(settings.START_RATE))
             if wait:
                 return too_many(wait)
-        if access.verb_of(method) == "change" and name not in policy.READING_POSTS and _only_sees(request.user, kwargs):
+        changes = access.verb_of(method) == "change" and name not in policy.READING_POSTS | policy.FOR_NAMED
+        if changes and _only_sees(request.user, kwargs):
             return _problem(403, "you may see this, but it belongs to somebody else and you may not change it")
         return None
 

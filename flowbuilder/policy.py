@@ -119,11 +119,12 @@ READING_POSTS: Final = frozenset(
         "POST /workflows/validate",
         "POST /workflows/{workflow_id}/clone",  # the copy is one's own
         "POST /executions/{execution_id}/start-streaming",
-        # Whoever the node names may decide, whoever the execution belongs to.
-        "POST /executions/{execution_id}/approvals/{node_id}",
     }
 )
 """Operations that are no change of the thing in their address."""
+
+FOR_NAMED: Final = frozenset({"POST /executions/{execution_id}/approvals/{node_id}"})
+"""Operations for people whom the thing itself names, besides those who may change it; they refuse others themselves."""
 
 THINGS: Final[dict[str, str]] = {
     "workflow_id": "workflows.Workflow",

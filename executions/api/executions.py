@@ -15,7 +15,7 @@ from ninja import Field, Header, Path, Query, Router, Schema, Status
 from redis.exceptions import RedisError
 
 from executions import report, states
-from executions.api.runs import ExecutionStatus, NodeOut, PhaseOut
+from executions.api.runs import ExecutionStatus, NodeOut, PhaseOut, decider
 from executions.errors import StartRefused
 from executions.events import group_name, load_logs
 from executions.models import Execution
@@ -72,7 +72,7 @@ class Wait(Schema):
     """Something that an execution waits for. ``until`` is when the wait ends by itself.
 
     Of an approval, ``title`` and ``message`` are what is asked, and whoever has the ``link`` may answer without a
-    login. Of children, ``done`` of ``total`` have ended.
+    login; it is shown to those who may decide, tokens need the scope ``executions:run``. Of children, ``done`` of ``total`` have ended.
     """
 
     node_id: str
@@ -300,7 +300,7 @@ def list_executions(request: HttpRequest, filters: Query[ListFilters]) -> Any:
     page = list(found[filters.offset : filters.offset + filters.limit + 1])
     more = len(page) > filters.limit
     page = page[: filters.limit]
-    return {"items": report.summaries(page), "count": count, "next": page[-1].pk if more else None}
+    return {"items": report.summaries(page, decider(request)), "count": count, "next": page[-1].pk if more else None}
 
 
 def _older(rows: QuerySet[Execution], request: HttpRequest, before: UUID) -> QuerySet[Execution]:
@@ -314,7 +314,8 @@ def _older(rows: QuerySet[Execution], request: HttpRequest, before: UUID) -> Que
 def get_execution(request: HttpRequest, execution_id: UUID) -> Any:
     """Return one execution with its phases, node runs and definition."""
     rows = report.with_progress(Execution.objects.visible_to(request.user))
-    return report.detail(get_object_or_404(rows.select_related("workflow", "version"), pk=execution_id))
+    execution = get_object_or_404(rows.select_related("workflow", "version"), pk=execution_id)
+    return report.detail(execution, decider(request))
 
 
 @router.get("/{execution_id}/logs", response={200: LogPage, **ERRORS})
@@ -387,6 +388,8 @@ def decide(
     by, asked = request.user.get_username(), report.asked(execution_id, node_id)
     named = asked is not None and by in report.approvers(asked)
     execution = get_object_or_404(Execution if named else _visible(request), pk=execution_id)
+    if not named and not access.can(request.user, "change", execution):
+        return Status(403, {"detail": "you may see this execution, but only its owner and those it names may decide"})
     if asked is None or not decide_approval(execution_id, asked.node_index, body.approved, body.comment, by):
         return Status(409, {"detail": f'node "{node_id}" of execution {execution_id} does not wait for an approval'})
     return _accepted(execution)

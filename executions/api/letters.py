@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema, Status
 
 from executions import mailroom, report
-from executions.api.runs import ExecutionStatus
+from executions.api.runs import ExecutionStatus, decider
 from executions.models import DeadLetter
 from workflows.api.common import ERRORS, LARGEST, count_of
 
@@ -29,7 +29,7 @@ class Question(Schema):
     title: str
     message: str
     since: str | None
-    link: str
+    link: str | None
 
 
 class Letter(Schema):
@@ -84,7 +84,11 @@ class Replayed(Schema):
 
 @router.get("/approvals", response={200: list[Question], **ERRORS})
 def list_approvals(request: HttpRequest) -> Any:
-    """List the 20 oldest approvals that wait for you."""
+    """List the approvals that wait for you: the 20 oldest of your executions, and 20 of others.
+
+    A token gets their links with the scope ``executions:run``.
+    """
+    shown = decider(request) is not None
     return [
         {
             "execution_id": found["execution"].pk,
@@ -93,7 +97,7 @@ def list_approvals(request: HttpRequest) -> Any:
             "title": found["title"],
             "message": found["message"],
             "since": found["since"].isoformat() if found["since"] else None,
-            "link": found["link"],
+            "link": found["link"] if shown else None,
         }
         for found in report.questions(request.user)
     ]

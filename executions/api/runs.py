@@ -12,6 +12,7 @@ from ninja import Field, Path, Query, Router, Schema, Status
 from executions import report, states
 from executions.models import Execution
 from recordings.errors import RecordingError
+from workflows import tokens
 from workflows.api.common import ERRORS, Text
 
 router = Router()
@@ -20,6 +21,12 @@ router = Router()
 ExecutionStatus = Literal[states.EXECUTION_STATUSES]  # type: ignore[valid-type]
 PhaseStatus = Literal[states.PHASE_STATUSES]  # type: ignore[valid-type]
 NodeStatus = Literal[states.NODE_RUN_STATUSES]  # type: ignore[valid-type]
+
+
+def decider(request: HttpRequest) -> Any:
+    """Return the user who gets the links of approvals that they may decide; None for a token that may decide nothing."""
+    token = getattr(request, "token", None)
+    return request.user if token is None or tokens.allows(token, "executions:run") else None
 
 
 class PhaseOut(Schema):

@@ -72,12 +72,12 @@ class Approval(NodeExecutor):
 
     async def _ask(self, node: NodeCall, env: Environment) -> None:
         inputs = self.inputs(node)
-        where = link(UUID(env.execution_id), node.index)
         title, message = inputs.text("Title"), inputs.text("Message")
-        env.log(f'Asks for an approval: "{title}". Decide at {where}', link=where)
+        env.log(f'Asks for an approval: "{title}"')  # without the link: whoever reads a log may not decide by that
         url = inputs.text("Notify URL")
         if not url:
             return
+        where = link(UUID(env.execution_id), node.index)
         body = {"execution_id": env.execution_id, "node_id": node.id, "title": title, "message": message, "link": where}
         headers = {"Idempotency-Key": env.idempotency_key}
         try:

@@ -10,7 +10,9 @@ export interface paths {
         };
         /**
          * List Approvals
-         * @description List the 20 oldest approvals that wait for you.
+         * @description List the approvals that wait for you: the 20 oldest of your executions, and 20 of others.
+         *
+         *     A token gets their links with the scope ``executions:run``.
          */
         get: operations["executions_api_letters_list_approvals"];
         put?: never;
@@ -1883,7 +1885,7 @@ export interface components {
         Question: {
             /** Format: uuid */
             execution_id: string;
-            link: string;
+            link: string | null;
             message: string;
             node_id: string;
             since: string | null;
@@ -2189,7 +2191,7 @@ export interface components {
          * @description Something that an execution waits for. ``until`` is when the wait ends by itself.
          *
          *     Of an approval, ``title`` and ``message`` are what is asked, and whoever has the ``link`` may answer without a
-         *     login. Of children, ``done`` of ``total`` have ended.
+         *     login; it is shown to those who may decide, tokens need the scope ``executions:run``. Of children, ``done`` of ``total`` have ended.
          */
         Wait: {
             done: number | null;

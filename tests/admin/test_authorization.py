@@ -438,7 +438,7 @@ def test_fault_55_every_address_has_a_rule_and_every_rule_an_address(db: None) -
     assert set(policy.PAGES) - set(found) == {"admin/<app_label>/"}
     assert {f"admin/{page}" for page in policy.MODEL_PAGES} <= set(found)
     assert {f"admin/{model}/" for model in policy.MODELS} <= set(found)
-    assert OPERATIONS.keys() >= policy.STARTS | policy.READING_POSTS
+    assert OPERATIONS.keys() >= policy.STARTS | policy.READING_POSTS | policy.FOR_NAMED
     assert set(OPERATIONS.values()) <= tokens.SCOPES.keys()
 
 

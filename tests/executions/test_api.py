@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -19,7 +20,7 @@ from recordings.models import Event, Recording
 from recordings.packing import seal
 from tests.conftest import graph, node, wire
 from tests.executions.edge_nodes import run_here
-from workflows import credentials
+from workflows import credentials, tokens
 from workflows.models import AuditEntry
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.row("S1-31")]
@@ -620,6 +621,71 @@ def test_who_is_not_named_cannot_decide(asking, django_user_model):
 
     assert post(client, f"{EXECUTIONS}/{asking.pk}/approvals/ask", {"approved": True}).status_code == 404
     assert NodeRun.objects.get(execution=asking).status == "waiting"
+
+
+@pytest.fixture
+def observer(django_user_model: Any) -> Any:
+    """Somebody who sees everything and changes their own."""
+    user = django_user_model.objects.create_user("observer", is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename="see_everything"))
+    return user
+
+
+def test_who_only_sees_an_approval_neither_decides_it_nor_gets_its_link(asking, observer, make_workflow):
+    client = Client()
+    client.force_login(observer)
+    url = f"{EXECUTIONS}/{asking.pk}"
+
+    assert post(client, f"{url}/approvals/ask", {"approved": True}).status_code == 403
+    assert NodeRun.objects.get(execution=asking).status == "waiting"
+    assert client.get(url).json()["waiting"][0]["link"] is None
+    assert client.get(EXECUTIONS).json()["items"][0]["waiting"][0]["link"] is None
+    assert client.get("/api/v1/approvals").json() == []
+    assert "/approvals/" not in client.get("/admin/").content.decode()
+    assert "/approvals/" not in client.get(f"{url}/logs").content.decode()
+
+    ask = node("ask", "approval", Title="Ship it?", Approvers="bob, observer")
+    named = run_here(started(make_workflow(graph([ask]), name="names")))
+    assert client.get(f"{EXECUTIONS}/{named.pk}").json()["waiting"][0]["link"] is not None
+    assert post(client, f"{EXECUTIONS}/{named.pk}/approvals/ask", {"approved": True}).status_code == 202
+
+
+@pytest.mark.parametrize(("scope", "shown"), [("executions:read", False), ("executions:run", True)])
+def test_a_token_gets_links_of_approvals_if_it_may_decide(alice, asking, scope, shown):
+    headers = {"Authorization": f"Bearer {tokens.create(alice, 'program', [scope])[1]}"}
+
+    found = [Client().get(path, headers=headers).json() for path in (EXECUTIONS, f"{EXECUTIONS}/{asking.pk}")]
+    [question] = Client().get("/api/v1/approvals", headers=headers).json()
+
+    links = [found[0]["items"][0]["waiting"][0]["link"], found[1]["waiting"][0]["link"], question["link"]]
+    assert [link is not None for link in links] == [shown] * 3
+
+
+def test_no_number_of_questions_of_others_hides_one_from_who_may_decide(
+    asking, as_alice, make_workflow, django_user_model
+):
+    other = django_user_model.objects.create_user("other")
+    juergen = django_user_model.objects.create_user("jürgen", is_staff=True)
+    state = {"title": "jürgen", "message": "", "approvers": ["nobody"]}
+    flood = make_workflow(graph([node("ask", "approval", Title="jürgen")]), name="flood", owner=other)
+    for number in range(25):
+        execution = stored(flood, status="waiting", minutes_ago=60 + number)
+        NodeRun.objects.create(
+            execution=execution, phase_index=0, node_index=0, node_id="ask", node_type="approval", status="waiting",
+            wait_kind="approval", wait_state=json.dumps({"state": state}, ensure_ascii=False), started_at=execution.queued_at,
+        )  # fmt: skip
+    ask = node("ask", "approval", Title="Ship it?", Approvers="jürgen")
+    run_here(started(make_workflow(graph([ask]), name="names", owner=other)))
+    own = run_here(started(make_workflow(graph([ask]), name="own", owner=juergen)))
+    client = Client()
+    client.force_login(juergen)
+
+    found = client.get("/api/v1/approvals").json()
+
+    assert [question["workflow_name"] for question in found] == ["names", "own"]
+    assert found[1]["execution_id"] == str(own.pk)
+    of_alice = as_alice.get("/api/v1/approvals").json()
+    assert (len(of_alice), of_alice[-1]["execution_id"]) == (21, str(asking.pk)), "who may change everything has all"
 
 
 def test_children_are_listed_by_their_parent_only(as_alice, alice, make_workflow):

@@ -59,7 +59,7 @@ class Command(executions.Command):
         execution = start_execution(find_workflow(user, name), by=user)
         self.note(f"running {name} on {stack.demo_url}")
         self.note(f"watch it: {stack.web}/admin/executions/execution/{execution.pk}/change/")
-        asyncio.run(self._wait(execution, self._printer(options | {"json": True})))
+        asyncio.run(self._wait(execution, user, self._printer(options | {"json": True})))
 
         outcome = report.result(self._execution(str(execution.pk), user))
         result = {

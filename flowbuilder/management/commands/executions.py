@@ -174,18 +174,18 @@ class Command(ProductCommand):
         if options["follow"]:
             self.note(f"execution {execution.pk}")
         try:
-            asyncio.run(self._wait(execution, self._printer(options) if options["follow"] else None))
+            asyncio.run(self._wait(execution, user, self._printer(options) if options["follow"] else None))
         except KeyboardInterrupt:
             return self._interrupted(execution, private=private)
         execution = self._execution(str(execution.pk), user)
-        outcome = report.result(execution)
+        outcome = report.result(execution, user)
         self.emit(outcome, lambda console: self._show(console, outcome))
         return OK if execution.status == states.COMPLETED else FAILED
 
-    async def _wait(self, execution: Execution, show: Callable[[RecordingEvent], None] | None) -> None:
+    async def _wait(self, execution: Execution, user: Any, show: Callable[[RecordingEvent], None] | None) -> None:
         """Return when the execution has ended; give every event to ``show``, once and in order.
 
-        Without ``show`` only approvals are told, each once, because nothing goes on without a person.
+        Approvals are told, each once, because nothing goes on without a person; with a link if ``user`` may decide.
         """
         async with Feed().watch(str(execution.pk)) as watch:
             last, asked = 0, set[str]()
@@ -202,8 +202,8 @@ class Command(ProductCommand):
                         break
                 if head.ended:
                     return
-                if show is None and head.status == states.WAITING:
-                    for wait in await read(report.waiting, execution):
+                if head.status == states.WAITING:
+                    for wait in await read(report.waiting, execution, user):
                         if wait["kind"] == "approval" and wait["node_id"] not in asked:
                             asked.add(wait["node_id"])
                             self.note(f"{wait['name']} {_wait_text(wait)}")
@@ -265,7 +265,8 @@ class Command(ProductCommand):
 
     def show(self, options: dict[str, Any]) -> int:
         """Print one execution."""
-        outcome = report.result(self._execution(options["execution"], self.user(options)))
+        user = self.user(options)
+        outcome = report.result(self._execution(options["execution"], user), user)
         self.emit(outcome, lambda console: self._show(console, outcome))
         return OK
 
@@ -514,7 +515,8 @@ def _wait_text(wait: dict[str, Any]) -> str:
     until = f" until {wait['until'][:19].replace('T', ' ')} UTC" if wait["until"] else ""
     if wait["kind"] == "approval":
         title = f': "{wait["title"]}"' if wait["title"] else ""
-        return f"waits for approval{until}{title}  {settings.PUBLIC_URL}{wait['link']}"
+        link = f"  {settings.PUBLIC_URL}{wait['link']}" if wait["link"] else ""
+        return f"waits for approval{until}{title}{link}"
     if wait["kind"] == "timer":
         return f"waits{until}"
     return f"waits for {(wait['total'] or 0) - (wait['done'] or 0)} of {wait['total'] or 0} child executions"
