@@ -227,7 +227,7 @@ async def test_a_real_run_arrives_complete_and_soon(make_workflow, alice, proces
     await sync(server.start)
     cookie = await sync(login_cookie, "alice")
 
-    execution = await sync(start_execution, workflow, owner=alice)
+    execution = await sync(start_execution, workflow, by=alice)
     lags: list[float] = []
     found: list[dict[str, Any]] = []
     async with asyncio.timeout(60), server.connect(f"/ws/executions/{execution.pk}/logs", cookie) as socket:
