@@ -23,6 +23,10 @@ WHOLE = "*"
 """Asks for all fields of a credential instead of one."""
 SHORTEST_PART = 8
 """A part of a secret (a line of a key, the value of a cookie) is looked for in texts only when it is this long."""
+PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
+ACCOUNT_SID = re.compile(r"AC[A-Za-z0-9]{2,62}")
+SHORTEST_TOKEN = 10
+_SENDER = re.compile(r"[1-9][0-9]{2,7}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -119,15 +123,20 @@ def _address(schemes: tuple[str, ...], example: str) -> Callable[[str], str]:
 
 
 def _account_sid(value: str) -> str:
-    return "" if re.fullmatch(r"AC[A-Za-z0-9]{2,62}", value) else 'begins with "AC"; it is on the first page of Twilio'
+    return "" if ACCOUNT_SID.fullmatch(value) else 'begins with "AC"; it is on the first page of Twilio'
 
 
 def _auth_token(value: str) -> str:
-    return "" if len(value) >= 10 else "is too short for a token of Twilio"
+    return "" if len(value) >= SHORTEST_TOKEN else "is too short for a token of Twilio"
 
 
-def _phone(value: str) -> str:
-    right = re.fullmatch(r"\+[1-9][0-9]{6,14}", value) or re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}", value)
+def is_sender(value: str) -> bool:
+    """Return whether text messages can come from ``value``: a phone number, a short number, or a name with a letter."""
+    return bool(PHONE.fullmatch(value) or _SENDER.fullmatch(value))
+
+
+def _sender(value: str) -> str:
+    right = is_sender(value)
     return "" if right else 'is a number such as "+491701234567", or a sender name of at most 11 letters and digits'
 
 
@@ -237,7 +246,7 @@ _ALL = (
             KindField(
                 "auth_token", "Auth token", secret=True, required=True, type="password", max=400, check=_auth_token
             ),
-            KindField("from_number", "From number", max=20, help="For example +491701234567", check=_phone),
+            KindField("from_number", "From number", max=20, help="For example +491701234567", check=_sender),
             KindField(
                 "base_url", "Address", type="url", max=500, default="https://api.twilio.com",
                 check=_address(("https", "http"), "https://api.twilio.com"),

@@ -18,15 +18,13 @@ from executions.mail import MailServer, Security
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
 from executions.nodes.deliver import checked_url, exchange, http_failure
 from executions.nodes.inputs import Inputs, as_text, dump_json
+from workflows.kinds import ACCOUNT_SID, PHONE, SHORTEST_TOKEN, is_sender
 from workflows.registry import NodeDescription, Port, register
 
 MOST_RECIPIENTS = 100
 MOST_ATTACHMENT_BYTES = 10 * 1024 * 1024
 SSL_PORT = 465
 TWILIO = "https://api.twilio.com"
-SHORTEST_TOKEN = 10
-PHONE = re.compile(r"\+[1-9][0-9]{6,14}", re.ASCII)
-SENDER = re.compile(r"[A-Za-z0-9 ]{1,11}", re.ASCII)
 
 
 @register
@@ -231,7 +229,7 @@ class SendSms(NodeExecutor):
         """Send once; the node's policy decides about further attempts."""
         inputs = self.inputs(node)
         sender, to = inputs.text("From Number").strip(), inputs.text("To Number").strip()
-        if not (PHONE.fullmatch(sender) or SENDER.fullmatch(sender)):
+        if not is_sender(sender):
             inputs.refuse("From Number", _phone_wanted(sender))
         if not PHONE.fullmatch(to):
             inputs.refuse("To Number", _phone_wanted(to))
@@ -255,7 +253,7 @@ def _phone_wanted(given: str) -> str:
 
 async def _twilio(inputs: Inputs, node: NodeCall, env: Environment, form: dict[str, str]) -> tuple[str, str]:
     account, token = inputs.text("Twilio Account SID").strip(), inputs.text("Twilio Auth Token").strip()
-    if not re.fullmatch(r"AC[A-Za-z0-9]{2,62}", account, re.ASCII):
+    if not ACCOUNT_SID.fullmatch(account):
         inputs.refuse("Twilio Account SID", 'must begin with "AC"; it is on the first page of Twilio')
     if len(token) < SHORTEST_TOKEN:
         inputs.refuse("Twilio Auth Token", f"must have at least {SHORTEST_TOKEN} characters")

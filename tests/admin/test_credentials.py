@@ -66,6 +66,13 @@ def test_tokens_and_own_fields_are_stored(bob: Any) -> None:
         ({"kind": "bearer"}, "Fill in what is to be stored"),
         ({"kind": "custom", "custom__fields": '{"a": 1}'}, "whose values are texts"),
         ({"kind": "custom", "custom__fields": "nonsense"}, "valid JSON"),
+        ({"kind": "custom"}, "Fill in what is to be stored"),
+        (
+            {"kind": "custom", "custom__fields": '{"client id": "7"}'},
+            "Field &quot;client id&quot; has a name that is not of",
+        ),
+        ({"kind": "custom", "custom__fields": '{"client_id": ""}'}, "Needs at least one field"),
+        ({"kind": "smtp", "smtp__host": "mail.example.com", "smtp__port": "none"}, "It is a port"),
     ],
 )
 def test_what_is_missing_is_named(fields: dict[str, str], reason: str, bob: Any) -> None:

@@ -391,6 +391,7 @@ async def test_the_log_takes_messages_that_nobody_is_to_get(site: Site, site_env
     [
         ("To_Number", "0170 1234567", "E.164"),
         ("From_Number", "not a number at all", "E.164"),
+        ("From_Number", "0170", "E.164"),
         ("Message_Content", "x" * 1601, "1 to 1600"),
         ("Twilio_Account_SID", "0123", 'begin with "AC"'),
         ("Twilio_Account_SID", "AC12/../x", 'begin with "AC"'),

@@ -281,7 +281,7 @@ def cases(canary: Canaries, url: str, mail: int) -> dict[str, dict[str, Any]]:
         "send_sms": [
             node("a", "send_sms", Twilio_Account_SID=canary.of("twilio", "account_sid"), Twilio_Auth_Token=canary.of("twilio"),
                  From_Number="+491701234567", To_Number="+491701234568", Message_Content=login, Address=url),
-            node("b", "send_sms", Provider="http", Twilio_Auth_Token=canary.of("twilio"), From_Number="1", To_Number=login,
+            node("b", "send_sms", Provider="http", Twilio_Auth_Token=canary.of("twilio"), From_Number="12345", To_Number=login,
                  Message_Content=key, Address=f"{url}/fails"),
             node("c", "send_sms", Provider="log", From_Number="+491701234567", To_Number="+491701234568", Message_Content=login),
         ],

@@ -148,3 +148,21 @@ def test_the_documentation_lists_every_kind_with_its_fields() -> None:
                 f"{'**' * field.required}{'*' * field.secret}{field.name}{'*' * field.secret}{'**' * field.required}"
             )
             assert re.search(rf"(^|[ (]){re.escape(shown)}([ ,;:(]|$)", rows[kind.name]), f"{kind.name}: {shown}"
+
+
+@pytest.mark.parametrize(
+    ("sender", "right"),
+    [
+        ("+491701234567", True),
+        ("12345", True),
+        ("Shop 24", True),
+        ("0170", False),
+        ("Twelve chars", False),
+        ("", False),
+    ],
+)
+def test_text_messages_come_from_numbers_short_numbers_and_names(sender: str, right: bool) -> None:
+    stored = {**GOOD["twilio"], "from_number": sender}
+
+    assert kinds.is_sender(sender) is right
+    assert (kinds.check("twilio", stored) == []) is (right or not sender)

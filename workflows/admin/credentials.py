@@ -18,7 +18,7 @@ from workflows import access, credentials
 from workflows.admin.cells import EMPTY, moment, status_pill
 from workflows.admin.owned import OwnedAdmin
 from workflows.errors import CredentialError
-from workflows.kinds import KINDS, Kind, KindField, kind_of
+from workflows.kinds import KINDS, Kind, KindField, check, is_secret, kind_of
 from workflows.models import Credential
 
 SOON_DAYS = 14
@@ -95,26 +95,23 @@ class CredentialForm(forms.ModelForm):
         """Check the fields of the chosen kind, and those only."""
         data = super().clean() or {}
         kind = KINDS.get(data.get("kind", ""))
-        if kind is None:
+        if kind is None or FREE in self.errors:
             return data
-        if kind.free:
-            self._clean_free(data)
-        for field in kind.fields:
-            name = form_name(kind, field)
-            value = data.get(name) or ""
-            if value and (problem := field.problem(value)):
-                self.add_error(name, f"It {problem}." if problem[0].islower() else problem)
-            elif not value and field.required and field.name not in self._stored(kind):
-                self.add_error(name, "Fill in what is to be stored.")
-        return data
-
-    def _clean_free(self, data: dict[str, Any]) -> None:
-        value = data.get(FREE)
-        if value is None:
-            if FREE not in self.errors and not self._stored(KINDS["custom"]):
-                self.add_error(FREE, "Fill in what is to be stored.")
-        elif not isinstance(value, dict) or not all(isinstance(item, str) and key for key, item in value.items()):
+        if kind.free and not _texts(data.get(FREE)):
             self.add_error(FREE, "The fields are a JSON object whose values are texts.")
+            return data
+        given, kept = self.given(), self._stored(kind)
+        for problem in check(kind.name, {**dict.fromkeys(kept, KEPT), **given}):
+            if problem.field in kept and problem.field not in given:
+                continue
+            field = kind.field(problem.field)
+            if not given.get(problem.field) and not (kind.free and given):
+                reason = "Fill in what is to be stored"
+            else:
+                reason = f"It {problem.message}" if field else str(problem)
+            reason = f"{reason[0].upper()}{reason[1:]}."
+            self.add_error(FREE if field is None else form_name(kind, field), reason)
+        return data
 
     def _stored(self, kind: Kind) -> set[str]:
         """Return the secret fields that stay when they are left empty: none when the kind changes."""
@@ -128,12 +125,12 @@ class CredentialForm(forms.ModelForm):
         if kind.free:
             return dict(self.cleaned_data.get(FREE) or {})
         values = {field.name: self.cleaned_data.get(form_name(kind, field)) or "" for field in kind.fields}
-        return {name: value for name, value in values.items() if value or not _is_secret(kind, name)}
+        return {name: value for name, value in values.items() if value or not is_secret(kind.name, name)}
 
 
-def _is_secret(kind: Kind, name: str) -> bool:
-    field = kind.field(name)
-    return field is None or field.secret
+def _texts(value: Any) -> bool:
+    """Return whether a JSON value is none, or an object of texts."""
+    return value is None or (isinstance(value, dict) and all(isinstance(one, str) for one in value.values()))
 
 
 @admin.register(Credential)
