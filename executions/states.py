@@ -1,4 +1,4 @@
-"""Which statuses exist, which are final, and which may follow which."""
+"""Which statuses exist and which are final; which triggers there are."""
 
 from typing import Final
 
@@ -20,28 +20,9 @@ NODE_RUN_STATUSES: Final = (QUEUED, RUNNING, RETRYING, WAITING, COMPLETED, FAILE
 TERMINAL: Final = frozenset({COMPLETED, COMPLETED_WITH_ERRORS, FAILED, SKIPPED, CANCELLED})
 """Statuses with no way out, of executions, phases and node runs alike."""
 
-EXECUTION_TRANSITIONS: Final[dict[str, frozenset[str]]] = {
-    QUEUED: frozenset({RUNNING, FAILED, CANCELLED}),
-    RUNNING: frozenset({PAUSED, WAITING, COMPLETED, COMPLETED_WITH_ERRORS, FAILED, CANCELLED}),
-    PAUSED: frozenset({RUNNING, FAILED, CANCELLED}),
-    WAITING: frozenset({RUNNING, FAILED, CANCELLED}),
-}
-
-NODE_RUN_TRANSITIONS: Final[dict[str, frozenset[str]]] = {
-    QUEUED: frozenset({RUNNING, SKIPPED, FAILED, CANCELLED}),
-    RUNNING: frozenset({QUEUED, RETRYING, WAITING, COMPLETED, FAILED, CANCELLED}),
-    RETRYING: frozenset({RUNNING, QUEUED, FAILED, CANCELLED}),
-    WAITING: frozenset({RUNNING, COMPLETED, FAILED, CANCELLED}),
-}
-
 TRIGGERS: Final = (
     "manual", "api", "test", "scheduled", "one_time", "conditional",
     "webhook", "file", "database", "workflow", "retry", "fork",
 )  # fmt: skip
 BY_ITSELF: Final = ("scheduled", "one_time", "conditional", "webhook", "file", "database")
 """Triggers that no person asks for each time."""
-
-
-def allowed(transitions: dict[str, frozenset[str]], current: str, wanted: str) -> bool:
-    """Return whether a row in ``current`` may become ``wanted``."""
-    return wanted in transitions.get(current, frozenset())

@@ -12,13 +12,11 @@ import secrets
 import sys
 import time
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 import django
 
 LEASE_SECONDS = 80
-EXAMPLES = Path(__file__).parent / "demo" / "workflows"
 DEMO, DEMO_WITHOUT_BROWSER = "demo-shop", "demo-shop-http"
 USER, READER, CREDENTIAL = "admin", "demo-reader", "admin-login"
 
@@ -54,12 +52,11 @@ def add_examples(owner: Any, names: Collection[str] | None = None) -> None:
     One that they have is left as it is, edited or not.
     """
     from workflows.models import Workflow
-    from workflows.transfer import import_definition
+    from workflows.transfer import examples, import_definition
 
-    for path in sorted(EXAMPLES.glob("*.json")):
-        if names is not None and path.stem not in names:
+    for name, definition in examples().items():
+        if names is not None and name not in names:
             continue
-        definition = json.loads(path.read_text())
         if not Workflow.objects.filter(owner=owner, name=definition["name"]).exists():
             import_definition(owner, definition, message="example")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -25,7 +25,7 @@ from django.utils import timezone
 from workflows import audit, kinds
 from workflows.errors import CredentialError, CredentialInUse, CredentialRefused, CredentialTaken
 from workflows.models import Credential, Workflow
-from workflows.templates import CREDENTIAL_KEY
+from workflows.templates import CREDENTIAL_KEY, credential_references
 from workflows.validation import KnownCredential
 
 SIZE_LIMIT_BYTES = 64 * 1024
@@ -121,22 +121,10 @@ def used_by(credential: Credential) -> list[Workflow]:
     rows = Workflow.objects.filter(owner_id=credential.owner_id).exclude(status=Workflow.Status.ARCHIVED)
     for workflow in rows.select_related("version", "draft").order_by("name").iterator(chunk_size=50):
         versions = (version.definition for version in (workflow.version, workflow.draft) if version is not None)
-        if any(reference in references for definition in versions for reference in _references(definition)):
+        named = (one[CREDENTIAL_KEY] for definition in versions for one in credential_references(definition))
+        if any(isinstance(name, str) and name in references for name in named):
             found.append(workflow)
     return found
-
-
-def _references(value: Any) -> Iterator[str]:
-    """Yield every credential that a definition names."""
-    todo = [value]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, dict):
-            if isinstance(item.get(CREDENTIAL_KEY), str):
-                yield item[CREDENTIAL_KEY]
-            todo.extend(item.values())
-        elif isinstance(item, list):
-            todo.extend(item)
 
 
 def _name(name: str) -> str:

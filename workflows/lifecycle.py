@@ -52,8 +52,6 @@ _DONE = {
 _NOTED = ("name", "settings", "owner_id")
 """Columns whose change is noted, because starts depend on them."""
 
-COPY = "copy"
-
 ActivationCheck = Callable[[Workflow, WorkflowVersion], "list[Finding]"]
 ACTIVATION_CHECKS: list[ActivationCheck] = []
 """Further checks before activation; upper rooms append theirs when they are loaded."""
@@ -340,7 +338,7 @@ def clone(workflow: Workflow, owner: Any, name: str | None = None, *, number: in
     """
     with transaction.atomic():
         version = find_version(workflow, number)
-        wanted = name or _free_name(owner, workflow.name)
+        wanted = name or free_name(owner, workflow.name, " (copy)", " (copy {})")
         copy = Workflow(owner=owner, name=wanted, description=workflow.description, settings=workflow.settings)
         try:
             with transaction.atomic():
@@ -358,15 +356,12 @@ def clone(workflow: Workflow, owner: Any, name: str | None = None, *, number: in
     return copy
 
 
-def _free_name(owner: Any, name: str) -> str:
-    """Return "X (copy)", or "X (copy 2)" and so on when ``owner`` has that."""
+def free_name(owner: Any, name: str, first: str, further: str) -> str:
+    """Return ``name`` with the ending ``first``, or where ``owner`` has that, with ``further`` and a number from 2 on."""
     taken = set(Workflow.objects.filter(owner=owner).values_list("name", flat=True))
-    for count in itertools.count(1):
-        ending = f" ({COPY})" if count == 1 else f" ({COPY} {count})"
-        wanted = f"{name[: NAME_CHARACTERS - len(ending)]}{ending}"
-        if wanted not in taken:
-            break
-    return wanted
+    endings = itertools.chain([first], (further.format(count) for count in itertools.count(2)))
+    names = (f"{name[: NAME_CHARACTERS - len(ending)]}{ending}" for ending in endings)
+    return next(one for one in names if one not in taken)
 
 
 # ---------------------------------------------------------------------- what is noted when it is saved

@@ -120,11 +120,6 @@ class Scope:
 # ---------------------------------------------------------------------- reading
 
 
-def has_template(text: str) -> bool:
-    """Return whether ``text`` holds an expression."""
-    return "{{" in text
-
-
 def parse(text: str) -> Template:
     """Return ``text`` cut into literal pieces and expressions. O(length); short texts are cached.
 
@@ -366,6 +361,20 @@ def references(value: Any) -> list[Reference]:
             if isinstance(part, Expression) and part.reference is not None:
                 found.append(part.reference)
     return found
+
+
+def credential_references(value: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield every reference to a credential in a JSON value, in the order of the text."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, Mapping):
+            if CREDENTIAL_KEY in item:
+                yield item
+            else:
+                stack.extend(reversed(list(item.values())))
+        elif isinstance(item, list):
+            stack.extend(reversed(item))
 
 
 # ---------------------------------------------------------------------- rendering
@@ -732,15 +741,6 @@ def gives(node: Node, output_name: str) -> bool:
     """Return whether the type of ``node`` has that output."""
     executor = NODE_REGISTRY.get(node.type)
     return executor is not None and executor.description.output(output_name) is not None
-
-
-def resolve_short(definition: Definition, node_id: str, output_name: str) -> str:
-    """Return the id of the nearest upstream node of ``node_id`` that gives ``output_name``. O(nodes + edges).
-
-    Raises:
-        TemplateError: no upstream node has it, or two are equally near.
-    """
-    return ShortNames(definition).nearest(node_id, output_name)
 
 
 def dependencies(definition: Definition) -> dict[str, set[str]]:

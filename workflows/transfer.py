@@ -6,9 +6,12 @@ holds no secret: a credential is a placeholder, which is its name, and ``require
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.db import transaction
 
 from workflows import audit, lifecycle, schedules
@@ -17,7 +20,7 @@ from workflows.errors import DefinitionError
 from workflows.findings import CREDENTIAL_CODES
 from workflows.models import NAME_CHARACTERS, Credential, Schedule, Workflow, WorkflowVersion
 from workflows.strict import name_problem
-from workflows.templates import CREDENTIAL_KEY
+from workflows.templates import CREDENTIAL_KEY, credential_references
 from workflows.validation import Finding
 
 REQUIRES = "requires"
@@ -45,12 +48,12 @@ def export(workflow: Workflow, number: int | None = None) -> dict[str, Any]:
     }
     names = {name: credential.name for name, credential in known.items()}
     data: dict[str, Any] = _with_credentials(version.definition, lambda name: names.get(name, name))
-    settings = dict(workflow.settings or {})
+    own = dict(workflow.settings or {})
     if "tags" in data and "tags" not in (data.get("settings") or {}):
-        data["tags"] = settings.pop("tags", [])
+        data["tags"] = own.pop("tags", [])
     _put(data, "name", workflow.name)
     _put(data, "description", workflow.description)
-    _put(data, "settings", settings)
+    _put(data, "settings", own)
     if "status" in data:
         data["status"] = workflow.status
     _put_schedule(data, Schedule.objects.filter(workflow=workflow).first())
@@ -63,7 +66,7 @@ def export(workflow: Workflow, number: int | None = None) -> dict[str, Any]:
 def needs(data: Any) -> dict[str, list[str]]:
     """Return the credentials that a definition names, in order, each with the fields that it reads of them."""
     found: dict[str, list[str]] = {}
-    for reference in _references(data):
+    for reference in credential_references(data):
         name = reference[CREDENTIAL_KEY]
         if isinstance(name, str) and name:
             fields = found.setdefault(name, [])
@@ -93,6 +96,12 @@ def _put_schedule(data: dict[str, Any], schedule: Schedule | None) -> None:
         data["timezone"] = schedule.timezone
     if not schedule.enabled:
         data[SCHEDULED] = False
+
+
+def examples() -> dict[str, dict[str, Any]]:
+    """Return the files that come with the product to begin from, by their names without ending, in order."""
+    files = sorted(Path(settings.EXAMPLES).glob("*.json"))
+    return {file.stem: json.loads(file.read_text()) for file in files}
 
 
 # ---------------------------------------------------------------------- in
@@ -155,12 +164,12 @@ def import_definition(
 
 def _update(workflow: Workflow, data: Mapping[str, Any]) -> None:
     """Store the description and the settings of a file over those that ``workflow`` has."""
-    settings = settings_of(data)
+    given = settings_of(data)
     if data.get("settings") is None:
-        settings = {**(workflow.settings or {}), **settings}
+        given = {**(workflow.settings or {}), **given}
     if data.get("description"):
         workflow.description = data["description"]
-    workflow.settings = settings
+    workflow.settings = given
     workflow.save(update_fields=("description", "settings", "updated_at"))
 
 
@@ -202,17 +211,3 @@ def _with_credentials(value: Any, rename: Callable[[str], str]) -> Any:
     if isinstance(value, list):
         return [_with_credentials(child, rename) for child in value]
     return value
-
-
-def _references(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield every reference to a credential in a JSON value, in the order of the text."""
-    stack = [value]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, Mapping):
-            if CREDENTIAL_KEY in item:
-                yield item
-            else:
-                stack.extend(reversed(list(item.values())))
-        elif isinstance(item, list):
-            stack.extend(reversed(item))

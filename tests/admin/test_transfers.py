@@ -12,8 +12,8 @@ from django.urls import reverse
 from tests.admin.conftest import logged_in
 from tests.conftest import graph, node
 from workflows import credentials, schedules
-from workflows.admin.transfers import examples
 from workflows.models import Plan, Workflow
+from workflows.transfer import examples
 
 IMPORT = "/admin/workflows/workflow/import/"
 EXAMPLES = "/admin/workflows/workflow/examples/"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -17,9 +16,9 @@ from typing import Any
 import httpx
 import pytest
 
-from flowbuilder.demo import WORKFLOWS
 from flowbuilder.demo.site import PRODUCTS, DemoSite, Ledger
 from workflows.definition import Definition
+from workflows.transfer import examples
 from workflows.validation import validate
 
 ROOT = Path(__file__).parent.parent.parent
@@ -148,9 +147,9 @@ async def test_what_the_sink_acknowledged_survives_a_kill(served: tuple[subproce
 
 
 @pytest.mark.row("S2-54")
-@pytest.mark.parametrize("name", sorted(path.stem for path in WORKFLOWS.glob("*.json")))
+@pytest.mark.parametrize("name", sorted(examples()))
 def test_every_example_is_a_valid_workflow(name: str) -> None:
-    data: dict[str, Any] = json.loads((WORKFLOWS / f"{name}.json").read_text())
+    data: dict[str, Any] = examples()[name]
 
     findings = validate(Definition.from_json(data), credentials=["admin-login"])
 

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from django.contrib.auth import authenticate, get_user_model
 
-from flowbuilder.installation import CREDENTIAL, DEMO, EXAMPLES, READER, USER, add_examples, add_reader, first_user
+from flowbuilder.installation import CREDENTIAL, DEMO, READER, USER, add_examples, add_reader, first_user
 from workflows import credentials
 from workflows.models import Credential, Workflow
+from workflows.transfer import examples
 
 pytestmark = pytest.mark.django_db
 
@@ -49,9 +50,7 @@ def test_somebody_elses_superuser_is_left_alone(alice: Any) -> None:
 def test_examples_are_active_and_those_that_were_edited_stay_as_they_are(alice: Any) -> None:
     add_reader(alice)
     add_examples(alice)
-    assert dict(Workflow.objects.values_list("name", "status")) == dict.fromkeys(
-        (path.stem for path in EXAMPLES.glob("*.json")), "active"
-    )
+    assert dict(Workflow.objects.values_list("name", "status")) == dict.fromkeys(examples(), "active")
 
     edited = Workflow.objects.get(name=DEMO)
     edited.save_version({"nodes": [], "edges": []}, author=alice)

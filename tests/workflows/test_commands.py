@@ -15,10 +15,9 @@ from django.contrib.auth.models import Permission
 from django.core.management import call_command
 from django.core.management.base import CommandError
 
-from flowbuilder.demo import WORKFLOWS
 from tests.conftest import graph, node, wire
 from tests.environment import ROOT
-from workflows import lifecycle
+from workflows import lifecycle, transfer
 from workflows.models import Schedule, Workflow, WorkflowVersion
 
 pytestmark = pytest.mark.django_db
@@ -285,7 +284,7 @@ def test_who_may_only_look_changes_nothing(alice: Any, bob: Any, save: Any) -> N
 
 def test_a_workflow_can_begin_from_a_template(alice: Any) -> None:
     templates = told("templates")
-    assert {one["template"] for one in templates} == {path.stem for path in WORKFLOWS.glob("*.json")}
+    assert {one["template"] for one in templates} == {*transfer.examples()}
     assert "demo-shop-http" in flow("workflows", "templates")
     assert next(one for one in templates if one["template"] == "admin-tasks")["credentials"] == ["admin-login"]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.conftest import graph, node, wire
 from workflows.definition import Definition
 from workflows.errors import MissingValue, TemplateError
-from workflows.templates import TEXT_LIMIT, Reference, Scope, dependencies, parse, references, render, resolve_short
+from workflows.templates import TEXT_LIMIT, Reference, Scope, ShortNames, dependencies, parse, references, render
 
 NEAREST = {"Html Content": "<p>near</p>", "Rows": [{"a": 1}]}
 
@@ -243,13 +243,14 @@ def test_the_short_form_means_the_nearest_upstream_node(types: None) -> None:
         wire("b", "Text", "e", "More"),
     )
 
-    assert resolve_short(shape, "d", "Html Content") == "b"
-    assert resolve_short(shape, "d", "html-content") == "b"
-    assert resolve_short(shape, "b", "Html Content") == "a"
+    nearest = ShortNames(shape).nearest
+    assert nearest("d", "Html Content") == "b"
+    assert nearest("d", "html-content") == "b"
+    assert nearest("b", "Html Content") == "a"
     with pytest.raises(TemplateError, match='of "a" or of "b"'):
-        resolve_short(shape, "e", "Html Content")
+        nearest("e", "Html Content")
     with pytest.raises(TemplateError, match='no node before "a"'):
-        resolve_short(shape, "a", "Html Content")
+        nearest("a", "Html Content")
 
 
 def test_the_short_form_in_a_cycle_does_not_hang(types: None) -> None:

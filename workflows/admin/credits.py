@@ -108,12 +108,13 @@ class CreditAccountAdmin(ReadOnlyAdmin):
             "total": sum(number for _, number in spent),
             "chart": _bars(spent),
             "workflows": [(line, f"{ledger}?owner={account.pk}&workflow={line.key}") for line in lines],
-            "entries": credits.entries(account.owner)[:LINES_SHOWN],
-            "signs": SIGNS,
+            "rows": [
+                (entry, SIGNS.get(entry.kind, ""), moment(entry.at))
+                for entry in credits.entries(account.owner)[:LINES_SHOWN]
+            ],
             "ledger": f"{ledger}?owner={account.pk}" if access.sees_everything(request.user) else ledger,
             "form": TransferForm(initial={"owner": account.pk}) if may_grant(request.user) else None,
         }
-        context["rows"] = [(entry, SIGNS.get(entry.kind, ""), moment(entry.at)) for entry in context["entries"]]
         return TemplateResponse(request, "admin/workflows/creditaccount/account.html", context)
 
     def grant(self, request: HttpRequest) -> HttpResponse:

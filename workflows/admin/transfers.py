@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from django import forms
-from django.conf import settings
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -157,7 +155,7 @@ class TransferPages(VersionPages):
     # -------------------------------------------------------------- examples
     def examples_page(self, request: HttpRequest) -> HttpResponse:
         """Show the examples, and make a workflow of the one that is chosen."""
-        found = examples()
+        found = transfer.examples()
         if request.method == "POST":
             chosen = found.get(request.POST.get("example", ""))
             if chosen is not None:
@@ -173,12 +171,9 @@ class TransferPages(VersionPages):
         return TemplateResponse(request, "admin/workflows/workflow/examples.html", context)
 
     def _from_example(self, request: HttpRequest, data: dict[str, Any]) -> HttpResponse:
-        name, count = str(data["name"]), 1
-        taken = set(Workflow.objects.filter(owner=request.user.pk).values_list("name", flat=True))
-        while name in taken:
-            count += 1
-            name = f"{data['name']} {count}"
-        missing = [one for one in _subflows(data) if one not in taken]
+        name = lifecycle.free_name(request.user, data["name"], "", " {}")
+        own = set(Workflow.objects.filter(owner=request.user.pk).values_list("name", flat=True))
+        missing = [one for one in _subflows(data) if one not in own]
         try:
             with transaction.atomic():
                 for other in missing:
@@ -194,14 +189,8 @@ class TransferPages(VersionPages):
         return HttpResponseRedirect(reverse("admin:workflows_workflow_change", args=(workflow.pk,)))
 
 
-def examples() -> dict[str, dict[str, Any]]:
-    """Return the examples that come with the product, by the name of their file."""
-    files = sorted(Path(settings.EXAMPLES).glob("*.json"))
-    return {file.stem: json.loads(file.read_text()) for file in files}
-
-
 def _named(name: str) -> dict[str, Any] | None:
-    return next((data for data in examples().values() if data["name"] == name), None)
+    return next((data for data in transfer.examples().values() if data["name"] == name), None)
 
 
 def _subflows(data: dict[str, Any]) -> list[str]:

@@ -13,10 +13,10 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Router, Schema, Status
 from pydantic import AwareDatetime
 
-from workflows import access, tokens
+from workflows import access, credits, tokens
 from workflows.api.common import ERRORS, Name, Text
 from workflows.limits import limits_of
-from workflows.models import ApiToken, CreditAccount
+from workflows.models import ApiToken
 
 router = Router(tags=["account"])
 
@@ -90,7 +90,7 @@ def me(request: HttpRequest) -> Any:
         "token": _token(request),
         "limits": asdict(limits_of(user.pk)),
         "rates": {"requests": settings.API_RATE, "starts": settings.START_RATE},
-        "credits": CreditAccount.objects.filter(owner=user).values("available", "reserved", "spent").first(),
+        "credits": credits.account(user),
     }
 
 

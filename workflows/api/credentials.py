@@ -18,7 +18,7 @@ from workflows.models import Credential
 
 router = Router(tags=["credentials"])
 
-Name = Annotated[Text, Field(min_length=1, max_length=200)]
+CredentialName = Annotated[Text, Field(min_length=1, max_length=200)]
 Fields = Annotated[
     dict[Annotated[Text, Field(max_length=64)], Annotated[Text, Field(max_length=credentials.SIZE_LIMIT_BYTES)]],
     Field(max_length=100),
@@ -76,7 +76,7 @@ class KindOut(Schema):
 class NewCredential(Schema):
     """A credential to store; ``kind`` and its fields are those of ``GET /credentials/kinds``."""
 
-    name: Name
+    name: CredentialName
     kind: Annotated[Text, Field(max_length=40)] = "password"
     fields: Fields
     expires_at: AwareDatetime | None = None
@@ -88,7 +88,7 @@ class CredentialChange(Schema):
     What is not given at all stays, too; ``expires_at`` null takes the end away.
     """
 
-    name: Name | None = None
+    name: CredentialName | None = None
     kind: Annotated[Text, Field(max_length=40)] | None = None
     fields: Fields = Field(default_factory=dict)
     expires_at: AwareDatetime | None = None

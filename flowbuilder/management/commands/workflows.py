@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flowbuilder.demo import WORKFLOWS as TEMPLATES
 from flowbuilder.management.base import FAILED, OK, USAGE, Handler, ProductCommand
 from workflows import access, audit, lifecycle, transfer
 from workflows.api.common import findings_json
@@ -234,15 +233,14 @@ class Command(ProductCommand):
             self.fail("name a FILE or a --template, one of the two", USAGE)
         if options["file"]:
             return self.read(options["file"]), "imported"
-        known = {path.stem: path for path in TEMPLATES.glob("*.json")}
-        path = known.get(options["template"])
-        if path is None:
-            self.fail(f'there is no template "{options["template"]}"; there are: {", ".join(sorted(known))}')
-        data = json.loads(path.read_text())
+        known, template = transfer.examples(), options["template"]
+        data = known.get(template)
+        if data is None:
+            self.fail(f'there is no template "{template}"; there are: {", ".join(known)}')
         name = options["name"] or data["name"]
         if Workflow.objects.filter(owner=user, name=name).exists():
             self.fail(f'you have a workflow "{name}" already; give the new one a --name')
-        return data, f"from the template {path.stem}"
+        return data, f"from the template {template}"
 
     def _credentials(self, pairs: list[str]) -> dict[str, str]:
         found = {}
@@ -256,11 +254,10 @@ class Command(ProductCommand):
     def templates(self, options: dict[str, Any]) -> None:
         """List the templates."""
         shown = []
-        for path in sorted(TEMPLATES.glob("*.json")):
-            data = json.loads(path.read_text())
+        for template, data in transfer.examples().items():
             needs = list(transfer.needs(data))
             shown.append(
-                {"template": path.stem, "description": data.get("description", ""), "nodes": len(data["nodes"])}
+                {"template": template, "description": data.get("description", ""), "nodes": len(data["nodes"])}
                 | {"credentials": needs}
             )
 
