@@ -12,6 +12,7 @@
   - NodeWaits           no error: a node asks to be set aside, held by no worker, until something wakes it
   - StartRefused        an execution cannot be started; the message says why
     - KeyReused         its idempotency key began another one
+    - Replayed          the signed request that asks for it was accepted before
   - LetterRefused       a dead letter cannot be replayed or discarded; the message says why
   - StaleTransition     somebody else moved this row on first; the caller stops quietly
 """
@@ -129,6 +130,10 @@ class StartRefused(ExecutionError):
 
 class KeyReused(StartRefused):
     """An idempotency key came again with another start."""
+
+
+class Replayed(StartRefused):
+    """A signed request came again, and not as the same delivery."""
 
 
 class LetterRefused(ExecutionError):

@@ -18,6 +18,7 @@ http = get_asgi_application()
 from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
+from flowbuilder.bodies import BoundedBodies  # noqa: E402
 from monitoring.consumers import OriginMiddleware, websocket_urlpatterns  # noqa: E402
 from monitoring.feed import current_feed  # noqa: E402
 
@@ -40,7 +41,7 @@ async def lifespan(
 
 application = ProtocolTypeRouter(
     {
-        "http": http,
+        "http": BoundedBodies(http, "/hooks/"),
         "websocket": OriginMiddleware(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
         "lifespan": lifespan,
     }

@@ -54,6 +54,11 @@ OPERATIONS: Final[dict[str, str]] = {
     "POST /workflows/{workflow_id}/restore": "workflows:write",
     "POST /workflows/{workflow_id}/clone": "workflows:write",
     "POST /workflows/import": "workflows:write",
+    "GET /workflows/{workflow_id}/webhooks": "workflows:read",
+    "POST /workflows/{workflow_id}/webhooks": "workflows:write",
+    "PUT /workflows/{workflow_id}/webhooks/{webhook_id}": "workflows:write",
+    "DELETE /workflows/{workflow_id}/webhooks/{webhook_id}": "workflows:write",
+    "POST /workflows/{workflow_id}/webhooks/{webhook_id}/rotate": "workflows:write",
     "GET /workflows/{workflow_id}/schedule": "workflows:read",
     "GET /schedules": "workflows:read",
     "POST /workflows/{workflow_id}/pause": "workflows:write",
@@ -128,6 +133,7 @@ FOR_NAMED: Final = frozenset({"POST /executions/{execution_id}/approvals/{node_i
 
 THINGS: Final[dict[str, str]] = {
     "workflow_id": "workflows.Workflow",
+    "webhook_id": "workflows.Webhook",
     "execution_id": "executions.Execution",
     "recording_id": "recordings.Recording",
     "other_id": "recordings.Recording",
@@ -155,6 +161,8 @@ PAGES: Final[dict[str, str]] = {
     "api/v1/docs": ANYONE,
     "api/v1/openapi.json": ANYONE,
     "approvals/<str:token>": ANYONE,  # whoever has the signed link
+    "hooks/<str:token>": ANYONE,  # whoever signs the request
+    "hooks/<str:token>/test": ANYONE,  # the same
     "admin/": STAFF,
     "admin/monitoring/": STAFF,
     "admin/login/": ANYONE,
@@ -173,6 +181,7 @@ MODELS: Final[dict[str, str]] = {
     "workflows/workflow": STAFF,
     "workflows/workflowversion": WATCHED,
     "workflows/credential": STAFF,
+    "workflows/webhook": STAFF,
     "workflows/apitoken": MADE,
     "workflows/creditaccount": WATCHED,
     "workflows/creditentry": WATCHED,
@@ -203,6 +212,7 @@ _OF_A_MODEL: Final = frozenset(
 # Further pages of models.
 MODEL_PAGES: Final[dict[str, str]] = {
     "workflows/creditaccount/grant/": STAFF,  # whoever may not grant is told so
+    "workflows/webhook/<uuid:pk>/rotate/": STAFF,
     "workflows/workflow/<uuid:pk>/run/": STAFF,
     "workflows/workflow/<uuid:pk>/versions/": STAFF,
     "workflows/workflow/<uuid:pk>/versions/<int:number>/restore/": STAFF,

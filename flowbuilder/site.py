@@ -36,6 +36,7 @@ NAVIGATION = (
         (
             ("workflows.workflow", "workflow", ""),
             ("workflows.credential", "key", ""),
+            ("workflows.webhook", "download", ""),
             ("workflows.workflowversion", "version", "Versions"),
         ),
     ),

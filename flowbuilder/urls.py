@@ -8,6 +8,7 @@ from django.views.generic import RedirectView
 
 from executions.views import approval
 from flowbuilder.api import api
+from flowbuilder.hooks import receive
 from monitoring.views import healthz, readyz
 
 
@@ -25,5 +26,7 @@ urlpatterns = [
     path("readyz", readyz, name="readyz"),
     path("api/v1/", api.urls),
     path("approvals/<str:token>", approval, name="approval"),
+    path("hooks/<str:token>", receive, name="webhook"),
+    path("hooks/<str:token>/test", receive, {"test": True}, name="webhook_test"),
     path("admin/", admin.site.urls),
 ]

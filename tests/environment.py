@@ -29,7 +29,7 @@ os.environ["FLOWBUILDER_DATA_DIR"] = str(HOME / "data")
 os.environ["REDIS_URL"] = f"unix://{REDIS_SOCKET}"
 os.environ["FLOWBUILDER_EGRESS_ALLOW"] = "127.0.0.1"
 os.environ["FLOWBUILDER_LOG_LEVEL"] = "WARNING"
-for name in ("API", "START", "LOGIN"):  # tests of the rates set their own
+for name in ("API", "START", "LOGIN", "WEBHOOK"):  # tests of the rates set their own
     os.environ[f"FLOWBUILDER_{name}_RATE"] = "off"
 _children: list[subprocess.Popen[bytes]] = []
 

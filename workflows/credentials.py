@@ -24,7 +24,7 @@ from django.utils import timezone
 
 from workflows import audit, kinds
 from workflows.errors import CredentialError, CredentialInUse, CredentialRefused, CredentialTaken
-from workflows.models import Credential, Workflow
+from workflows.models import Credential, Webhook, Workflow
 from workflows.templates import CREDENTIAL_KEY, credential_references
 from workflows.validation import KnownCredential
 
@@ -328,7 +328,7 @@ class Rotation:
 
 
 def rotate() -> Rotation:
-    """Encrypt every credential anew that does not have the first key, and say what happened.
+    """Encrypt every credential, and every secret of a webhook, that does not have the first key, and say what happened.
 
     In transactions of 50 rows, beside whatever runs; it can be ended and begun again at any time. Passes over the rows
     until one finds nothing left to do, so a row that is written with an older key meanwhile is not missed.
@@ -356,49 +356,78 @@ def rotate() -> Rotation:
 def _pass() -> Rotation:
     rotated = current = 0
     unreadable: list[str] = []
-    keys = list(Credential.objects.order_by("pk").values_list("pk", flat=True))
-    for begin in range(0, len(keys), ROTATE_BATCH):
-        with transaction.atomic():
-            rows = Credential.objects.select_for_update().filter(pk__in=keys[begin : begin + ROTATE_BATCH])
-            for row in rows.order_by("pk"):
-                if _has_first_key(row):
-                    current += 1
-                    continue
-                try:
-                    data = _encrypt(row.owner_id, _decrypt(row))
-                except CredentialError:
-                    unreadable.append(f"{row.name} ({row.pk})")
-                    continue
-                Credential.objects.filter(pk=row.pk).update(data=data)
-                rotated += 1
+    models: tuple[type[Credential | Webhook], ...] = (Credential, Webhook)
+    for model in models:
+        rows: Any = model._default_manager
+        keys = list(rows.order_by("pk").values_list("pk", flat=True))
+        for begin in range(0, len(keys), ROTATE_BATCH):
+            with transaction.atomic():
+                for row in rows.select_for_update().filter(pk__in=keys[begin : begin + ROTATE_BATCH]).order_by("pk"):
+                    if _has_first_key(row):
+                        current += 1
+                        continue
+                    try:
+                        data = _encrypt(_holder(row), unseal(bytes(row.data), _holder(row), _named(row)))
+                    except CredentialError:
+                        unreadable.append(f"{row.name} ({row.pk})")
+                        continue
+                    rows.filter(pk=row.pk).update(data=data)
+                    rotated += 1
     return Rotation(rotated, current, tuple(unreadable))
 
 
-def _has_first_key(credential: Credential) -> bool:
+def _has_first_key(row: Credential | Webhook) -> bool:
     try:
-        _keys(tuple(settings.CREDENTIAL_KEYS[:1])).decrypt(bytes(credential.data))
+        _keys(tuple(settings.CREDENTIAL_KEYS[:1])).decrypt(bytes(row.data))
     except InvalidToken:
         return False
     return True
 
 
-def _encrypt(owner_id: Any, fields: Mapping[str, str]) -> bytes:
-    content = {"owner": str(owner_id), "fields": dict(fields)}
+def _holder(row: Credential | Webhook) -> str:
+    return str(row.owner_id) if isinstance(row, Credential) else webhook_holder(row.pk)
+
+
+def webhook_holder(pk: UUID) -> str:
+    """Return to whom the secrets of a webhook are bound, whoever owns its workflow: to itself."""
+    return f"webhook:{pk}"
+
+
+def _named(row: Credential | Webhook) -> str:
+    return f'{"credential" if isinstance(row, Credential) else "webhook"} "{row.name}"'
+
+
+def seal(holder: str, fields: Mapping[str, str]) -> bytes:
+    """Return ``fields`` encrypted with the first key; only ``unseal`` with the same ``holder`` opens them."""
+    content = {"owner": holder, "fields": dict(fields)}
     return _keys(tuple(settings.CREDENTIAL_KEYS)).encrypt(json.dumps(content).encode())
 
 
-def _decrypt(credential: Credential) -> dict[str, str]:
+def unseal(data: bytes, holder: str, what: str) -> dict[str, str]:
+    """Return the fields that ``seal`` encrypted; ``what`` is how the error calls them.
+
+    Raises:
+        CredentialError: no key opens them, or they are those of another holder.
+    """
     try:
-        content = json.loads(_keys(tuple(settings.CREDENTIAL_KEYS)).decrypt(bytes(credential.data)))
+        content = json.loads(_keys(tuple(settings.CREDENTIAL_KEYS)).decrypt(data))
         owner, fields = content["owner"], content["fields"]
     except (InvalidToken, ValueError, KeyError, TypeError):
         raise CredentialError(
-            f'credential "{credential.name}" cannot be opened with the keys in FLOWBUILDER_CREDENTIAL_KEYS; '
+            f"{what} cannot be opened with the keys in FLOWBUILDER_CREDENTIAL_KEYS; "
             "add the key that it was stored with, or store it again"
         ) from None
-    if owner != str(credential.owner_id):
-        raise CredentialError(f'credential "{credential.name}" was stored for another user; store it again')
+    if owner != holder:
+        raise CredentialError(f"{what} was stored for another user; store it again")
     return {str(key): str(value) for key, value in fields.items()}
+
+
+def _encrypt(owner_id: Any, fields: Mapping[str, str]) -> bytes:
+    return seal(str(owner_id), fields)
+
+
+def _decrypt(credential: Credential) -> dict[str, str]:
+    return unseal(bytes(credential.data), str(credential.owner_id), f'credential "{credential.name}"')
 
 
 @lru_cache(maxsize=4)

@@ -10,6 +10,7 @@
     - CredentialTaken    what is to be stored has the name of another one
     - CredentialInUse    it is not deleted, because ``workflows`` name it
   - TokenError           an API token cannot be made as it was asked for
+  - WebhookError         a webhook cannot be made or changed as it was asked for
   - TransitionError      a workflow cannot go from this status to that one
     - ActivationRefused  it has errors; ``findings`` are all of them
   - InsufficientCredits  the balance of an owner does not cover what is to run; the numbers are in it
@@ -88,6 +89,10 @@ class CredentialInUse(CredentialError):
 
 class TokenError(WorkflowError):
     """An API token cannot be made: its name, scopes or end."""
+
+
+class WebhookError(WorkflowError):
+    """A webhook cannot be made or changed: its name, methods or grace."""
 
 
 class TransitionError(WorkflowError):

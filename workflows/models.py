@@ -1,4 +1,4 @@
-"""Workflows, their immutable versions, schedules and credentials; tokens, credits, plans and who did what."""
+"""Workflows, their immutable versions, schedules, webhooks and credentials; tokens, credits, plans and who did what."""
 
 from __future__ import annotations
 
@@ -229,6 +229,80 @@ class Schedule(models.Model):
 
     def __str__(self) -> str:
         return f"{self.cron} ({self.timezone})"
+
+
+class WebhookQuerySet(models.QuerySet[Any]):
+    """Webhooks, which belong to the owner of their workflow."""
+
+    def visible_to(self, user: Any) -> Self:
+        """Return the rows that ``user`` may see: those of their workflows, or all with the permission to."""
+        return self if access.sees_everything(user) else self.filter(workflow__owner=user.pk)
+
+    def changeable_by(self, user: Any) -> Self:
+        """Return the rows that ``user`` may change: those of their workflows, or all with the permission to."""
+        return self if access.changes_everything(user) else self.filter(workflow__owner=user.pk)
+
+
+class Webhook(models.Model):
+    """An address by which another system starts a workflow, with requests that it signs.
+
+    ``token`` is the unguessable end of the address. ``data`` is ciphertext of the signing secret, and of the one before
+    it, which is good until ``old_until``. ``accepted`` and ``refused`` count requests.
+    """
+
+    METHODS = ("POST", "PUT", "PATCH")
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    workflow = models.ForeignKey(Workflow, on_delete=models.CASCADE, related_name="webhooks")
+    name = models.CharField(max_length=NAME_CHARACTERS)
+    token = models.CharField(max_length=64, unique=True, editable=False)
+    data = models.BinaryField(editable=False)
+    old_until = models.DateTimeField(null=True, blank=True, editable=False)
+    enabled = models.BooleanField(default=True, help_text="Switched off, its address answers like one that never was.")
+    methods = models.JSONField(default=list, help_text="The HTTP methods that it takes.")
+    created_at = models.DateTimeField(auto_now_add=True)
+    last_received_at = models.DateTimeField(null=True, blank=True, editable=False)
+    accepted = models.PositiveBigIntegerField(default=0, editable=False)
+    refused = models.PositiveBigIntegerField(default=0, editable=False)
+
+    objects = WebhookQuerySet.as_manager()
+
+    class Meta:
+        ordering = ("name",)
+        constraints = (models.UniqueConstraint(fields=("workflow", "name"), name="webhook_name_per_workflow"),)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def owner_id(self) -> Any:
+        """Return the key of the user to whom its workflow belongs."""
+        return self.workflow.owner_id
+
+
+class WebhookDelivery(models.Model):
+    """One request that a webhook accepted; its constraints are what makes each start once.
+
+    ``nonce`` is the request's signature, ``delivery`` the id that the sender gave it, ``body_hash`` a SHA-256.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    webhook = models.ForeignKey(Webhook, on_delete=models.CASCADE, related_name="deliveries")
+    nonce = models.CharField(max_length=64)
+    delivery = models.CharField(max_length=220, null=True)  # noqa: DJ001 - NULLs are never equal
+    body_hash = models.CharField(max_length=64)
+    execution_id = models.UUIDField()
+    received_at = models.DateTimeField()
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=("webhook", "nonce"), name="webhook_signature_once"),
+            models.UniqueConstraint(fields=("webhook", "delivery"), name="webhook_delivery_once"),
+        )
+        indexes = (models.Index(fields=("webhook", "received_at"), name="webhook_delivery_by_age"),)
+
+    def __str__(self) -> str:
+        return f"{self.webhook_id} {self.delivery or self.nonce[:8]}"
 
 
 class Credential(models.Model):

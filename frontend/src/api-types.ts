@@ -1137,6 +1137,74 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/workflows/{workflow_id}/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Webhooks
+         * @description List the webhooks of a workflow, by name.
+         */
+        get: operations["workflows_api_webhooks_list_webhooks"];
+        put?: never;
+        /**
+         * Create Webhook
+         * @description Make a webhook. Its secret is in this answer and nowhere else.
+         */
+        post: operations["workflows_api_webhooks_create_webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/webhooks/{webhook_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Change Webhook
+         * @description Rename a webhook, change its methods, or switch it on or off.
+         */
+        put: operations["workflows_api_webhooks_change_webhook"];
+        post?: never;
+        /**
+         * Delete Webhook
+         * @description Delete a webhook.
+         */
+        delete: operations["workflows_api_webhooks_delete_webhook"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/workflows/{workflow_id}/webhooks/{webhook_id}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rotate Webhook
+         * @description Give a webhook a new secret, which is in this answer only; the present one stays good for a while.
+         */
+        post: operations["workflows_api_webhooks_rotate_webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/workflows/import": {
         parameters: {
             query?: never;
@@ -1752,6 +1820,16 @@ export interface components {
             name: string;
             scopes: string[];
         };
+        /** @description A webhook to make. */
+        NewWebhook: {
+            /**
+             * @default [
+             *       "POST"
+             *     ]
+             */
+            methods: ("POST" | "PUT" | "PATCH")[];
+            name: string;
+        };
         /** @description A workflow to create; the definition may follow later. */
         NewWorkflow: {
             definition?: {
@@ -1980,6 +2058,11 @@ export interface components {
             /** @default false */
             from_failed: boolean;
         };
+        /** @description How long the present secret stays good; 0 ends it now. */
+        Rotation: {
+            /** @default 24 */
+            grace_hours: number;
+        };
         /** @description What was saved, and what is wrong with it. */
         Saved: {
             findings: components["schemas"]["FindingOut"][];
@@ -2206,6 +2289,53 @@ export interface components {
             title: string;
             total: number | null;
             until: string | null;
+        };
+        /** @description What to change; what is left out stays. */
+        WebhookEdit: {
+            enabled?: boolean | null;
+            methods?: ("POST" | "PUT" | "PATCH")[] | null;
+            name?: string | null;
+        };
+        /** @description A webhook with a new secret, which is shown here only. */
+        WebhookMade: {
+            accepted: number;
+            /** Format: date-time */
+            created_at: string;
+            enabled: boolean;
+            /** Format: uuid */
+            id: string;
+            last_received_at: string | null;
+            methods: string[];
+            name: string;
+            old_secret_until: string | null;
+            refused: number;
+            secret: string;
+            test_url: string;
+            url: string;
+            /** Format: uuid */
+            workflow_id: string;
+        };
+        /**
+         * @description A webhook without its secret. ``test_url`` starts the newest version instead of the active one.
+         *
+         *     ``accepted`` and ``refused`` count requests; ``old_secret_until`` is set while the secret before is good, too.
+         */
+        WebhookOut: {
+            accepted: number;
+            /** Format: date-time */
+            created_at: string;
+            enabled: boolean;
+            /** Format: uuid */
+            id: string;
+            last_received_at: string | null;
+            methods: string[];
+            name: string;
+            old_secret_until: string | null;
+            refused: number;
+            test_url: string;
+            url: string;
+            /** Format: uuid */
+            workflow_id: string;
         };
         /** @description The number of a version; the newest one unless given. */
         Which: {
@@ -3803,6 +3933,129 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+        };
+    };
+    workflows_api_webhooks_list_webhooks: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookOut"][];
+                };
+            };
+        };
+    };
+    workflows_api_webhooks_create_webhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewWebhook"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookMade"];
+                };
+            };
+        };
+    };
+    workflows_api_webhooks_change_webhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookEdit"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookOut"];
+                };
+            };
+        };
+    };
+    workflows_api_webhooks_delete_webhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    workflows_api_webhooks_rotate_webhook: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+                workflow_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["Rotation"] | null;
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookMade"];
+                };
             };
         };
     };

@@ -17,7 +17,7 @@ from django.utils import timezone
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Phase, WorkerLease
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
 from tests.conftest import graph, node
-from workflows import credentials, schedules
+from workflows import credentials, schedules, webhooks
 from workflows.models import (
     ApiToken,
     AuditEntry,
@@ -26,6 +26,7 @@ from workflows.models import (
     CreditEntry,
     Plan,
     Schedule,
+    Webhook,
     Workflow,
     WorkflowVersion,
 )
@@ -42,6 +43,7 @@ class World:
     workflow: Workflow
     version: WorkflowVersion
     schedule: Schedule
+    webhook: Webhook
     credential: Credential
     execution: Execution
     phase: Phase
@@ -61,6 +63,7 @@ class World:
         return {
             "workflows_workflow": self.workflow,
             "workflows_workflowversion": self.version,
+            "workflows_webhook": self.webhook,
             "workflows_credential": self.credential,
             "executions_execution": self.execution,
             "executions_phase": self.phase,
@@ -112,6 +115,7 @@ def make_world(db: None) -> Callable[..., World]:
         workflow.version, workflow.status = version, Workflow.Status.ACTIVE
         workflow.save()
         schedule = schedules.set_schedule(workflow, "*/15 * * * *", "Europe/Berlin")
+        webhook, _ = webhooks.create(workflow, f"{name} hook")
         credential = credentials.save(owner, f"{name} login", "password", {"username": "u", "password": SECRET})
         execution = make_execution(workflow)
         now = execution.queued_at
@@ -163,6 +167,7 @@ def make_world(db: None) -> Callable[..., World]:
             workflow,
             version,
             schedule,
+            webhook,
             credential,
             execution,
             phase,

@@ -152,6 +152,7 @@ def things(world: World) -> dict[str, str]:
     """Return a value for every name in an address of the API."""
     return {
         "workflow_id": str(world.workflow.pk),
+        "webhook_id": str(world.webhook.pk),
         "execution_id": str(world.execution.pk),
         "recording_id": str(world.recording.pk),
         "other_id": str(world.recording.pk),

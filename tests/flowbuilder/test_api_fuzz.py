@@ -36,7 +36,7 @@ from recordings.database import DatabaseRecordingStorage
 from tests.conftest import graph, node
 from tests.executions.edge_nodes import run_here
 from tests.recordings.conftest import record_run
-from workflows import credentials, credits, schedules, tokens
+from workflows import credentials, credits, schedules, tokens, webhooks
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
@@ -67,6 +67,7 @@ class World:
         self.workflow = make_workflow(shape, name="asks", owner=owner)
         self.workflow.save_version(graph([node("ask", "approval", Title="Really?")]), author=owner)
         schedules.set_schedule(self.workflow, "0 9 * * *", "UTC")
+        self.webhook, _ = webhooks.create(self.workflow, "orders")
         self.execution = run_here(start_execution(self.workflow, by=owner).pk)
         ended = Execution.objects.create(
             workflow=self.workflow, version=self.workflow.version, owner=owner, trigger="manual", status="failed",
@@ -83,6 +84,7 @@ class World:
         blob = save_blob(b"a page", "text/html", self.execution.pk)
         self.values: dict[str, list[Any]] = {
             "workflow_id": [self.workflow.pk],
+            "webhook_id": [self.webhook.pk],
             "execution_id": [self.execution.pk, ended.pk],
             "execution": [self.execution.pk],
             "before": [ended.pk],

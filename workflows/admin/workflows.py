@@ -268,6 +268,8 @@ class WorkflowAdmin(TransferPages):
         for verb in ("archive", "unarchive"):
             if verb in lifecycle.possible(workflow.status):
                 entries.append((move_url(workflow, verb), verb.capitalize(), True))
+        hooks = f"{reverse('admin:workflows_webhook_changelist')}?workflow__id__exact={workflow.pk}"
+        entries.append((hooks, "Webhooks", False))
         log = f"{reverse('admin:workflows_auditentry_changelist')}?q={workflow.pk}"
         entries.append((log, "Audit log", False))
         return [

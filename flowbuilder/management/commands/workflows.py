@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flowbuilder.management.base import FAILED, OK, USAGE, Handler, ProductCommand
+from flowbuilder.management.base import FAILED, OK, USAGE, Handler
+from flowbuilder.management.webhooks import WebhookVerb
 from workflows import access, audit, lifecycle, transfer
 from workflows.api.common import findings_json
 from workflows.api.workflows import detail, summary
@@ -30,7 +31,7 @@ COLOURS = {"added": "green", "removed": "red", "changed": "yellow", "moved": "di
 MINUTES = "%Y-%m-%d %H:%M"
 
 
-class Command(ProductCommand):
+class Command(WebhookVerb):
     """Workflows and their versions."""
 
     help = (
@@ -44,6 +45,7 @@ class Command(ProductCommand):
         "./flow workflows diff shop",
         "./flow workflows publish shop",
         "./flow workflows pause shop",
+        "./flow workflows webhooks create shop orders",
         "./flow workflows export shop > shop.json",
     )
 
@@ -53,6 +55,7 @@ class Command(ProductCommand):
         self._files()
         self._moving()
         self._versions()
+        self.add_webhooks()
 
     def _looking(self) -> None:
         parser = self.verb(
