@@ -15,10 +15,10 @@ from django.urls import reverse
 
 from recordings.models import BlobRef, NotRecorded
 from tests.admin.conftest import inline, logged_in
-from workflows.models import Schedule
+from workflows.models import Schedule, WebhookDelivery
 
 OURS = ("workflows", "executions", "recordings", "monitoring", "flowbuilder")
-INLINES = {Schedule, BlobRef, NotRecorded}
+INLINES = {Schedule, WebhookDelivery, BlobRef, NotRecorded}
 """Models that are seen on the page of another one."""
 
 

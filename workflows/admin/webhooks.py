@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from workflows import access, webhooks
@@ -20,6 +20,8 @@ from workflows.admin.cells import EMPTY, button, moment, status_pill
 from workflows.admin.owned import OwnedAdmin
 from workflows.errors import WebhookError
 from workflows.models import Webhook, Workflow
+
+SHOWN_DELIVERIES = 10
 
 
 class WebhookForm(forms.ModelForm):
@@ -69,7 +71,7 @@ class WebhookAdmin(OwnedAdmin):
     list_filter = ("enabled",)
     search_fields = ("name", "workflow__name")
     ordering = ("workflow__name", "name")
-    readonly_fields = ("address", "test_address", "example", "secret_text", "received", "accepted", "refused")
+    readonly_fields = ("address", "test_address", "example", "secret_text", "received", "accepted", "refused", "latest")
     actions = ("enable", "disable")
     empty_text = "A webhook is an address by which another system starts a workflow, with requests that it signs."
     change_form_template = "admin/workflows/webhook/change_form.html"
@@ -81,7 +83,7 @@ class WebhookAdmin(OwnedAdmin):
         return (
             (None, {"fields": ("name", "methods", "enabled")}),
             ("Sending", {"fields": ("address", "test_address", "secret_text", "example")}),
-            ("Received", {"fields": ("received", "accepted", "refused")}),
+            ("Received", {"fields": ("received", "accepted", "refused", "latest")}),
         )
 
     def get_form(self, request: HttpRequest, obj: Webhook | None = None, change: bool = False, **kwargs: Any) -> Any:
@@ -217,6 +219,16 @@ class WebhookAdmin(OwnedAdmin):
     def example(self, webhook: Webhook) -> SafeString:
         """Show a script that sends one."""
         return format_html('<pre class="adm-json">{}</pre>', webhooks.example(webhook))
+
+    @admin.display(description="Latest")
+    def latest(self, webhook: Webhook) -> SafeString | str:
+        """Lead to the executions of the newest requests."""
+        rows = webhook.deliveries.order_by("-received_at")[:SHOWN_DELIVERIES]
+        links = [
+            (reverse("admin:executions_execution_change", args=(row.execution_id,)), moment(row.received_at))
+            for row in rows
+        ]
+        return format_html_join(", ", '<a href="{}">{}</a>', links) if links else EMPTY
 
     @admin.display(description="Secret")
     def secret_text(self, webhook: Webhook) -> SafeString | str:
