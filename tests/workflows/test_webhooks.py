@@ -35,7 +35,8 @@ from django.utils import timezone
 
 from executions import deliveries
 from executions.models import Execution
-from flowbuilder import bodies, throttle
+from flowbuilder import bodies, hooks, throttle
+from flowbuilder.rates import Rate
 from flowbuilder.stack import free_port
 from recordings.blobs import save_blob
 from recordings.models import Event
@@ -475,13 +476,15 @@ def test_fault_73_a_webhook_flood_ends_in_429_and_others_are_served(rates: Any, 
 
 
 @pytest.mark.redis
-def test_fault_73_a_flood_without_a_signature_ends_in_429_and_signed_requests_go_on(rates: Any, hook: Hook) -> None:
+def test_fault_73_a_flood_without_a_signature_ends_in_429_and_signed_requests_go_on(
+    rates: Any, hook: Hook, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(hooks, "BAD_REQUESTS", Rate(30, 3600))  # as many, but none comes back while this runs
     bad = {"Content-Type": JSON, "X-Flow-Signature": f"t=1,v1={'0' * 64}"}
 
     statuses = [hook.post(headers=bad).status_code for _ in range(50)]
 
-    assert statuses[:30] == [401] * 30
-    assert statuses[-15:] == [429] * 15
+    assert statuses == [401] * 30 + [429] * 20
     hook.row.refresh_from_db()
     assert hook.row.refused == statuses.count(401), "what is thrown away costs no write"
     assert Client().post(f"/hooks/{'A' * 43}", ORDER, content_type=JSON).status_code == 429
@@ -900,8 +903,6 @@ def test_the_senders_of_the_document_are_accepted(webs: list[int], hook: Hook, s
 
 
 def test_the_document_names_what_is_so() -> None:
-    from flowbuilder import hooks
-
     for text in (
         *hooks.CONTENT_TYPES, *hooks.SHOWN_HEADERS, webhooks.SIGNATURE_HEADER, webhooks.DELIVERY_HEADER,
         f"{webhooks.GRACE_HOURS} hours", f"{webhooks.TOLERANCE_SECONDS // 60} minutes", f"{deliveries.KEPT.days} days",
