@@ -556,6 +556,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
             "phases": [self._phase(phase) for phase in execution.phases.order_by("index")],
             "node_runs": [_node_run(run, names) for run in shown[:NODE_RUNS_SHOWN]],
             "more_node_runs": len(shown) > NODE_RUNS_SHOWN,
+            "has_outputs": any(run.status == states.COMPLETED for run in shown),
             "artifacts": artifacts(execution, recording, names),
             "recording": recording,
             "keepable": recording is None and keepable(execution.pk),

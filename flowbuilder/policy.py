@@ -88,6 +88,7 @@ OPERATIONS: Final[dict[str, str]] = {
     "GET /executions/{execution_id}/phases": "executions:read",
     "GET /executions/{execution_id}/nodes": "executions:read",
     "GET /executions/{execution_id}/nodes/{node_id}": "executions:read",
+    "GET /executions/{execution_id}/outputs": "executions:read",
     "POST /executions/{execution_id}/keep": "executions:run",
     "POST /executions/{execution_id}/approvals/{node_id}": "executions:run",
     "POST /executions/{execution_id}/start-streaming": "executions:read",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from django.http import Http404, HttpRequest
+import msgspec
+from asgiref.sync import sync_to_async
+from django.http import Http404, HttpRequest, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from ninja import Field, Path, Query, Router, Schema, Status
 
@@ -74,6 +77,18 @@ class NodeDetail(NodeOut):
     outputs: dict[str, Any] | None
 
 
+class OutputsOut(Schema):
+    """What the nodes of an execution gave, by node id: of all that completed, whatever became of the execution."""
+
+    execution_id: UUID
+    workflow_id: UUID
+    version: int
+    status: ExecutionStatus
+    error: str | None
+    error_node: str | None
+    outputs: dict[str, dict[str, Any]]
+
+
 class NodeFilters(Schema):
     """Which node runs, and which page of them."""
 
@@ -116,6 +131,38 @@ def get_node(request: HttpRequest, execution_id: UUID, node_id: Path[Annotated[T
         return report.node_run(execution, run)
     except RecordingError as error:
         return Status(409, {"detail": str(error)})
+
+
+@router.get("/{execution_id}/outputs", response={200: OutputsOut, **ERRORS})
+def download_outputs(request: HttpRequest, execution_id: UUID) -> Any:
+    """Download the outputs of all nodes that completed as a JSON file, also of an execution that failed or goes on.
+
+    Outputs that were removed with their recording are not in it. Turns of loops and subflows are executions of their own.
+    """
+    execution = _execution(request, execution_id)
+    name = f'attachment; filename="{execution.pk}-outputs.json"'
+    return StreamingHttpResponse(
+        _outputs_file(execution), content_type="application/json", headers={"Content-Disposition": name}
+    )
+
+
+async def _outputs_file(execution: Execution) -> AsyncIterator[bytes]:
+    """Give the file piece by piece, so that memory holds the outputs of a few nodes only."""
+    head = {
+        "execution_id": execution.pk, "workflow_id": execution.workflow_id, "version": execution.version.number,
+        "status": execution.status, "error": execution.error or None, "error_node": execution.error_node or None,
+    }  # fmt: skip
+    yield msgspec.json.encode(head)[:-1] + b',"outputs":{'
+    parts, between = report.outputs_by_part(execution), b""
+    while (part := await sync_to_async(_next)(parts)) is not None:
+        if part:
+            yield between + msgspec.json.encode(part)[1:-1]
+            between = b","
+    yield b"}}"
+
+
+def _next(parts: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
+    return next(parts, None)
 
 
 def _execution(request: HttpRequest, execution_id: UUID) -> Execution:

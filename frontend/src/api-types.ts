@@ -425,6 +425,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/executions/{execution_id}/outputs": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Download Outputs
+         * @description Download the outputs of all nodes that completed as a JSON file, also of an execution that failed or goes on.
+         *
+         *     Outputs that were removed with their recording are not in it. Turns of loops and subflows are executions of their own.
+         */
+        get: operations["executions_api_runs_download_outputs"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/executions/{execution_id}/pause": {
         parameters: {
             query?: never;
@@ -1917,6 +1939,23 @@ export interface components {
             /** @enum {string} */
             type: "STRING" | "NUMBER" | "BOOLEAN" | "SELECT" | "JSON" | "LIST" | "FILE" | "CREDENTIAL" | "BROWSER_INSTANCE" | "CONDITIONAL" | "ANY";
         };
+        /** @description What the nodes of an execution gave, by node id: of all that completed, whatever became of the execution. */
+        OutputsOut: {
+            error: string | null;
+            error_node: string | null;
+            /** Format: uuid */
+            execution_id: string;
+            outputs: {
+                [key: string]: {
+                    [key: string]: unknown;
+                };
+            };
+            /** @enum {string} */
+            status: "queued" | "running" | "paused" | "waiting" | "completed" | "completed_with_errors" | "failed" | "cancelled";
+            version: number;
+            /** Format: uuid */
+            workflow_id: string;
+        };
         /** @description Which page. */
         PageFilters: {
             /** @default 50 */
@@ -2980,6 +3019,28 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["NodeDetail"];
+                };
+            };
+        };
+    };
+    executions_api_runs_download_outputs: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OutputsOut"];
                 };
             };
         };

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from uuid import UUID, uuid4
 
 import pytest
@@ -297,6 +298,39 @@ def test_the_error_output_carries_on_and_the_other_wires_do_not(run):
     assert execution.status == "completed_with_errors"
     assert statuses(execution) == {"bad": "failed", "after": "skipped", "rescue": "completed"}
     assert outputs(execution, "rescue")["Value"] == "no"
+
+
+@pytest.mark.row("S2-28")
+def test_what_a_failed_execution_gave_can_be_downloaded(run, alice, client):
+    large = ["x" * 100] * 1000  # above what is stored beside the row
+    execution = run(
+        [*(gives(f"part{n}", n) for n in range(12)), gives("large", large), node("bad", "test_fails", Kind="code"), gives("never", 1)],
+        *(wire(f"part{n}", "Done", "bad", "Execute Condition") for n in range(12)),
+        wire("large", "Done", "bad", "Execute Condition"), wire("bad", "Done", "never", "Execute Condition"),
+    )  # fmt: skip
+    client.force_login(alice)
+
+    page = client.get(f"/admin/executions/execution/{execution.pk}/change/").content.decode()
+    address = re.search(r'href="([^"]+)" download>Download outputs', page)
+    assert address, page
+    answer = client.get(address[1])
+
+    file = json.loads(b"".join(answer))
+    assert answer["Content-Disposition"] == f'attachment; filename="{execution.pk}-outputs.json"'
+    assert (file["execution_id"], file["status"], file["error_node"]) == (str(execution.pk), "failed", "bad")
+    assert {name: given["Value"] for name, given in file["outputs"].items()} == {
+        **{f"part{n}": n for n in range(12)}, "large": large,
+    }  # fmt: skip
+
+
+def test_an_execution_that_gave_nothing_offers_no_download(run, alice, client):
+    execution = run([node("bad", "test_fails", Kind="code")])
+    client.force_login(alice)
+
+    page = client.get(f"/admin/executions/execution/{execution.pk}/change/").content.decode()
+
+    assert "Download outputs" not in page
+    assert json.loads(b"".join(client.get(f"/api/v1/executions/{execution.pk}/outputs")))["outputs"] == {}
 
 
 def test_the_error_output_of_a_node_that_completed_is_dead(run):
