@@ -992,9 +992,9 @@ class DeadLetterAdmin(InsideAdmin):
 class WorkerLeaseAdmin(ReadOnlyAdmin):
     """Worker processes; they belong to nobody, so only superusers see them."""
 
-    list_display = ("process", "life", "slots_text", "stale_text", "queues", "started", "boot")
-    fields = ("hostname", "pid", "boot", "life", "queues", "slots", "busy", "stale_text", "started_at")
-    readonly_fields = ("life", "stale_text")
+    list_display = ("process", "life", "slots_text", "stale_text", "browser_text", "queues", "started", "boot")
+    fields = ("hostname", "pid", "boot", "life", "queues", "slots", "busy", "stale_text", "browser_text", "started_at")
+    readonly_fields = ("life", "stale_text", "browser_text")
     ordering = ("-beat_at",)
 
     def _mine(self, request: HttpRequest, obj: Any, verb: str = "see") -> bool:
@@ -1029,6 +1029,12 @@ class WorkerLeaseAdmin(ReadOnlyAdmin):
     def stale_text(self, lease: WorkerLease) -> str:
         """Show how many messages found nothing to do since the process started."""
         return f"{lease.stale:,}"
+
+    @admin.display(description="Browser pages", ordering="pages")
+    def browser_text(self, lease: WorkerLease) -> str:
+        """Show how many pages were opened since the process started, and how many of them found Chromium running."""
+        rate = lease.browser_hit_rate
+        return EMPTY if rate is None else f"{lease.pages:,}, {rate:.0%} without a start"
 
     @admin.display(description="Started", ordering="started_at")
     def started(self, lease: WorkerLease) -> SafeString | str:

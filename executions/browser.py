@@ -482,6 +482,8 @@ class BrowserHost:
         self._launching = asyncio.Lock()
         self._chromium: _Chromium | None = None
         self._closed = False
+        self.pages_opened = 0
+        self.chromium_starts = 0
 
     async def open(self, session_id: str, options: BrowserOptions | None = None) -> BrowserPage:
         """Return the page of ``session_id``, opened if it is not open yet.
@@ -513,6 +515,7 @@ class BrowserHost:
             try:
                 chromium = await self._running()
                 await session.open(chromium, self._policy, options)
+                self.pages_opened += 1
             except BaseException as error:
                 await self.close(session_id)
                 if isinstance(error, Exception) and _is_playwright_error(error):
@@ -583,6 +586,7 @@ class BrowserHost:
                     retryable=False,
                 )
             self._chromium = await _Chromium.launch(self.chromium_path, self._directory, self._lost)
+            self.chromium_starts += 1
             return self._chromium
 
     def _lost(self, chromium: _Chromium) -> None:

@@ -44,13 +44,14 @@ class WorkerProcess:
         self, *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
         kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], on_lost: Callable[[str], None],
         isolated: bool = False, each_second: Callable[[], None] = lambda: None,
+        browser_use: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:  # fmt: skip
         self.boot = uuid.uuid4().hex
         self.queue = f"{PAGE_QUEUE}{self.boot}"
         self.isolated = isolated
         self._queues, self._slots, self._on_cancel = queues, slots, on_cancel
         self._kept, self._on_end, self._on_lost = kept, on_end, on_lost
-        self._each_second = each_second
+        self._each_second, self._browser_use = each_second, browser_use
         self.draining = False
         """Whether this process is about to end and begins nothing that another one can do."""
         self._stale = 0
@@ -149,10 +150,14 @@ class WorkerProcess:
             for lost in set(claims) - store.committer.run(lambda tx: store.held_claims(tx, claims)):
                 self._on_lost(lost)  # or all of its nodes ended just now, and there is nothing to stop
         alive = WorkerLease.objects.filter(boot=self.boot)
-        if not alive.update(beat_at=store.database_now_us(), busy=len(claims), stale=self._stale):
+        pages, starts = self._browser_use()
+        if not alive.update(
+            beat_at=store.database_now_us(), busy=len(claims), stale=self._stale, pages=pages, chromium_starts=starts
+        ):
             self._write_lease(len(claims))  # somebody took this process for dead
 
     def _write_lease(self, busy: int) -> None:
+        pages, starts = self._browser_use()
         WorkerLease.objects.create(
             boot=self.boot,
             hostname=socket.gethostname(),
@@ -161,6 +166,8 @@ class WorkerProcess:
             slots=self._slots,
             busy=busy,
             stale=self._stale,
+            pages=pages,
+            chromium_starts=starts,
             started_at=self._started,
             beat_at=store.database_now_us(),
         )
@@ -285,6 +292,7 @@ def start_worker(
     *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
     kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], on_lost: Callable[[str], None],
     isolated: bool = False, each_second: Callable[[], None] = lambda: None,
+    browser_use: Callable[[], tuple[int, int]] = lambda: (0, 0),
 ) -> WorkerProcess:  # fmt: skip
     """Make this process a worker and return it.
 
@@ -292,7 +300,7 @@ def start_worker(
     ``kept`` names the executions whose page this process holds, ``on_end`` gives back that of one that has ended,
     without waiting.
     ``isolated`` means that it runs isolated nodes and nothing else. ``each_second`` is called by the thread that keeps
-    the process alive.
+    the process alive. ``browser_use`` says how many pages it has opened, and how often it started Chromium.
     """
     global current
     current = WorkerProcess(
@@ -302,7 +310,7 @@ def start_worker(
         kept=kept,
         on_end=on_end,
         on_lost=on_lost,
-        isolated=isolated, each_second=each_second,
+        isolated=isolated, each_second=each_second, browser_use=browser_use,
     )  # fmt: skip
     return current
 

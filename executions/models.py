@@ -262,7 +262,8 @@ class NodeRun(models.Model):
 class WorkerLease(models.Model):
     """One worker process. ``boot`` is new at every start; ``beat_at`` is its last sign of life (microseconds).
 
-    ``stale`` counts the messages that it took and that found nothing to do, as of its last sign of life.
+    ``stale`` counts the messages that it took and that found nothing to do, ``pages`` the browser pages that it opened
+    and ``chromium_starts`` how often it started Chromium for them, all as of its last sign of life.
     """
 
     boot = models.CharField(primary_key=True, max_length=32)
@@ -272,11 +273,18 @@ class WorkerLease(models.Model):
     slots = models.IntegerField(default=0)
     busy = models.IntegerField(default=0)
     stale = models.BigIntegerField(default=0, db_default=0)
+    pages = models.BigIntegerField(default=0, db_default=0)
+    chromium_starts = models.BigIntegerField(default=0, db_default=0)
     started_at = models.DateTimeField()
     beat_at = models.BigIntegerField()
 
     def __str__(self) -> str:
         return f"{self.hostname}:{self.pid}"
+
+    @property
+    def browser_hit_rate(self) -> float | None:
+        """Return the share of pages that found Chromium running, 0 to 1; None when no page was opened."""
+        return None if not self.pages else max(0.0, 1 - self.chromium_starts / self.pages)
 
 
 class BrowserSession(models.Model):

@@ -833,6 +833,11 @@ def kept() -> set[UUID]:
     return sessions()
 
 
+def browser_use() -> tuple[int, int]:
+    """Return how many pages this process has opened, and how often it started Chromium for them."""
+    return (0, 0) if _host is None else (_host.pages_opened, _host.chromium_starts)
+
+
 def close_session(execution_id: UUID, *, wait: bool = True) -> None:
     """Close the browser session of an execution, if this process holds it; wait at most 10 s."""
     if _host is None or not holds_session(execution_id):

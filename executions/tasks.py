@@ -264,6 +264,7 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
         kept=runtime.kept,
         on_lost=runtime.abandon,
         each_second=admission.look_again,
+        browser_use=runtime.browser_use,
         on_end=partial(ending.release, wait=False),
     )
     if BROWSER_QUEUE in names:

@@ -93,7 +93,6 @@ def values(events: list[Any], kind: str, *names: str) -> dict[Any, Any]:
 @pytest.mark.worker
 @pytest.mark.redis
 @pytest.mark.postgres
-@pytest.mark.row("S2-50")
 def test_a_local_run_and_a_run_on_workers_are_recorded_alike(processes, alice, make_workflow):
     credentials.save(alice, "shop", "password", {"password": "open-sesame"})
     workflow = make_workflow(EVERYTHING, name="everything")
