@@ -7,10 +7,12 @@ page is opened, so a process that opens none does not pay for it.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import fcntl
 import logging
 import os
+import random
 import re
 import secrets
 import shutil
@@ -24,8 +26,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from executions import locks, masks
-from executions.egress import EgressPolicy, EgressProxy
+from executions.egress import Door, EgressPolicy, EgressProxy, FarDoor
 from executions.errors import BrowserError, NotAllowed, SessionLost
+from executions.fingerprints import QUIET, user_agent
 from executions.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -110,6 +113,8 @@ class BrowserOptions:
     ``viewport`` is width and height in pixels, ``block_resources`` holds Playwright's resource types
     (image, font, media …). ``human_like`` makes ``fill`` type key by key. ``proxy`` is gone through by everything that
     the page loads, ``storage_state`` (as Playwright gives it) is what the page begins with.
+    ``screen`` is the size that the page is told. ``stealth`` hides that a program drives it, and rests a moment before
+    each click. ``remote`` is user and password at the browser elsewhere that is used instead of a Chromium here.
     ``bare`` says that the node asked for nothing of this, so that a page which is open will do.
     """
 
@@ -121,11 +126,15 @@ class BrowserOptions:
     human_like: bool = False
     proxy: Upstream | None = None
     storage_state: dict[str, Any] | None = field(default=None, repr=False)
+    screen: tuple[int, int] | None = None
+    stealth: bool = False
+    remote: tuple[str, str] | None = field(default=None, repr=False)
     bare: bool = field(default=False, compare=False)
 
     def suits(self, page: BrowserPage) -> bool:
         """Return whether a page that is open is what these options ask for."""
-        return self.bare or page.options == self
+        same_kind = (self.stealth, self.remote) == (page.options.stealth, page.options.remote)
+        return page.options == self or (self.bare and same_kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +161,11 @@ class BrowserPage:
     ``page`` is the Playwright page, for nodes that need more than the methods here.
     """
 
-    def __init__(self, page: Page, context: BrowserContext, proxy: EgressProxy, options: BrowserOptions) -> None:
+    def __init__(self, page: Page, context: BrowserContext, door: Door, options: BrowserOptions) -> None:
         self.page = page
         self.context = context
         self.options = options
-        self._proxy = proxy
+        self._door = door
         self._lost = ""
         self._last_navigation = ""
         self._since = time.monotonic()
@@ -191,9 +200,9 @@ class BrowserPage:
 
         What Chromium asks for by itself (its field completion, say) is refused too, but is not the page's doing.
         """
-        fresh = self._proxy.refusal_count - self._reported
-        self._reported = self._proxy.refusal_count
-        recent = list(self._proxy.refusals)[-fresh:] if fresh else []
+        fresh = self._door.refusal_count - self._reported
+        self._reported = self._door.refusal_count
+        recent = list(self._door.refusals)[-fresh:] if fresh else []
         return list(dict.fromkeys(refusal.message for refusal in recent if refusal.host.lower() in self._asked))
 
     async def goto(self, url: str, *, wait_until: WaitUntil = "domcontentloaded", timeout_seconds: float = 60.0) -> str:
@@ -208,6 +217,7 @@ class BrowserPage:
         if scheme not in ("http", "https"):
             raise NotAllowed(f'the address "{url[:200]}" is not allowed: only http and https can be opened')
         self._last_navigation, self._since = "", time.monotonic()
+        await self._door.admit(url)
         async with self._operation(f"Could not open {url}"):
             end = time.monotonic() + timeout_seconds
             while True:
@@ -217,13 +227,13 @@ class BrowserPage:
                     )
                     break
                 except Exception as error:
-                    self._raise_if_blocked()
+                    await self._raise_if_blocked()
                     # The error page of the navigation before may still be on its way.
                     if "is interrupted by another navigation" in str(error) and time.monotonic() < end:
                         await asyncio.sleep(0.05)
                         continue
                     raise _navigation_error(url, error, timeout_seconds) or error from error
-            self._raise_if_blocked()
+            await self._raise_if_blocked()
             self.status = response.status if response else 0
             await self._settle()
             try:
@@ -260,12 +270,14 @@ class BrowserPage:
         what = f"Could not click element '{selector}'"
         async with self._operation(what, selector):
             element = await self._awaited(selector, "attached" if force else "visible", what, timeout_seconds)
+            if self.options.stealth:
+                await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - as people do
             click = element.click(button=button, click_count=click_count, force=force, timeout=timeout_seconds * 1000)
             if not wait_for_navigation:
                 await self._act(click, what, timeout_seconds)
             else:
                 await self._click_and_follow(click, what, timeout_seconds)
-            self._raise_if_blocked()
+            await self._raise_if_blocked()
 
     async def wait_for(self, selector: str, *, visible: bool = True, timeout_seconds: float = 30.0) -> None:
         """Wait until the first element that matches is visible (or nothing that matches is)."""
@@ -323,7 +335,7 @@ class BrowserPage:
         """Turn what Playwright raises into our errors, and refuse to work on a page that is gone."""
         if self._lost:
             raise SessionLost(f"{what}: {self._lost}")
-        self._raise_if_blocked()
+        await self._raise_if_blocked()
         try:
             yield
         except Exception as error:
@@ -348,7 +360,7 @@ class BrowserPage:
         try:
             await element.wait_for(state=state, timeout=seconds * 1000)
         except PlaywrightTimeout as error:
-            self._raise_if_blocked()
+            await self._raise_if_blocked()
             raise BrowserError(
                 f"{what}: {await self._why(selector, state, seconds)}", code="element_timeout"
             ) from error
@@ -373,7 +385,7 @@ class BrowserPage:
         try:
             await action
         except PlaywrightTimeout as error:
-            self._raise_if_blocked()
+            await self._raise_if_blocked()
             reason = f"the element was not ready within {seconds:g} s"
             if "intercepts pointer events" in error.message:
                 reason = f"another element covered it for {seconds:g} s"
@@ -396,12 +408,12 @@ class BrowserPage:
             async with self.page.expect_navigation(wait_until="domcontentloaded", timeout=30_000):
                 await self._act(click, what, seconds)
         except PlaywrightTimeout as error:
-            self._raise_if_blocked()
+            await self._raise_if_blocked()
             raise BrowserError(
                 f"{what}: no new page came within 30 s of the click", code="navigation_timeout"
             ) from error
         except Exception:
-            self._raise_if_blocked()
+            await self._raise_if_blocked()
             raise
         await self._settle()
 
@@ -429,11 +441,12 @@ class BrowserPage:
         with contextlib.suppress(Exception):
             if request.is_navigation_request() and request.frame == self.page.main_frame:
                 self._last_navigation = request.url
+                self._door.look(request.url)
                 if request.redirected_from is None:
                     # The proxy may have seen this navigation a moment before we hear of it here.
                     self._since = max(self._since, time.monotonic() - 1.0)
 
-    def _raise_if_blocked(self) -> None:
+    async def _raise_if_blocked(self) -> None:
         """Raise if the page itself (not a part of it) was last sent to an address that it did not reach.
 
         Raises:
@@ -442,12 +455,13 @@ class BrowserPage:
         """
         if not self._last_navigation:
             return
+        await self._door.looked()
         parsed = urlsplit(self._last_navigation)
         try:
             port = parsed.port or (443 if parsed.scheme in ("https", "wss") else 80)
         except ValueError:
             return
-        refusal = self._proxy.refused(parsed.hostname or "", port, self._since)
+        refusal = self._door.refused(parsed.hostname or "", port, self._since)
         if refusal is None:
             return
         if refusal.allowed:
@@ -460,7 +474,7 @@ class BrowserHost:
 
     ``slots`` bounds the sessions that are open at once; ``directory`` is where profiles live (a private
     directory of the system's temporary one if its path is too long for Chromium). ``policy`` judges what
-    pages may reach.
+    pages may reach. ``remote`` is the CDP address of the browser elsewhere.
     """
 
     def __init__(
@@ -470,12 +484,14 @@ class BrowserHost:
         *,
         policy: EgressPolicy,
         directory: str | Path,
+        remote: str = "",
         slot_seconds: float = SLOT_SECONDS,
     ) -> None:
         self.chromium_path = chromium_path
         self.slots = slots
         self._policy = policy
         self._directory = Path(directory)
+        self._remote = remote
         self._slot_seconds = slot_seconds
         self._free = asyncio.Semaphore(slots)
         self._sessions: dict[str, _Session] = {}
@@ -513,8 +529,10 @@ class BrowserHost:
         session = self._sessions[session_id] = _Session()
         async with session.opening:
             try:
-                chromium = await self._running()
-                await session.open(chromium, self._policy, options)
+                if options.remote is None:
+                    await session.open(await self._running(), self._policy, options)
+                else:
+                    await session.open_remote(self._remote, self._policy, options)
                 self.pages_opened += 1
             except BaseException as error:
                 await self.close(session_id)
@@ -598,34 +616,51 @@ class BrowserHost:
 
 @dataclass
 class _Session:
-    """A context with its own proxy. ``opening`` is held while it is being made."""
+    """A context with its own way out. ``opening`` is held while it is being made."""
 
     opening: asyncio.Lock = field(default_factory=asyncio.Lock)
     page: BrowserPage | None = None
     chromium: _Chromium | None = None
-    proxy: EgressProxy | None = None
+    door: Door | None = None
     context: BrowserContext | None = None
+    remote: RemoteBrowser | None = None
 
     async def open(self, chromium: _Chromium, policy: EgressPolicy, options: BrowserOptions) -> None:
         """Make the context and its first page."""
         self.chromium = chromium
-        self.proxy = EgressProxy(policy, upstream=options.proxy)
-        await self.proxy.start()
+        self.door = proxy = EgressProxy(policy, upstream=options.proxy)
+        await proxy.start()
         width, height = options.viewport
+        agent = user_agent(chromium.browser.version) if options.stealth else None
         self.context = await chromium.browser.new_context(
             viewport={"width": width, "height": height},
             locale=options.locale,
             timezone_id=options.timezone,
-            user_agent=options.user_agent,
+            screen={"width": options.screen[0], "height": options.screen[1]} if options.screen else None,
+            user_agent=options.user_agent or agent,
             storage_state=cast("StorageState | None", options.storage_state),
             service_workers="block",
             accept_downloads=False,
-            proxy={"server": self.proxy.url},
+            proxy={"server": proxy.url},
         )
-        self.context.on("page", self._limit_pages)
+        if options.stealth:
+            await self.context.add_init_script(QUIET)
+        await self._open_page(self.context, proxy, options)
+
+    async def open_remote(self, address: str, policy: EgressPolicy, options: BrowserOptions) -> None:
+        """Make a context and its first page in a browser elsewhere."""
+        user, password = options.remote or ("", "")
+        self.remote = await RemoteBrowser.connect(address, user, password)
+        self.remote.browser.on("disconnected", lambda _: self._hung_up())
+        self.door = door = FarDoor(policy)
+        self.context = await self.remote.browser.new_context(service_workers="block", accept_downloads=False)
+        await self._open_page(self.context, door, options)
+
+    async def _open_page(self, context: BrowserContext, door: Door, options: BrowserOptions) -> None:
+        context.on("page", self._limit_pages)
         if options.block_resources:
-            await self.context.route("**/*", _blocker(frozenset(options.block_resources)))
-        self.page = BrowserPage(await self.context.new_page(), self.context, self.proxy, options)
+            await context.route("**/*", _blocker(frozenset(options.block_resources)))
+        self.page = BrowserPage(await context.new_page(), context, door, options)
 
     async def close(self) -> None:
         """Close context and proxy; what hangs is left to Chromium's end."""
@@ -634,13 +669,57 @@ class _Session:
         if self.context is not None:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self.context.close(), CLOSE_SECONDS)
-        if self.proxy is not None:
-            await self.proxy.close()
+        if self.remote is not None:
+            await self.remote.close()
+        if self.door is not None:
+            await self.door.close()
+
+    def _hung_up(self) -> None:
+        if self.page is not None:
+            self.page.lose("the remote browser hung up", final=True)
 
     def _limit_pages(self, page: Page) -> None:
         if self.context is not None and len(self.context.pages) > MOST_PAGES:
             closing = asyncio.ensure_future(page.close())
             closing.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+
+class RemoteBrowser:
+    """A browser elsewhere, driven by CDP. Neither its address nor its password are in any message."""
+
+    def __init__(self, playwright: Playwright, browser: Browser) -> None:
+        self.browser = browser
+        self._playwright = playwright
+
+    @classmethod
+    async def connect(cls, address: str, user: str, password: str) -> RemoteBrowser:
+        """Return the browser at ``address`` (ws, wss, http or https), which asks for a login.
+
+        Raises:
+            BrowserError: it cannot be reached, or refuses the login.
+        """
+        from playwright.async_api import async_playwright
+
+        login = base64.b64encode(f"{user}:{password}".encode()).decode()
+        playwright = await asyncio.wait_for(async_playwright().start(), LAUNCH_SECONDS)
+        try:
+            await playwright.selectors.register(masks.ENGINE, masks.SCRIPT, content_script=True)
+            browser = await playwright.chromium.connect_over_cdp(
+                address, headers={"Authorization": f"Basic {login}"}, timeout=LAUNCH_SECONDS * 1000
+            )
+        except BaseException as error:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(playwright.stop(), CLOSE_SECONDS)
+            if isinstance(error, Exception) and _is_playwright_error(error):
+                raise _remote_error(address, str(error)) from None
+            raise
+        return cls(playwright, browser)
+
+    async def close(self) -> None:
+        """Hang up; the provider ends the browser."""
+        for ending in (self.browser.close(), self._playwright.stop()):
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(ending, CLOSE_SECONDS)
 
 
 class _Chromium:
@@ -982,6 +1061,24 @@ def _navigation_error(url: str, error: Exception, seconds: float) -> BrowserErro
         code = message.partition("net::")[2].split()[0]
         return BrowserError(f"Could not open {url}: {code}", code="navigation")
     return None
+
+
+def _remote_error(address: str, text: str) -> BrowserError:
+    """Return a readable error for a remote browser that cannot be had; what Playwright says holds the address."""
+    parts = urlsplit(address)
+    where = f"the remote browser at {parts.hostname}" + (f":{parts.port}" if parts.port else "")
+    reasons = {
+        "401": "refused the login", "403": "refused the login", "407": "refused the login",
+        "ECONNREFUSED": "is not there: nothing answers", "ENOTFOUND": "is not there: there is no such host",
+        "EAI_AGAIN": "is not there: its name cannot be resolved", "Timeout": "did not answer in time",
+    }  # fmt: skip
+    for part, reason in reasons.items():
+        if re.search(rf"\b{part}\b", text):
+            refused = reason == "refused the login"
+            return BrowserError(
+                f"{where} {reason}", code="browser_auth" if refused else "browser_remote", retryable=not refused
+            )
+    return BrowserError(f"{where} did not answer as a browser does", code="browser_remote")
 
 
 def _launch_reason(error: Exception) -> str:

@@ -437,7 +437,89 @@ class _BadRequest(Exception):
     """The client of the proxy does not speak HTTP as we read it."""
 
 
-class EgressProxy:
+class Door:
+    """The way out of a page, and what it was refused: the last hundred targets, newest last."""
+
+    def __init__(self) -> None:
+        self.refusals: deque[Refusal] = deque(maxlen=100)
+        self.refusal_count = 0
+
+    def refused(self, host: str, port: int, since: float = 0.0) -> Refusal | None:
+        """Return the newest refusal of ``host:port`` at or after ``since``, or None."""
+        wanted = _clean_host(host)
+        for refusal in reversed(self.refusals):
+            if refusal.at < since:
+                break
+            if refusal.port == port and _clean_host(refusal.host) == wanted:
+                return refusal
+        return None
+
+    async def admit(self, url: str) -> None:
+        """Judge an address before the page is sent there, where nothing on the way does."""
+
+    def look(self, url: str) -> None:
+        """Take note that the page is on its way to an address."""
+
+    async def looked(self) -> None:
+        """Wait until all that was taken note of is judged."""
+
+    async def close(self) -> None:
+        """Let nothing pass any more."""
+
+
+class FarDoor(Door):
+    """The door of a page in a browser elsewhere, which connects from there, not through us.
+
+    Judged is where the page itself goes: before it is sent there, and after it was led there, so that what it shows
+    is not read. What parts of the page load is not seen here.
+    """
+
+    def __init__(self, policy: EgressPolicy) -> None:
+        super().__init__()
+        self._policy = policy
+        self._open: set[asyncio.Task[None]] = set()
+
+    async def admit(self, url: str) -> None:
+        """Judge an address by what its name stands for here; a name that is unknown here is left to the browser.
+
+        Raises:
+            NotAllowed: it may not be reached.
+        """
+        parsed = urlsplit(url)
+        if parsed.scheme not in ("http", "https"):
+            return
+        host, port = _split_authority(url, 443 if parsed.scheme == "https" else 80)
+        try:
+            await self._policy.acheck(host, port)
+        except NotAllowed as error:
+            self.refusal_count += 1
+            self.refusals.append(Refusal(host, port, str(error), time.monotonic()))
+            raise
+        except NetworkError:
+            return
+
+    def look(self, url: str) -> None:
+        """Judge an address in the background."""
+        task = asyncio.get_running_loop().create_task(self._look(url))
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+
+    async def _look(self, url: str) -> None:
+        with contextlib.suppress(NotAllowed, _BadRequest):
+            await self.admit(url)
+
+    async def looked(self) -> None:
+        """Wait until all addresses are judged."""
+        while self._open:
+            await asyncio.wait(self._open)
+
+    async def close(self) -> None:
+        """Judge no more."""
+        for task in self._open:
+            task.cancel()
+
+
+class EgressProxy(Door):
     """A forward proxy on loopback that reaches only what ``policy`` allows.
 
     CONNECT (TLS, WebSockets) goes to ports 80 and 443 and to what the allow-list names; plain HTTP is one
@@ -456,8 +538,7 @@ class EgressProxy:
         limit_bytes: int = 1024 * 1024 * 1024,
         upstream: Upstream | None = None,
     ) -> None:
-        self.refusals: deque[Refusal] = deque(maxlen=100)
-        self.refusal_count = 0
+        super().__init__()
         self._policy = policy
         self._upstream = upstream
         self._idle_seconds = idle_seconds
@@ -484,16 +565,6 @@ class EgressProxy:
         for task in list(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
-
-    def refused(self, host: str, port: int, since: float = 0.0) -> Refusal | None:
-        """Return the newest refusal of ``host:port`` at or after ``since``, or None."""
-        wanted = _clean_host(host)
-        for refusal in reversed(self.refusals):
-            if refusal.at < since:
-                break
-            if refusal.port == port and _clean_host(refusal.host) == wanted:
-                return refusal
-        return None
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -805,6 +805,7 @@ def browser_host() -> BrowserHost:
             settings.BROWSER_SLOTS,
             policy=egress_policy(),
             directory=_browser_directory(),
+            remote=settings.REMOTE_BROWSER,
         )
     return _host
 

@@ -83,6 +83,18 @@ def address(name: str, default: str) -> str:
     return value
 
 
+def endpoint(name: str, default: str) -> str:
+    """Return the address of a browser that is driven by CDP; it is never shown, since it may hold a key."""
+    value = text(name, default)
+    try:
+        parts = urlsplit(value)
+        if parts.scheme in ("ws", "wss", "http", "https") and parts.hostname and parts.port != 0:
+            return value
+    except ValueError:
+        pass
+    raise ImproperlyConfigured(f"{name} cannot be read; it looks like wss://browser.example.com:9222")
+
+
 def json_object(name: str) -> dict[str, object]:
     """Return a JSON object, empty when the variable is."""
     try:

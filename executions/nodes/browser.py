@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from executions.errors import NotAllowed
+from executions.fingerprints import draw
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
 from executions.nodes.deliver import checked_url
 from executions.nodes.inputs import Inputs
@@ -148,6 +149,96 @@ class LaunchStandardBrowser(NodeExecutor):
         inputs.choice("Wait Until")
         options = page_options(inputs)
         page = await env.launch(**options, bare=not options)
+        await visit(env, page, inputs, url)
+        return {"Web Page": True}
+
+
+@register
+class LaunchStealthBrowser(NodeExecutor):
+    """Open a browser page that looks like one that a person uses."""
+
+    description = NodeDescription(
+        type="launch_stealth_browser",
+        label="Stealth Browser",
+        group=GROUP,
+        credits=6,
+        start=True,
+        effect="browser",
+        weight="browser",
+        timeout_s=LONGEST_SECONDS + 40,
+        summary="Opens a browser page that looks like a person's, which reduces accidental blocking.",
+        subtitle="Website URL",
+        inputs=(
+            URL,
+            Port("Seed", handle=False, help="The same seed gives the same looks. Empty: one of this execution."),
+            *PAGE_OPTIONS,
+            WAIT_UNTIL,
+            TIMEOUT,
+        ),
+        outputs=(PAGE_OUT,),
+    )
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Draw the looks, open (or reuse) the page and go to the address."""
+        inputs = self.inputs(node)
+        url = checked_url(inputs, "Website URL")
+        inputs.choice("Wait Until")
+        given = page_options(inputs)
+        own_seed = inputs.text("Seed").strip()
+        seed = own_seed or env.execution_id
+        looks = draw(seed, locale=given.get("locale", ""), timezone=given.get("timezone", ""))
+        drawn = {"screen": looks.screen, "viewport": looks.viewport, "locale": looks.locale, "timezone": looks.timezone}
+        page = await env.launch(**{**drawn, **given}, stealth=True, human_like=True, bare=not given and not own_seed)
+        kept = page.options
+        env.log(
+            f"Looks of the seed {seed}", seed=seed, viewport="{}x{}".format(*kept.viewport), locale=kept.locale,
+            timezone=kept.timezone,
+        )  # fmt: skip
+        await visit(env, page, inputs, url)
+        return {"Web Page": True}
+
+
+@register
+class LaunchBrightDataBrowser(NodeExecutor):
+    """Open a page in a browser elsewhere, of Bright Data or of anybody who speaks CDP."""
+
+    description = NodeDescription(
+        type="launch_bright_data_browser",
+        label="Bright Data Browser",
+        group=GROUP,
+        credits=7,
+        start=True,
+        effect="browser",
+        weight="browser",
+        timeout_s=330,
+        summary="Opens a page in a browser of Bright Data, or of another provider that speaks CDP.",
+        subtitle="Website URL",
+        inputs=(
+            URL,
+            Port("Bright Data Browser Username", required=True, handle=False, placeholder="brd-customer-…-zone-…"),
+            Port(
+                "Bright Data Browser Password",
+                "CREDENTIAL",
+                required=True,
+                handle=False,
+                variant="password",
+                kinds=("password", "basic", "api_key", "bearer", "custom"),
+            ),
+            WAIT_UNTIL,
+            Port("Timeout", "NUMBER", default=120, min=1, max=240, handle=False, help="Seconds."),
+        ),
+        outputs=(PAGE_OUT,),
+    )
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Connect to the browser, open (or reuse) a page there and go to the address."""
+        inputs = self.inputs(node)
+        url = checked_url(inputs, "Website URL")
+        inputs.choice("Wait Until")
+        login = (inputs.text("Bright Data Browser Username").strip(), inputs.text("Bright Data Browser Password"))
+        if not all(login):
+            inputs.refuse("Bright Data Browser Password" if login[0] else "Bright Data Browser Username", "is empty")
+        page = await env.launch(remote=login)
         await visit(env, page, inputs, url)
         return {"Web Page": True}
 

@@ -14,6 +14,8 @@ from workflows.registry import NODE_REGISTRY, PALETTE_GROUPS
 
 CATALOGUE = {
     "launch_standard_browser": (5, "Browser Automation", True),
+    "launch_stealth_browser": (6, "Browser Automation", True),
+    "launch_bright_data_browser": (7, "Browser Automation", True),
     "fill_input": (1, "Browser Automation", False),
     "click_element": (1, "Browser Automation", False),
     "wait_for_element": (1, "Timing Controls", False),

@@ -375,7 +375,24 @@ def proxy_flow(canary: Canaries, url: str) -> dict[str, Any]:
     return graph([node("open", "launch_standard_browser", Website_URL=f"{url}/page", Proxy=canary.of("proxy"))])
 
 
-BROWSER = {"launch_standard_browser", "fill_input", "click_element", "get_html", "wait_for_element"}
+def other_browsers(canary: Canaries, url: str) -> dict[str, dict[str, Any]]:
+    """Return workflows with the other launch nodes; the browser elsewhere is none, and repeats what it is sent."""
+    login, state = canary.of("password"), canary.of("browser_state")
+    stealth = node("open", "launch_stealth_browser", Website_URL=f"{url}/page", Seed=login, Storage_State=state)
+    names = {"Bright Data Browser Username": login, "Bright Data Browser Password": canary.of("api_key")}
+    far = node("open", "launch_bright_data_browser", Website_URL=f"{url}/page", **names)
+    return {"stealth": graph([stealth]), "elsewhere": graph([far])}
+
+
+BROWSER = {
+    "launch_standard_browser",
+    "launch_stealth_browser",
+    "launch_bright_data_browser",
+    "fill_input",
+    "click_element",
+    "get_html",
+    "wait_for_element",
+}
 
 
 def product_types() -> set[str]:
@@ -472,9 +489,12 @@ def pages(alice: Any, executions: list[Any]) -> bytes:
 
 
 @pytest.fixture
-def living(processes: Any, reconcile_row: None, alice: Any, tmp_path: Path) -> Iterator[tuple[Monitor, Watcher]]:
+def living(
+    processes: Any, reconcile_row: None, alice: Any, tmp_path: Path, echo: str
+) -> Iterator[tuple[Monitor, Watcher]]:
     """Start a worker, one for isolated nodes, a beat and the web; return who listens to Redis and at the socket."""
     env = {"FLOWBUILDER_LOG_LEVEL": "DEBUG", "FLOWBUILDER_CODE_NODES": "on"}
+    env["FLOWBUILDER_REMOTE_BROWSER"] = f"{echo.replace('http', 'ws', 1)}/echo"
     monitor, port = Monitor(), free_port()
     processes.booting_worker(APP, **env)
     processes.start(
@@ -512,7 +532,7 @@ def test_fault_70_a_secret_is_nowhere_but_where_it_is_used(
     child = [node("a", "test_careless", Value="{{ input.x }}"), node("b", "merge_data", Data_1=mixed, Data_2={})]
     make_workflow(graph(child), name="canary child")
     flows = {**cases(canary, echo, mail), "hostile": hostile(canary), "browser": browser_flow(canary, echo)}
-    flows["proxy"] = proxy_flow(canary, echo)
+    flows |= {"proxy": proxy_flow(canary, echo), **other_browsers(canary, echo)}
     workflows = {name: make_workflow(flow, name=name) for name, flow in flows.items()}
 
     def run(*names: str) -> None:
