@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -29,6 +29,10 @@ from workflows.templates import CREDENTIAL_KEY, credential_references
 from workflows.validation import KnownCredential
 
 SIZE_LIMIT_BYTES = 64 * 1024
+MOST_CREDENTIALS = 500
+"""Credentials per user."""
+YEARS = range(1970, 9999)
+"""When a credential may end; further away no database and no time zone keeps it."""
 USED_EVERY = timedelta(minutes=1)
 """``last_used_at`` is this exact, so that a busy credential does not cost a write per node."""
 ROTATE_BATCH = 50
@@ -63,7 +67,8 @@ def save(
 
     Raises:
         CredentialTaken: another one has the name.
-        CredentialRefused: the name is none, or the fields do not fit the kind; ``problems`` says all of it.
+        CredentialRefused: the name is none, the fields do not fit the kind, or the end is no date that can be kept
+            (``problems`` says all of it); or the owner has ``MOST_CREDENTIALS``.
         CredentialError: it was stored with a key that is not here any more, and only some of its fields are given.
     """
     name = _name(name)
@@ -74,8 +79,15 @@ def save(
     wanted = kinds.ALIASES.get(kind, kind) or before or "password"
     stored = {} if credential is None else _kept(credential, wanted, before, fields or {})
     merged = {**stored, **(fields or {})}
-    if problems := kinds.check(wanted, merged):
+    problems = [*kinds.check(wanted, merged)]
+    if isinstance(expires_at, datetime) and expires_at.year not in YEARS:
+        problems.append(kinds.Problem("expires_at", f"must lie in the years {YEARS[0]} to {YEARS[-1]}, or be nothing"))
+    if problems:
         raise CredentialRefused(name, problems)
+    if credential is None and Credential.objects.filter(owner=owner).count() >= MOST_CREDENTIALS:
+        raise CredentialRefused(
+            name, [kinds.Problem("", f"is one too many: the limit is {MOST_CREDENTIALS}; delete one first")]
+        )
     merged = {key: value for key, value in merged.items() if value}
     data = _encrypt(owner.pk, merged)
     if len(data) > 2 * SIZE_LIMIT_BYTES:
@@ -193,15 +205,21 @@ def find(owner: Any, reference: str) -> Credential | None:
     return next((row for row in rows if row.pk == pk), rows[0] if rows else None)
 
 
-def available(owner_id: Any) -> dict[str, KnownCredential]:
-    """Return everything by which ``owner_id`` may refer to their credentials, ids and names, and what each has."""
-    known = {}
-    for credential in Credential.objects.filter(owner_id=owner_id):
-        fields: Collection[str] | None = None
+def available(owner_id: Any, named_in: Any = None) -> dict[str, KnownCredential]:
+    """Return everything by which ``owner_id`` may refer to their credentials, ids and names, and what each has.
+
+    Only those that the JSON ``named_in`` names are opened for the names of their fields. One query, or two.
+    """
+    references = {one[CREDENTIAL_KEY] for one in credential_references(named_in) if isinstance(one[CREDENTIAL_KEY], str)}
+    rows = list(Credential.objects.filter(owner_id=owner_id).defer("data"))
+    named = [row.pk for row in rows if row.name in references or str(row.pk) in references]
+    fields: dict[UUID, frozenset[str]] = {}
+    for row in Credential.objects.filter(pk__in=named) if named else ():
         with contextlib.suppress(CredentialError):
-            fields = _decrypt(credential).keys()
-        one = KnownCredential(credential.kind, None if fields is None else frozenset(fields), credential.expires_at)
-        known[credential.name] = known[str(credential.pk)] = one
+            fields[row.pk] = frozenset(_decrypt(row))
+    known = {}
+    for row in rows:
+        known[row.name] = known[str(row.pk)] = KnownCredential(row.kind, fields.get(row.pk), row.expires_at)
     return known
 
 

@@ -239,7 +239,7 @@ def report(
         rows = rows.filter(owner_id=getattr(user, "pk", user))
     if since is not None:
         rows = rows.filter(at__gte=datetime.combine(since, datetime.min.time(), UTC))
-    if until is not None:
+    if until is not None and until < date.max:
         rows = rows.filter(at__lt=datetime.combine(until, datetime.min.time(), UTC) + timedelta(days=1))
     field = {"day": "day", "workflow": "workflow_id", "execution": "execution_id"}[by]
     if by == "day":

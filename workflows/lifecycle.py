@@ -88,7 +88,7 @@ def check_definition(definition: Definition, owner_id: Any) -> list[Finding]:
     """Return all findings about ``definition`` as a workflow of ``owner_id`` in this installation."""
     return validate(
         definition,
-        credentials=credentials.available(owner_id),
+        credentials=credentials.available(owner_id, definition.raw),
         # A shell beside the running stack may not have been given the variables that the stack has.
         variables=settings.WORKFLOW_VARS or None,
         limits=limits(owner_id),
@@ -99,7 +99,7 @@ def check_json(data: Any, owner_id: Any) -> list[Finding]:
     """Return all findings about the JSON of a workflow of ``owner_id``, problems of its structure included."""
     return examine(
         data,
-        credentials=credentials.available(owner_id),
+        credentials=credentials.available(owner_id, data),
         variables=settings.WORKFLOW_VARS or None,
         limits=limits(owner_id),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -311,9 +311,43 @@ def test_the_owner_refers_to_a_credential_by_id_or_by_name(alice: Any, bob: Any,
     stored = credentials.save(alice, "site", "password", {"password": "x"})
     credentials.save(bob, "other", "password", {"password": "x"})
 
-    known = credentials.available(alice.pk)
+    known = credentials.available(alice.pk, {"of": [{"$credential": "site"}]})
     assert known.keys() == {"site", str(stored.pk)}
     assert known["site"].kind == "password"
     assert known["site"].fields == frozenset({"password"})
     settings.CREDENTIAL_KEYS = [Fernet.generate_key().decode()]
-    assert credentials.available(alice.pk)["site"].fields is None
+    assert credentials.available(alice.pk, {"$credential": "site"})["site"].fields is None
+
+
+def test_validation_opens_only_the_credentials_that_a_workflow_names(
+    alice: Any, django_assert_num_queries: Any
+) -> None:
+    made = [credentials.save(alice, f"site {number}", "password", {"password": "x"}) for number in range(5)]
+
+    with django_assert_num_queries(2):
+        known = credentials.available(alice.pk, [{"$credential": "site 1"}, {"x": {"$credential": str(made[2].pk)}}])
+    with django_assert_num_queries(1):
+        unopened = credentials.available(alice.pk, {"nodes": []})
+
+    assert [known[f"site {number}"].fields is not None for number in range(5)] == [False, True, True, False, False]
+    assert {name: one.kind for name, one in unopened.items()} == {name: one.kind for name, one in known.items()}
+    assert all(one.fields is None for one in unopened.values())
+
+
+def test_a_user_has_so_many_credentials_and_no_more(alice: Any, bob: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(credentials, "MOST_CREDENTIALS", 2)
+    for name in ("one", "two"):
+        credentials.save(alice, name, "password", {"password": "x"})
+
+    with pytest.raises(CredentialRefused, match="the limit is 2; delete one first"):
+        credentials.save(alice, "three", "password", {"password": "x"})
+    credentials.save(alice, "two", "password", {"password": "y"})
+    credentials.save(bob, "three", "password", {"password": "x"})
+    assert Credential.objects.count() == 3
+
+
+@pytest.mark.parametrize("end", ["9999-12-31T23:59:59-12:00", "0001-01-01T00:00:00+12:00"])
+def test_an_end_that_no_database_keeps_is_refused(alice: Any, end: str) -> None:
+    with pytest.raises(CredentialRefused, match='"expires_at" must lie in the years 1970 to 9998'):
+        credentials.save(alice, "site", "password", {"password": "x"}, datetime.fromisoformat(end))
+    assert not Credential.objects.exists()

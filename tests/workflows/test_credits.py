@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -140,6 +140,7 @@ def test_the_report_says_what_was_spent_by_day_workflow_and_execution(alice, bob
     assert [(line.key, line.credits) for line in by_day] == [(str(today), 110), (str(today - timedelta(days=2)), 2)]
     assert [line.credits for line in credits.report(alice, "day", since=today)] == [110]
     assert [line.credits for line in credits.report(alice, "day", until=today - timedelta(days=1))] == [2]
+    assert credits.report(alice, "day", since=date.min, until=date.max) == by_day
     runs = credits.report(alice, "execution")
     assert [(line.key, line.name, line.credits) for line in runs] == [
         (str(third), "dear", 60), (str(second), "dear", 50), (str(first), "cheap", 2),
