@@ -210,7 +210,9 @@ def available(owner_id: Any, named_in: Any = None) -> dict[str, KnownCredential]
 
     Only those that the JSON ``named_in`` names are opened for the names of their fields. One query, or two.
     """
-    references = {one[CREDENTIAL_KEY] for one in credential_references(named_in) if isinstance(one[CREDENTIAL_KEY], str)}
+    references = {
+        one[CREDENTIAL_KEY] for one in credential_references(named_in) if isinstance(one[CREDENTIAL_KEY], str)
+    }
     rows = list(Credential.objects.filter(owner_id=owner_id).defer("data"))
     named = [row.pk for row in rows if row.name in references or str(row.pk) in references]
     fields: dict[UUID, frozenset[str]] = {}

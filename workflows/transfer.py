@@ -19,7 +19,7 @@ from workflows.definition import Definition, settings_of
 from workflows.errors import DefinitionError
 from workflows.findings import CREDENTIAL_CODES
 from workflows.models import NAME_CHARACTERS, Credential, Schedule, Workflow, WorkflowVersion
-from workflows.strict import name_problem
+from workflows.strict import compact, name_problem
 from workflows.templates import CREDENTIAL_KEY, credential_references
 from workflows.validation import Finding
 
@@ -189,7 +189,7 @@ def _title(data: Mapping[str, Any], name: str | None) -> str:
 
 
 def put_credentials(data: Any, credentials: Mapping[str, str]) -> Any:
-    """Return ``data`` with its placeholders replaced.
+    """Return ``data`` with its placeholders replaced; what cannot be stored comes back as it is, for validation to tell.
 
     Raises:
         DefinitionError: it has no such placeholder.
@@ -199,6 +199,8 @@ def put_credentials(data: Any, credentials: Mapping[str, str]) -> Any:
         if placeholder not in known:
             there = ", ".join(f'"{name}"' for name in known) or "none"
             raise DefinitionError(f'the workflow needs no credential "{placeholder}"; it needs {there}')
+    if compact(data) is None:
+        return data
     return _with_credentials(data, lambda name: credentials.get(name, name))
 
 

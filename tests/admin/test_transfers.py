@@ -159,3 +159,16 @@ def test_an_owner_that_is_no_number_filters_nothing(alice: Any, make_world: Any)
 
     assert page.status_code == 200
     assert [workflow.name for workflow in page.context["cl"].result_list] == ["shop"]
+
+
+def test_values_that_are_nested_deeply_are_told_where_a_credential_is_chosen(bob: Any) -> None:
+    credentials.save(bob, "my shop", "password", {"password": "secret"})
+    deep: Any = LOGIN
+    for _ in range(700):
+        deep = [deep]
+
+    for button in ("check", "import"):
+        sent = {"text": text({**GOOD, "vars": {"deep": deep}}), "credential-0": "my shop", button: "on"}
+        answer = logged_in(bob).post(IMPORT, sent)
+        assert (answer.status_code, "nested deeper" in answer.content.decode()) == (200, True)
+    assert not Workflow.objects.exists()

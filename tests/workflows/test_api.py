@@ -673,3 +673,21 @@ def test_wires_that_dangle_can_be_saved(send: Send, workflow: Workflow) -> None:
 
     assert status == 200
     assert [finding["code"] for finding in saved["findings"]] == ["DANGLING_EDGE"]
+
+
+def test_dates_at_the_end_of_time_are_answered(send: Send) -> None:
+    assert send("GET", "/credits/report?since=0001-01-01&until=9999-12-31")[0] == 200
+    body = {"name": "site", "fields": {"password": "x"}, "expires_at": "9999-12-31T23:59:59-12:00"}
+    status, answer = send("POST", "/credentials", body)
+    assert (status, "the years 1970 to 9998" in answer["detail"]) == (422, True)
+
+
+def test_values_that_are_nested_deeply_are_refused_where_credentials_are_chosen(send: Send) -> None:
+    deep: Any = {"$credential": "theirs"}
+    for _ in range(700):
+        deep = {"in": deep}
+    body = {"definition": {"name": "deep", "nodes": [], "vars": deep}, "credentials": {"theirs": "mine"}}
+
+    status, answer = send("POST", "/workflows/import", body)
+
+    assert (status, "nested deeper" in answer["detail"]) == (422, True)
