@@ -10,7 +10,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
@@ -19,6 +19,8 @@ from flowbuilder.policy import API
 from flowbuilder.rates import Rate, read_rate
 from workflows import access, audit, tokens
 
+NUL: Final = "%00"
+"""No column of PostgreSQL holds it; the forms and the API refuse it themselves."""
 BAD_TOKENS: Final = Rate(30, 60)
 """Tokens that do not work, per address, before the answer is 429."""
 
@@ -40,6 +42,8 @@ class DoorMiddleware:
         if request.path.startswith(f"{API}/"):
             return _private(_as_json(self._api(request)))
         if request.path.startswith(("/admin/", "/approvals/")):
+            if NUL in request.META.get("QUERY_STRING", ""):
+                return HttpResponseBadRequest("an address must not contain a NUL character", content_type="text/plain")
             with audit.acting(request.user, audit.Door.ADMIN):
                 return self.get_response(request)
         return self.get_response(request)

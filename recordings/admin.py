@@ -19,7 +19,7 @@ from django.utils.safestring import SafeString, mark_safe
 
 from recordings import inspection, pages
 from recordings.database import DatabaseRecordingStorage
-from recordings.errors import RecordingError
+from recordings.errors import RecordingError, TooManyTags
 from recordings.finding import replayer_of
 from recordings.models import CHANGE_EVERYTHING, SEE_EVERYTHING, Blob, BlobRef, Event, Recording, StoredFile
 from recordings.pages import EMPTY, seconds_text, status_text
@@ -30,7 +30,6 @@ OFFERED = 50
 TAGGED_ROWS = 500
 TAGS_SHOWN = 4
 TAG_CHARACTERS = 100
-MOST_TAGS = 50
 SIBLINGS = 25
 DURATIONS: dict[str, tuple[str, float, float | None]] = {
     "1": ("Below 1 s", 0, 1),
@@ -387,10 +386,11 @@ class RecordingAdmin(WatchedAdmin):
         recording = self._get(request, str(pk))
         add = [tag.strip()[:TAG_CHARACTERS] for tag in request.POST.get("add", "").split(",") if tag.strip()]
         remove = request.POST.getlist("remove")
-        if len(add) + len(recording.tags or ()) > MOST_TAGS:
-            messages.error(request, f"A recording has at most {MOST_TAGS} tags.")
-        elif add or remove:
-            DatabaseRecordingStorage(request.user).tag_sync(str(recording.pk), add=add, remove=remove)
+        try:
+            if add or remove:
+                DatabaseRecordingStorage(request.user).tag_sync(str(recording.pk), add=add, remove=remove)
+        except (TooManyTags, ValueError) as error:
+            messages.error(request, f"The tags stay as they are: {error}.")
         return HttpResponseRedirect(reverse("admin:recordings_recording_change", args=(recording.pk,)) + "#tags")
 
     def compare_view(self, request: HttpRequest, pk: Any) -> HttpResponse:

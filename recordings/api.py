@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -18,7 +19,7 @@ from recordings import inspection, sources
 from recordings.blobs import open_blob
 from recordings.columns import metadata_of
 from recordings.database import DatabaseRecordingStorage
-from recordings.errors import InvalidRecording, RecordingError
+from recordings.errors import InvalidRecording, RecordingError, TooManyTags
 from recordings.events import RecordingEvent, encode_json
 from recordings.finding import find_recording, replayer_of
 from recordings.models import BlobRef, Recording
@@ -33,6 +34,8 @@ ATTACHMENT_HEADERS = {
     "Cache-Control": "private, max-age=3600",
 }
 PAGE_BYTES = 16 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _EXTENSIONS = {
     "image/png": ".png",
     "image/jpeg": ".jpg",
@@ -155,6 +158,8 @@ def _tag(text: str) -> str:
     """Return a tag as it is stored; what is blank for Python is more than what is so for the constraint."""
     if not text.strip():
         raise ValueError("must not be blank")
+    if _UNSTORABLE.search(text):
+        raise ValueError("must not contain a NUL character or half of a surrogate pair")
     return text.strip()
 
 
@@ -209,6 +214,8 @@ def list_recordings(request: HttpRequest, filters: Query[RecordingFilters]) -> d
 @router.get("/artifacts/{sha256}", response={200: None, **ERRORS}, url_name="artifact")
 def artifact(request: HttpRequest, sha256: str, execution: UUID) -> HttpResponseBase:
     """Download a file of an execution. It is never shown in the browser: it may be a hostile page."""
+    if not _SHA256.fullmatch(sha256):
+        raise Http404
     reference = BlobRef.objects.filter(blob_id=sha256, execution_id=execution).select_related("blob").first()
     if reference is None or not _may_see(request.user, execution):
         raise Http404
@@ -284,12 +291,18 @@ def download(request: HttpRequest, recording_id: UUID, wanted: Query[DownloadFor
     )
 
 
-@router.post("/{recording_id}/tags", response={200: TagsOut, **ERRORS}, url_name="recording_tags")
+@router.post("/{recording_id}/tags", response={200: TagsOut, **ERRORS, 409: Problem}, url_name="recording_tags")
 def change_tags(request: HttpRequest, recording_id: UUID, body: TagsIn) -> dict[str, Any]:
-    """Add and remove tags."""
+    """Add and remove tags.
+
+    A recording has at most 50 tags; what would make more is refused (409).
+    """
     recording = _visible(request, recording_id)
     storage = DatabaseRecordingStorage(request.user)
-    return {"tags": storage.tag_sync(str(recording.pk), add=body.add, remove=body.remove)}
+    try:
+        return {"tags": storage.tag_sync(str(recording.pk), add=body.add, remove=body.remove)}
+    except TooManyTags as error:
+        raise HttpError(409, str(error)) from error
 
 
 def _visible(request: HttpRequest, recording_id: UUID) -> Recording:

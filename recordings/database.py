@@ -36,8 +36,8 @@ from recordings.storage import (
     Rows,
     Tags,
     as_query,
+    changed_tags,
     copy_metadata,
-    with_tags,
 )
 from recordings.writing import FLUSH_SECONDS, RowWriter
 
@@ -166,7 +166,7 @@ class DatabaseRecordingStorage(RecordingStorage):
             recording = self._find(recording_id, lock=True)
             if recording is None:
                 raise RecordingNotFound(f'no recording "{recording_id}" in the database')
-            recording.tags = with_tags(recording.tags or [], add, remove)
+            recording.tags = changed_tags(recording.tags or [], add, remove)
             recording.save(update_fields=["tags"])
         return list(recording.tags)
 

@@ -8,6 +8,7 @@
                          ``last_seq`` name the events that are lost, where that is known; of a sealed file that
                          was looked through ``damaged`` has all ranges (``sealed.DamagedRange``), ``intact`` the
                          others as (first, last)
+  - TooManyTags          a recording would have more tags than it may
   - RecordingProtected   it is on legal hold and may not be removed
   - BlobMissing          no blob with this SHA-256, or its file is gone
 """
@@ -27,6 +28,10 @@ class RecordingNotFound(RecordingError, FileNotFoundError):
     def __str__(self) -> str:
         """Return the message as it was given."""
         return str(self.args[0]) if self.args else ""
+
+
+class TooManyTags(RecordingError):
+    """A recording would have more tags than it may."""
 
 
 class InvalidRecording(RecordingError, ValueError):

@@ -21,7 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
-from recordings.errors import InvalidRecording, RecordingError, RecordingNotFound
+from recordings.errors import InvalidRecording, RecordingError, RecordingNotFound, TooManyTags
 from recordings.events import RecordingEvent, RecordingMetadata, StateSnapshot, copy_json, decode_json, encode_json
 from recordings.export import atomic_write
 from recordings.recorder import ExecutionRecorder, seal_into, write_recording
@@ -39,6 +39,9 @@ Target = str | os.PathLike[str]
 
 SHORTEST_PREFIX = 8
 BATCH_EVENTS = 1000
+MOST_TAGS = 50
+"""Tags that a recording may have by what people and programs add to it."""
+_UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 SORT_KEYS = frozenset(item.name for item in fields(RecordingMetadata) if item.name not in ("extra", "tags"))
 _SAFE_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 SORT_ALIASES = {
@@ -448,6 +451,23 @@ def with_tags(tags: Iterable[str], add: Iterable[str], remove: Iterable[str]) ->
     return list(dict.fromkeys([*(tag for tag in tags if tag not in gone), *new]))
 
 
+def changed_tags(tags: Sequence[str], add: Iterable[str], remove: Iterable[str]) -> Tags:
+    """Return what becomes of the tags of a recording when somebody changes them.
+
+    Raises:
+        ValueError: a tag cannot be stored.
+        TooManyTags: there would be more than ``MOST_TAGS``, and more than before.
+    """
+    add = add if isinstance(add, str) else list(add)
+    changed = with_tags(tags, add, remove)
+    for tag in add:
+        if _UNSTORABLE.search(tag):
+            raise ValueError(f"{tag[:100]!r} is not a tag: it has a NUL character or half of a surrogate pair")
+    if len(changed) > max(MOST_TAGS, len(tags)):
+        raise TooManyTags(f"a recording has at most {MOST_TAGS} tags, these would be {len(changed)}; remove some first")
+    return changed
+
+
 # --------------------------------------------------------------------------- memory
 
 
@@ -511,7 +531,7 @@ class InMemoryRecordingStorage(RecordingStorage):
             kept = self._recordings.get(recording_id)
             if kept is None:
                 raise RecordingNotFound(f'no recording "{recording_id}" in memory')
-            kept.metadata["tags"] = with_tags(kept.metadata["tags"], add, remove)
+            kept.metadata["tags"] = changed_tags(kept.metadata["tags"], add, remove)
             return list(kept.metadata["tags"])
 
     def clear(self) -> None:
@@ -594,7 +614,7 @@ class FileRecordingStorage(RecordingStorage):
             replayer = ExecutionReplayer.load(path)
             try:
                 metadata = replayer.metadata
-                tags = with_tags(metadata.tags, add, remove)
+                tags = changed_tags(metadata.tags, add, remove)
                 if tags != metadata.tags:
                     metadata.tags = tags
                     write_recording(path, metadata, replayer.events, replayer.snapshots, workflow_of(replayer))

@@ -702,6 +702,8 @@ export interface paths {
         /**
          * Change Tags
          * @description Add and remove tags.
+         *
+         *     A recording has at most 50 tags; what would make more is refused (409).
          */
         post: operations["recordings_api_change_tags"];
         delete?: never;

@@ -327,3 +327,25 @@ def test_strangers_are_sent_to_the_login_page(make_recording: Make, bob: Any) ->
         page_of(recording, "tags"),
     ):
         assert Client().get(url).headers["Location"].startswith("/admin/login/"), url
+
+
+@pytest.mark.postgres
+def test_a_nul_character_breaks_neither_lists_nor_tags(make_recording: Make, bob: Any) -> None:
+    bob.is_superuser = bob.is_staff = True
+    bob.save()
+    client, recording = logged_in(bob), make_recording()
+    for address, names in (
+        ("recordings/recording", ("tag", "workflow", "status", "q", "trigger")),
+        ("workflows/auditentry", ("verb", "kind", "owner")),
+        ("workflows/workflow", ("tag", "status__exact")),
+        ("executions/execution", ("workflow", "version", "status")),
+    ):
+        for name in names:
+            answer = client.get(f"/admin/{address}/?{name}=%00")
+            assert answer.status_code == 400, (address, name)
+            assert client.get(f"/admin/{address}/?{name}=%2500").status_code in (200, 302, 404), (address, name)
+    url = reverse("admin:recordings_recording_tags", args=(recording.pk,))
+    page = client.post(url, {"add": "a\0b"}, follow=True)
+    assert any("NUL" in str(message) for message in page.context["messages"])
+    recording.refresh_from_db()
+    assert "a\0b" not in (recording.tags or [])

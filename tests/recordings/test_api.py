@@ -226,3 +226,32 @@ def test_artifacts_of_a_running_execution_are_decided_by_the_engine(
     response = as_bob.get(url)
     assert response.status_code == 200
     assert b"".join(response) == b"png"
+
+
+def test_a_recording_has_so_many_tags_and_no_more(as_bob: Client, bob: Any, make_execution: Make) -> None:
+    recording = make_execution(user=bob)
+    url = f"{URL}/{recording.pk}/tags"
+
+    def post(add: list[str], remove: tuple[str, ...] = ()) -> Any:
+        return as_bob.post(url, {"add": add, "remove": list(remove)}, content_type="application/json")
+
+    have = len(recording.tags or ())
+    assert post([f"t{number}" for number in range(50 - have)]).status_code == 200
+    answer = post(["one more"])
+    assert (answer.status_code, answer.json()["detail"]) == (
+        409, "a recording has at most 50 tags, these would be 51; remove some first",
+    )  # fmt: skip
+    assert post(["one more"], remove=("t0",)).status_code == 200
+    assert post(["one more"]).status_code == 200
+    recording.refresh_from_db()
+    assert len(recording.tags) == 50
+
+
+@pytest.mark.postgres
+def test_a_nul_character_is_refused_or_names_nothing(as_bob: Client, bob: Any, make_execution: Make) -> None:
+    recording = make_execution(user=bob)
+
+    answer = as_bob.post(f"{URL}/{recording.pk}/tags", {"add": ["a\0b"]}, content_type="application/json")
+    assert (answer.status_code, "NUL" in answer.json()["detail"]) == (422, True)
+    artifact = as_bob.get(f"{URL}/artifacts/%00", query_params={"execution": str(recording.execution_id)})
+    assert artifact.status_code == 404

@@ -28,6 +28,7 @@ from recordings import (
     SealedWriter,
     StorageBackend,
 )
+from recordings.errors import TooManyTags
 from recordings.events import RecordingMetadata
 from recordings.retention import DAY_SECONDS
 from recordings.sealing import is_being_written
@@ -175,6 +176,8 @@ def test_tags_can_be_added_and_removed_later(storage: Any) -> None:
             storage.tag_sync(recording_id, add=bad)
     with pytest.raises(FileNotFoundError, match="no recording"):
         storage.tag_sync("0" * 32, add=["a"])
+    with pytest.raises(TooManyTags, match="at most 50 tags"):
+        storage.tag_sync(recording_id, add=map(str, range(51)))
 
 
 async def numbers(events: AsyncIterator[Any]) -> list[int]:
