@@ -15,7 +15,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -61,6 +61,8 @@ PUBLISH_POLICY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "
 LOOK_SECONDS, LOOK_SECONDS_UNDER_PRESSURE = 0.25, 0.05
 TRUST_SECONDS = 0.2
 BATCH = 500
+MOST_BATCHES = 20
+"""How many times so many waiting starts of one user are looked at in one transaction."""
 
 _TABLE = Execution._meta.db_table
 # Written out as the partial index ``execution_admitted`` says it, which is how SQLite knows that it may use it.
@@ -503,24 +505,32 @@ def admit_owner(owner_id: int, fresh: UUID | None = None) -> int:
             f"SELECT version_id FROM {_TABLE} WHERE {_OPEN} AND held_by IN ('', 'queue') AND +owner_id=?", (owner_id,)
         ).fetchall()]  # fmt: skip
         room = BATCH if own.concurrent_executions is None else max(0, own.concurrent_executions - len(versions))
-        waiting = tx.run(
-            f"SELECT id, version_id FROM {_TABLE} WHERE status='queued' AND held_by='user' AND +owner_id=?"
-            f" AND NOT cancel_requested ORDER BY priority, queued_at, id LIMIT {BATCH}",
-            (owner_id,),
-        ).fetchall()
-        browsers = own.browser_slots
-        if browsers is not None and waiting:
-            browsers -= sum(_needs_browser(version) for version in versions)
+        browsers: int | None = None
         chosen: list[UUID] = []
-        for execution_id, version in waiting:
-            if len(chosen) >= room:
-                break
-            if browsers is not None and _needs_browser(version):
+        for execution_id, version in _waiting_of(tx, owner_id) if room else ():
+            if own.browser_slots is not None and _needs_browser(version):
+                if browsers is None:
+                    browsers = own.browser_slots - sum(map(_needs_browser, versions))
                 if browsers <= 0:
                     continue
                 browsers -= 1
             chosen.append(UUID(str(execution_id)))
+            if len(chosen) >= room:
+                break
         return len(_to_broker(tx, chosen, fresh, _reason_of_owner(own)))
+
+
+def _waiting_of(tx: Transaction, owner_id: int) -> Iterator[tuple[Any, Any]]:
+    """Yield the starts that wait for their owner's limits, and their versions; a query for every ``BATCH`` of them."""
+    for batch in range(MOST_BATCHES):
+        rows = tx.run(
+            f"SELECT id, version_id FROM {_TABLE} WHERE status='queued' AND held_by='user' AND +owner_id=?"
+            f" AND NOT cancel_requested ORDER BY priority, queued_at, id LIMIT {BATCH} OFFSET {batch * BATCH}",
+            (owner_id,),
+        ).fetchall()
+        yield from rows
+        if len(rows) < BATCH:
+            return
 
 
 def _needs_browser(version: Any) -> bool:

@@ -233,3 +233,21 @@ def test_only_so_many_recordings_are_kept_of_a_user_failures_among_them(alice, b
 
     left = set(Recording.objects.values_list("execution_id", flat=True))
     assert left == {*kept, yours_all[1], yours_all[3]}
+
+
+def test_what_needs_no_browser_goes_though_more_starts_than_a_batch_wait_for_one_before_it(
+    bob, make_workflow, monkeypatch
+):
+    monkeypatch.setattr(admission, "BATCH", 3)
+    own = plan(bob, browser_slots=1, concurrent_executions=1)
+    page, quick = make_workflow(PAGE, "page", owner=bob), make_workflow(QUICK, "quick", owner=bob)
+    pages = [start_execution(page, by=bob) for _ in range(8)]
+    quicks = [start_execution(quick, by=bob) for _ in range(5)]
+    assert {waiting(e) for e in (*pages[1:], *quicks)} == {"user"}
+
+    own.concurrent_executions = 4
+    own.save()
+
+    assert admission.admit_waiting() == 3
+    assert [waiting(e) for e in pages] == ["", *["user"] * 7]
+    assert [waiting(e) for e in quicks] == ["", "", "", "user", "user"]
