@@ -152,6 +152,7 @@ def ended(context: Context) -> None:
 def pause_after_failures(context: Context) -> None:
     """Pause the workflow of an ended execution if its setting says so: its last runs by themselves all failed.
 
+    A run that completed with errors has failed, too, as in the statistics.
     Runs count since the workflow was activated or resumed; cancelled ones do not, nor do those that people started.
     No query without the setting.
     """
@@ -161,15 +162,19 @@ def pause_after_failures(context: Context) -> None:
     try:
         workflow = Workflow.objects.get(pk=context.workflow_id)
         runs = Execution.objects.filter(
-            workflow=workflow, parent=None, trigger__in=states.BY_ITSELF, status__in=(states.COMPLETED, states.FAILED)
+            workflow=workflow,
+            parent=None,
+            trigger__in=states.BY_ITSELF,
+            status__in=(states.COMPLETED, *states.FAILURES),
         )
         if workflow.status_at is not None:
             runs = runs.filter(queued_at__gte=workflow.status_at)
         last = list(runs.order_by("-queued_at").values_list("status", "error")[:most])
-        if len(last) == most and all(status == states.FAILED for status, _ in last):
+        if len(last) == most and all(status in states.FAILURES for status, _ in last):
             reason = f"{most} runs in a row failed" if most > 1 else "a run failed"
+            error = last[0][1] or "the run completed, but nodes of it failed"
             with audit.acting(None, audit.Door.SYSTEM):
-                lifecycle.pause(workflow, f"{reason}; the last error: {last[0][1]}")
+                lifecycle.pause(workflow, f"{reason}; the last error: {error}")
     except (WorkflowError, DatabaseError) as error:  # it was paused, or the next failure looks again
         logger.info("workflow %s is not paused after failures: %s", context.workflow_id, error)
 

@@ -20,6 +20,9 @@ NODE_RUN_STATUSES: Final = (QUEUED, RUNNING, RETRYING, WAITING, COMPLETED, FAILE
 TERMINAL: Final = frozenset({COMPLETED, COMPLETED_WITH_ERRORS, FAILED, SKIPPED, CANCELLED})
 """Statuses with no way out, of executions, phases and node runs alike."""
 
+FAILURES: Final = (FAILED, COMPLETED_WITH_ERRORS)
+"""How an execution ends in which something failed."""
+
 TRIGGERS: Final = (
     "manual", "api", "test", "scheduled", "one_time", "conditional",
     "webhook", "file", "database", "workflow", "retry", "fork",

@@ -17,7 +17,6 @@ from workflows.models import Workflow
 
 DAYS = 30
 """How far statistics look back."""
-FAILURES = (states.FAILED, states.COMPLETED_WITH_ERRORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ def _added(rows: list[tuple[str, int, int]]) -> Statistics:
 
     return Statistics(
         completed=count(states.COMPLETED),
-        failed=count(*FAILURES),
+        failed=count(*states.FAILURES),
         cancelled=count(states.CANCELLED),
         credits=sum(cost for _, _, cost in rows),
     )

@@ -127,3 +127,25 @@ def test_a_failure_in_a_child_or_of_a_paused_workflow_changes_nothing(
         run(workflow)
 
     assert (status_of(workflow), workflow.status_reason, workflow.status_at) == ("paused", "", since)
+
+
+def test_a_run_that_completed_with_errors_is_one_that_failed(workflow: Any) -> None:
+    run(workflow)
+    run(workflow, states.COMPLETED_WITH_ERRORS)
+    run(workflow)
+
+    assert status_of(workflow) == "paused"
+    assert workflow.status_reason == "3 runs in a row failed; the last error: the shop is closed"
+
+
+def test_the_reason_says_so_when_the_last_run_completed_with_errors(workflow: Any) -> None:
+    run(workflow)
+    run(workflow)
+    last = run(workflow, states.COMPLETED_WITH_ERRORS)
+    known = context.load(last.pk, planned=False)
+    assert known is not None
+
+    ending.pause_after_failures(known)
+
+    assert status_of(workflow) == "paused"
+    assert workflow.status_reason.endswith("the last error: the run completed, but nodes of it failed")
