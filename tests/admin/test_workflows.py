@@ -12,6 +12,7 @@ from django.urls import reverse
 from executions.models import Execution
 from tests.admin.conftest import DEFINITION, logged_in, make_execution
 from workflows import lifecycle
+from workflows.admin.workflows import WorkflowForm
 from workflows.models import Schedule, Workflow
 
 ADD = "/admin/workflows/workflow/add/"
@@ -315,3 +316,23 @@ def test_the_page_says_why_a_workflow_was_paused_by_itself(bob: Any, workflow: W
     assert (
         "in a row failed" not in logged_in(bob).get(f"/admin/workflows/workflow/{workflow.pk}/change/").content.decode()
     )
+
+
+def test_what_happens_to_a_workflow_while_its_form_is_stored_stays(
+    make_workflow: Any, bob: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = make_workflow(DEFINITION, "shop", owner=bob)
+    clean = WorkflowForm.clean_settings
+
+    def paused_meanwhile(form: Any) -> Any:
+        lifecycle.pause(Workflow.objects.get(pk=workflow.pk))
+        return clean(form)
+
+    monkeypatch.setattr(WorkflowForm, "clean_settings", paused_meanwhile)
+    bob.is_superuser = bob.is_staff = True
+    bob.save()
+
+    logged_in(bob).post(change(workflow), form("renamed"))
+
+    workflow.refresh_from_db()
+    assert (workflow.name, workflow.status) == ("renamed", "paused")

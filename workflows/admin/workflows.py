@@ -196,10 +196,13 @@ class WorkflowAdmin(TransferPages):
         return form
 
     def save_model(self, request: HttpRequest, obj: Workflow, form: Any, change: bool) -> None:
-        """A new workflow belongs to who adds it."""
-        if not change:
-            person: Any = request.user
-            obj.owner = person
+        """A new workflow belongs to who adds it; of another one only what was changed is stored."""
+        if change:
+            if form.changed_data:
+                obj.save(update_fields=(*form.changed_data, "updated_at"))
+            return
+        person: Any = request.user
+        obj.owner = person
         super().save_model(request, obj, form, change)
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
