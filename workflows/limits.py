@@ -7,7 +7,7 @@ limit; among several plans of one rank the most generous value counts. None mean
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -109,13 +109,21 @@ def check_active(workflow: Workflow) -> None:
 
 
 def recordings_kept() -> dict[int, int]:
-    """Return how many recordings are kept of the users for whom that is limited."""
-    users = get_user_model()._default_manager.order_by("pk")
-    if settings.USER_RECORDINGS is None:
-        limited = Plan.objects.filter(recordings_kept__isnull=False)
-        users = (users.filter(plans__in=limited) | users.filter(groups__plans__in=limited)).distinct()
-    found = {key: limits_of(key).recordings_kept for key in users.values_list("pk", flat=True)}
+    """Return how many recordings are kept of the users for whom that is limited. Four queries."""
+    plans = {plan.pk: plan for plan in Plan.objects.all()}
+    own, of_groups = (_holders(plans, key) for key in ("users", "groups__user"))
+    users = get_user_model()._default_manager.order_by("pk").values_list("pk", flat=True)
+    found = {key: _apply(own.get(key) or of_groups.get(key) or ()).recordings_kept for key in users.iterator()}
     return {key: most for key, most in found.items() if most is not None}
+
+
+def _holders(plans: Mapping[int, Plan], path: str) -> dict[Any, list[Plan]]:
+    """Return the plans of each user whom ``path`` leads to."""
+    found: dict[Any, list[Plan]] = {}
+    for plan, user in Plan.objects.filter(**{f"{path}__isnull": False}).values_list("pk", path).distinct():
+        if plan in plans:
+            found.setdefault(user, []).append(plans[plan])
+    return found
 
 
 # --------------------------------------------------------------------------- plans

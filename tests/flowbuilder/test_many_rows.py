@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from statistics import median
 from typing import Any
 
 import pytest
@@ -55,13 +56,13 @@ def test_a_page_takes_less_than_300_ms_and_as_many_queries_as_an_empty_one(
     # What other processes do is not measured: SQLite works in this thread, a server is asked again.
     clock = time.thread_time if connection.vendor == "sqlite" else time.perf_counter
     taken: list[float] = []
-    while len(taken) < 3 or (min(taken) >= SLOWEST_MS and len(taken) < 30):
+    while len(taken) < 3 or (median(taken[-5:]) >= SLOWEST_MS and len(taken) < 30):
         began = clock()
         answer = as_owner.get(url)
         taken.append(1000 * (clock() - began))
         assert answer.status_code == 200
 
-    assert min(taken) < SLOWEST_MS, taken
+    assert median(taken[-5:]) < SLOWEST_MS, taken
     with CaptureQueriesContext(connection) as full:
         as_owner.get(url)
     nobody = Client()

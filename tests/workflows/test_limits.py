@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import connection
 
@@ -73,6 +74,28 @@ def test_of_several_plans_of_one_rank_the_most_generous_value_counts(bob, alice,
 
     assert (own.nodes, own.minimum_interval_s, own.browser_slots, own.recordings_kept) == (900, 60, 4, None)
     assert limits.limits_of(alice.pk) == limits.installation()
+
+
+@pytest.mark.django_db
+def test_how_many_recordings_are_kept_is_asked_once_for_all_users(
+    bob, alice, group, settings, django_assert_num_queries
+):
+    settings.USER_RECORDINGS = 9
+    users = get_user_model().objects
+    many = [users.create_user(f"user{number}") for number in range(20)]
+    for one in (*many[:5], bob):
+        one.groups.add(group)
+    plan("staff", group, recordings_kept=5)
+    plan("more", group, recordings_kept=6)
+    plan("own", bob, many[7], recordings_kept=2)
+
+    with django_assert_num_queries(4):
+        found = limits.recordings_kept()
+
+    assert found == {one.pk: limits.limits_of(one.pk).recordings_kept for one in users.all()}
+    assert [found[one.pk] for one in (bob, alice, many[0], many[7], many[8])] == [2, 9, 6, 2, 9]
+    settings.USER_RECORDINGS = None
+    assert limits.recordings_kept() == {bob.pk: 2, many[7].pk: 2, **{one.pk: 6 for one in many[:5]}}
 
 
 @pytest.mark.django_db
