@@ -75,7 +75,7 @@ def load_installed_nodes() -> None:
 
 
 def without_jit(connection: Any, **kwargs: Any) -> None:
-    """Let PostgreSQL not compile queries: for ours, which take milliseconds, it takes half a second each time."""
+    """Let PostgreSQL not compile queries: for far pages of long lists it takes half a second or more, each time."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET jit = off")

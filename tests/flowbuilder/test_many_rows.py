@@ -70,3 +70,23 @@ def test_a_page_takes_less_than_300_ms_and_as_many_queries_as_an_empty_one(
     with CaptureQueriesContext(connection) as empty:
         assert nobody.get(url).json().get("items", []) == []
     assert len(full) <= len(empty) + 2  # what an execution waits for, and what its nodes are called
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="PostgreSQL alone compiles queries")
+def test_no_query_of_a_page_is_compiled_whatever_its_plan_seems_to_cost(
+    many_executions: Many, as_owner: Client
+) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        as_owner.get("/api/v1/executions?status=completed&limit=200&offset=10000")
+    page = max((query["sql"] for query in queries), key=len)
+
+    def compiled() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL jit_above_cost = 0")
+            cursor.execute(f"EXPLAIN {page}")
+            return any("JIT" in line for (line,) in cursor.fetchall())
+
+    assert not compiled()
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL jit = on")
+    assert compiled(), "this server cannot compile, so the test proves nothing"
