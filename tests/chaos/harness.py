@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +44,8 @@ PROGRESS = ("workflow_start", "node_start", "node_retry", "node_complete", "node
 
 WEIGHTS = {
     "worker killed": 30, "worker frozen": 8, "beat killed": 10, "beat frozen": 3, "redis killed": 7, "redis lost": 6,
-    "redis emptied": 6, "postgres cut": 16, "chromium killed": 10, "pool child killed": 8,
+    "redis frozen": 5, "redis emptied": 6, "postgres cut": 16, "postgres frozen": 6, "chromium killed": 10,
+    "chromium frozen": 5, "pool child killed": 8, "pool child frozen": 5,
 }  # fmt: skip
 
 
@@ -66,6 +68,51 @@ def schedule(seed: int, seconds: float, kinds: Sequence[str]) -> list[Fault]:
         kind = drawn.choices(kinds, [WEIGHTS[kind] for kind in kinds])[0]
         faults.append(Fault(at, kind, drawn.random(), drawn.random()))
     return faults
+
+
+def _lease_or_longer(fault: Fault) -> float:
+    """Return for how many seconds something is frozen that holds a lease: mostly shorter than that, else longer."""
+    return 0.5 + 5 * fault.span if fault.span < 0.6 else 10 + 15 * fault.span
+
+
+class Frozen:
+    """Processes that nobody keeps alive one by one, stopped for a while.
+
+    A timer lets each go on: our own next query may wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._timers: list[tuple[int, threading.Timer]] = []
+
+    def freeze(self, pid: int, seconds: float) -> bool:
+        """Stop a process for so many seconds; return whether there was one. 0 is none."""
+        if not pid or not _signal(pid, signal.SIGSTOP):
+            return False
+        timer = threading.Timer(seconds, _signal, (pid, signal.SIGCONT))
+        timer.daemon = True
+        timer.start()
+        self._timers.append((pid, timer))
+        return True
+
+    def holds(self, pid: int) -> bool:
+        """Return whether a process is still to go on."""
+        return any(held == pid and timer.is_alive() for held, timer in self._timers)
+
+    def thaw(self) -> None:
+        """Let all go on."""
+        for pid, timer in self._timers:
+            timer.cancel()
+            _signal(pid, signal.SIGCONT)
+        self._timers.clear()
+
+
+def _signal(pid: int, number: signal.Signals) -> bool:
+    """Send a signal; return whether there was somebody to get it."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @dataclass(slots=True)
@@ -171,6 +218,7 @@ class Chaos:
         self.report = Report(seed, seconds, connection.vendor, str(logs))
         self._owner, self._data_dir, self._logs, self._browser, self._say = owner, data_dir, logs, browser, say
         self._held: list[Held] = []
+        self._frozen = Frozen()
         self._journal = (logs / "faults.log").open("w")
 
     def run(self) -> Report:
@@ -191,6 +239,7 @@ class Chaos:
             self.report.notes += stack.stop()
             self.report.findings += self._leaks()
         finally:
+            self._frozen.thaw()
             stack.end_now()
             sink.stop()
         self._judge(load, sink)
@@ -225,9 +274,9 @@ class Chaos:
             time.sleep(0.02)
 
     def _possible(self, kind: str) -> bool:
-        if kind == "postgres cut":
+        if kind.startswith("postgres"):
             return connection.vendor == "postgresql"
-        if kind == "chromium killed":
+        if kind.startswith("chromium"):
             return self._browser
         return True
 
@@ -249,7 +298,10 @@ class Chaos:
                 self._remember_queued(fault.kind)
                 stack.redis.kill(3 * fault.span, lose=fault.kind == "redis lost")
                 return f"for {3 * fault.span:.1f} s"
-            case "redis emptied" if stack.redis.alive:
+            case "redis frozen" if stack.redis.alive:
+                self._remember_queued(fault.kind)
+                return self._freeze_pid(stack.redis.pid, 0.5 + 9.5 * fault.span)
+            case "redis emptied" if stack.redis.alive and not self._frozen.holds(stack.redis.pid):
                 self._remember_queued(fault.kind)
                 client = redis.Redis.from_url(settings.REDIS_URL)
                 client.flushall()
@@ -257,10 +309,18 @@ class Chaos:
                 return "FLUSHALL"
             case "pool child killed":
                 return self._hit_pool(fault, stack.isolated)
+            case "pool child frozen":
+                return self._freeze_pool_child(fault, stack.isolated)
             case "postgres cut":
                 return again(lambda: _cut_connections(fault))
+            case "postgres frozen":
+                return self._freeze_pid(
+                    again(lambda: _a_backend(fault)), 0.5 + 5 * fault.span if fault.span < 0.8 else 18
+                )
             case "chromium killed":
                 return _kill_chromium(fault, self._data_dir)
+            case "chromium frozen":
+                return self._freeze_chromium(fault)
         return ""
 
     def _hit_worker(self, fault: Fault, stack: Stack) -> str:
@@ -270,7 +330,7 @@ class Chaos:
         if len(ready) < 2 and fault.span > 0.25:
             return ""
         if fault.kind == "worker frozen":
-            return self._freeze(fault, ready, 0.5 + 5 * fault.span if fault.span < 0.6 else 10 + 15 * fault.span)
+            return self._freeze(fault, ready, _lease_or_longer(fault))
         candidates = [*ready, *frozen]
         if not candidates:
             return ""
@@ -295,6 +355,28 @@ class Chaos:
         for boot in boots:
             self._remember_held("pool child killed", boot)
         return f"pid {pid}"
+
+    def _freeze_pool_child(self, fault: Fault, isolated: Process) -> str:
+        children = isolated.children() if isolated.ready() else []
+        if not children:
+            return ""
+        pid = children[int(fault.which * len(children))]
+        boots: list[str] = again(partial(list, WorkerLease.objects.filter(pid=pid).values_list("boot", flat=True)))
+        hit = self._freeze_pid(pid, _lease_or_longer(fault))
+        for boot in boots:
+            self._remember_held(fault.kind, boot)
+        return hit
+
+    def _freeze_chromium(self, fault: Fault) -> str:
+        found = _chromium(fault, self._data_dir)
+        if not found:
+            return ""
+        pid, kind = found
+        hit = self._freeze_pid(pid, 0.5 + 7 * fault.span)
+        return hit and f"{kind}, {hit}"
+
+    def _freeze_pid(self, pid: int, seconds: float) -> str:
+        return f"pid {pid} for {seconds:.1f} s" if self._frozen.freeze(pid, seconds) else ""
 
     def _hit_beat(self, fault: Fault, stack: Stack) -> str:
         running = [beat for beat in stack.beats if beat.alive]
@@ -345,6 +427,7 @@ class Chaos:
 
     def _come_to_rest(self, stack: Stack) -> None:
         """Let everything run undisturbed until nothing is open, or nothing has moved for a long time."""
+        self._frozen.thaw()
         stack.keep(now=True)
         begun = moved = time.monotonic()
         before: object = None
@@ -399,32 +482,47 @@ class Chaos:
 
 def _cut_connections(fault: Fault) -> str:
     """Cut every database connection but this one, or a single one."""
+    pids = _backends()
+    if not pids:
+        return ""
+    chosen = pids if fault.span < 0.4 else [pids[int(fault.which * len(pids))]]
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(pg_terminate_backend(pid)) FROM unnest(%s::int[]) AS pid", (chosen,))
+    return f"{len(chosen)} of {len(pids)} connections"
+
+
+def _a_backend(fault: Fault) -> int:
+    """Return the server's process of some connection but this one, 0 when there is none."""
+    pids = _backends()
+    return pids[int(fault.which * len(pids))] if pids else 0
+
+
+def _backends() -> list[int]:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
             " AND backend_type = 'client backend' ORDER BY pid"
         )
-        pids = [row[0] for row in cursor.fetchall()]
-        if not pids:
-            return ""
-        chosen = pids if fault.span < 0.4 else [pids[int(fault.which * len(pids))]]
-        cursor.execute("SELECT count(pg_terminate_backend(pid)) FROM unnest(%s::int[]) AS pid", (chosen,))
-    return f"{len(chosen)} of {len(pids)} connections"
+        return [row[0] for row in cursor.fetchall()]
 
 
 def _kill_chromium(fault: Fault, data_dir: Path) -> str:
     """Kill one process of some Chromium: its root, a renderer, whatever is there, or its Playwright driver."""
+    found = _chromium(fault, data_dir)
+    if not found or not _signal(found[0], signal.SIGKILL):
+        return ""
+    return f"{found[1]}, pid {found[0]}"
+
+
+def _chromium(fault: Fault, data_dir: Path) -> tuple[int, str] | None:
+    """Return the pid of some process of some Chromium and what it is, its Playwright driver included."""
     found = [
         (pid, command)
         for pid, command in processes_of(data_dir).items()
         if "run-driver" in command or "chrom" in command
     ]
     if not found:
-        return ""
+        return None
     pid, command = found[int(fault.which * len(found))]
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return ""
     kind = command.partition("--type=")[2].partition(" ")[0]
-    return f"pid {pid}, {'driver' if 'run-driver' in command else kind or 'root'}"
+    return pid, "driver" if "run-driver" in command else kind or "root"

@@ -149,6 +149,11 @@ class Redis:
         """Return whether it runs."""
         return redis_server.process is not None
 
+    @property
+    def pid(self) -> int:
+        """Return the number of its process, 0 when it does not run."""
+        return redis_server.process.pid if redis_server.process else 0
+
     def kill(self, restart_after: float, *, lose: bool) -> None:
         """Kill it; ``keep`` starts it again, and with ``lose`` it will have forgotten everything."""
         redis_server.kill()
