@@ -19,6 +19,7 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from flowbuilder.bodies import BoundedBodies  # noqa: E402
+from flowbuilder.sockets import OpenSockets, SocketRate  # noqa: E402
 from monitoring.consumers import OriginMiddleware, websocket_urlpatterns  # noqa: E402
 from monitoring.feed import current_feed  # noqa: E402
 
@@ -42,7 +43,7 @@ async def lifespan(
 application = ProtocolTypeRouter(
     {
         "http": BoundedBodies(http, "/hooks/"),
-        "websocket": OriginMiddleware(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
+        "websocket": OriginMiddleware(SocketRate(AuthMiddlewareStack(OpenSockets(URLRouter(websocket_urlpatterns))))),
         "lifespan": lifespan,
     }
 )

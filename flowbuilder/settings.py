@@ -219,6 +219,7 @@ API_RATE = variables.rate("FLOWBUILDER_API_RATE", "6000/min")
 START_RATE = variables.rate("FLOWBUILDER_START_RATE", "2000/min")
 WEBHOOK_RATE = variables.rate("FLOWBUILDER_WEBHOOK_RATE", "600/min")
 LOGIN_RATE = variables.rate("FLOWBUILDER_LOGIN_RATE", "10/min")
+USER_SOCKETS = variables.whole("FLOWBUILDER_USER_SOCKETS", 500, least=1)
 SOCKET_CHECK_SECONDS = variables.number("FLOWBUILDER_SOCKET_CHECK_SECONDS", 60, least=0.1)
 USE_TZ = True
 TIME_ZONE = "UTC"

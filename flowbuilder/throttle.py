@@ -87,8 +87,12 @@ def _folded(name: str) -> str:
 
 
 def address_of(request: Any) -> str:
-    """Return who asks, as an address; of IPv6 the network of 64 bits, which one machine has for itself."""
-    text = request.META.get("REMOTE_ADDR") or ""
+    """Return who asks, as ``known_as`` does."""
+    return known_as(request.META.get("REMOTE_ADDR") or "")
+
+
+def known_as(text: str) -> str:
+    """Return an address as limits count it: of IPv6 the network of 64 bits, which one machine has for itself."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

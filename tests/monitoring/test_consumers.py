@@ -482,6 +482,37 @@ async def handshake(headers: list[tuple[bytes, bytes]], scheme: str = "ws") -> b
     return bool(seen)
 
 
+async def test_fault_73_who_has_as_many_sockets_open_as_they_may_is_declined_until_one_closes(
+    make_run, open_socket, settings
+):
+    settings.USER_SOCKETS = 2
+    run = await sync(make_run)
+    async with open_socket(logs(run)) as first:
+        async with open_socket(logs(run)):
+            async with open_socket(logs(run), accepted=False):
+                pass
+            async with open_socket(logs(run), user="bob"):
+                pass
+        async with open_socket(logs(run)) as third:
+            await third.until("hello")
+        await first.until("hello")
+
+
+async def test_fault_73_an_address_that_opens_sockets_too_often_is_declined_before_its_session_is_looked_up(
+    make_run, open_socket, settings, live_redis, monkeypatch
+):
+    settings.API_RATE = "3/h"
+    run = await sync(make_run)
+    for _ in range(3):
+        async with open_socket(logs(run)) as socket:
+            await socket.until("hello")
+
+    looked_up: list[Any] = []
+    monkeypatch.setattr("channels.auth.get_user", looked_up.append)
+    async with open_socket(logs(run), accepted=False):
+        assert looked_up == []
+
+
 async def test_default_ports_and_letter_case_do_not_matter(settings):
     settings.ALLOWED_HOSTS = ["flow.example"]
     assert await handshake([(b"host", b"flow.example"), (b"origin", b"http://flow.example:80")])

@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import RequestFactory
 
 from executions.models import WorkerLease
+from monitoring import views
 from monitoring.views import healthz, readyz
 
 
@@ -29,6 +30,7 @@ def lease(queues: str = "default", age_seconds: float = 0) -> WorkerLease:
 def ready() -> tuple[int, dict[str, bool]]:
     """Return the status of ``/readyz`` and which checks are good."""
 
+    views._known.forget()
     response = readyz(RequestFactory().get("/readyz"))
     checks = json.loads(response.content)["checks"]
     return response.status_code, {name: check["ok"] for name, check in checks.items()}
@@ -93,6 +95,20 @@ def test_not_ready_without_tables(live_redis):
     finally:
         with connection.cursor() as cursor:
             cursor.execute(f"ALTER TABLE {table}_away RENAME TO {table}")
+
+
+@pytest.mark.redis
+@pytest.mark.django_db
+def test_many_questions_make_a_process_look_once(live_redis, django_assert_num_queries, monkeypatch):
+    monkeypatch.setattr(views, "KNOWN_SECONDS", 3600)
+    lease()
+    lease("beat")
+    assert ready()[0] == 200
+    WorkerLease.objects.all().delete()
+
+    with django_assert_num_queries(0):
+        assert {readyz(RequestFactory().get("/readyz")).status_code for _ in range(20)} == {200}
+    assert ready()[0] == 503
 
 
 def test_both_only_answer_reads():
