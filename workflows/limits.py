@@ -161,11 +161,12 @@ class _Known:
         now = time.monotonic()
         if now >= self._until:
             self._any, self._plans, self._until = Plan.objects.exists(), {}, now + KNOWN_SECONDS
+        plans = self._plans  # another thread may begin anew at any moment
         if not self._any:
             return ()
-        if user_id not in self._plans:
-            self._plans[user_id] = _plans_of(user_id)
-        return self._plans[user_id]
+        if user_id not in plans:
+            plans[user_id] = _plans_of(user_id)
+        return plans[user_id]
 
     def forget(self, **kwargs: object) -> None:
         """Read them anew at the next use (a receiver of signals)."""

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
@@ -58,10 +59,12 @@ def create(
         TokenError: no name, an unknown scope or none, an end that has passed, or too many tokens.
     """
     name, wanted = name.strip(), sorted(set(scopes))
-    check(owner, name, wanted, expires_at)
     prefix = "".join(secrets.choice(_ALPHABET) for _ in range(10))
     text = f"fb_{prefix}_{secrets.token_urlsafe(32)}"
     with transaction.atomic():
+        # Holds the owner's row, so that two at once see each other's token.
+        get_user_model()._default_manager.select_for_update(no_key=True).get(pk=owner.pk)
+        check(owner, name, wanted, expires_at)
         token = ApiToken.objects.create(
             owner=owner, name=name, prefix=prefix, digest=_digest(text), scopes=wanted, expires_at=expires_at
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from tests.admin.conftest import logged_in
 from workflows import tokens
@@ -61,3 +62,20 @@ def test_fault_60_revoking_ends_own_tokens_only(bob: Any, carol: Any) -> None:
 
     assert tokens.find(text) is None
     assert tokens.find(foreign) == other
+
+
+def test_the_status_says_whether_a_token_opens_anything(alice: Any, bob: Any) -> None:
+    now = timezone.now()
+    ended = {"revoked": {"revoked_at": now}, "expired": {"expires_at": now}, "good": {}}
+    for name, values in ended.items():
+        ApiToken.objects.filter(pk=tokens.create(alice, name)[0].pk).update(**values)
+    tokens.create(bob, "of bob")
+    bob.is_active = False
+    bob.save()
+
+    page = logged_in(alice).get(LIST).content.decode()
+
+    rows = {name: row for row in page.split("<tr") for name in (*ended, "of bob") if f">{name}<" in row}
+    words = {"revoked": "Revoked", "expired": "Expired", "good": "Valid", "of bob": "Owner may not log in"}
+    assert rows.keys() == words.keys()
+    assert all(word in rows[name] for name, word in words.items()), rows

@@ -263,3 +263,20 @@ def test_workflows_that_are_activated_at_once_never_exceed_the_limit(transaction
 
     assert sorted(answers) == ["active"] * 3 + ["refused"] * 5
     assert Workflow.objects.filter(status="active").count() == 3
+
+
+def test_plans_that_another_thread_reads_anew_meanwhile_do_not_disturb_a_look(db, bob):
+    plan("three", bob, active_workflows=3)
+    known = limits._Known()
+
+    class Disturbed(dict):
+        def __contains__(self, key: object) -> bool:
+            found = super().__contains__(key)
+            known.forget()
+            known.of(None)  # what another thread does between the question and the answer
+            return found
+
+    known.of(bob.pk)
+    known._plans = Disturbed(known._plans)
+
+    assert [one.name for one in known.of(bob.pk)] == ["three"]

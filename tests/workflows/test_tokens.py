@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import threading
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -192,3 +194,35 @@ def test_the_command_says_what_is_wrong(alice: Any, bob: Any) -> None:
     with pytest.raises(CommandError, match="may not log in"):
         flow("create", "--name", "ci", "--user", "bob")
     assert not ApiToken.objects.exists()
+
+
+@pytest.mark.postgres
+def test_tokens_that_are_made_at_once_never_exceed_the_limit(
+    transactional_db: None, bob: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(tokens, "MOST_TOKENS", 1)
+    together, real, answers = threading.Barrier(2), tokens.check, []
+
+    def check(*args: Any) -> None:
+        real(*args)
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.5)  # both have counted, if the second one did not have to wait for the first
+
+    def make() -> None:
+        try:
+            tokens.create(bob, "program")
+            answers.append("made")
+        except TokenError:
+            answers.append("refused")
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(tokens, "check", check)
+    threads = [threading.Thread(target=make) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert sorted(answers) == ["made", "refused"]
+    assert ApiToken.objects.count() == 1

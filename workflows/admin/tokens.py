@@ -10,7 +10,6 @@ from django.core.exceptions import ValidationError
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -58,6 +57,7 @@ class ApiTokenAdmin(ReadOnlyAdmin):
     list_display = ("name", "state", "scope_text", "used", "expires", "created")
     search_fields = ("name", "prefix")
     ordering = ("-created_at",)
+    list_select_related = ("owner",)
     fields = ("name", "prefix", "scope_text", "state", "created_at", "expires_at", "last_used_at", "revoked_at")
     readonly_fields = ("scope_text", "state")
     actions = ("revoke",)
@@ -109,11 +109,11 @@ class ApiTokenAdmin(ReadOnlyAdmin):
     @admin.display(description="Status")
     def state(self, token: ApiToken) -> SafeString:
         """Say whether it still opens anything."""
+        if tokens.is_working(token):
+            return status_pill("active", "Valid")
         if token.revoked_at is not None:
             return status_pill("cancelled", "Revoked")
-        if token.expires_at is not None and token.expires_at <= timezone.now():
-            return status_pill("skipped", "Expired")
-        return status_pill("active", "Valid")
+        return status_pill("skipped", "Expired" if token.owner.is_active else "Owner may not log in")
 
     @admin.display(description="May")
     def scope_text(self, token: ApiToken) -> SafeString:
