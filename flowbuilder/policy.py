@@ -1,7 +1,9 @@
 """Who may open which address: one table over every page, every operation of the API and every socket.
 
-An address that is not in the table is refused when it is asked for, and fails the test suite. What a page shows of
-whom is another question, and ``workflows.access`` answers it: foreign things do not exist (404).
+The door (``flowbuilder.doors``) refuses a page or operation that is not in the table, and a token without the scope. Who
+the person has to be is asked by the page, the operation or the socket itself; the table says what they must answer, and the
+test suite asks every one of them as everybody there is. What a page shows of whom is another question, and
+``workflows.access`` answers it: foreign things do not exist (404).
 """
 
 from __future__ import annotations
@@ -143,12 +145,8 @@ THINGS: Final[dict[str, str]] = {
     "letter_id": "executions.DeadLetter",
 }
 """What the names in addresses of the API stand for."""
-OWN_ONLY: Final = frozenset({"credential_id"})
-"""Those that the API shows to nobody but their owner, whatever others may see."""
 BY_EXECUTION: Final = frozenset({"recording_id", "other_id"})
 """Those that also go by the id of their execution."""
-PLAIN_NAMES: Final = frozenset({"node_id", "sha256", "number"})
-"""Names in addresses of the API that are no things of their own."""
 
 # Pages outside the admin, and those of the admin that belong to no model.
 PAGES: Final[dict[str, str]] = {
@@ -236,7 +234,8 @@ MODEL_PAGES: Final[dict[str, str]] = {
     "auth/user/<id>/password/": PERMITTED,
 }
 
-# Sockets, each with the check of the session and of the thing that its consumer makes.
+# Sockets, each with the check of the session and of the thing that its consumer makes. The door does not see them: what
+# the routes of ``monitoring.consumers`` do not name is declined there.
 SOCKETS: Final[dict[str, str]] = {
     "^ws/executions/(?P<execution_id>[^/]+)/logs$": PERSON,
     "^ws/executions/(?P<execution_id>[^/]+)/status$": PERSON,
