@@ -252,12 +252,13 @@ def questions(user: Any) -> list[dict[str, Any]]:
     waits = NodeRun.objects.filter(status=states.WAITING, wait_kind=NodeRun.APPROVAL)
     waits = waits.exclude(execution__status__in=ENDED).order_by("started_at", "pk")
     waits = waits.select_related("execution__workflow").defer("outputs", "execution__input")
-    others = waits.exclude(execution__owner=user)
+    others: Iterable[NodeRun] = waits.exclude(execution__owner=user)[:QUESTIONS_SHOWN]
     if not access.changes_everything(user):
-        others = others.filter(wait_state__contains=json.dumps(user.get_username(), ensure_ascii=False))
-    # The text finds the name in titles, too, so what is counted are approvals and not rows.
-    allowed = islice((run for run in others.iterator() if may_decide(user, run)), QUESTIONS_SHOWN)
-    found = [*waits.filter(execution__owner=user)[:QUESTIONS_SHOWN], *allowed]
+        name = json.dumps(user.get_username(), ensure_ascii=False)
+        named = waits.exclude(execution__owner=user).filter(wait_state__contains=name).iterator(chunk_size=100)
+        # The text finds the name in titles, too, so what is counted are approvals and not rows.
+        others = islice((run for run in named if may_decide(user, run)), QUESTIONS_SHOWN)
+    found = [*waits.filter(execution__owner=user)[:QUESTIONS_SHOWN], *others]
     return [
         {
             "execution": run.execution,
