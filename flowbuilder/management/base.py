@@ -169,12 +169,17 @@ class ProductCommand(BaseCommand):
     # ------------------------------------------------------------------ what handlers use
 
     def user(self, options: dict[str, Any]) -> Any:
-        """Return the acting user, who is noted with what changes: ``--user``, else the first superuser.
+        """Return the acting user, who from now on is noted with what changes: ``--user``, else the first superuser.
 
         Fails if there is none.
         """
+        found = self.find_user(options.get("user"))
+        self._doors.enter_context(audit.acting(found, audit.Door.COMMAND))
+        return found
+
+    def find_user(self, name: str | None) -> Any:
+        """Return the user called ``name``, without a name the first superuser; fails if there is none."""
         users = get_user_model()._default_manager
-        name = options.get("user")
         if name:
             found = users.filter(**{get_user_model().USERNAME_FIELD: name}).first()
             if found is None:
@@ -183,7 +188,6 @@ class ProductCommand(BaseCommand):
             found = users.filter(is_superuser=True, is_active=True).order_by("pk").first()
             if found is None:
                 self.fail("there is no superuser yet; ./flow up makes one, or run ./flow createsuperuser")
-        self._doors.enter_context(audit.acting(found, audit.Door.COMMAND))
         return found
 
     def emit(self, data: Any, human: Callable[[Console], None] | None = None) -> None:

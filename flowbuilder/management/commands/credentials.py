@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowbuilder.management.base import FAILED, OK, USAGE, ProductCommand
-from workflows import audit, credentials, kinds
+from workflows import credentials, kinds
 from workflows.models import Credential
 
 
@@ -146,10 +146,9 @@ class Command(ProductCommand):
         if row is None or kinds.kind_of(row.kind) != kinds.kind_of(kind):
             self.ask_for_missing(kind, fields)
         expires = self.moment(options["expires"]) if options["expires"] else credentials.KEEP
-        with audit.acting(user, audit.Door.COMMAND):
-            stored = credentials.save(
-                user, options["rename"] or options["name"], options["kind"], fields, expires, credential=row
-            )
+        stored = credentials.save(
+            user, options["rename"] or options["name"], options["kind"], fields, expires, credential=row
+        )
         shown = credentials.public(stored)
         self.emit(shown, lambda console: console.print(f'"{stored.name}" is stored ({shown["kind_label"]}).'))
 
@@ -207,8 +206,7 @@ class Command(ProductCommand):
         """Delete one credential."""
         row = self.find(options)
         shown = {"id": str(row.pk), "name": row.name, "used_by": [one.name for one in credentials.used_by(row)]}
-        with audit.acting(row.owner, audit.Door.COMMAND):
-            credentials.delete(row, force=options["force"])
+        credentials.delete(row, force=options["force"])
         self.emit(shown, lambda console: console.print(f'"{shown["name"]}" is deleted.'))
 
     def find(self, options: dict[str, Any]) -> Credential:
@@ -220,8 +218,7 @@ class Command(ProductCommand):
 
     def rotate(self, options: dict[str, Any]) -> int:
         """Encrypt all credentials anew."""
-        with audit.acting(None, audit.Door.COMMAND):
-            done = credentials.rotate()
+        done = credentials.rotate()
         shown = {
             "rotated": done.rotated, "current": done.current, "unreadable": list(done.unreadable), "late": done.late,
             "finished": done.finished,

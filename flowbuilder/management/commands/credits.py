@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flowbuilder.management.base import ProductCommand
-from workflows import audit, credits
+from workflows import credits
 from workflows.models import CreditAccount
 
 SHOWN = 20
@@ -56,7 +56,7 @@ class Command(ProductCommand):
         """Show accounts."""
         rows = CreditAccount.objects.select_related("owner").order_by("owner__username")
         if options["user"]:
-            rows = rows.filter(owner=self.user(options))
+            rows = rows.filter(owner=self.find_user(options["user"]))
             if not rows:
                 self.fail(f"{options['user']} has no credit account and is not metered; ./flow credits grant opens one")
         shown = [_account_json(row) for row in rows]
@@ -92,14 +92,13 @@ class Command(ProductCommand):
         self._by_hand(credits.correct, options)
 
     def _by_hand(self, act: Any, options: dict[str, Any]) -> None:
-        owner, actor = self.user({"user": options["who"]}), self.user({"user": options["actor"]})
-        with audit.acting(actor, audit.Door.COMMAND):
-            found = act(owner, options["amount"], options["note"], actor=actor)
+        owner, actor = self.find_user(options["who"]), self.user({"user": options["actor"]})
+        found = act(owner, options["amount"], options["note"], actor=actor)
         self.emit(_account_json(found), lambda console: console.print(f"{owner} has {found.available:,} credits."))
 
     def report(self, options: dict[str, Any]) -> None:
         """Report what was spent."""
-        user = self.user(options) if options["user"] else None
+        user = self.find_user(options["user"]) if options["user"] else None
         lines = credits.report(
             user, options["by"], since=options["since"], until=options["until"], limit=max(1, options["limit"])
         )

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from flowbuilder.management.base import FAILED, OK, USAGE, Handler
 from flowbuilder.management.webhooks import WebhookVerb
-from workflows import access, audit, lifecycle, transfer
+from workflows import access, lifecycle, transfer
 from workflows.api.common import findings_json
 from workflows.api.workflows import detail, summary
 from workflows.definition import Definition
@@ -202,17 +202,6 @@ class Command(WebhookVerb):
         parser = self.verb(name, handler, help, examples=tuple(examples), user=True)
         parser.add_argument("workflow", metavar="NAME|ID")
         return parser
-
-    def verb(self, name: str, handler: Handler, help: str, **kwargs: Any) -> CommandParser:
-        """Add a subcommand; what it does is noted as done by ``--user`` on the command line."""
-
-        def act(options: dict[str, Any]) -> int | None:
-            if not kwargs.get("user"):
-                return handler(options)
-            with audit.acting(self.user(options), audit.Door.COMMAND):
-                return handler(options)
-
-        return super().verb(name, act, help, **kwargs)
 
     # ------------------------------------------------------------------ files
 
