@@ -11,7 +11,7 @@ from django.apps import apps
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from tests.conftest import graph, node
+from tests.conftest import graph, node, wire
 from tests.workflows.conftest import just_before
 from workflows import audit, credentials, lifecycle, schedules
 from workflows.errors import ActivationRefused, DefinitionError, TransitionError, UnknownWorkflow
@@ -104,6 +104,11 @@ def test_a_message_is_as_long_as_the_column(workflow: Workflow, alice: Any) -> N
 
 def test_stored_versions_get_the_hash_that_knows_no_order_of_edges(workflow: Workflow) -> None:
     migration = importlib.import_module("workflows.migrations.0004_status_since")
+    whole = {
+        **graph([node("a", "delay", Duration=4.0), node("b", "delay", Duration=[{"x": 1.5}])], wire("a", "Done", "b", "In")),
+        "cron": "0 9 * * *", "timezone": "Asia/Kolkata", "vars": {"x": 2.0}, "settings": {"concurrency": 2}, "tags": ["t"],
+    }  # fmt: skip
+    workflow.save_version(whole, author=workflow.owner)
     right = dict(WorkflowVersion.objects.values_list("pk", "content_hash"))
     table = WorkflowVersion._base_manager
     table.update(content_hash="old")
