@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from workflows.definition import RECORD_SWITCHES
-from workflows.errors import TemplateError
+from workflows.errors import DefinitionError, TemplateError
 from workflows.keeping import recording_problem, retention_problem, switch_problem
+from workflows.strict import refuse_nul
 from workflows.templates import Expression, Scope, as_text, parse, render_text
 
 QUEUE: Final = "queue"
@@ -129,6 +130,17 @@ def problems(settings: Any) -> Iterator[tuple[str, str]]:
             yield key, f"{key} {problem}"
     if "key_concurrency" in settings and not settings.get("concurrency_key"):
         yield "key_concurrency", 'key_concurrency needs a concurrency_key, for example "{{ input.customer }}"'
+
+
+def refuse(settings: Any) -> None:
+    """Check that ``settings`` of a workflow can be stored and are what they can be.
+
+    Raises:
+        DefinitionError: its message has all that is wrong.
+    """
+    refuse_nul(settings, "settings")
+    if wrong := [problem for _, problem in problems(settings)]:
+        raise DefinitionError("; ".join(wrong), "settings")
 
 
 def known() -> frozenset[str]:

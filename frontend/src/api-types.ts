@@ -879,7 +879,7 @@ export interface paths {
          * @description Save a new version; errors in it are reported and kept, what is active goes on running.
          *
          *     What the edit began from is said by ``base_version`` or by If-Match, which takes the ETag of GET. When a newer
-         *     version exists, 409 says who saved it and what it changed. If-Match also sees another name and description.
+         *     version exists, 409 says who saved it and what it changed. If-Match also sees another name, description or settings.
          */
         put: operations["workflows_api_workflows_save_workflow"];
         post?: never;
@@ -1515,7 +1515,11 @@ export interface components {
              */
             format: "fbrec" | "json.gz" | "json" | "html" | "svg" | "dot" | "summary";
         };
-        /** @description A new version. ``base_version`` is the number that the edit began from, unless the header If-Match says it. */
+        /**
+         * @description A new version. ``base_version`` is the number that the edit began from, unless the header If-Match says it.
+         *
+         *     Name, description and settings stay when they are not given; ``settings``, tags among them, replace all there are.
+         */
         Edit: {
             base_version?: number | null;
             definition: {
@@ -1525,6 +1529,9 @@ export interface components {
             /** @default  */
             message: string;
             name?: string | null;
+            settings?: {
+                [key: string]: unknown;
+            } | null;
         };
         /** @description Which transfers. */
         EntryFilters: {
@@ -2399,7 +2406,7 @@ export interface components {
             /** @default  */
             tag: string;
         };
-        /** @description A workflow with the definition of its newest version. */
+        /** @description A workflow with its settings and the definition of its newest version. */
         WorkflowOut: {
             active_version: number | null;
             definition: {
@@ -2410,6 +2417,9 @@ export interface components {
             id: string;
             name: string;
             schedule: components["schemas"]["ScheduleOut"] | null;
+            settings: {
+                [key: string]: unknown;
+            };
             /** @enum {string} */
             status: "draft" | "active" | "paused" | "archived";
             status_at: string | null;

@@ -16,7 +16,7 @@ from executions.models import Execution
 from tests.conftest import graph, node, wire
 from tests.workflows.conftest import just_before
 from workflows import credentials, credits, lifecycle, schedules
-from workflows.models import CreditEntry, Schedule, Workflow
+from workflows.models import AuditEntry, CreditEntry, Schedule, Workflow
 from workflows.registry import NODE_REGISTRY
 
 pytestmark = pytest.mark.django_db
@@ -474,7 +474,7 @@ def test_a_save_does_not_overwrite_a_name_that_was_changed_without_a_new_version
 
     status, refused = send("PUT", path, {"definition": BETTER, "name": "mine"}, **{"If-Match": tag})
 
-    assert (status, "name or description were changed after you began" in refused["detail"]) == (409, True)
+    assert (status, "name, description or settings were changed after you began" in refused["detail"]) == (409, True)
     workflow.refresh_from_db()
     assert (workflow.name, workflow.versions.count()) == ("changed elsewhere", 1)
 
@@ -487,6 +487,42 @@ def test_what_a_save_does_not_replace_may_change_meanwhile(send: Send, client: C
 
     assert client.get(API + path)["ETag"] != tag
     assert send("PUT", path, {"definition": BETTER}, **{"If-Match": f'"other", {tag}'})[1]["version"] == 2
+
+
+def test_a_save_replaces_the_settings_when_they_are_given(send: Send, client: Client, workflow: Workflow) -> None:
+    path = f"/workflows/{workflow.pk}"
+    first, tag = {"concurrency": 2, "tags": ["night"]}, client.get(API + path)["ETag"]
+
+    assert send("PUT", path, {"definition": GOOD, "base_version": 1, "settings": first})[0] == 200
+    assert send("PUT", path, {"definition": BETTER, "base_version": 1})[1]["version"] == 2
+
+    assert send("GET", path)[1]["settings"] == first
+    assert [one["name"] for one in send("GET", "/workflows?tag=night")[1]["items"]] == ["shop"]
+    [entry] = AuditEntry.objects.filter(verb="settings", object_id=str(workflow.pk))
+    assert entry.detail == {"before": {}, "after": first}
+    assert send("PUT", path, {"definition": BETTER, "settings": {}}, **{"If-Match": tag})[0] == 409
+    assert send("PUT", path, {"definition": BETTER, "base_version": 2, "settings": {}})[0] == 200
+    assert send("GET", path)[1]["settings"] == {}
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"concurrency": 0, "tags": "night"}, "settings: concurrency must be a whole number"),
+        ({"concurrency": 0, "tags": "night"}, "tags must be a list"),
+        ({"overlap": ["skip"]}, "overlap must be one of"),
+        ({"note": "\x00"}, "settings.note: text must not contain a NUL"),
+        ([], "settings"),
+    ],
+)
+def test_settings_that_mean_nothing_are_not_stored(send: Send, workflow: Workflow, settings: Any, reason: str) -> None:
+    body = {"definition": BETTER, "base_version": 1, "settings": settings}
+
+    status, refused = send("PUT", f"/workflows/{workflow.pk}", body)
+
+    assert (status, reason in refused["detail"]) == (422, True), refused
+    workflow.refresh_from_db()
+    assert (workflow.settings, workflow.versions.count()) == ({}, 1)
 
 
 def test_a_version_that_is_not_there_is_no_base_of_an_edit(send: Send, workflow: Workflow, bob: Any) -> None:

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from ninja import Field, Header, Query, Router, Schema, Status
 
-from workflows import lifecycle
+from workflows import lifecycle, policy
 from workflows.api.common import (
     ERRORS,
     LARGEST,
@@ -62,8 +62,9 @@ class WorkflowSummary(Schema):
 
 
 class WorkflowOut(WorkflowSummary):
-    """A workflow with the definition of its newest version."""
+    """A workflow with its settings and the definition of its newest version."""
 
+    settings: dict[str, Any]
     definition: dict[str, Any]
 
 
@@ -92,12 +93,16 @@ class NewWorkflow(Schema):
 
 
 class Edit(Schema):
-    """A new version. ``base_version`` is the number that the edit began from, unless the header If-Match says it."""
+    """A new version. ``base_version`` is the number that the edit began from, unless the header If-Match says it.
+
+    Name, description and settings stay when they are not given; ``settings``, tags among them, replace all there are.
+    """
 
     definition: dict[str, Any]
     base_version: int | None = Field(None, ge=0, le=LARGEST)
     name: Name | None = None
     description: Annotated[Text, Field(max_length=10_000)] | None = None
+    settings: dict[str, Any] | None = None
     message: Annotated[Text, Field(max_length=500)] = ""
 
 
@@ -212,12 +217,13 @@ def save_workflow(
     """Save a new version; errors in it are reported and kept, what is active goes on running.
 
     What the edit began from is said by ``base_version`` or by If-Match, which takes the ETag of GET. When a newer
-    version exists, 409 says who saved it and what it changed. If-Match also sees another name and description.
+    version exists, 409 says who saved it and what it changed. If-Match also sees another name, description or settings.
     """
     if body.base_version is None and if_match is None:
         missing = "base_version: Field required, unless the header If-Match brings the ETag of GET"
         return Status(422, {"detail": missing})
     definition = Definition.from_json(body.definition)
+    policy.refuse(body.settings)
     seen = visible(request, workflow_id)
     try:
         with transaction.atomic():
@@ -229,7 +235,9 @@ def save_workflow(
                 workflow.name = body.name
             if body.description is not None:
                 workflow.description = body.description
-            workflow.save(update_fields=("name", "description", "updated_at"))
+            if body.settings is not None:
+                workflow.settings = body.settings
+            workflow.save(update_fields=("name", "description", "settings", "updated_at"))
             version = workflow.save_version(body.definition, author=request.user, message=body.message)
     except IntegrityError:
         return Status(409, {"detail": f'there is another workflow "{body.name}"'})
@@ -241,14 +249,14 @@ def save_workflow(
 
 def _prefix(shown: dict[str, Any]) -> str:
     """Return how the ETag of a workflow begins: its newest version and a hash of what else a save replaces."""
-    return etag([shown["name"], shown["description"]], f"{shown['version']}.").strip('"') + "."
+    return etag([shown["name"], shown["description"], shown["settings"]], f"{shown['version']}.").strip('"') + "."
 
 
 def _conflict(workflow: Workflow, base: int | None, if_match: str | None) -> dict[str, Any] | None:
     """Return why an edit that began from a version would undo somebody's work, or None when it would not."""
     newest = workflow.versions.select_related("author").order_by("-number").first()
     number, began = newest.number if newest else 0, base
-    if if_match is not None and if_match.strip() != "*" and f'"{_prefix(summary(workflow))}' not in if_match:
+    if if_match is not None and if_match.strip() != "*" and f'"{_prefix(detail(workflow))}' not in if_match:
         tag = re.search(r'"(\d{1,10})\.[0-9a-f]+\.[0-9a-f]+"', if_match, re.ASCII)
         if tag is None:
             return {
@@ -257,7 +265,8 @@ def _conflict(workflow: Workflow, base: int | None, if_match: str | None) -> dic
         began = int(tag[1])
         if began == number:
             return {
-                "detail": "name or description were changed after you began; reload the workflow and make your changes again"
+                "detail": "name, description or settings were changed after you began; "
+                "reload the workflow and make your changes again"
             }
     if began is None or began == number:
         return None
@@ -362,4 +371,4 @@ def summary(workflow: Workflow) -> dict[str, Any]:
 def detail(workflow: Workflow) -> dict[str, Any]:
     """Return a workflow as its page shows it."""
     definition = workflow.draft.definition if workflow.draft else {"nodes": [], "edges": []}
-    return {**summary(workflow), "definition": definition}
+    return {**summary(workflow), "settings": workflow.settings or {}, "definition": definition}
