@@ -180,7 +180,10 @@ def _start(request: HttpRequest, webhook: Webhook, signed: Signed, payload: Any,
         raise refusal from error
     except (StartRefused, WorkflowError) as error:
         raise Refused(409, str(error)) from error
-    note_accepted(webhook)
+    try:
+        note_accepted(webhook)
+    except DatabaseError:  # it is started: that it is not counted is no reason to be sent again
+        logger.exception("a request to webhook %s started execution %s and was not counted", webhook.pk, execution_id)
     return _answer(202, {"execution_id": str(execution_id)})
 
 

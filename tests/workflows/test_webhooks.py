@@ -395,6 +395,25 @@ def test_fault_58_nobody_is_logged_in_by_a_cookie_and_none_is_set(hook: Hook, al
 
 
 @pytest.mark.redis
+@pytest.mark.django_db(transaction=True)
+def test_a_request_that_started_is_202_even_if_it_cannot_be_counted(hook: Hook) -> None:
+    if connection.vendor != "sqlite":
+        pytest.skip("the trigger is SQLite's")
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE TRIGGER no_count BEFORE UPDATE ON workflows_webhook BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        )
+    try:
+        answer = hook.post()
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP TRIGGER no_count")
+
+    assert answer.status_code == 202
+    assert answer.json()["execution_id"] == str(Execution.objects.get().pk)
+
+
+@pytest.mark.redis
 @pytest.mark.parametrize("move", ["pause", "archive"])
 def test_a_workflow_that_is_not_active_is_409_and_the_same_request_works_later(hook: Hook, move: str) -> None:
     workflow = hook.row.workflow
