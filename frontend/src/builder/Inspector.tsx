@@ -5,7 +5,7 @@ import { EXECUTE_CONDITION, type Credential, type Finding, type Schedule, type S
 import { count, inZone } from "../format";
 import { Icon } from "./icons";
 import { Field, Switch, useReferences } from "./fields";
-import { idProblem, inWords, type StepNode, type TypeIndex, type WireEdge } from "./definition";
+import { costOf, idProblem, inWords, type StepNode, type TypeIndex, type WireEdge } from "./definition";
 import { Policy } from "./Policy";
 import { forward, shapeOf, slug, TYPE_WORDS } from "./ports";
 import { nameOf as stepName, onwardLinks, useBuilder } from "./store";
@@ -407,7 +407,7 @@ function WorkflowPanel({ schedule }: { schedule: Schedule | null }) {
   const version = useBuilder((state) => state.version);
   const active = useBuilder((state) => state.activeVersion);
   const openPanel = useUi((state) => state.openPanel);
-  const credits = nodes.reduce((sum, node) => sum + (types.get(node.data.type)?.credits ?? 0), 0);
+  const credits = costOf(nodes, types);
   return (
     <>
       <header className="fb-inspector-head">

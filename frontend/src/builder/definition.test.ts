@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import type { WorkflowDefinition } from "../contract";
 import { TYPES } from "../testing/make";
-import { freshId, fromDefinition, idProblem, renameReferences, subtitleOf, toDefinition } from "./definition";
+import { costOf, freshId, fromDefinition, idProblem, renameReferences, subtitleOf, toDefinition } from "./definition";
 
 const types = new Map(TYPES.map((type) => [type.type, type]));
 
@@ -114,5 +114,19 @@ describe("subtitleOf", () => {
     expect(subtitleOf(type, { inputs: { Selector: " #a\n b " } })).toBe("#a b");
     expect(subtitleOf(type, { inputs: { Selector: { $credential: "x", field: "user" } } })).toBe("credential user");
     expect(subtitleOf(type, {})).toBe("");
+  });
+});
+
+describe("what a run costs", () => {
+  it("counts every step but those that are off", () => {
+    const { nodes } = fromDefinition(SAMPLE, types);
+    const all = nodes.reduce((sum, node) => sum + (types.get(node.data.type)?.credits ?? 0), 0);
+    const off = nodes.map((node, place) =>
+      place ? node : { ...node, data: { ...node.data, step: { ...node.data.step, disabled: true } } },
+    );
+
+    expect(costOf(nodes, types)).toBe(all);
+    expect(costOf(off, types)).toBe(all - (types.get("launch")?.credits ?? 0));
+    expect(costOf(off, types)).toBeLessThan(all);
   });
 });

@@ -40,6 +40,11 @@ export function linksOf(nodes: readonly StepNode[]): TemplateLink[] {
   return templateLinks(nodes.map((node) => ({ id: node.id, inputs: node.data.step.inputs })));
 }
 
+/** What one run is expected to cost: every step once, those that are off not at all. */
+export function costOf(nodes: readonly StepNode[], types: TypeIndex): number {
+  return nodes.reduce((sum, { data }) => sum + (data.step.disabled ? 0 : (types.get(data.type)?.credits ?? 0)), 0);
+}
+
 /** Return the id of a wire. */
 export function edgeId(source: string, sourceHandle: string, target: string, targetHandle: string): string {
   return `${source}:${sourceHandle}-${target}:${targetHandle}`;
