@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
-from executions import locks, masks
+from executions import locks, masks, traffic
 from executions.egress import Door, EgressPolicy, EgressProxy, FarDoor
 from executions.errors import BrowserError, NotAllowed, SessionLost
 from executions.fingerprints import QUIET, user_agent
@@ -115,6 +115,7 @@ class BrowserOptions:
     the page loads, ``storage_state`` (as Playwright gives it) is what the page begins with.
     ``screen`` is the size that the page is told. ``stealth`` hides that a program drives it, and rests a moment before
     each click. ``remote`` is user and password at the browser elsewhere that is used instead of a Chromium here.
+    ``record_har`` keeps what the page loads, for ``BrowserPage.traffic``.
     ``bare`` says that the node asked for nothing of this, so that a page which is open will do.
     """
 
@@ -129,6 +130,7 @@ class BrowserOptions:
     screen: tuple[int, int] | None = None
     stealth: bool = False
     remote: tuple[str, str] | None = field(default=None, repr=False)
+    record_har: bool = False
     bare: bool = field(default=False, compare=False)
 
     def suits(self, page: BrowserPage) -> bool:
@@ -170,6 +172,9 @@ class BrowserPage:
         self._last_navigation = ""
         self._since = time.monotonic()
         self._reported = 0
+        self.har: Path | None = None
+        """Where the browser writes what the page loads, if that is recorded."""
+        self._har_lock = asyncio.Lock()
         self.typed: set[str] = set()
         """What nodes typed into password fields."""
         self.status = 0
@@ -319,6 +324,32 @@ class BrowserPage:
         if not screenshot and not html:
             return None
         return Capture(screenshot, html[:CAPTURE_LIMIT_CHARACTERS], self.page.url)
+
+    async def record_traffic(self, file: Path) -> None:
+        """Let the browser write into ``file`` what the page loads from now on."""
+        await self.context.tracing.start_har(file, content="omit", mode="full")
+        self.har = file
+
+    async def traffic(self) -> bytes:
+        """Return as HAR what the page has loaded since the last call, without logins; empty if that is not recorded.
+
+        Raises:
+            BrowserError: there is too much of it.
+        """
+        if self.har is None or self._lost:
+            return b""
+        async with self._har_lock:
+            file = self.har
+            await self.context.tracing.stop_har()
+            try:
+                size = file.stat().st_size
+                raw = file.read_bytes() if size <= traffic.READ_BYTES else b""
+            finally:
+                file.unlink(missing_ok=True)
+                await self.record_traffic(file)
+        if not raw:
+            raise BrowserError(f"what the page loaded takes {size // 1024 // 1024} MiB to tell, and is not kept")
+        return await asyncio.to_thread(traffic.cleaned, raw, frozenset(self.typed))
 
     # ------------------------------------------------------------------ inside
 
@@ -646,6 +677,8 @@ class _Session:
         if options.stealth:
             await self.context.add_init_script(QUIET)
         await self._open_page(self.context, proxy, options)
+        if options.record_har and self.page is not None:
+            await self.page.record_traffic(chromium.root / f"{secrets.token_hex(8)}.har")
 
     async def open_remote(self, address: str, policy: EgressPolicy, options: BrowserOptions) -> None:
         """Make a context and its first page in a browser elsewhere."""
@@ -734,6 +767,11 @@ class _Chromium:
         self._background = background
         self._root, self._lock = root, lock
         self._dead = False
+
+    @property
+    def root(self) -> Path:
+        """Return the private directory that goes when it ends."""
+        return self._root
 
     @property
     def alive(self) -> bool:

@@ -27,7 +27,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from executions import confinement, logs, mail, states
+from executions import confinement, logs, mail, states, traffic
 from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan, remove_orphans
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeFailed, NodeInputError, NodeTimeout, NodeWaits, SessionLost
@@ -48,6 +48,7 @@ FLUSH_SECONDS = 0.02
 IN_PLACE_RETRY_SECONDS = 60.0
 MAXIMUM_BACKOFF_SECONDS = 3600.0
 BROWSER_IDLE_SECONDS = 10.0
+TRAFFIC_SECONDS = 5.0
 GRACE_SECONDS = 5.0
 """How long a node that was cancelled, or is out of time, may take to stop before it is left behind."""
 WATCHDOG_SECONDS = 2.0
@@ -408,6 +409,7 @@ async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -
     while True:
         try:
             outputs, variables = await _attempt(facts, node, attempt, inbox)
+            await _keep_traffic(facts, planned, inbox)
             inbox.put(
                 Finished(
                     planned.index, states.COMPLETED, attempt, started, now_us(), outputs=outputs, variables=variables
@@ -424,6 +426,7 @@ async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -
             failure = _failure(error, planned)
         delay = _retry_delay(planned, attempt, failure) if failure.retryable else None
         if delay is None:
+            await _keep_traffic(facts, planned, inbox)
             await _capture(facts, planned, inbox)
             inbox.put(
                 Finished(
@@ -771,6 +774,22 @@ async def _capture(facts: Facts, planned: PlannedNode, inbox: queue.SimpleQueue[
         if capture.screenshot:
             env._artifact("screenshot", capture.screenshot, "image/jpeg", f"{planned.node.id}.jpg")
         env._artifact("page", capture.html.encode(), "text/html", f"{planned.node.id}.html")
+
+
+async def _keep_traffic(facts: Facts, planned: PlannedNode, inbox: queue.SimpleQueue[Item]) -> None:
+    """Save what the page loaded while a browser node ran, if its launch node asked for that."""
+    page = _host.get(session_id(facts.session_owner)) if planned.session and _host is not None else None
+    if page is None or page.har is None:
+        return
+    env = NodeEnvironment(facts, planned, inbox)
+    try:
+        content = await asyncio.wait_for(page.traffic(), timeout=TRAFFIC_SECONDS)
+    except Exception as error:
+        logger.warning("no HAR of the node %s: %s", planned.node.id, error)
+        env.log("What the page loaded could not be kept", level="warning")
+        return
+    if content and facts.captures(planned):
+        env._artifact("har", content, traffic.CONTENT_TYPE, f"{planned.node.id}.har")
 
 
 # --------------------------------------------------------------------------- the browser of this process

@@ -42,6 +42,7 @@ _EXTENSIONS = {
     "text/html": ".html",
     "text/plain": ".txt",
     "application/json": ".json",
+    "application/har+json": ".har",
     "application/pdf": ".pdf",
     "application/zip": ".zip",
     SEALED_TYPE: ".fbrec",

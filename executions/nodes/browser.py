@@ -62,6 +62,13 @@ PAGE_OPTIONS = (
         placeholder="image, font, media",
         help="Kinds of resources that are not loaded, separated by commas.",
     ),
+    Port(
+        "Record HAR",
+        "BOOLEAN",
+        default=False,
+        handle=False,
+        help="Keeps what the page loads during each browser node, as a file of the recording.",
+    ),
 )
 
 
@@ -76,6 +83,7 @@ def page_options(inputs: Inputs) -> dict[str, Any]:
         ),
         "proxy": _proxy(inputs),
         "storage_state": _storage_state(inputs),
+        "record_har": inputs.boolean("Record HAR"),
     }
     if viewport := inputs.text("Viewport").strip():
         size = re.fullmatch(r"(\d{2,4})\s*[x×]\s*(\d{2,4})", viewport)

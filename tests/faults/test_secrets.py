@@ -358,7 +358,8 @@ def browser_flow(canary: Canaries, url: str) -> dict[str, Any]:
     """Return a workflow that types a secret into a page which shows it everywhere, and then fails."""
     login = canary.of("password")
     steps = [
-        node("open", "launch_standard_browser", Website_URL=f"{url}/page", Storage_State=canary.of("browser_state")),
+        node("open", "launch_standard_browser", Website_URL=f"{url}/page", Storage_State=canary.of("browser_state"),
+             Record_HAR=True),
         node("fill", "fill_input", Selector="#field", Value=login),
         node("read", "get_html"),
         node("wait", "wait_for_element", {"on_error": "continue"}, Selector=login, Visibility="visible", **{"Timeout (seconds)": 1}),
