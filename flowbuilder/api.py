@@ -24,7 +24,6 @@ from executions.errors import ExecutionError, KeyReused, LetterRefused, StartRef
 from flowbuilder import policy
 from recordings.api import router as recordings
 from workflows.api import router as workflows
-from workflows.api.common import findings_json
 from workflows.errors import (
     ActivationRefused,
     CredentialInUse,
@@ -35,6 +34,7 @@ from workflows.errors import (
     UnknownWorkflow,
     WorkflowError,
 )
+from workflows.shown import findings_json
 from workflows.strict import read_json
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
@@ -19,7 +18,6 @@ from pydantic import AfterValidator
 
 from workflows.models import Workflow
 from workflows.strict import name_problem
-from workflows.validation import Finding
 
 if TYPE_CHECKING:
     _Lookup = Lookup[Any]
@@ -128,11 +126,6 @@ def answer_unless_known(request: HttpRequest, response: HttpResponse, shown: Any
     if tag in known or known.strip() == "*":
         return HttpResponse(status=304, headers={"ETag": tag, "Cache-Control": "private, no-cache"})
     return shown
-
-
-def findings_json(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """Return findings as the API shows them."""
-    return [finding.to_json() for finding in findings]
 
 
 def visible(request: HttpRequest, workflow_id: UUID) -> Workflow:

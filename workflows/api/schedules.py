@@ -15,6 +15,7 @@ from workflows import cron, schedules
 from workflows.api.common import ERRORS, PageFilters, Text, count_of, visible
 from workflows.limits import limits_of
 from workflows.models import Schedule, Workflow
+from workflows.shown import preview, schedule_json
 
 router = Router(tags=["schedules"])
 
@@ -117,26 +118,3 @@ def preview_schedule(request: HttpRequest, filters: Query[PreviewFilters]) -> An
     """Say a schedule in words and when it fires next; what is wrong with it is in ``error``."""
     shortest = limits_of(request.user.pk).minimum_interval_s
     return preview(filters.cron, filters.timezone, filters.count, shortest)
-
-
-def preview(text: str, zone: str, count: int, shortest: int) -> dict[str, Any]:
-    """Return words, next instants and what is wrong, for people who are typing a schedule."""
-    shown: dict[str, Any] = {"text": "", "next": [], "error": None}
-    try:
-        shown["text"] = cron.describe(text)
-        shown["next"] = cron.next_runs(text, zone, count)
-        cron.check(text, zone, shortest)
-    except ValueError as error:
-        shown["error"] = str(error)
-    return shown
-
-
-def schedule_json(schedule: Schedule) -> dict[str, Any]:
-    """Return a schedule as the API shows it."""
-    return {
-        "cron": schedule.cron,
-        "timezone": schedule.timezone,
-        "enabled": schedule.enabled,
-        "next_run_at": schedule.next_run_at,
-        "last_run_at": schedule.last_run_at,
-    }

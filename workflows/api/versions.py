@@ -20,12 +20,12 @@ from workflows.api.common import (
     Refused,
     Text,
     answer_unless_known,
-    findings_json,
     visible,
 )
-from workflows.api.workflows import WorkflowOut, WorkflowStatus, detail
+from workflows.api.workflows import WorkflowOut, WorkflowStatus
 from workflows.diff import compare
 from workflows.models import Workflow, WorkflowVersion
+from workflows.shown import detail, findings_json
 
 router = Router(tags=["versions"])
 

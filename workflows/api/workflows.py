@@ -27,14 +27,14 @@ from workflows.api.common import (
     answer_unless_known,
     count_of,
     etag,
-    findings_json,
     user_id,
     visible,
 )
-from workflows.api.schedules import ScheduleOut, schedule_json
+from workflows.api.schedules import ScheduleOut
 from workflows.definition import Definition
 from workflows.diff import compare
-from workflows.models import Schedule, Workflow
+from workflows.models import Workflow
+from workflows.shown import detail, findings_json, summary
 from workflows.validation import Finding
 
 router = Router(tags=["workflows"])
@@ -349,26 +349,3 @@ def _change(request: HttpRequest, workflow_id: UUID, move: Callable[[Workflow], 
 def _status(workflow: Workflow, findings: Iterable[Finding] = ()) -> dict[str, Any]:
     active = workflow.version.number if workflow.version else None
     return {"status": workflow.status, "active_version": active, "findings": findings_json(findings)}
-
-
-def summary(workflow: Workflow) -> dict[str, Any]:
-    """Return a workflow as lists show it."""
-    schedule: Schedule | None = getattr(workflow, "schedule", None)
-    return {
-        "id": workflow.pk,
-        "name": workflow.name,
-        "description": workflow.description,
-        "status": workflow.status,
-        "status_at": workflow.status_at,
-        "status_reason": workflow.status_reason,
-        "version": workflow.draft.number if workflow.draft else 0,
-        "active_version": workflow.version.number if workflow.version else None,
-        "schedule": schedule_json(schedule) if schedule else None,
-        "updated_at": workflow.updated_at,
-    }
-
-
-def detail(workflow: Workflow) -> dict[str, Any]:
-    """Return a workflow as its page shows it."""
-    definition = workflow.draft.definition if workflow.draft else {"nodes": [], "edges": []}
-    return {**summary(workflow), "settings": workflow.settings or {}, "definition": definition}

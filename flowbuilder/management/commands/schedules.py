@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 
 from flowbuilder.management.base import FAILED, OK, USAGE, ProductCommand
-from workflows.api.schedules import preview, schedule_json
 from workflows.limits import installation
 from workflows.models import Schedule, Workflow
+from workflows.shown import preview, schedule_json
 
 MOST_RUNS = 50
 

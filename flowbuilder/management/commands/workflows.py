@@ -16,12 +16,11 @@ from rich.text import Text
 from flowbuilder.management.base import FAILED, OK, USAGE, Handler
 from flowbuilder.management.webhooks import WebhookVerb
 from workflows import access, lifecycle, transfer
-from workflows.api.common import findings_json
-from workflows.api.workflows import detail, summary
 from workflows.definition import Definition
 from workflows.diff import Diff, compare, hidden
 from workflows.errors import DefinitionError
 from workflows.models import AuditEntry, Workflow, WorkflowVersion
+from workflows.shown import detail, findings_json, summary
 from workflows.strict import read_json
 from workflows.validation import Finding, errors
 
