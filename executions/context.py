@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -92,6 +93,12 @@ class Context:
     """What nodes that this task ran tagged the recording with."""
     knows_failures: bool = False
     """Whether ``errors`` holds every failure of the phases before the open one."""
+    planning_s: float = 0.0
+    """How long this task took to plan the workflow, next to nothing when it knew the plan."""
+    setup_s: float = 0.0
+    """How long it took to load the rest: what the execution is about, its credentials, the page it works on."""
+    since_us: int = field(default_factory=store.now_us)
+    """Since when this task has been at what it does now: going on after a phase, or with the execution at all."""
 
     @property
     def variables(self) -> dict[str, Any]:
@@ -245,15 +252,18 @@ def load(execution_id: UUID, *, planned: bool = True) -> Context | None:
     Raises:
         WorkflowError: ``planned`` is asked for and its version cannot be planned, say for a node type that is gone.
     """
+    began = time.perf_counter()
     row = _EXECUTION.get(execution_id)
     if row is None:
         return None
+    known = time.perf_counter()
     the_plan, number = plan_of(row[3], row[14]) if planned else _no_plan(row[3])
+    planning_s = time.perf_counter() - known
     context = Context(
         id=execution_id, workflow_id=row[0], workflow_name=row[1], settings=row[2] if isinstance(row[2], dict) else {}, version_id=row[3], version_number=number,
         owner_id=row[4], trigger=row[5], depth=row[6], payload=json.loads(row[7]), plan=the_plan, status=row[8],
         phase_index=row[9], cancel_requested=row[10], queued_us=int(row[11].timestamp() * 1_000_000),
-        priority=row[17], reserved=row[18],
+        priority=row[17], reserved=row[18], planning_s=planning_s,
     )  # fmt: skip
     if row[12] is not None:
         context.parent = (row[12], row[13])
@@ -266,6 +276,7 @@ def load(execution_id: UUID, *, planned: bool = True) -> Context | None:
         context.open({reference for reference, _ in the_plan.credentials})
     if the_plan.uses_browser and (context.phase_index >= 0 or context.session_owner is not None):
         load_session(context)
+    context.setup_s = time.perf_counter() - began - planning_s
     return context
 
 

@@ -115,11 +115,13 @@ def kept_event(context: Context, node: PlannedNode) -> EventDraft:
     return replace(event, shown={**event.data, "outputs": context.results[node.index].outputs})
 
 
-def end_events(context: Context, end: End, now: int) -> list[EventDraft]:
+def end_events(context: Context, end: End, now: int, since_us: int) -> list[EventDraft]:
+    """Return the last event of an execution; since ``since_us`` its results were collected and its end was settled."""
     kind = Kind.WORKFLOW_COMPLETE if end.success else Kind.WORKFLOW_ERROR
     data = {
         "final_state": STATE_ELSEWHERE, "success": end.success, "error": end.error or None, "status": end.status,
         "duration_seconds": (now - context.queued_us) / 1_000_000, "failed_node": end.node_id or None,
+        "collecting_seconds": max(0, now - since_us) / 1_000_000,
     }  # fmt: skip
     return [EventDraft(kind.value, now, "", data)]
 
@@ -130,6 +132,7 @@ def started_event(context: Context, now: int) -> EventDraft:
         "initial_context": context.redact(context.payload), "edges": EDGES_ELSEWHERE, "workflow": context.workflow_name,
         "version": context.version_number, "trigger": context.trigger, "phase_count": len(context.plan.phases),
         "node_count": context.plan.node_count, "queued_seconds": max(0, now - context.queued_us) / 1_000_000,
+        "planning_seconds": round(context.planning_s, 6), "setup_seconds": round(context.setup_s, 6),
     }  # fmt: skip
     if not context.records("record_inputs"):
         data = omit(data, "initial_context")

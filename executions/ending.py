@@ -349,7 +349,7 @@ def _end_all(tx: Transaction, context: Context, drafts: list[EventDraft], end: E
         drafts.append(snapshot_event(context.id, phase, store.ended_nodes(tx, context.id, phase), now))
     elif not ended:
         drafts.append(started_event(context, now))
-    drafts.extend(end_events(context, end, now))
+    drafts.extend(end_events(context, end, now, context.since_us))
     base = finish(tx, context, end, len(drafts), 0, now)
     if base is not None:
         store.insert_events(tx, context.id, base, drafts, context.depth)

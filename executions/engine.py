@@ -374,6 +374,7 @@ class _LostClaim(Exception):
 def advance_after(context: Context, phase: int, local_until: float) -> Dispatch | None:
     """Open the phase after ``phase``, whose last node somebody just ended."""
     failpoint("phase-closed")
+    context.since_us = now_us()
     load_results(context, context.plan.phases[phase])
     if not context.knows_failures:
         load_failures(context, phase)
@@ -456,7 +457,8 @@ def _events_of_move(
     if phase == 0:
         drafts.insert(0, started_event(context, min((draft.timestamp for draft in drafts), default=now)))
     if opening.end is not None:
-        drafts += end_events(context, opening.end, now)
+        last = max((draft.timestamp for draft in drafts if draft.node_id), default=context.since_us)
+        drafts += end_events(context, opening.end, now, last)
     return drafts
 
 

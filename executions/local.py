@@ -337,8 +337,11 @@ class _LocalContext(Context):
 
 def _prepare(source: Source, initial_context: Any, given: _Given, timeout_s: float | None) -> _Run:
     """Read everything that the run needs, so that it hardly asks a database."""
+    began = time.perf_counter()
     version, definition = _definition(source)
+    known = time.perf_counter()
     the_plan = plan(definition)
+    planning_s = time.perf_counter() - known
     if not the_plan.nodes:
         raise StartRefused("the workflow has no nodes")
     try:
@@ -358,9 +361,10 @@ def _prepare(source: Source, initial_context: Any, given: _Given, timeout_s: flo
         owner_id=version.workflow.owner_id if version else 0,
         trigger="manual", depth=0, payload=payload, settings=own, plan=the_plan, status=states.RUNNING,
         phase_index=-1, cancel_requested=False, queued_us=now_us(), knows_failures=True,
-        given=given, stored=version is not None, timeout_s=timeout_s,
+        given=given, stored=version is not None, timeout_s=timeout_s, planning_s=planning_s,
     )  # fmt: skip
     context.open_credentials()
+    context.setup_s = time.perf_counter() - began - planning_s
     if recorder is not None:
         return _Run(context, recorder)
     return _Run(context, ExecutionRecorder(context.workflow_name, context.id.hex), asked=False)
@@ -557,7 +561,7 @@ class _Run:
             end = self._stopped() or step.end
         self._phases = step.target + (step.dispatch is not None)
         self._ended_us = now_us()
-        self._emit(end_events(context, end, self._ended_us))
+        self._emit(end_events(context, end, self._ended_us, context.since_us))
         return end
 
     def _run_phase(self, phase: int, dispatch: opening.Dispatch) -> None:
@@ -573,6 +577,7 @@ class _Run:
             self._submit([self._ready[index] for index in indexes])
         while self._left:
             self._collect()
+        context.since_us = now_us()
         results = [context.results[index].status for index in context.plan.phases[phase]]
         failed = any(self._is_critical(index) for index in context.plan.phases[phase])
         status = states.FAILED if failed else states.CANCELLED if states.CANCELLED in results else states.COMPLETED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -58,6 +59,37 @@ def test_a_chain_runs_in_order_and_hands_its_data_on(processes, alice, make_work
     recording = Recording.objects.get(execution_id=execution.pk)
     assert (recording.status, recording.success, recording.node_count) == ("completed", True, 3)
     assert recording.event_count == execution.seq
+
+
+@pytest.mark.row("S2-20")
+def test_every_step_of_a_run_is_recorded_with_its_duration(processes, alice, make_workflow):
+    workflow = make_workflow(
+        graph(
+            [node("first", "delay", Duration=0.3), node("side", "delay", Duration=0.1), transform("last", a=1)],
+            wire("first", "Done", "last", "Execute Condition"),
+            wire("side", "Done", "last", "Execute Condition"),
+        )
+    )
+    processes.worker()
+
+    execution = wait_until_ended(start_execution(workflow, by=alice), detail=processes.logs)
+
+    whole = execution.duration_ms / 1000
+    events = [(event.type, json.loads(event.data), event.timestamp / 1_000_000) for event in events_of(execution)]
+    (start,) = [data for kind, data, _ in events if kind == "workflow_start"]
+    assert 0 < start["planning_seconds"] < whole, "this worker had never planned it"
+    assert 0 < start["setup_seconds"] < whole
+    assert start["planning_seconds"] + start["setup_seconds"] <= whole
+    ran = [data["duration_seconds"] for kind, data, _ in events if kind == "node_complete"]
+    assert len(ran) == 3
+    assert 0.3 <= max(ran) < whole
+    opened = [at for kind, _, at in events if kind == "phase_start"]
+    closed = [at for kind, _, at in events if kind == "phase_complete"]
+    assert 0.3 <= closed[0] - opened[0] < whole, "what runs in a phase runs between its two events"
+    (end,) = [data for kind, data, _ in events if kind == "workflow_complete"]
+    assert end["status"] == "completed"
+    assert end["duration_seconds"] == pytest.approx(whole, abs=0.01)
+    assert 0 < end["collecting_seconds"] < whole - 0.3, "after the last node, not since the first"
 
 
 @pytest.mark.row("S2-22")
