@@ -20,7 +20,7 @@ from tests.admin.conftest import logged_in
 from tests.conftest import node
 from tests.executions import edge_nodes
 
-pytestmark = [pytest.mark.redis]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres]
 LIMIT = 16 * 1024 * 1024
 ABOVE_ROW = settings.INLINE_OUTPUT_BYTES + 1
 NEARLY = LIMIT - 1000
