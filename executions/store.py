@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -47,6 +48,7 @@ _LOCKED_RETRIES = 3
 _ROW_SECONDS = 1
 """How long one statement of the engine waits for a row that another session holds."""
 _SUSPECT_US = 5_000_000
+_ROWS_TOGETHER = 32
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -113,6 +115,16 @@ class Transaction:
             return 0
         self.cursor.executemany(_adapt(sql, self.postgres), rows)
         return cast(int, self.cursor.rowcount)
+
+    def insert(self, into: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows. SQLite notes its last id once per statement, so 32 rows in one take two thirds of the time."""
+        head, one = f"INSERT INTO {into}({','.join(columns)}) VALUES", f"({marks(columns)})"
+        together = 0 if self.postgres else len(rows) - len(rows) % _ROWS_TOGETHER
+        for start in range(0, together, _ROWS_TOGETHER):
+            some = rows[start : start + _ROWS_TOGETHER]
+            self.cursor.execute(head + ",".join([one] * _ROWS_TOGETHER), list(chain.from_iterable(some)))
+        if together < len(rows):
+            self.cursor.executemany(_adapt(head + one, self.postgres), rows[together:])
 
     def id(self, value: UUID) -> Any:
         """Return ``value`` as this database stores it."""
@@ -780,8 +792,9 @@ def deepest_inside(tx: Transaction, execution_id: UUID, depth: int) -> int:
 def insert_events(tx: Transaction, execution_id: UUID, base: int, events: Sequence[EventDraft], depth: int = 0) -> None:
     """Insert events with the numbers after ``base``."""
     key = tx.id(execution_id)
-    tx.many(
-        f"INSERT INTO {_EVENT}(execution_id, seq, type, timestamp, node_id, depth, data) VALUES(?,?,?,?,?,?,?)",
+    tx.insert(
+        _EVENT,
+        ("execution_id", "seq", "type", "timestamp", "node_id", "depth", "data"),
         [
             (key, base + number, event.type, event.timestamp, event.node_id, depth, to_json(event.data))
             for number, event in enumerate(events, 1)

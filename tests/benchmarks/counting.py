@@ -53,6 +53,7 @@ def install() -> None:
     _installed = True
     store.Transaction.run = _counted(store.Transaction.run)  # type: ignore[method-assign]
     store.Transaction.many = _counted(store.Transaction.many)  # type: ignore[method-assign]
+    store.Transaction.insert = _counted(store.Transaction.insert)  # type: ignore[method-assign]
     store.read = _counted(store.read)
     vars(steps)["prepared"] = _counted(store.prepared)
     connection_created.connect(_watch, weak=False)
