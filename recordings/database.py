@@ -141,7 +141,7 @@ class DatabaseRecordingStorage(RecordingStorage):
             return self._go_on(execution)
         key = _key_of(execution.recording_id)
         begun = replace(copy_metadata(execution), completed_at=None, duration_seconds=None, success=None)
-        recording = Recording(pk=key, **columns_of(begun))
+        recording = Recording(pk=key, written_at=timezone.now(), **columns_of(begun))
         if self.user is not None:
             recording.user_id = self.user.pk
         recording.details = details_of(recording, begun)
@@ -158,6 +158,7 @@ class DatabaseRecordingStorage(RecordingStorage):
             raise RecordingNotFound(f'no recording "{recording_id}" in the database')
         if recording.execution_id or recording.sealed or recording.completed_at:
             raise RecordingError(f"recording {recording.pk} is complete, or an execution writes it")
+        Recording.objects.filter(pk=recording.pk).update(written_at=timezone.now())
         return recording.pk, recording.event_count
 
     def tag_sync(self, recording_id: str, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Tags:

@@ -86,7 +86,7 @@ class Recording(models.Model):
     """The saved, ordered events of one execution: the index row; the events are rows, then a sealed blob.
 
     ``sealed`` is the SHA-256 of the sealed file, empty until it is sealed. ``events_removed_at`` is when
-    the event rows went. ``details`` is JSON text of what the metadata says beyond the columns, or ``""``.
+    the event rows went. ``written_at`` is when a program that still writes added events last. ``details`` is JSON text of what the metadata says beyond the columns, or ``""``.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -112,6 +112,7 @@ class Recording(models.Model):
     checksum = models.CharField(max_length=64, blank=True, default="")
     sealed = models.CharField(max_length=64, blank=True, default="")
     sealed_at = models.DateTimeField(null=True, blank=True)
+    written_at = models.DateTimeField(null=True, blank=True)
     events_removed_at = models.DateTimeField(null=True, blank=True)
     kept_because = models.CharField(max_length=120, blank=True, default="", db_default="")
     details = models.TextField(blank=True, default="", db_default="")

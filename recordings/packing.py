@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import tempfile
+import time
+from datetime import datetime
 from typing import IO, Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Max
+from django.db.models import Max, QuerySet
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from recordings.blobs import read_blob, refer, write_early
@@ -89,10 +93,38 @@ def keep_sealed(recording: Recording, file: IO[bytes], size: int, checksum: str,
     return bool(won)
 
 
-def finish_rows(key: UUID, metadata: RecordingMetadata | None) -> str:
-    """Make the rows of a ``RowWriter`` a finished recording, seal it and return its checksum."""
+def abandoned(before: datetime) -> QuerySet[Recording]:
+    """Return the recordings of programs that neither finished them nor wrote anything since a moment."""
+    open_ones = Recording.objects.filter(execution_id=None, sealed="", completed_at=None)
+    quiet: QuerySet[Recording] = open_ones.annotate(last=Coalesce("written_at", "started_at")).filter(last__lt=before)
+    return quiet
+
+
+def finish_abandoned(before: datetime, until: float = math.inf) -> int:
+    """Finish what ``abandoned`` finds as interrupted, until a time of the monotonic clock; return how many."""
+    finished = 0
+    for key in abandoned(before).order_by("started_at").values_list("pk", flat=True):
+        if time.monotonic() > until:
+            break
+        try:
+            finish_rows(key, None, quiet_since=before)
+            finished += 1
+        except Exception:  # one bad recording must not hold up the others
+            logger.exception("recording %s, which nobody writes any more, was not finished", key)
+    return finished
+
+
+def finish_rows(key: UUID, metadata: RecordingMetadata | None, *, quiet_since: datetime | None = None) -> str:
+    """Make the rows of a ``RowWriter`` a finished recording, seal it and return its checksum.
+
+    With ``quiet_since`` only if nothing was written since then.
+
+    Raises:
+        RecordingError: there is no such recording any more.
+    """
+    rows = Recording.objects.all() if quiet_since is None else abandoned(quiet_since)
     with transaction.atomic():
-        recording = Recording.objects.select_for_update().filter(pk=key, sealed="", completed_at=None).first()
+        recording = rows.select_for_update().filter(pk=key, sealed="", completed_at=None).first()
         if recording is None:
             raise RecordingError(f"recording {key} was removed or finished while its events were written")
         ended = copy_metadata(metadata) if metadata is not None else _ended_as_rows_say(recording)
@@ -101,6 +133,7 @@ def finish_rows(key: UUID, metadata: RecordingMetadata | None) -> str:
         ended.completed_at = ended.completed_at or timezone.now().timestamp()
         for name, value in (columns_of(ended) | {"user_id": recording.user_id}).items():
             setattr(recording, name, value)
+        recording.written_at = None
         recording.details = details_of(recording, ended)
         recording.save()
     seal(recording)
@@ -111,6 +144,7 @@ def finish_rows(key: UUID, metadata: RecordingMetadata | None) -> str:
 def _ended_as_rows_say(recording: Recording) -> RecordingMetadata:
     """Return the metadata of a recording whose writer does not say how the run ended."""
     metadata = metadata_of(recording)
+    metadata.status = "interrupted"
     last = next(iter(load_rows(recording.pk, recording.event_count - 1, 1)), None)
     if last is not None:
         metadata.completed_at = last.timestamp

@@ -12,7 +12,7 @@ from django.utils import timezone
 from recordings.blobs import sweep_blobs
 from recordings.keeping import apply_retention, grace_began, purge_unrecorded
 from recordings.models import Recording
-from recordings.packing import purge_rows, seal
+from recordings.packing import finish_abandoned, purge_rows, seal
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +22,8 @@ PURGE_RECORDINGS = 200
 PURGE_ROWS = 50_000
 PURGE_SECONDS = 60.0
 RETENTION_SECONDS = 300.0
+ABANDONED = timedelta(days=1)
+"""A program that wrote nothing for so long was killed, or hangs: its recording is finished as interrupted."""
 
 
 @shared_task(name="recordings.seal")
@@ -57,8 +59,13 @@ def purge_events() -> int:
 
 @shared_task(name="recordings.retention")
 def retention() -> int:
-    """Remove what the settings do not keep, and what crashes left behind, for up to ten minutes; return how many."""
+    """Remove what the settings do not keep, and what crashes left behind, for up to eleven minutes; return how many.
+
+    Recordings that killed programs left open are finished first.
+    """
+    now = timezone.now()
+    finish_abandoned(now - ABANDONED, time.monotonic() + PURGE_SECONDS)
     result = apply_retention(until=time.monotonic() + RETENTION_SECONDS)
     logger.info("retention: %s", {key: value for key, value in result.items() if not key.endswith("_ids")})
-    sweep_blobs(timezone.now() - timedelta(days=1), time.monotonic() + RETENTION_SECONDS)
+    sweep_blobs(now - timedelta(days=1), time.monotonic() + RETENTION_SECONDS)
     return len(result["deleted_ids"])

@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from uuid import UUID
 
 from django.db import IntegrityError, connection, connections, transaction
+from django.utils import timezone
 
 from recordings.errors import RecordingError
 from recordings.events import (
@@ -150,7 +151,7 @@ def _commit(key: UUID, rows: list[Event]) -> None:
     try:
         with transaction.atomic():
             unfinished = Recording.objects.filter(pk=key, sealed="", completed_at=None)
-            if not unfinished.update(event_count=rows[-1].seq):
+            if not unfinished.update(event_count=rows[-1].seq, written_at=timezone.now()):
                 raise RecordingError(f"recording {key} was removed or finished while its events were written")
             Event.objects.bulk_create(rows, batch_size=FLUSH_EVENTS)
     except IntegrityError as error:

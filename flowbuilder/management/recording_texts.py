@@ -17,7 +17,7 @@ SHORT_RULE = "-" * 50
 DATA_WIDTH = 100
 STATE_KEYS = 10
 LISTED = 10
-STATUS_STYLES = {"SUCCESS": "green", "FAILED": "red", "CANCELLED": "", "UNFINISHED": "yellow"}
+STATUS_STYLES = {"SUCCESS": "green", "FAILED": "red", "CANCELLED": "", "INTERRUPTED": "yellow", "UNFINISHED": "yellow"}
 KEPT_RULES = {
     "tag": "protected by a tag",
     HOLD_TAG: "on legal hold",
@@ -60,9 +60,9 @@ def print_state(console: Console, state: dict[str, Any], keys: int | None) -> No
 
 
 def status_word(metadata: dict[str, Any]) -> str:
-    """Return SUCCESS, FAILED, CANCELLED or UNFINISHED."""
-    if metadata.get("status") == "cancelled":
-        return "CANCELLED"
+    """Return SUCCESS, FAILED, CANCELLED, INTERRUPTED or UNFINISHED."""
+    if metadata.get("status") in ("cancelled", "interrupted"):
+        return str(metadata["status"]).upper()
     return {True: "SUCCESS", False: "FAILED", None: "UNFINISHED"}[metadata.get("success")]
 
 

@@ -98,6 +98,74 @@ def test_a_killed_program_keeps_in_the_database_what_was_flushed_and_another_fin
 
 
 @pytest.mark.postgres
+def test_what_nobody_wrote_for_a_day_is_finished_as_interrupted_with_its_state() -> None:
+    storage, events = DatabaseRecordingStorage(), record_run(nodes=3).events
+    now = timezone.now()
+
+    def leave(hours: float | None, written: list[RecordingEvent]) -> str:
+        with storage.open_writer_sync(begun(started_at=now.timestamp() - 90_000)) as writer:  # as a killed program does
+            writer.append(written)
+        at = None if hours is None else now - timedelta(hours=hours)
+        Recording.objects.filter(pk=writer.recording_id).update(written_at=at)
+        return writer.recording_id
+
+    quiet, busy, empty, old, ended = (
+        leave(hours, written)
+        for hours, written in ((25, events[:-1]), (23, events[:5]), (25, []), (None, events[:3]), (25, events))
+    )
+    rows = Event.objects.count()
+
+    tasks.retention()
+
+    assert {row["recording_id"]: (row.get("status"), row["success"]) for row in storage.list_sync()} == {
+        quiet: ("interrupted", None), busy: (None, None), empty: ("interrupted", None), old: ("interrupted", None),
+        ended: (None, True),
+    }  # fmt: skip
+    assert {row.pk.hex: bool(row.sealed) for row in Recording.objects.all()} == {
+        quiet: True, busy: False, empty: True, old: True, ended: True,
+    }  # fmt: skip
+    assert Event.objects.count() == rows, "they stay for the grace period, as those of every recording"
+    with storage.load_sync(quiet) as replayer:
+        replayer.verify()
+        assert list(replayer.events) == events[:-1]
+        assert replayer.get_state_at_position(len(events) - 2)["key3"] == 3
+        assert replayer.metadata.completed_at == events[-2].timestamp
+    with pytest.raises(RecordingError, match="is complete"):
+        storage.open_writer_sync(quiet)
+    with storage.open_writer_sync(busy) as writer:
+        writer.append(events[5:])
+        writer.close()
+    assert storage.get_storage_stats_sync()["success_count"] == 2
+
+
+def test_going_on_with_a_recording_keeps_it_open_for_another_day() -> None:
+    storage, events = DatabaseRecordingStorage(), record_run().events
+    with storage.open_writer_sync(begun(started_at=time.time())) as writer:
+        writer.append(events[:2])
+
+    def a_night_passes() -> None:
+        Recording.objects.update(written_at=timezone.now() - timedelta(days=2))
+
+    a_night_passes()
+    with storage.open_writer_sync(writer.recording_id) as again:
+        assert tasks.retention() == 0
+        a_night_passes()
+        again.append(events[2:4])
+        again.flush()
+        assert tasks.retention() == 0
+        assert not Recording.objects.get().sealed
+        a_night_passes()
+        assert tasks.retention() == 0
+        assert Recording.objects.get().sealed
+        again.append(events[4:])
+        with pytest.raises(RecordingError, match="finished while its events were written"):
+            again.flush()
+        again._waiting.clear()
+    with storage.load_sync(writer.recording_id) as replayer:
+        assert list(replayer.events) == events[:4]
+
+
+@pytest.mark.postgres
 async def test_what_is_written_ahead_is_the_recording_that_saving_would_make() -> None:
     storage = DatabaseRecordingStorage()
     async with record_workflow("shop", tags=["a"], record_state_snapshots=True, write_ahead=storage) as recorder:
