@@ -152,9 +152,9 @@ def outputs_needed(execution_ids: Collection[UUID]) -> set[UUID]:
     return needed
 
 
-def release_outputs(execution_id: UUID) -> None:
-    """Let no node run of an ended execution name a blob; those say from then on that their outputs were removed."""
-    runs = NodeRun.objects.filter(execution_id=execution_id).exclude(outputs_blob="")
+def release_outputs(execution_ids: Collection[UUID]) -> None:
+    """Let no node run of ended executions name a blob; those say from then on that their outputs were removed."""
+    runs = NodeRun.objects.filter(execution_id__in=execution_ids).exclude(outputs_blob="")
     runs.update(outputs=NodeRun.REMOVED, outputs_blob="")
 
 

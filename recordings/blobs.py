@@ -9,7 +9,7 @@ import math
 import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import IO, cast
@@ -28,6 +28,9 @@ from recordings.models import Blob, BlobRef, StoredFile
 logger = logging.getLogger(__name__)
 
 SWEEP_BLOBS = 500
+
+
+REMOVED_TOGETHER = 100
 
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -170,23 +173,32 @@ def refer(sha256: str, file: IO[bytes], size: int, content_type: str, execution_
         storages["blobs"].save(name, File(file))
 
 
-def drop_references(execution_id: UUID) -> list[str]:
-    """Forget the blobs of an execution; return their names for ``remove_blobs``, once that is committed."""
-    refs = BlobRef.objects.filter(execution_id=execution_id)
-    names = list(refs.values_list("blob_id", flat=True))
+def drop_references(execution_ids: Collection[UUID]) -> list[str]:
+    """Forget the blobs of executions; return their names for ``remove_blobs``, once that is committed."""
+    refs = BlobRef.objects.filter(execution_id__in=execution_ids)
+    names = list(refs.order_by("blob_id").values_list("blob_id", flat=True).distinct())
     refs.delete()
     return names
 
 
-def remove_blobs(sha256s: Iterable[str]) -> int:
+def remove_blobs(sha256s: Sequence[str]) -> int:
     """Remove those blobs that nobody refers to, and return how many went; what fails is left to ``sweep_blobs``."""
     removed = 0
-    for sha256 in sha256s:
+    for start in range(0, len(sha256s), REMOVED_TOGETHER):
+        some = sha256s[start : start + REMOVED_TOGETHER]
         try:
-            removed += _remove_blob(sha256)
+            removed += _remove_blobs(some)
         except Exception:  # one bad file must not hold up the others
-            logger.exception("blob %s was not removed", sha256[:12])
+            removed += sum(map(_removed_alone, some))
     return removed
+
+
+def _removed_alone(sha256: str) -> int:
+    try:
+        return _remove_blobs([sha256])
+    except Exception:
+        logger.exception("blob %s was not removed", sha256[:12])
+        return 0
 
 
 def sweep_blobs(before: datetime, until: float = math.inf) -> int:
@@ -230,16 +242,16 @@ def _remove_file(path: Path) -> bool:
     """Remove a file without a row; its own row keeps away those who would store the same bytes now."""
     with transaction.atomic():
         Blob.objects.bulk_create([Blob(sha256=path.name, size_bytes=0)], ignore_conflicts=True)
-        return _remove_blob(path.name)
+        return bool(_remove_blobs([path.name]))
 
 
-def _remove_blob(sha256: str) -> bool:
-    """Remove a blob without references. The file goes first, under the row's lock; see ``refer``."""
+def _remove_blobs(sha256s: Sequence[str]) -> int:
+    """Remove the blobs without references among these. The files go first, under the rows' locks; see ``refer``."""
     with transaction.atomic():
-        if not Blob.objects.select_for_update().filter(pk=sha256).values_list("pk", flat=True).first():
-            return False
-        if BlobRef.objects.filter(blob_id=sha256).exists():
-            return False
-        storages["blobs"].delete(_blob_name(sha256))
-        Blob.objects.filter(pk=sha256).delete()
-    return True
+        locked = Blob.objects.select_for_update().filter(pk__in=sha256s).order_by("pk")
+        found = set(locked.values_list("pk", flat=True))
+        unused = sorted(found - set(BlobRef.objects.filter(blob_id__in=found).values_list("blob_id", flat=True)))
+        for sha256 in unused:
+            storages["blobs"].delete(_blob_name(sha256))
+        Blob.objects.filter(pk__in=unused).delete()
+    return len(unused)

@@ -19,7 +19,7 @@ from recordings import sources
 from recordings.blobs import drop_references, remove_blobs
 from recordings.models import Event, NotRecorded, Recording
 from recordings.packing import PURGE_ROWS
-from recordings.retention import RetentionPolicy, refuse_held
+from recordings.retention import HOLD_TAG, RetentionPolicy, refuse_held
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,10 @@ ROW_BYTES = 60
 """About what an event row takes beside its data."""
 
 
+TOGETHER = 100
+"""How many recordings are removed in one transaction; their files go while nobody else can write to SQLite."""
+
+
 _RUN = Coalesce("execution_id", "pk")
 
 
@@ -44,17 +48,27 @@ def apply_policy(
     Returns the answer of ``apply_retention_policy``. Needs about half a kilobyte of memory per recording.
     """
     plan = policy.plan(_measured(rows))
-    deleted = []
-    for identifier in () if dry_run else plan.delete:
+    deleted: list[str] = []
+    for start in range(0, 0 if dry_run else len(plan.delete), TOGETHER):
         if time.monotonic() > until:
             break
-        recording = Recording.objects.filter(pk=UUID(identifier)).first()
-        try:
-            if recording is not None and delete_recording(recording, REMOVED_BY_RETENTION):
-                deleted.append(identifier)
-        except Exception:  # one bad recording must not hold up the others
-            logger.exception("recording %s was not removed", identifier)
+        deleted += _delete_planned(plan.delete[start : start + TOGETHER])
     return plan.to_dict(deleted)
+
+
+def _delete_planned(identifiers: Sequence[str]) -> list[str]:
+    try:
+        return _deleted(identifiers)
+    except Exception:  # one bad recording must not hold up the others
+        if len(identifiers) > 1:
+            return [found for identifier in identifiers for found in _delete_planned([identifier])]
+        logger.exception("recording %s was not removed", identifiers[0])
+        return []
+
+
+def _deleted(identifiers: Sequence[str]) -> list[str]:
+    gone = set(delete_recordings([UUID(identifier) for identifier in identifiers], REMOVED_BY_RETENTION))
+    return [identifier for identifier in identifiers if UUID(identifier) in gone]
 
 
 def _measured(rows: QuerySet[Recording]) -> Iterator[dict[str, Any]]:
@@ -101,24 +115,39 @@ def delete_recording(recording: Recording, reason: str = REMOVED_BY_HAND) -> boo
     Raises:
         RecordingProtected: it is on legal hold.
     """
-    names: list[str] = []
+    if delete_recordings([recording.pk], reason):
+        return True
+    tags = Recording.objects.filter(pk=recording.pk).values_list("tags", flat=True).first()
+    refuse_held(recording.pk, tags)
+    return False
+
+
+def delete_recordings(keys: Sequence[UUID], reason: str) -> list[UUID]:
+    """Remove recordings in one transaction, those on legal hold excepted; return which this call removed.
+
+    Their events and blobs follow in further ones; what a crash leaves of them is found by the nightly job.
+    """
     with transaction.atomic():
-        row = Recording.objects.select_for_update().filter(pk=recording.pk).first()
-        if row is None:
-            return False
-        refuse_held(row.pk, row.tags)
-        if row.execution_id is None:
-            Event.objects.filter(execution_id=row.pk).delete()
-            names = drop_references(row.pk)
-        else:
-            values = {"reason": reason, "ended_at": row.completed_at or timezone.now(), "events_removed_at": None}
-            NotRecorded.objects.update_or_create(execution_id=row.execution_id, defaults={**values, "recording": ""})
-        Recording.objects.filter(pk=row.pk).delete()
-    if row.execution_id is None:
+        locked = Recording.objects.select_for_update().filter(pk__in=keys).order_by("pk")
+        rows = [row for row in locked if HOLD_TAG not in (row.tags or ())]
+        gone = [row.pk for row in rows]
+        programs = [row.pk for row in rows if row.execution_id is None]
+        Event.objects.filter(execution_id__in=programs).delete()
+        names = drop_references(programs)
+        reasons = [
+            NotRecorded(execution_id=row.execution_id, reason=reason, ended_at=row.completed_at or timezone.now())
+            for row in rows
+            if row.execution_id is not None
+        ]
+        columns = ("reason", "ended_at", "events_removed_at", "recording")
+        NotRecorded.objects.bulk_create(
+            reasons, update_conflicts=True, unique_fields=("execution_id",), update_fields=columns
+        )
+        Recording.objects.filter(pk__in=gone).delete()
+    if names:
         remove_blobs(names)
-    else:
-        remove_leftovers([row.execution_id])
-    return True
+    remove_leftovers([row.pk for row in reasons])
+    return gone
 
 
 def remove_leftovers(execution_ids: Sequence[UUID], limit: float = math.inf) -> int:
@@ -128,27 +157,28 @@ def remove_leftovers(execution_ids: Sequence[UUID], limit: float = math.inf) -> 
     the next call.
     """
     needed = set(sources.OUTPUTS_NEEDED(execution_ids)) if sources.OUTPUTS_NEEDED is not None else set()
+    free = [key for key in execution_ids if key not in needed]
     removed = 0
-    for key in execution_ids:
-        if removed >= limit or key in needed:
-            continue
-        if not NotRecorded.objects.filter(pk=key, events_removed_at=None).update(recording=""):
-            continue  # it was kept in this moment
-        rows = Event.objects.filter(execution_id=key).order_by("seq")
+    for start in range(0, len(free), TOGETHER):
+        if removed >= limit:
+            break
+        due = NotRecorded.objects.filter(pk__in=free[start : start + TOGETHER], events_removed_at=None)
+        due.update(recording="")  # from now on none of them can be kept; what was kept a moment ago is not among them
+        keys = list(due.values_list("pk", flat=True))
+        rows = Event.objects.filter(execution_id__in=keys).order_by("execution_id", "seq")
         while removed < limit and (batch := list(rows.values_list("pk", flat=True)[:PURGE_ROWS])):
             removed += Event.objects.filter(pk__in=batch).delete()[0]
         if removed < limit or not rows.exists():
-            remove_blobs(_tick_off(key))
+            remove_blobs(_tick_off(keys))
     return removed
 
 
-def _tick_off(execution_id: UUID) -> list[str]:
+def _tick_off(execution_ids: Sequence[UUID]) -> list[str]:
     with transaction.atomic():
-        row = NotRecorded.objects.select_for_update().filter(pk=execution_id, events_removed_at=None)
-        if row.first() is None:
-            return []
+        rows = NotRecorded.objects.select_for_update().filter(pk__in=execution_ids, events_removed_at=None)
+        keys = [row.pk for row in rows.order_by("pk")]
         if sources.RELEASE_OUTPUTS is not None:
-            sources.RELEASE_OUTPUTS(execution_id)
-        names = drop_references(execution_id)
-        row.update(events_removed_at=timezone.now())
+            sources.RELEASE_OUTPUTS(keys)
+        names = drop_references(keys)
+        NotRecorded.objects.filter(pk__in=keys).update(events_removed_at=timezone.now())
     return names

@@ -25,8 +25,8 @@ OUTPUTS_NEEDED: Callable[[Collection[UUID]], Collection[UUID]] | None = None
 """``execution_ids -> those whose outputs a running execution may still read``; nothing of them is removed yet."""
 
 
-RELEASE_OUTPUTS: Callable[[UUID], None] | None = None
-"""``execution_id -> None``: let no node run of this ended execution name a blob any more."""
+RELEASE_OUTPUTS: Callable[[Collection[UUID]], None] | None = None
+"""``execution_ids -> None``: let no node run of these ended executions name a blob any more."""
 
 
 EDGE_SOURCE: Callable[[UUID], list[tuple[str, str]] | None] | None = None

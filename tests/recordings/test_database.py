@@ -378,9 +378,9 @@ def test_equal_bytes_are_stored_once(blobs: str) -> None:
     assert Blob.objects.get().size_bytes == 4 * 9999
     assert BlobRef.objects.count() == 2
     assert StoredFile.objects.count() == (1 if blobs == "rows" else 0)
-    assert remove_blobs(drop_references(one)) == 0
+    assert remove_blobs(drop_references([one])) == 0
     assert read_blob(name)
-    assert remove_blobs(drop_references(two)) == 1
+    assert remove_blobs(drop_references([two])) == 1
     assert Blob.objects.count() == StoredFile.objects.count() == 0
     with pytest.raises(BlobMissing):
         read_blob(name)
@@ -442,7 +442,7 @@ def test_savers_and_removers_at_the_same_time_lose_nothing(blobs: str) -> None:
                 name = save_blob(b"shared content", "text/plain", owner)
                 if read_blob(name) != b"shared content":
                     problems.append("changed")
-                remove_blobs(drop_references(owner))
+                remove_blobs(drop_references([owner]))
         except Exception as error:
             problems.append(repr(error))
         finally:

@@ -25,6 +25,7 @@ from recordings.errors import BlobMissing, RecordingProtected
 from recordings.models import Blob, BlobRef, Event, NotRecorded, Recording, StoredFile
 from recordings.packing import seal
 from recordings.removing import delete_recording
+from recordings.rows import open_sealed
 from tests.conftest import graph, node, test_environment, wire
 from tests.environment import ROOT
 from tests.executions.test_engine import transform
@@ -208,8 +209,8 @@ KILLED = """
 import json, os, signal
 from django.core.files.storage import storages
 from django.db import connections
+from uuid import UUID
 from recordings import blobs, removing
-from recordings.models import Recording
 
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -217,7 +218,7 @@ def die(*args, **kwargs):
 def kill_at(place):
     if place == "file":
         delete = type(storages["blobs"]).delete
-        type(storages["blobs"]).delete = lambda self, name: (delete(self, name), die())
+        type(storages["blobs"]).delete = lambda self, name: (delete(self, name), deleted.append(name), deleted[1:] and die())
     elif place == "ticked":
         removing.remove_blobs = die
     elif place == "early":
@@ -225,14 +226,15 @@ def kill_at(place):
     else:
         setattr(removing, place, die)
 
-for place, recording in json.loads(os.environ["PLACES"]):
+deleted = []
+for place, names in json.loads(os.environ["PLACES"]):
     child = os.fork()
     if not child:
         kill_at(place)
         if place == "early":
-            blobs.save_blob(b"never finished", "text/plain", recording)
+            blobs.save_blob(b"never finished", "text/plain", names[0])
         else:
-            removing.delete_recording(Recording.objects.get(pk=recording))
+            removing.delete_recordings([UUID(name) for name in names], "it is old")
         os._exit(1)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
@@ -242,16 +244,18 @@ for place, recording in json.loads(os.environ["PLACES"]):
 def test_a_kill_at_any_step_of_a_removal_leaves_nothing_that_the_next_sweep_does_not_find(
     finish: Callable[..., Execution],
 ) -> None:
-    places = ["remove_leftovers", "_tick_off", "ticked", "file", "early"]
+    """Each process removes two recordings together; one blob is shared by all, and by one that is kept."""
+    places = ["drop_references", "remove_leftovers", "_tick_off", "ticked", "file", "early"]
     kept = finish(CONTENT)
-    executions = [finish(f"output of {place}".encode()) for place in places]
-    shared = save_blob(CONTENT, "application/json", executions[0].pk)
+    executions = [[finish(f"output {number} of {place}".encode()) for number in range(2)] for place in places]
+    for execution, _ in executions:
+        shared = save_blob(CONTENT, "application/json", execution.pk)
     recordings = {row.execution_id: row for row in Recording.objects.all()}
-    for execution in (kept, *executions):
-        seal(recordings[execution.pk])
+    for recording in recordings.values():
+        seal(recording)
     wanted = [
-        (place, str(execution.pk if place == "early" else recordings[execution.pk].pk))
-        for place, execution in zip(places, executions, strict=True)
+        (place, [str(execution.pk if place == "early" else recordings[execution.pk].pk) for execution in two])
+        for place, two in zip(places, executions, strict=True)
     ]
     done = subprocess.run(
         [sys.executable, "manage.py", "shell", "-v", "0", "-c", KILLED], cwd=ROOT, text=True, check=False,
@@ -259,8 +263,14 @@ def test_a_kill_at_any_step_of_a_removal_leaves_nothing_that_the_next_sweep_does
     )  # fmt: skip
     assert done.stdout.split() == ["-9"] * len(places), done.stdout + done.stderr
     assert read_blob(shared) == CONTENT
-    delete_recording(recordings[executions[-1].pk])
-    assert NotRecorded.objects.filter(events_removed_at=None).count() == 2
+    whole = {execution.pk for two in (executions[0], executions[-1]) for execution in two}
+    assert set(Recording.objects.values_list("execution_id", flat=True)) == {kept.pk, *whole}
+    for key in whole:
+        with open_sealed(Recording.objects.get(execution_id=key)) as sealed:
+            sealed.verify().check()
+        assert Event.objects.filter(execution_id=key).count() == recordings[key].event_count
+        assert delete_recording(recordings[key])
+    assert NotRecorded.objects.filter(events_removed_at=None).count() == 4
     assert Blob.objects.filter(refs=None).exists()
 
     keeping.purge_unrecorded(timezone.now() + DAY, 10_000)
