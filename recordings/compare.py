@@ -134,7 +134,7 @@ def compare(mine: Comparable, theirs: Comparable) -> dict[str, Any]:
                           states and outcome. Order counts, but for events of different nodes inside one phase,
                           which run side by side. Times, ids, versions and the texts of logs do not count.
 
-    Cost: 1,000,000 equal events in about half a second; when all differ, a few microseconds an event.
+    Cost: 1,000,000 equal events in about half a second; when all differ, about seven microseconds an event.
 
     Raises:
         InvalidRecording: one of them is damaged.
@@ -362,7 +362,7 @@ class _Comparison:
     def _judge(self, kind: str, node: str | None, mine: _Content, theirs: _Content, place: int) -> None:
         """Note what differs between two events that belong together."""
         for old, new, into in ((mine.given, theirs.given, self.inputs), (mine.result, theirs.result, self.outputs)):
-            if old == new:
+            if old == new or self._is_full(kind, into.get(node or "", ())):
                 continue
             found = value_diff(_value(old), _value(new))
             if kind == _START:
@@ -384,6 +384,12 @@ class _Comparison:
                 return
             told.append({**change, **where})
             self.room_bytes -= size
+
+    def _is_full(self, kind: str, changes: Sequence[Any]) -> bool:
+        """Return whether there is no room for another difference; that there are some is known then."""
+        if kind == _START or kind in _ENDS:
+            return False
+        return len(self.states if kind == _SNAPSHOT else changes) >= MOST_NODE_CHANGES
 
     # ------------------------------------------------------------------ telling
 

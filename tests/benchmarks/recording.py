@@ -334,8 +334,8 @@ def _print(result: dict[str, Any]) -> None:
     for row in result["engine"]:
         print(
             f"engine on {row['database']}, {row['workload']} ({row['events']} events), medians of {row['repeats']}:"
-            f" on {row['on_ms']} ms, off {row['off_ms']} ms, without event rows {row['no_events_ms']} ms;"
-            f" on/off {row['on_of_off']}, on/without rows {row['on_of_no_events']} (medians of neighbours);"
+            f" kept {row['on_ms']} ms, not kept (the setting off) {row['off_ms']} ms, no event rows {row['no_events_ms']} ms;"
+            f" kept to not kept {row['on_of_off']}, kept to no event rows {row['on_of_no_events']} (medians of neighbours);"
             f" sealing afterwards, in the background, {row['seal_ms']} ms ({row['seal_cpu_ms']} ms of processor time)"
         )
     for name, value in result["recorder"].items():
