@@ -64,26 +64,30 @@ function Approval({ wait, onDecide }: { wait: Wait; onDecide: (decision: Decisio
         <strong>{wait.title || wait.name}</strong>
         <span className="fb-muted">{waitText(wait)}</span>
         {wait.message ? <p>{wait.message}</p> : null}
-        <div className="fb-approval-form">
-          <input
-            aria-label="Comment"
-            placeholder="Comment (optional)"
-            maxLength={2000}
-            value={comment}
-            onChange={(event) => setComment(event.target.value)}
-          />
-          <button type="button" className="fb-btn fb-btn-primary" disabled={busy} onClick={() => void decide(true)}>
-            <Icon name="check" size={14} /> Approve
-          </button>
-          <button type="button" className="fb-btn fb-btn-danger" disabled={busy} onClick={() => void decide(false)}>
-            <Icon name="close" size={14} /> Reject
-          </button>
-        </div>
         {wait.link ? (
-          <a className="fb-approval-link" href={wait.link}>
-            <Icon name="external" size={13} /> Page for approvers, no login needed
-          </a>
-        ) : null}
+          <>
+            <div className="fb-approval-form">
+              <input
+                aria-label="Comment"
+                placeholder="Comment (optional)"
+                maxLength={2000}
+                value={comment}
+                onChange={(event) => setComment(event.target.value)}
+              />
+              <button type="button" className="fb-btn fb-btn-primary" disabled={busy} onClick={() => void decide(true)}>
+                <Icon name="check" size={14} /> Approve
+              </button>
+              <button type="button" className="fb-btn fb-btn-danger" disabled={busy} onClick={() => void decide(false)}>
+                <Icon name="close" size={14} /> Reject
+              </button>
+            </div>
+            <a className="fb-approval-link" href={wait.link}>
+              <Icon name="external" size={13} /> Page for approvers, no login needed
+            </a>
+          </>
+        ) : (
+          <p className="fb-muted">Its owner decides, or somebody whom it names.</p>
+        )}
         {problem ? (
           <p className="fb-field-problem" data-kind="error" role="alert">
             {problem}
