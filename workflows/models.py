@@ -9,7 +9,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
-from workflows import access
+from workflows import access, lookups  # noqa: F401 - registers the lookups
 from workflows.definition import Definition, content_hash
 from workflows.errors import DefinitionError
 

@@ -78,19 +78,15 @@ class TagFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Offer the tags."""
         tagged = Workflow.objects.visible_to(request.user).filter(settings__has_key="tags").order_by()
-        self._tags = {
-            pk: {str(tag) for tag in tags}
-            for pk, tags in tagged.values_list("pk", "settings__tags")
-            if isinstance(tags, list)
-        }
-        found = sorted(set().union(*self._tags.values()))[:WORDS_OFFERED]
+        lists = (tags for tags in tagged.values_list("settings__tags", flat=True) if isinstance(tags, list))
+        found = sorted({str(tag) for tags in lists for tag in tags})[:WORDS_OFFERED]
         chosen = self.value()
         return [(tag, tag) for tag in ([*found, chosen] if chosen and chosen not in found else found)]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Keep the workflows with the chosen tag."""
         chosen = self.value()
-        return queryset.filter(pk__in=[pk for pk, tags in self._tags.items() if chosen in tags]) if chosen else queryset
+        return queryset.filter(settings__has_tag=chosen) if chosen else queryset
 
 
 class OwnerFilter(admin.SimpleListFilter):

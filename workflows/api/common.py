@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from django.db.backends.base.base import BaseDatabaseWrapper
-from django.db.models import JSONField, Lookup, QuerySet
-from django.db.models.sql.compiler import SQLCompiler
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from ninja import Field, Schema
@@ -18,11 +16,6 @@ from pydantic import AfterValidator
 
 from workflows.models import Workflow
 from workflows.strict import name_problem
-
-if TYPE_CHECKING:
-    _Lookup = Lookup[Any]
-else:
-    _Lookup = Lookup
 
 LARGEST = 2_147_483_647
 COUNT_LIMIT = 100_000
@@ -91,25 +84,6 @@ class PageFilters(Schema):
 def count_of(rows: QuerySet[Any]) -> int:
     """Return how many rows there are, or ``COUNT_LIMIT`` when there are more. One query."""
     return int(rows.order_by().values("pk")[:COUNT_LIMIT].count())
-
-
-@JSONField.register_lookup
-class HasTag(_Lookup):
-    """``settings__has_tag="text"``: whether the list ``tags`` of a JSON object has this text."""
-
-    lookup_name = "has_tag"
-    prepare_rhs = False
-
-    def as_sqlite(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
-        """Return SQL for SQLite."""
-        column, values = self.process_lhs(compiler, connection)
-        found = f"EXISTS (SELECT 1 FROM json_each({column}, '$.tags') WHERE value = %s)"  # noqa: S608 - a parameter
-        return found, [*values, self.rhs]
-
-    def as_postgresql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, list[Any]]:
-        """Return SQL for PostgreSQL."""
-        column, values = self.process_lhs(compiler, connection)
-        return f"({column} -> 'tags') @> %s::jsonb", [*values, json.dumps([self.rhs])]
 
 
 def etag(shown: Any, prefix: str = "") -> str:
