@@ -58,6 +58,7 @@ class Process:
                 [sys.executable, "-m", "celery", "-A", "flowbuilder", *self._arguments],
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "FLOWBUILDER_LOG_LEVEL": "INFO"},
                 cwd=ROOT, stdout=log, stderr=log, preexec_fn=die_with_parent(signal.SIGKILL),
+                start_new_session=True,  # the end of a shell sends SIGHUP to groups in which something is stopped
             )  # fmt: skip
             log.write(f"=== {self.name} life {self.lives}, pid {self._process.pid}, {time.time():.3f}\n".encode())
 
