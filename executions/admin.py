@@ -992,7 +992,7 @@ class DeadLetterAdmin(InsideAdmin):
 class WorkerLeaseAdmin(ReadOnlyAdmin):
     """Worker processes; they belong to nobody, so only superusers see them."""
 
-    list_display = ("process", "life", "slots_text", "stale_text", "browser_text", "queues", "started", "boot")
+    list_display = ("process", "life", "slots_text", "stale_text", "queues", "started", "boot")
     fields = ("hostname", "pid", "boot", "life", "queues", "slots", "busy", "stale_text", "browser_text", "started_at")
     readonly_fields = ("life", "stale_text", "browser_text")
     ordering = ("-beat_at",)
@@ -1021,9 +1021,12 @@ class WorkerLeaseAdmin(ReadOnlyAdmin):
         )
 
     @admin.display(description="Busy", ordering="busy")
-    def slots_text(self, lease: WorkerLease) -> str:
-        """Show how many slots are taken."""
-        return f"{lease.busy} of {lease.slots}"
+    def slots_text(self, lease: WorkerLease) -> SafeString | str:
+        """Show how many slots are taken; below, of a worker that opened browser pages, how many and how."""
+        busy = f"{lease.busy} of {lease.slots}"
+        if not lease.pages:
+            return busy
+        return format_html('{}<span class="adm-second">pages: {}</span>', busy, self.browser_text(lease))
 
     @admin.display(description="Stale messages", ordering="stale")
     def stale_text(self, lease: WorkerLease) -> str:
