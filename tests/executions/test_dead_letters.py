@@ -152,6 +152,7 @@ class Staff:
         """Leave them alone."""
         self._stop.set()
         self._thread.join()
+        self.deaths += sum(process.poll() is not None for process in self._workers)
 
 
 def waited(executions: list[Any]) -> tuple[float, float]:
