@@ -1,7 +1,8 @@
-"""Bodies of requests to addresses that strangers know: bounded in size and time before anything looks at them.
+"""Bodies of requests, bounded before anything looks at them.
 
 Django takes in a whole body before it asks anybody. Here one that is too large is answered when that is known, be it
-by its header or while it comes in, and one that never ends is not waited for.
+by its header or while it comes in. At addresses that strangers know the bound is tighter, and a body that never ends
+is not waited for.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 LARGEST_BYTES: Final = 1024 * 1024
+"""The most that a body may have at addresses that strangers know."""
+LARGEST_ELSEWHERE_BYTES: Final = 64 * 1024 * 1024
+"""The same at all others, files included; each of them has a tighter bound of its own."""
 BODY_SECONDS: Final = 20.0
 """How long a body may take to come in."""
 LINGER_SECONDS: Final = 1.0
@@ -26,19 +30,26 @@ LINGER_BYTES: Final = 4 * LARGEST_BYTES
 
 
 class BoundedBodies:
-    """Let requests to addresses that begin with ``prefix`` through to ``app`` once their body is here."""
+    """Let requests through to ``app``: those to addresses that begin with ``prefix`` once their body is here."""
 
     def __init__(self, app: App, prefix: str) -> None:
         self.app, self.prefix = app, prefix
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer the request."""
-        if scope["type"] != "http" or not scope["path"].startswith(self.prefix):
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        if _declared(scope) > LARGEST_BYTES:
-            await _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(), receive, send)
-            return
+        known = scope["path"].startswith(self.prefix)
+        most = LARGEST_BYTES if known else LARGEST_ELSEWHERE_BYTES
+        if _declared(scope) > most:
+            await _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(most), receive, send)
+        elif known:
+            await self._serve_whole(scope, receive, send)
+        else:
+            await self.app(scope, _Counted(receive, send), send)
+
+    async def _serve_whole(self, scope: Message, receive: Receive, send: Send) -> None:
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await _read(receive, LARGEST_BYTES)
@@ -48,14 +59,32 @@ class BoundedBodies:
             )  # fmt: skip
             return
         except OverflowError:
-            await _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(), receive, send)
+            await _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(LARGEST_BYTES), receive, send)
             return
         if body is not None:
             await self.app(scope, _replay(body, receive), send)
 
 
-def _too_large() -> str:
-    return f"the body is larger than {LARGEST_BYTES:,} bytes"
+class _Counted:
+    """What comes in for one request; when it is too much the sender is told, and the application that it left."""
+
+    def __init__(self, receive: Receive, send: Send) -> None:
+        self._receive, self._send = receive, send
+        self._bytes = 0
+
+    async def __call__(self) -> Message:
+        message: Message = await self._receive()
+        self._bytes += len(message.get("body", b""))
+        if self._bytes <= LARGEST_ELSEWHERE_BYTES:
+            return message
+        await _refuse(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(LARGEST_ELSEWHERE_BYTES), self._receive, self._send
+        )  # fmt: skip
+        return {"type": "http.disconnect"}
+
+
+def _too_large(most: int) -> str:
+    return f"the body is larger than {most:,} bytes"
 
 
 def _declared(scope: Message) -> int:

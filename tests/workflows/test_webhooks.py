@@ -817,28 +817,31 @@ def test_fault_58_every_clause_holds_at_the_real_server(webs: list[int], hook: H
 @pytest.mark.redis
 @pytest.mark.django_db(transaction=True)
 def test_fault_58_a_body_that_is_too_large_is_413_before_it_was_read(webs: list[int], hook: Hook) -> None:
-    announced = http.client.HTTPConnection("127.0.0.1", webs[0], timeout=20)
-    announced.putrequest("POST", hook.path)
-    announced.putheader("Content-Type", JSON)
-    announced.putheader("Content-Length", str(10**12))
-    announced.endheaders()
-    answer = announced.getresponse()
-    assert answer.status == 413
-    assert answer.getheader("Connection") == "close"
+    for path, most in ((hook.path, bodies.LARGEST_BYTES), ("/api/v1/workflows", bodies.LARGEST_ELSEWHERE_BYTES)):
+        announced = begun(webs[0], path, "Content-Length", str(10**12))
+        answer = announced.getresponse()
+        assert answer.status == 413
+        assert answer.getheader("Connection") == "close"
 
-    chunked = http.client.HTTPConnection("127.0.0.1", webs[0], timeout=20)
-    chunked.putrequest("POST", hook.path)
-    chunked.putheader("Content-Type", JSON)
-    chunked.putheader("Transfer-Encoding", "chunked")
-    chunked.endheaders()
-    for _ in range(bodies.LARGEST_BYTES // 65536 + 1):  # and no end
-        chunked.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
-    answer = chunked.getresponse()
-    assert answer.status == 413
-    assert json.loads(answer.read()) == {"detail": f"the body is larger than {bodies.LARGEST_BYTES:,} bytes"}
+        chunked = begun(webs[0], path, "Transfer-Encoding", "chunked")
+        for _ in range(most // 65536 + 1):  # and no end
+            chunked.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+        answer = chunked.getresponse()
+        assert answer.status == 413
+        assert json.loads(answer.read()) == {"detail": f"the body is larger than {most:,} bytes"}
+        for one in (announced, chunked):
+            one.close()
     assert send(webs[0], hook.path, ORDER, hook.headers()).status_code == 202
-    for one in (announced, chunked):
-        one.close()
+
+
+def begun(port: int, path: str, header: str, value: str) -> http.client.HTTPConnection:
+    """Return a request whose body is still to come."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.putrequest("POST", path)
+    connection.putheader("Content-Type", JSON)
+    connection.putheader(header, value)
+    connection.endheaders()
+    return connection
 
 
 async def test_a_body_that_never_ends_is_408(monkeypatch: Any) -> None:
