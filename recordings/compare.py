@@ -124,7 +124,7 @@ def compare(mine: Comparable, theirs: Comparable) -> dict[str, Any]:
     ``final_state_diff``  the same list for its final state
     ``state_diff``        the same list for recorded snapshots, each with the position of its event
     ``left_out``          how many differences of values are not in these lists: a node (and the snapshots together)
-                          has at most 1,000, and all of them at most 8 MiB
+                          has at most 1,000, and all of them at most 8 MiB; an event of a node that has 1,000 counts once
     ``error_diff``        run: None or {self, other}; nodes: {node: {self, other}}, the last error of each
     ``status_diff``       run: None or {self, other}, which are metadata's success; nodes: {node: {self, other}}
     ``timing_diff``       per node of both: self, other (seconds of work), seconds (their difference), ratio
@@ -362,7 +362,10 @@ class _Comparison:
     def _judge(self, kind: str, node: str | None, mine: _Content, theirs: _Content, place: int) -> None:
         """Note what differs between two events that belong together."""
         for old, new, into in ((mine.given, theirs.given, self.inputs), (mine.result, theirs.result, self.outputs)):
-            if old == new or self._is_full(kind, into.get(node or "", ())):
+            if old == new:
+                continue
+            if self._is_full(kind, into.get(node or "", ())):
+                self.left_out += 1
                 continue
             found = value_diff(_value(old), _value(new))
             if kind == _START:

@@ -148,6 +148,13 @@ def bob(django_user_model: Any) -> Any:
 
 
 @pytest.fixture
+def large_definitions(settings: Any) -> None:
+    """Let this process store and start definitions of any size."""
+    settings.MAX_NODES = settings.MAX_EDGES = 100_000
+    settings.MAX_DEFINITION_BYTES = 100_000_000
+
+
+@pytest.fixture
 def make_workflow(alice: Any) -> Callable[..., Any]:
     """Return a function that stores an active workflow: ``make_workflow(definition, name=..., owner=...)``."""
     from workflows.models import Workflow

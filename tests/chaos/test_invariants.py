@@ -190,8 +190,9 @@ def test_the_ledger_survives_a_kill_in_the_middle_of_a_line(sink):
 @pytest.mark.parametrize("kind", ["reserve", "charge", "refund"])
 def test_an_execution_that_was_settled_twice_or_not_at_all_is_found(transactional_db, alice, make_workflow, kind):
     credits.grant(alice, 10)
-    skipped = {**transform("two", a=1), "data": {**transform("two", a=1)["data"], "disabled": True}}
-    execution = run_here(start_execution(make_workflow(graph([transform("one", a=1), skipped])), by=alice).pk)
+    pick = node("pick", "branch", Left_Value="1", Right_Value="1")
+    skipping = graph([pick, transform("two", a=1)], wire("pick", "False Path", "two", "Execute Condition"))
+    execution = run_here(start_execution(make_workflow(skipping), by=alice).pk)
     everything = Execution.objects.all()
     assert list(credits_charged_once(everything)) == []
 

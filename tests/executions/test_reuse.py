@@ -181,6 +181,7 @@ def test_without_redis_the_nodes_run(run, settings, monkeypatch):
     assert result(run([counts(1)])) == [2, 1]
 
 
+@pytest.mark.usefixtures("large_definitions")
 def test_a_large_result_is_not_kept(run):
     for _ in range(2):
         assert run([counts("x" * (reuse.LARGEST_BYTES + 1))]).status == "completed"

@@ -112,6 +112,7 @@ WIDTHS = [2_000, pytest.param(10_000, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.usefixtures("large_definitions")
 def test_fault_34_a_fan_out_of_thousands_of_nodes_completes_in_bounded_memory(processes, alice, make_workflow, width):
     (pid,) = start_workers(processes, 1, 8)
     small = wait_until_ended(start_execution(make_workflow(fan(100), name="small"), by=alice), 60, processes.logs)
@@ -127,6 +128,7 @@ def test_fault_34_a_fan_out_of_thousands_of_nodes_completes_in_bounded_memory(pr
     assert memory_mb(pid) < 400
 
 
+@pytest.mark.usefixtures("large_definitions")
 def test_fault_34_a_thousand_phases_complete(processes, alice, make_workflow):
     (pid,) = start_workers(processes, 1, 8)
 
