@@ -63,8 +63,13 @@ class Head:
         return {"done": self.done, "total": self.total}
 
 
-def with_progress(executions: QuerySet[Execution]) -> QuerySet[Any]:
-    """Return ``executions`` with ``done``, the number of node runs that have ended, on every row."""
+def for_summary(executions: QuerySet[Execution]) -> QuerySet[Any]:
+    """Return ``executions`` with all that ``summaries`` reads of them, in one query."""
+    return executions.select_related("workflow", "version").defer("version__definition", "input")
+
+
+def heads(execution_ids: Iterable[UUID | str]) -> dict[str, Head]:
+    """Return how far each execution is, by id as text; unknown ids are left out. One query."""
     ended = (
         NodeRun.objects.filter(execution=OuterRef("pk"), status__in=states.TERMINAL)
         .order_by()
@@ -72,18 +77,11 @@ def with_progress(executions: QuerySet[Execution]) -> QuerySet[Any]:
         .annotate(count=Count("pk"))
         .values("count")
     )
-    return executions.annotate(done=Coalesce(Subquery(ended, output_field=IntegerField()), 0))
-
-
-def for_summary(executions: QuerySet[Execution]) -> QuerySet[Any]:
-    """Return ``executions`` with all that ``summary`` reads, in one query."""
-    return with_progress(executions).select_related("workflow", "version").defer("version__definition", "input")
-
-
-def heads(execution_ids: Iterable[UUID | str]) -> dict[str, Head]:
-    """Return how far each execution is, by id as text; unknown ids are left out. One query."""
-    rows = with_progress(Execution.objects.filter(pk__in=list(execution_ids)).order_by()).values_list(
-        "pk", "status", "seq", "done", "node_count"
+    rows = (
+        Execution.objects.filter(pk__in=list(execution_ids))
+        .order_by()
+        .annotate(done=Coalesce(Subquery(ended, output_field=IntegerField()), 0))
+        .values_list("pk", "status", "seq", "done", "node_count")
     )
     return {str(pk): Head(status, seq, done, max(total, done)) for pk, status, seq, done, total in rows}
 
@@ -94,27 +92,40 @@ def head(execution_id: UUID | str) -> Head | None:
 
 
 def summaries(executions: Iterable[Execution], decider: Any = None) -> list[dict[str, Any]]:
-    """Return the short form of each of ``executions``, which must come from ``for_summary``. At most three queries.
+    """Return the short form of each of ``executions``, which must come from ``for_summary``. At most four queries.
 
     ``decider`` is the user who gets the links of those approvals that they may decide.
     """
     page = list(executions)
+    done = _done(execution.pk for execution in page)
     found = _waits((execution.pk for execution in page if not execution.is_terminal), decider)
     named = {execution.version_id for execution in page if execution.error_node or execution.pk in found}
     rows = WorkflowVersion.objects.filter(pk__in=named).values_list("pk", "definition") if named else ()
     names = {pk: _names(definition) for pk, definition in rows}
-    return [summary(execution, names.get(execution.version_id), found.get(execution.pk, ())) for execution in page]
+    return [
+        summary(execution, done.get(execution.pk, 0), names.get(execution.version_id), found.get(execution.pk, ()))
+        for execution in page
+    ]
+
+
+def _done(execution_ids: Iterable[UUID]) -> dict[UUID, int]:
+    """Return how many node runs have ended, by execution. One query, for none without ids.
+
+    Counted for the rows of a page, not in the query that finds them: PostgreSQL would count for every row that it
+    passes over as well.
+    """
+    rows = NodeRun.objects.filter(execution__in=list(execution_ids), status__in=states.TERMINAL).order_by()
+    return dict(rows.values_list("execution").annotate(Count("pk")))
 
 
 def summary(
-    execution: Execution, names: Mapping[str, str] | None = None, found: Sequence[dict[str, Any]] = ()
+    execution: Execution, done: int, names: Mapping[str, str] | None = None, found: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Return the short form of ``execution``, which must come from ``for_summary``. No query.
+    """Return the short form of ``execution``, of which ``done`` node runs have ended. No query.
 
     ``names`` are what people call its nodes, without them they are called by their ids; ``found`` is what
     ``_waits`` says of it.
     """
-    done = int(getattr(execution, "done", 0))
     return {
         "id": str(execution.pk),
         "workflow_id": str(execution.workflow_id),
@@ -310,10 +321,11 @@ def detail(execution: Execution, decider: Any = None) -> dict[str, Any]:
     """
     definition = execution.version.definition
     names = _names(definition)
-    runs = execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs")
+    runs = list(execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs"))
+    done = sum(run.status in states.TERMINAL for run in runs)
     found = {} if execution.is_terminal else _waits([execution.pk], decider)
     return {
-        **summary(execution, names, found.get(execution.pk, ())),
+        **summary(execution, done, names, found.get(execution.pk, ())),
         "phases": phases(execution),
         "nodes": [_node(run, names) for run in runs],
         "node_names": names,

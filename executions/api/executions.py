@@ -313,7 +313,7 @@ def _older(rows: QuerySet[Execution], request: HttpRequest, before: UUID) -> Que
 @router.get("/{execution_id}", response={200: Detail, **ERRORS})
 def get_execution(request: HttpRequest, execution_id: UUID) -> Any:
     """Return one execution with its phases, node runs and definition."""
-    rows = report.with_progress(Execution.objects.visible_to(request.user))
+    rows = Execution.objects.visible_to(request.user)
     execution = get_object_or_404(rows.select_related("workflow", "version"), pk=execution_id)
     return report.detail(execution, decider(request))
 
