@@ -49,13 +49,16 @@ class Statistics:
 
 
 def of_workflows(keys: Collection[UUID], now: datetime | None = None) -> dict[UUID, Statistics]:
-    """Return the statistics of each workflow of ``keys`` that has any. One query, answered from one index."""
+    """Return the statistics of each workflow of ``keys`` that has any. One query, answered from one index alone.
+
+    The keys are not in that index, so nothing counts them.
+    """
     since = (now or timezone.now()) - timedelta(days=DAYS)
     rows = (
         Execution.objects.filter(workflow__in=keys, finished_at__gte=since)
         .order_by()
         .values_list("workflow", "status")
-        .annotate(runs=Count("pk", filter=Q(parent=None)), cost=Sum("credits"))
+        .annotate(runs=Count("workflow", filter=Q(parent=None)), cost=Sum("credits"))
     )
     return {key: _added(found) for key, found in _grouped(rows).items()}
 

@@ -55,7 +55,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _likely_seconds(item: pytest.Item) -> float:
-    """Return about how long a test takes: what starts processes takes seconds."""
+    """Return about how long a test takes: what starts processes takes seconds, what asks for time a fifth of that."""
+    asked = item.get_closest_marker("timeout")
+    if asked and not item.get_closest_marker("slow"):
+        return float(asked.args[0]) / 5
     if item.get_closest_marker("worker") or "processes" in getattr(item, "fixturenames", ()):
         return 4
     return 2 if item.get_closest_marker("browser") else 0.1
