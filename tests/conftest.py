@@ -313,6 +313,19 @@ def flush_redis() -> None:
     client.close()
 
 
+@pytest.fixture
+def rates(settings: Any) -> Iterator[Any]:
+    """Return the settings, to set rates in; the buckets are empty before and after."""
+    from flowbuilder import throttle
+
+    url = settings.REDIS_URL
+    flush_redis()
+    throttle._quiet_until = 0
+    yield settings
+    settings.REDIS_URL, throttle._quiet_until = url, 0
+    flush_redis()
+
+
 def wait_for(check: Callable[[], Any], seconds: float, what: str, detail: Callable[[], str] = lambda: "") -> Any:
     """Return the first true answer of ``check``; fail with ``what`` after ``seconds``."""
     deadline = time.monotonic() + seconds

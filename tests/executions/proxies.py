@@ -77,14 +77,23 @@ class ForwardProxy:
     async def _pipe(self, target: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         far_reader, far = await asyncio.open_connection(*target)
 
-        async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError):
-                while data := await source.read(65536):
-                    sink.write(data)
-                    await sink.drain()
-            sink.close()
+        await join((reader, writer), (far_reader, far))
 
-        await asyncio.gather(pump(reader, far), pump(far_reader, writer))
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def join(one: Connection, other: Connection) -> None:
+    """Hand on what either connection sends to the other one, until both have ended."""
+
+    async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await source.read(65536):
+                sink.write(data)
+                await sink.drain()
+        sink.close()
+
+    await asyncio.gather(pump(one[0], other[1]), pump(other[0], one[1]))
 
 
 @contextlib.asynccontextmanager

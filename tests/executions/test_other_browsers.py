@@ -20,6 +20,7 @@ from executions.browser import BrowserHost, BrowserPage
 from executions.egress import EgressPolicy
 from executions.errors import BrowserError, NodeInputError, NotAllowed, SessionLost
 from tests.executions.conftest import Site, TestEnvironment, Victim, chromium
+from tests.executions.proxies import join
 
 pytestmark = pytest.mark.browser
 MakeHost = Callable[..., BrowserHost]
@@ -138,14 +139,7 @@ class Far:
             self._writers += [far, writer]
             far.write(head)
 
-            async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-                with contextlib.suppress(OSError):
-                    while data := await source.read(65536):
-                        sink.write(data)
-                        await sink.drain()
-                sink.close()
-
-            await asyncio.gather(pump(reader, far), pump(far_reader, writer))
+            await join((reader, writer), (far_reader, far))
 
     def hang_up(self) -> None:
         for writer in self._writers:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -16,22 +15,11 @@ from django.utils import timezone
 
 from flowbuilder import policy, throttle
 from flowbuilder.rates import Rate, read_rate
-from tests.conftest import flush_redis, graph, node
+from tests.conftest import graph, node
 from workflows import tokens
 from workflows.models import ApiToken, AuditEntry
 
 DELAY = graph([node("wait", "delay", Duration=1)])
-
-
-@pytest.fixture
-def rates(settings: Any) -> Iterator[Any]:
-    """Return the settings, to set rates in; the buckets are empty before and after."""
-    url = settings.REDIS_URL
-    flush_redis()
-    throttle._quiet_until = 0
-    yield settings
-    settings.REDIS_URL, throttle._quiet_until = url, 0
-    flush_redis()
 
 
 class Program:

@@ -35,7 +35,7 @@ from django.utils import timezone
 
 from executions import deliveries
 from executions.models import Execution
-from flowbuilder import bodies, hooks, throttle
+from flowbuilder import bodies, hooks
 from flowbuilder.rates import Rate
 from flowbuilder.stack import free_port
 from recordings.blobs import save_blob
@@ -85,17 +85,6 @@ class Hook:
 def hook(make_workflow: Any, bob: Any) -> Hook:
     """Return a webhook of a workflow of bob's that keeps what it gets."""
     return Hook(*webhooks.create(make_workflow(KEEP, name="shop", owner=bob), "orders"))
-
-
-@pytest.fixture
-def rates(settings: Any) -> Iterator[Any]:
-    """Return the settings, to set rates in; the buckets are empty before and after."""
-    url = settings.REDIS_URL
-    flush_redis()
-    throttle._quiet_until = 0
-    yield settings
-    settings.REDIS_URL, throttle._quiet_until = url, 0
-    flush_redis()
 
 
 @pytest.fixture(autouse=True)
