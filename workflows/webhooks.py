@@ -104,10 +104,11 @@ def change(
 def rotate(webhook: Webhook, grace_hours: int = GRACE_HOURS) -> str:
     """Give ``webhook`` a new secret and return it; the present one stays good for ``grace_hours``, 0 ends it now.
 
-    Of an earlier rotation nothing stays good. A secret that no key opens is replaced, too.
+    Of an earlier rotation nothing stays good.
 
     Raises:
         WebhookError: the grace is not from 0 to ``LONGEST_GRACE_HOURS``.
+        CredentialError: no key opens the present secret, which is to stay good; with a grace of 0 it is replaced.
     """
     if not 0 <= grace_hours <= LONGEST_GRACE_HOURS:
         raise WebhookError(f"the grace is from 0 to {LONGEST_GRACE_HOURS} hours, not {grace_hours}")
