@@ -74,9 +74,14 @@ class WorkerProcess:
         if self._thread.is_alive():
             self._thread.join(timeout=5)
         try:
-            WorkerLease.objects.filter(boot=self.boot).delete()
+            # The connection of this thread was idle for long and may have been cut meanwhile.
+            if not self._try(self._delete_lease):
+                self._try(self._delete_lease)
         finally:
             self._alive.release()
+
+    def _delete_lease(self) -> None:
+        WorkerLease.objects.filter(boot=self.boot).delete()
 
     @property
     def holds_work(self) -> bool:

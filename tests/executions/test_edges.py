@@ -20,7 +20,7 @@ from executions import beat, context, engine, reconcile, recovery, runtime, stat
 from executions.beat import WorkflowScheduler, start_due
 from executions.broker import broker
 from executions.errors import StartRefused
-from executions.models import DeadLetter, Execution, NodeRun
+from executions.models import DeadLetter, Execution, NodeRun, WorkerLease
 from executions.triggers import cancel_execution, start_execution
 from flowbuilder.celery import app
 from recordings.models import Event, Recording
@@ -729,11 +729,7 @@ def test_a_cut_connection_does_not_make_a_living_worker_look_dead(processes, ali
     wait_for(lambda: statuses(execution) == {"slow": "running"}, 15, "the node", processes.logs)
 
     for _ in range(3):
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
-                " WHERE pid<>pg_backend_pid() AND datname=current_database()"
-            )
+        cut_other_sessions()
         until = time.monotonic() + 3  # it holds its lock again before the next cut
         while time.monotonic() < until:
             reconcile.requeue_dead()
@@ -742,3 +738,24 @@ def test_a_cut_connection_does_not_make_a_living_worker_look_dead(processes, ali
     wait_until_ended(execution, 30, processes.logs)
     assert execution.node_runs.get().deliveries == 1
     assert not Event.objects.filter(execution_id=execution.pk, type="recovered").exists()
+
+
+@pytest.mark.skipif(settings.SQLITE, reason="a file has no connections that could be lost")
+def test_a_worker_whose_idle_connections_were_cut_gives_up_its_lease_when_it_ends(processes):
+    worker = processes.worker()
+    wait_for(WorkerLease.objects.exists, 15, "its lease", processes.logs)
+    cut_other_sessions()
+
+    worker.terminate()
+    worker.wait(timeout=30)
+
+    assert not WorkerLease.objects.exists(), processes.logs()
+
+
+def cut_other_sessions() -> None:
+    """End every connection to the database but this one."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+            " WHERE pid<>pg_backend_pid() AND datname=current_database()"
+        )
