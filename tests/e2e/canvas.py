@@ -58,23 +58,34 @@ class Canvas:
         expect(self.node(node_id)).to_have_attribute("data-selected", "true")
 
     def drag(self, start: Locator, end: Locator) -> None:
-        """Pull the mouse from the middle of one thing to the middle of another."""
-        (x1, y1), (x2, y2) = middle(start), middle(end)
+        """Pull the mouse from the middle of one thing to the middle of another, wherever that is by then.
+
+        Pressing the button leaves the field that was written in last, which may draw the page anew.
+        """
+        start.hover()
         mouse = self.page.mouse
-        mouse.move(x1, y1)
         mouse.down()
+        (x1, y1), (x2, y2) = middle(start), middle(end)
         mouse.move((x1 + x2) / 2, (y1 + y2) / 2, steps=4)
-        mouse.move(x2, y2, steps=4)
+        end.hover()
         mouse.up()
 
-    def drag_to(self, start: Locator, x: float, y: float) -> None:
-        """Pull a thing to a place on the canvas."""
-        box = self.box.bounding_box()
-        assert box is not None
-        self.page.mouse.move(*middle(start))
-        self.page.mouse.down()
-        self.page.mouse.move(box["x"] + x, box["y"] + y, steps=8)
-        self.page.mouse.up()
+    def drag_to(self, step: Locator, x: float, y: float) -> None:
+        """Pull a step by its name until its upper left corner is at a place of the canvas.
+
+        It must rest first: a step just added opens its fields, which makes the canvas smaller. And the mouse must keep
+        40 px from the edges, where the canvas moves along for as long as it is there.
+        """
+        grip, canvas = step.locator(".fb-node-names"), self.box.bounding_box()
+        assert canvas is not None
+        goal = canvas["x"] + x, canvas["y"] + y
+        grip.hover()
+        mouse, (grip_x, grip_y), (left, top) = self.page.mouse, middle(grip), corner(step)
+        mouse.down()
+        mouse.move(grip_x - 2, grip_y - 2)  # what is dragged follows from its first movement on
+        mouse.move(grip_x + goal[0] - left, grip_y + goal[1] - top, steps=8)
+        mouse.up()
+        assert max(abs(there - wanted) for there, wanted in zip(corner(step), goal, strict=True)) < 10
 
     def wire(self, source: str, output: str, target: str, taken: str) -> None:
         """Draw a wire from an output to an input."""
@@ -132,3 +143,10 @@ def middle(thing: Locator) -> tuple[float, float]:
     box = thing.bounding_box()
     assert box is not None
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def corner(thing: Locator) -> tuple[float, float]:
+    """Return the upper left corner of a visible thing."""
+    box = thing.bounding_box()
+    assert box is not None
+    return box["x"], box["y"]

@@ -50,7 +50,7 @@ def test_the_example_is_drawn_by_mouse_from_an_empty_canvas_and_runs(
         x, y = 124 + index % 4 * 240, 80 + index // 4 * 230
         if index == 0:
             step = canvas.click_in(node["type"])
-            canvas.drag_to(step.locator(".fb-node-names"), x - 30, y - 40)
+            canvas.drag_to(step, x - 108, y - 24)
         else:
             canvas.drop(node["type"], x, y)
         canvas.rename(node["id"])
