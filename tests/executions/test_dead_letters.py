@@ -24,7 +24,7 @@ from redis import Redis
 from executions import engine, letters, mailroom, reconcile, tasks
 from executions.context import plan_of
 from executions.errors import LetterRefused, NodeFailed, StartRefused
-from executions.models import DeadLetter, Execution, NodeRun
+from executions.models import DeadLetter, Execution, NodeRun, WorkerLease
 from executions.retry import _again, retry_execution
 from executions.triggers import start_execution
 from recordings.models import Event
@@ -36,6 +36,18 @@ from tests.executions.test_engine import assert_numbered, transform
 from workflows.models import Workflow
 
 TEST_APP = "tests.executions.worker_app"
+IDLE_WORKER = (
+    "worker",
+    "--pool=threads",
+    "-c",
+    "1",
+    "-Q",
+    "nobody",
+    "-l",
+    "INFO",
+    "--without-gossip",
+    "--without-mingle",
+)
 FAIL: set[str] = set()
 """The values for which ``test_fails_while`` fails now."""
 
@@ -177,12 +189,37 @@ def visit_for(seconds: float, workflow: Any, owner: Any, until: Any = lambda: Fa
     return started
 
 
+def idle_starts(processes: Any, count: int = 3) -> Any:
+    """Return a function that starts workers which get no work, one after another; true once ``count`` have started."""
+    started: list[Any] = []
+
+    def all_started() -> bool:
+        if started and not WorkerLease.objects.filter(pid=started[-1].pid).exists():
+            return False
+        if started:
+            started[-1].terminate()
+        if len(started) == count:
+            return True
+        started.append(processes.start("-m", "celery", "-A", TEST_APP, *IDLE_WORKER))
+        return False
+
+    return all_started
+
+
 @pytest.mark.row("S2-17")
 @pytest.mark.worker
 @pytest.mark.redis
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("held", ["half", pytest.param("95 of 100", marks=pytest.mark.slow)])
 def test_fault_10_a_poison_node_is_given_up_alone_and_nobody_else_suffers(
-    processes, alice, make_workflow, periodic_reconcile
+    processes, alice, make_workflow, periodic_reconcile, held
 ):
+    """Half of the others take less than twice as long while the poison kills as they do without it.
+
+    With --slow, on a machine that does nothing else, 95 of 100 do. Without it is measured in the same run, for 95 of
+    100 while three workers start, since that takes the processors from the others when dead workers are replaced.
+    What is below a quarter of a second is not told apart.
+    """
     assert worker_app.KillWorker.description.type == "test_kill_worker"
     siblings = [node(f"nap{number}", "test_nap", Seconds=0.3) for number in range(31)]
     poison = make_workflow(graph([node("poison", "test_kill_worker"), *siblings]), name="poison")
@@ -190,7 +227,10 @@ def test_fault_10_a_poison_node_is_given_up_alone_and_nobody_else_suffers(
     processes.beat(TEST_APP)
     staff = Staff(processes)
     try:
-        before = waited(visit_for(3, quick, alice))
+        if held == "half":
+            before = waited(visit_for(3, quick, alice))
+        else:
+            before = waited(visit_for(60, quick, alice, until=idle_starts(processes)))
         execution = start_execution(poison, by=alice)
 
         def ended() -> bool:
@@ -209,6 +249,8 @@ def test_fault_10_a_poison_node_is_given_up_alone_and_nobody_else_suffers(
     assert execution.node_runs.exclude(node_id="poison").filter(deliveries__gt=2).count() == 0
     print(f"half and 95 % of the others waited up to: {before} s before, {during} s while workers died")
     assert during[0] < 2 * max(before[0], 0.25)
+    if held == "95 of 100":
+        assert during[1] < 2 * max(before[1], 0.25)
     assert during[1] < 20, "who was in a worker that died, or met none while they started, is back in time"
     assert not [str(finding) for finding in check_all()]
 
