@@ -21,14 +21,14 @@ SECRET = "correct horse battery staple"
 
 
 def test_a_secret_comes_back_by_id_and_by_name_and_is_not_stored_in_clear(alice: Any) -> None:
-    stored = credentials.save(alice, "site", "password", {"username": "ada", "password": SECRET})
+    stored = credentials.save(alice, "site", "password", {"username": "ada lovelace", "password": SECRET})
 
     assert credentials.resolve(alice.pk, str(stored.pk)) == SECRET
     assert credentials.resolve(alice.pk, "site", "password") == SECRET
-    assert credentials.resolve(alice.pk, "site", "username") == "ada"
+    assert credentials.resolve(alice.pk, "site", "username") == "ada lovelace"
     raw = bytes(Credential.objects.get().data)
     assert SECRET.encode() not in raw
-    assert b"ada" not in raw
+    assert b"ada lovelace" not in raw
     assert SECRET not in repr(stored.__dict__)
     assert SECRET not in repr(credentials.open_all(alice.pk, ["site"]))
 
