@@ -14,7 +14,7 @@ from tests.conftest import test_environment
 from tests.environment import ROOT
 
 pytestmark = pytest.mark.postgres
-APPS = ("executions", "recordings", "workflows")
+APPS = ("executions", "monitoring", "recordings", "workflows")
 
 
 @pytest.fixture
