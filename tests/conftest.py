@@ -47,11 +47,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             seconds[item.path] += _likely_seconds(item)
         items.sort(key=lambda item: -seconds[item.path])
+        for item in items:
+            if _races(item):
+                item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=1))
     if config.getoption("--slow"):
         return
     for item in items:
         if item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.skip(reason="runs with --slow"))
+
+
+def _races(item: pytest.Item) -> bool:
+    """Return whether a test depends on how fast real processes are beside the other tests of a parallel run."""
+    return any(item.get_closest_marker(name) for name in ("worker", "browser")) or "processes" in getattr(
+        item, "fixturenames", ()
+    )
 
 
 def _likely_seconds(item: pytest.Item) -> float:
@@ -67,10 +77,15 @@ def _likely_seconds(item: pytest.Item) -> float:
 P50_SECONDS, P99_SECONDS = 5.0, 20.0
 """How long half of all recoveries, and nearly all of them, may take."""
 _recoveries: list[tuple[str, float]] = []
+UNSTEADY_LIMIT = 3
+"""How many tests of one run may pass only when they are tried again; one more is a failure of the run."""
+_unsteady: list[pytest.TestReport] = []
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Collect how long recoveries took, from wherever the test ran."""
+    """Collect how long recoveries took and which tests were tried again, from wherever they ran."""
+    if str(report.outcome) == "rerun":  # what pytest-rerunfailures says, unknown to pytest's types
+        _unsteady.append(report)
     if report.when == "call":
         _recoveries.extend(value for name, value in report.user_properties if name == "recovery")  # type: ignore[misc]
 
@@ -81,14 +96,20 @@ def _percentile(share: float) -> float:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hold the recoveries of the whole run against the targets, where there are enough of them."""
+    """Fail the run when recoveries miss the targets, where there are enough of them, or too many tests are unsteady."""
     late = len(_recoveries) >= 10 and (_percentile(0.5) > P50_SECONDS or _percentile(0.99) > P99_SECONDS)
-    if late and not hasattr(session.config, "workerinput"):
+    if (late or len(_unsteady) > UNSTEADY_LIMIT) and not hasattr(session.config, "workerinput"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print how long recoveries took."""
+    """Print which tests had to be tried again, and why, and how long recoveries took."""
+    if _unsteady:
+        terminalreporter.section("UNSTEADY: these failed once beside the others; find out why")
+        for report in _unsteady:
+            terminalreporter.line(f"{report.nodeid} ({report.when})")
+            terminalreporter.line(report.longreprtext)
+        terminalreporter.line(f"{len(_unsteady)} tests were tried again (at most {UNSTEADY_LIMIT} may be)")
     if not _recoveries:
         return
     terminalreporter.section("recovery after faults")
