@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -348,7 +348,9 @@ class Rotation:
 
 
 def rotate() -> Rotation:
-    """Encrypt every credential, and every secret of a webhook, that does not have the first key, and say what happened.
+    """Encrypt every credential, and every secret of a webhook or a channel, that does not have the first key.
+
+    Says what happened.
 
     In transactions of 50 rows, beside whatever runs; it can be ended and begun again at any time. Passes over the rows
     until one finds nothing left to do, so a row that is written with an older key meanwhile is not missed.
@@ -376,8 +378,7 @@ def rotate() -> Rotation:
 def _pass() -> Rotation:
     rotated = current = 0
     unreadable: list[str] = []
-    models: tuple[type[Credential | Webhook], ...] = (Credential, Webhook)
-    for model in models:
+    for model in SEALED:
         rows: Any = model._default_manager
         keys = list(rows.order_by("pk").values_list("pk", flat=True))
         for begin in range(0, len(keys), ROTATE_BATCH):
@@ -396,7 +397,7 @@ def _pass() -> Rotation:
     return Rotation(rotated, current, tuple(unreadable))
 
 
-def _has_first_key(row: Credential | Webhook) -> bool:
+def _has_first_key(row: Any) -> bool:
     try:
         _keys(tuple(settings.CREDENTIAL_KEYS[:1])).decrypt(bytes(row.data))
     except InvalidToken:
@@ -404,8 +405,8 @@ def _has_first_key(row: Credential | Webhook) -> bool:
     return True
 
 
-def _holder(row: Credential | Webhook) -> str:
-    return str(row.owner_id) if isinstance(row, Credential) else webhook_holder(row.pk)
+def _holder(row: Any) -> str:
+    return SEALED[type(row)][1](row)
 
 
 def webhook_holder(pk: UUID) -> str:
@@ -413,8 +414,15 @@ def webhook_holder(pk: UUID) -> str:
     return f"webhook:{pk}"
 
 
-def _named(row: Credential | Webhook) -> str:
-    return f'{"credential" if isinstance(row, Credential) else "webhook"} "{row.name}"'
+def _named(row: Any) -> str:
+    return f'{SEALED[type(row)][0]} "{row.name}"'
+
+
+SEALED: dict[type[Any], tuple[str, Callable[[Any], str]]] = {
+    Credential: ("credential", lambda row: str(row.owner_id)),
+    Webhook: ("webhook", lambda row: webhook_holder(row.pk)),
+}
+"""Every table with secrets in ``data``: what a row is called, and to whom it is bound. Rooms above add theirs."""
 
 
 def seal(holder: str, fields: Mapping[str, str]) -> bytes:

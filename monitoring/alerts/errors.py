@@ -1,0 +1,16 @@
+"""What is wrong with a rule or a channel that somebody wants to store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workflows.errors import WorkflowError
+from workflows.kinds import Problem
+
+
+class AlertRefused(WorkflowError):
+    """A rule or a channel is not stored. ``problems`` are all reasons, by field."""
+
+    def __init__(self, what: str, problems: Sequence[Problem]) -> None:
+        super().__init__(f"{what}: " + "; ".join(map(str, problems)))
+        self.problems = problems
