@@ -1,8 +1,9 @@
-"""What can be known about messages that were sent and did not arrive."""
+"""What can be known about messages that were sent and did not arrive yet, or never will."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from celery import current_app
@@ -19,6 +20,9 @@ QUEUED_MESSAGE_US = 10 * _SECOND
 """The same while its queue still holds messages, which may be the one that we look for."""
 SENTINEL = "sentinel"
 """A queue with one message that nobody takes: when that is gone, so is everything that was sent before."""
+
+PATIENCE_SECONDS = 2
+"""How long one exchange with the broker may take for who only looks."""
 
 _sentinel = Queue(SENTINEL, Exchange(SENTINEL), routing_key=SENTINEL)
 
@@ -48,6 +52,25 @@ class Broker:
         Producer(channel).publish({}, exchange=SENTINEL, routing_key=SENTINEL, serializer="json")
         self.emptied_at = now
         logger.info("the broker has lost what it held, or is new; what was sent before is sent again")
+
+
+def depths(queues: Iterable[str]) -> dict[str, int]:
+    """Return how many messages wait in each of ``queues``; a queue that does not exist holds none. One connection.
+
+    Raises:
+        kombu.exceptions.OperationalError: the broker does not answer.
+    """
+    limits = {"socket_timeout": PATIENCE_SECONDS, "socket_connect_timeout": PATIENCE_SECONDS}
+    found = {}
+    with current_app.connection_for_read(connect_timeout=PATIENCE_SECONDS, transport_options=limits) as connection:
+        connection.ensure_connection(max_retries=0)
+        channel = connection.channel()
+        for queue in queues:
+            try:
+                found[queue] = _count(channel, queue)
+            except connection.channel_errors:  # RabbitMQ knows no such queue, and closed the channel
+                found[queue], channel = 0, connection.channel()
+    return found
 
 
 def _count(channel: Any, queue: str) -> int:
