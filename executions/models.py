@@ -143,6 +143,11 @@ class Execution(models.Model):
                 name="execution_ended",
                 condition=models.Q(finished_at__isnull=False),
             ),
+            models.Index(
+                fields=("workflow", "scope", "-finished_at"),
+                name="execution_completed",
+                condition=models.Q(status=states.COMPLETED),
+            ),
         )
 
     def __str__(self) -> str:

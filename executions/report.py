@@ -19,6 +19,7 @@ from django.db.models.functions import Coalesce
 from executions import states
 from executions.approvals import link_token
 from executions.events import load_events, outputs_of
+from executions.expected import Far, durations, percents
 from executions.models import Execution, NodeRun
 from executions.store import us_to_datetime
 from recordings.events import RecordingEventType as EventType
@@ -45,12 +46,16 @@ CHILDREN_SHOWN: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """How far an execution is. ``seq`` numbers its last event; ``done`` of ``total`` node runs have ended."""
+    """How far an execution is. ``seq`` numbers its last event; ``done`` of ``total`` node runs have ended.
+
+    ``percent`` is the share of its time that these are likely to be (``expected.percents``).
+    """
 
     status: str
     seq: int
     done: int
     total: int
+    percent: int | None
 
     @property
     def ended(self) -> bool:
@@ -58,9 +63,9 @@ class Head:
         return self.status in ENDED
 
     @property
-    def progress(self) -> dict[str, int]:
-        """Return ``{"done", "total"}`` as it is sent to clients."""
-        return {"done": self.done, "total": self.total}
+    def progress(self) -> dict[str, int | None]:
+        """Return ``{"done", "total", "percent"}`` as it is sent to clients."""
+        return {"done": self.done, "total": self.total, "percent": self.percent}
 
 
 def for_summary(executions: QuerySet[Execution]) -> QuerySet[Any]:
@@ -74,7 +79,7 @@ def for_summary(executions: QuerySet[Execution]) -> QuerySet[Any]:
 
 
 def heads(execution_ids: Iterable[UUID | str]) -> dict[str, Head]:
-    """Return how far each execution is, by id as text; unknown ids are left out. One query."""
+    """Return how far each execution is, by id as text; unknown ids are left out. At most five queries, often one."""
     ended = (
         NodeRun.objects.filter(execution=OuterRef("pk"), status__in=states.TERMINAL)
         .order_by()
@@ -86,18 +91,23 @@ def heads(execution_ids: Iterable[UUID | str]) -> dict[str, Head]:
         Execution.objects.filter(pk__in=list(execution_ids))
         .order_by()
         .annotate(done=Coalesce(Subquery(ended, output_field=IntegerField()), 0))
-        .values_list("pk", "status", "seq", "done", "node_count")
+        .values_list("pk", "workflow_id", "version_id", "scope", "status", "done", "node_count", "seq")
     )
-    return {str(pk): Head(status, seq, done, max(total, done)) for pk, status, seq, done, total in rows}
+    found = [
+        (Far(pk, workflow, version, scope, status, done, max(total, done)), seq)
+        for pk, workflow, version, scope, status, done, total, seq in rows
+    ]
+    shares = percents(far for far, _ in found)
+    return {str(far.id): Head(far.status, seq, far.done, far.total, shares[far.id]) for far, seq in found}
 
 
 def head(execution_id: UUID | str) -> Head | None:
-    """Return how far one execution is, or None when there is none. One query."""
+    """Return how far one execution is, or None when there is none. At most five queries, often one."""
     return heads([execution_id]).get(str(execution_id))
 
 
 def summaries(executions: Iterable[Execution], decider: Any = None) -> list[dict[str, Any]]:
-    """Return the short form of each of ``executions``, which must come from ``for_summary``. At most six queries.
+    """Return the short form of each of ``executions``, which must come from ``for_summary``. At most ten queries.
 
     ``decider`` is the user who gets the links of those approvals that they may decide.
     """
@@ -107,10 +117,23 @@ def summaries(executions: Iterable[Execution], decider: Any = None) -> list[dict
     named = {execution.version_id for execution in page if execution.error_node or execution.pk in found}
     rows = WorkflowVersion.objects.filter(pk__in=named).values_list("pk", "definition") if named else ()
     names = {pk: _names(definition) for pk, definition in rows}
+    fars = [_far(execution, done.get(execution.pk, 0)) for execution in page]
+    shares = percents(fars)
     return [
-        summary(execution, done.get(execution.pk, 0), names.get(execution.version_id), found.get(execution.pk, ()))
-        for execution in page
+        summary(execution, _progress(far, shares), names.get(execution.version_id), found.get(execution.pk, ()))
+        for execution, far in zip(page, fars, strict=True)
     ]
+
+
+def _far(execution: Execution, done: int) -> Far:
+    return Far(
+        execution.pk, execution.workflow_id, execution.version_id, execution.scope, execution.status, done,
+        max(execution.node_count, done),
+    )  # fmt: skip
+
+
+def _progress(far: Far, shares: Mapping[UUID, int | None]) -> dict[str, int | None]:
+    return {"done": far.done, "total": far.total, "percent": shares[far.id]}
 
 
 def _done(execution_ids: Iterable[UUID]) -> dict[UUID, int]:
@@ -124,9 +147,12 @@ def _done(execution_ids: Iterable[UUID]) -> dict[UUID, int]:
 
 
 def summary(
-    execution: Execution, done: int, names: Mapping[str, str] | None = None, found: Sequence[dict[str, Any]] = ()
+    execution: Execution,
+    progress: dict[str, int | None],
+    names: Mapping[str, str] | None = None,
+    found: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Return the short form of ``execution``, of which ``done`` node runs have ended. No query.
+    """Return the short form of ``execution``, which is as far as ``progress`` says. No query.
 
     ``names`` are what people call its nodes, without them they are called by their ids; ``found`` is what
     ``_waits`` says of it.
@@ -146,7 +172,7 @@ def summary(
         "error": execution.error or None,
         "error_node": execution.error_node or None,
         "error_node_name": (names or {}).get(execution.error_node, execution.error_node) or None,
-        "progress": {"done": done, "total": max(execution.node_count, done)},
+        "progress": progress,
         "last_seq": execution.seq,
         "held_by": execution.held_by or None,
         "held_reason": held_reason(execution) or None,
@@ -320,25 +346,33 @@ def held_reason(execution: Execution) -> str:
 
 
 def detail(execution: Execution, decider: Any = None) -> dict[str, Any]:
-    """Return the long form of ``execution``: summary, phases, node runs, definition, recording. At most seven queries.
+    """Return the long form of ``execution``: summary, phases, node runs, definition, recording. At most twelve queries.
 
     ``decider`` as for ``waiting``.
     """
     definition = execution.version.definition
     names = _names(definition)
     runs = list(execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs"))
-    done = sum(run.status in states.TERMINAL for run in runs)
+    far = _far(execution, sum(run.status in states.TERMINAL for run in runs))
     found = {} if execution.is_terminal else _waits([execution.pk], decider)
     return {
-        **summary(execution, done, names, found.get(execution.pk, ())),
+        **summary(execution, _progress(far, percents([far])), names, found.get(execution.pk, ())),
         "phases": phases(execution),
         "nodes": [_node(run, names) for run in runs],
         "node_names": names,
+        "expected_ms": expected_ms(execution),
         "definition": definition,
         **recording_facts(execution),
         "scope": execution.scope or None,
         "loops": loops(execution),
     }
+
+
+def expected_ms(execution: Execution) -> dict[str, int]:
+    """Return how many milliseconds each node is likely to run, by id; of those that ran before. At most two queries."""
+    place = (execution.workflow_id, execution.scope)
+    types = {node.get("id"): node.get("type") for node in execution.version.definition.get("nodes", ())}
+    return {node: ms for (node, kind), ms in durations([place])[place].items() if types.get(node) == kind}
 
 
 def loops(execution: Execution) -> dict[str, str]:

@@ -456,7 +456,7 @@ def results_of(execution_id: UUID, indexes: Sequence[int]) -> list[tuple[Any, ..
     return read(
         f"SELECT node_index, status, outputs, outputs_blob, error, error_code FROM {_NODE_RUN}"
         f" WHERE execution_id=? AND node_index IN ({marks(indexes)})",
-        (_key(execution_id), *indexes),
+        (key(execution_id), *indexes),
     )
 
 
@@ -465,11 +465,12 @@ def failures_of(execution_id: UUID, before: int) -> list[tuple[Any, ...]]:
     return read(
         f"SELECT node_index, error, error_code FROM {_NODE_RUN}"
         " WHERE execution_id=? AND phase_index<? AND status='failed'",
-        (_key(execution_id), before),
+        (key(execution_id), before),
     )
 
 
-def _key(value: UUID) -> Any:
+def key(value: UUID) -> Any:
+    """Return an id as a parameter of ``read``."""
     return value if on_postgres() else value.hex
 
 

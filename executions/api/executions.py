@@ -62,10 +62,15 @@ class Started(Schema):
 
 
 class Progress(Schema):
-    """Node runs that have ended, of all."""
+    """Node runs that have ended, of all.
+
+    ``percent`` is the share of the time that the ended ones are likely to be, by how long nodes ran in earlier executions. It is 100
+    when the execution has ended and never before; null when it failed or was cancelled.
+    """
 
     done: int
     total: int
+    percent: int | None
 
 
 class Wait(Schema):
@@ -131,6 +136,8 @@ class SummaryPage(Schema):
 class Detail(Summary):
     """One execution with its phases, node runs and the definition that it ran. ``node_names`` are by node id.
 
+    ``expected_ms`` is by node id, too: how long nodes are likely to run, the p50 of the last executions that completed.
+
     ``recording_note`` says why the recording was kept, or why there is none.
 
     ``loops`` names the loop around each node that is inside of one; ``scope`` is the loop whose body this
@@ -140,6 +147,7 @@ class Detail(Summary):
     phases: list[PhaseOut]
     nodes: list[NodeOut]
     node_names: dict[str, str]
+    expected_ms: dict[str, int]
     definition: dict[str, Any]
     recording_id: UUID | None
     recording_note: str | None

@@ -1429,6 +1429,8 @@ export interface components {
         /**
          * @description One execution with its phases, node runs and the definition that it ran. ``node_names`` are by node id.
          *
+         *     ``expected_ms`` is by node id, too: how long nodes are likely to run, the p50 of the last executions that completed.
+         *
          *     ``recording_note`` says why the recording was kept, or why there is none.
          *
          *     ``loops`` names the loop around each node that is inside of one; ``scope`` is the loop whose body this
@@ -1443,6 +1445,9 @@ export interface components {
             error: string | null;
             error_node: string | null;
             error_node_name: string | null;
+            expected_ms: {
+                [key: string]: number;
+            };
             finished_at: string | null;
             held_by: string | null;
             held_reason: string | null;
@@ -1998,9 +2003,15 @@ export interface components {
         Problem: {
             detail: string;
         };
-        /** @description Node runs that have ended, of all. */
+        /**
+         * @description Node runs that have ended, of all.
+         *
+         *     ``percent`` is the share of the time that the ended ones are likely to be, by how long nodes ran in earlier executions. It is 100
+         *     when the execution has ended and never before; null when it failed or was cancelled.
+         */
         Progress: {
             done: number;
+            percent: number | null;
             total: number;
         };
         /**

@@ -397,7 +397,7 @@ def test_a_detail_has_phases_nodes_definition_and_recording(as_alice, delay):
     ]  # fmt: skip
     assert found["definition"] == delay.version.definition
     assert found["recording_id"] == str(recording.pk)
-    assert found["progress"] == {"done": 1, "total": 1}
+    assert found["progress"] == {"done": 1, "total": 1, "percent": 100}
     assert (found["workflow_name"], found["version"], found["duration_ms"]) == ("Wait a little", 1, 2000)
 
 

@@ -195,7 +195,7 @@ async def test_hello_counts_the_node_runs_that_have_ended(make_run, open_socket)
     await sync(run.end_node, "c", 2, status="running")
 
     async with open_socket(logs(run)) as socket:
-        assert (await socket.next())["progress"] == {"done": 2, "total": 3}
+        assert (await socket.next())["progress"] == {"done": 2, "total": 3, "percent": 66}
 
 
 @pytest.mark.row("S1-13")
@@ -550,13 +550,13 @@ async def test_the_status_socket_sends_changes_of_status_and_progress_and_nothin
     run = await sync(make_run, node_count=1)
     async with open_socket(f"/ws/executions/{run.id}/status") as socket:
         hello = await socket.next()
-        assert (hello["status"], hello["progress"]) == ("running", {"done": 0, "total": 1})
+        assert (hello["status"], hello["progress"]) == ("running", {"done": 0, "total": 1, "percent": 0})
 
         await sync(run.write, 5)
         await sync(run.end_node, "n1", 0)
         await sync(run.write, 1, kind="node_complete")
         update = (await socket.until("status_update"))[-1]
-        assert (update["status"], update["progress"]) == ("running", {"done": 1, "total": 1})
+        assert (update["status"], update["progress"]) == ("running", {"done": 1, "total": 1, "percent": 99})
 
         await sync(run.finish)
         found = await socket.until("closed")
