@@ -22,6 +22,7 @@ from ninja.security import HttpBearer, django_auth
 from executions.api import router as executions
 from executions.errors import ExecutionError, KeyReused, LetterRefused, StartRefused
 from flowbuilder import policy
+from monitoring.api import router as alerts
 from recordings.api import router as recordings
 from workflows.api import router as workflows
 from workflows.errors import (
@@ -101,6 +102,7 @@ api = Api(
 api.add_router("", workflows)
 api.add_router("", executions)
 api.add_router("/recordings", recordings)
+api.add_router("", alerts)
 
 
 @api.exception_handler(ValidationError)

@@ -20,6 +20,9 @@ from executions import report
 from executions.admin import attach_node_names, cause, execution_url, states_word, trigger_word
 from executions.models import Execution
 from executions.states import COMPLETED, COMPLETED_WITH_ERRORS, FAILED, PAUSED, QUEUED, RUNNING, WAITING
+from monitoring.admin.words import alert_pill
+from monitoring.alerts import inbox
+from monitoring.models import Alert
 from recordings.models import Recording
 from workflows.admin.cells import EMPTY, due, duration, moment, status_pill
 from workflows.models import Schedule, Workflow
@@ -50,6 +53,7 @@ def dashboard(user: Any, now: datetime) -> dict[str, Any]:
             all=Count("pk"), active=Count("pk", filter=Q(status=Workflow.Status.ACTIVE))
         ),
         "questions": [{**found, "since": moment(found["since"], now)} for found in report.questions(user)],
+        "alerts": [_alert(alert, now) for alert in inbox.newest(user, ROWS)],
         "recent": _recent(executions, now),
         "workflows": _workflows(workflows, now),
         "upcoming": _upcoming(workflows, now),
@@ -59,6 +63,15 @@ def dashboard(user: Any, now: datetime) -> dict[str, Any]:
             "executions": reverse("admin:executions_execution_changelist"),
             "recordings": reverse("admin:recordings_recording_changelist"),
         },
+    }
+
+
+def _alert(alert: Alert, now: datetime) -> dict[str, Any]:
+    return {
+        "alert": alert,
+        "url": reverse("admin:monitoring_alert_change", args=(alert.pk,)),
+        "state": alert_pill(alert),
+        "since": moment(alert.opened_at, now),
     }
 
 

@@ -107,6 +107,9 @@ OPERATIONS: Final[dict[str, str]] = {
     "GET /recordings/{recording_id}/compare/{other_id}": "recordings:read",
     "GET /recordings/{recording_id}/download": "recordings:read",
     "POST /recordings/{recording_id}/tags": "recordings:write",
+    "GET /alerts": "alerts:read",
+    "GET /alerts/{alert_id}": "alerts:read",
+    "POST /alerts/{alert_id}/acknowledge": "alerts:write",
     "GET /users/me": "account:read",
     "GET /tokens": "account:read",
     "POST /tokens": "account:write",
@@ -143,6 +146,7 @@ THINGS: Final[dict[str, str]] = {
     "token_id": "workflows.ApiToken",
     "credential_id": "workflows.Credential",
     "letter_id": "executions.DeadLetter",
+    "alert_id": "monitoring.Alert",
 }
 """What the names in addresses of the API stand for."""
 BY_EXECUTION: Final = frozenset({"recording_id", "other_id"})
@@ -196,6 +200,7 @@ MODELS: Final[dict[str, str]] = {
     "recordings/event": WATCHED,
     "recordings/blob": WATCHED,
     "recordings/storedfile": SUPERUSER,
+    "monitoring/alert": WATCHED,
     "auth/user": PERMITTED,
     "auth/group": PERMITTED,
     "django_celery_beat/periodictask": PERMITTED,
@@ -231,6 +236,7 @@ MODEL_PAGES: Final[dict[str, str]] = {
     "recordings/recording/<uuid:pk>/event/<int:number>/": STAFF,
     "recordings/recording/<uuid:pk>/tags/": STAFF,
     "recordings/recording/<uuid:pk>/compare/": STAFF,
+    "monitoring/alert/<uuid:pk>/handle/<slug:verb>/": STAFF,
     "auth/user/<id>/password/": PERMITTED,
 }
 

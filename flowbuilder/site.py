@@ -15,8 +15,10 @@ from django.utils import timezone
 
 from flowbuilder.rates import read_rate
 from flowbuilder.throttle import Attempts
+from monitoring.alerts import inbox
 from monitoring.health import troubles
 
+ALERTS = "monitoring.alert"
 OTHER = "More"
 """Navigation group of models that no group names."""
 
@@ -47,6 +49,10 @@ NAVIGATION = (
             ("recordings.recording", "recording", ""),
             ("executions.deadletter", "letter", ""),
         ),
+    ),
+    Group(
+        "Watch",
+        ((ALERTS, "bell", ""),),
     ),
     Group(
         "Account",
@@ -118,6 +124,8 @@ class FlowBuilderSite(AdminSite):
             for app in super().get_app_list(request)
             for model in app["models"]
         }
+        if ALERTS in by_name:
+            by_name[ALERTS]["badge"] = new_alerts(request.user)
         groups = [_group(group, by_name, request.path) for group in NAVIGATION]
         if by_name:
             rest = tuple((name, "more", "") for name in by_name)
@@ -158,6 +166,12 @@ class FlowBuilderSite(AdminSite):
             },
         }
         return TemplateResponse(request, "admin/monitoring.html", context)
+
+
+def new_alerts(user: Any) -> str:
+    """Return how many alerts wait for somebody who takes care of them: "3", "99+", empty for none. One query."""
+    count = inbox.new_count(user)
+    return f"{inbox.COUNTED}+" if count > inbox.COUNTED else str(count or "")
 
 
 def _group(group: Group, by_name: dict[str, Any], current: str) -> dict[str, Any]:

@@ -33,6 +33,8 @@ SCOPES: Final[dict[str, str]] = {
     "recordings:write": "tag recordings",
     "credentials:read": "see the names of credentials",
     "credentials:write": "create, replace and delete credentials",
+    "alerts:read": "see alerts, their rules and the names of channels",
+    "alerts:write": "acknowledge alerts, silence them, change rules and channels",
     "account:read": "see who the token acts for, its limits and credits, and the names of tokens",
     "account:write": "create and revoke tokens",
     EVERYTHING: "all of these",

@@ -1,6 +1,66 @@
 /** The shapes of the HTTP API. Written by "npm run types"; do not edit. */
 
 export interface paths {
+    "/api/v1/alerts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Alerts
+         * @description List the alerts of your rules, newest first.
+         */
+        get: operations["monitoring_api_list_alerts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/{alert_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Alert
+         * @description Return one alert and what was said about it.
+         */
+        get: operations["monitoring_api_get_alert"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alerts/{alert_id}/acknowledge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Acknowledge
+         * @description Say that you take care of an alert; 409 when it is over or somebody does already.
+         */
+        post: operations["monitoring_api_acknowledge"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/approvals": {
         parameters: {
             query?: never;
@@ -1273,6 +1333,85 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** @description An alert with its newest messages, 100 at most. */
+        AlertDetail: {
+            acknowledged_at: string | null;
+            acknowledged_by: string | null;
+            /** Format: uuid */
+            id: string;
+            key: string;
+            /** @enum {string} */
+            kind: "failure_rate" | "queue_backlog" | "resource_exhaustion" | "cost" | "schedule_lag" | "dead_letters" | "worker_lost";
+            /** Format: date-time */
+            last_seen_at: string;
+            message: string;
+            messages: components["schemas"]["MessageOut"][];
+            /** Format: date-time */
+            opened_at: string;
+            reason: string;
+            resolved_at: string | null;
+            rule_id: string | null;
+            rule_name: string;
+            /** @enum {string} */
+            severity: "info" | "warning" | "critical";
+            /** @enum {string} */
+            status: "firing" | "resolved";
+            threshold: number;
+            told_at: string | null;
+            value: number;
+            workflow_id: string | null;
+            workflow_name: string;
+        };
+        /** @description Which alerts. ``new`` are those that fire and that nobody takes care of. */
+        AlertFilters: {
+            kind?: ("failure_rate" | "queue_backlog" | "resource_exhaustion" | "cost" | "schedule_lag" | "dead_letters" | "worker_lost") | null;
+            /** @default 50 */
+            limit: number;
+            /** @default 0 */
+            offset: number;
+            rule_id?: string | null;
+            severity?: ("info" | "warning" | "critical") | null;
+            state?: ("firing" | "new" | "acknowledged" | "resolved") | null;
+            workflow_id?: string | null;
+        };
+        /**
+         * @description Something that a rule found to be too much; ``key`` names which, where a rule watches several.
+         *
+         *     ``value`` is the newest one, in the unit of the kind. What it says of its rule and workflow stays when they go.
+         *     ``reason`` says why it was resolved when it was not because the value fell.
+         */
+        AlertOut: {
+            acknowledged_at: string | null;
+            acknowledged_by: string | null;
+            /** Format: uuid */
+            id: string;
+            key: string;
+            /** @enum {string} */
+            kind: "failure_rate" | "queue_backlog" | "resource_exhaustion" | "cost" | "schedule_lag" | "dead_letters" | "worker_lost";
+            /** Format: date-time */
+            last_seen_at: string;
+            message: string;
+            /** Format: date-time */
+            opened_at: string;
+            reason: string;
+            resolved_at: string | null;
+            rule_id: string | null;
+            rule_name: string;
+            /** @enum {string} */
+            severity: "info" | "warning" | "critical";
+            /** @enum {string} */
+            status: "firing" | "resolved";
+            threshold: number;
+            told_at: string | null;
+            value: number;
+            workflow_id: string | null;
+            workflow_name: string;
+        };
+        /** @description One page of alerts, newest first. */
+        AlertPage: {
+            count: number;
+            items: components["schemas"]["AlertOut"][];
+        };
         /** @description Which entries. */
         AuditFilters: {
             /** @default 9223372036854776000 */
@@ -1833,6 +1972,22 @@ export interface components {
             see_everything: boolean;
             token: components["schemas"]["TokenOut"] | null;
             username: string;
+        };
+        /** @description What was or will be said to a channel. Withheld is what nobody was to hear any more; ``error`` is the last one. */
+        MessageOut: {
+            attempts: number;
+            channel_id: string | null;
+            channel_name: string;
+            /** Format: date-time */
+            created_at: string;
+            error: string;
+            /** @enum {string} */
+            event: "firing" | "resolved";
+            /** Format: uuid */
+            id: string;
+            sent_at: string | null;
+            /** @enum {string} */
+            status: "waiting" | "sent" | "failed" | "withheld";
         };
         /** @description A node that lies elsewhere on the canvas. */
         Moved: {
@@ -2474,6 +2629,78 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    monitoring_api_list_alerts: {
+        parameters: {
+            query?: {
+                kind?: ("failure_rate" | "queue_backlog" | "resource_exhaustion" | "cost" | "schedule_lag" | "dead_letters" | "worker_lost") | null;
+                limit?: number;
+                offset?: number;
+                rule_id?: string | null;
+                severity?: ("info" | "warning" | "critical") | null;
+                state?: ("firing" | "new" | "acknowledged" | "resolved") | null;
+                workflow_id?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlertPage"];
+                };
+            };
+        };
+    };
+    monitoring_api_get_alert: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                alert_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlertDetail"];
+                };
+            };
+        };
+    };
+    monitoring_api_acknowledge: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                alert_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AlertOut"];
+                };
+            };
+        };
+    };
     executions_api_letters_list_approvals: {
         parameters: {
             query?: never;

@@ -15,6 +15,7 @@ from django.test import Client
 from django.utils import timezone
 
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Phase, WorkerLease
+from monitoring.models import Alert, AlertChannel, AlertMessage, AlertRule
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
 from tests.conftest import graph, node
 from workflows import credentials, schedules, webhooks
@@ -57,6 +58,7 @@ class World:
     account: CreditAccount
     entry: CreditEntry
     audit: AuditEntry
+    alert: Alert
 
     def owned(self) -> dict[str, Any]:
         """Return the rows that have pages of their own, by ``app_model``."""
@@ -77,6 +79,7 @@ class World:
             "workflows_creditaccount": self.account,
             "workflows_creditentry": self.entry,
             "workflows_auditentry": self.audit,
+            "monitoring_alert": self.alert,
         }
 
 
@@ -103,6 +106,29 @@ def make_execution(workflow: Workflow, status: str = "failed", **fields: Any) ->
             completed_at=now, duration_seconds=9.0, node_count=2, event_count=2, credits=7,
         )  # fmt: skip
     return execution
+
+
+def make_alert(owner: Any, workflow: Workflow | None = None, name: str = "", **fields: Any) -> Alert:
+    """Store an alert that fires, with its rule, its channel and the message that was sent."""
+    now = timezone.now()
+    name = name or f"{workflow.name if workflow else 'all'} fails"
+    channel, _ = AlertChannel.objects.get_or_create(
+        owner=owner, name=f"{name} mail", defaults={"kind": "email", "address": "ops@example.com", "data": b"sealed"}
+    )
+    rule = AlertRule.objects.create(owner=owner, name=name, kind="failure_rate", workflow=workflow, threshold=20)
+    rule.channels.add(channel)
+    values: dict[str, Any] = {
+        "owner": owner, "rule": rule, "rule_name": name, "kind": rule.kind, "severity": rule.severity,
+        "workflow": workflow, "workflow_name": workflow.name if workflow else "", "condition": rule.condition,
+        "value": 40, "threshold": 20, "message": "40 % of 10 runs failed in 15 min", "told_at": now,
+        "opened_at": now - timedelta(minutes=7), "last_seen_at": now,
+    }  # fmt: skip
+    alert = Alert.objects.create(**{**values, **fields})
+    AlertMessage.objects.create(
+        alert=alert, channel=channel, channel_name=channel.name, event="firing", status="sent", attempts=1, next_at=0,
+        created_at=now, sent_at=now,
+    )  # fmt: skip
+    return alert
 
 
 @pytest.fixture
@@ -162,6 +188,7 @@ def make_world(db: None) -> Callable[..., World]:
             actor=owner, actor_name=owner.get_username(), door="admin", verb="activate", kind="workflow",
             object_id=str(workflow.pk), object_name=name, owner=owner, detail={"version": 1},
         )  # fmt: skip
+        alert = make_alert(owner, workflow)
         return World(
             owner,
             workflow,
@@ -181,6 +208,7 @@ def make_world(db: None) -> Callable[..., World]:
             account,
             entry,
             noted,
+            alert,
         )
 
     return make

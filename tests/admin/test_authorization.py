@@ -163,6 +163,7 @@ def things(world: World) -> dict[str, str]:
         "token_id": str(ApiToken.objects.filter(owner=world.owner).order_by("created_at")[0].pk),
         "credential_id": str(world.credential.pk),
         "letter_id": str(world.letter.pk),
+        "alert_id": str(world.alert.pk),
         "node_id": "send",
         "sha256": world.blob.pk,
         "number": "1",
@@ -354,9 +355,10 @@ def rows(worlds: Any, alice: Any, db: None) -> dict[str, Any]:
 
 PLACES = {
     "<path:object_id>": "{pk}", "<uuid:pk>": "{pk}", "<int:pk>": "{pk}", "<id>": "{pk}", "<int:number>": "2",
-    "<slug:verb>": "pause", "<str:token>": "nonsense", "<path:content_type_id>": "1",
+    "<slug:verb>": "{verb}", "<str:token>": "nonsense", "<path:content_type_id>": "1",
 }  # fmt: skip
-VERBS = {"executions/deadletter": "discard"}
+VERBS = {"executions/deadletter": "discard", "monitoring/alert": "acknowledge"}
+"""What is done where a page does more than one thing, by the first words of the address."""
 
 
 def address(route: str, pk: Any) -> str:
@@ -366,9 +368,8 @@ def address(route: str, pk: Any) -> str:
     route = route.replace("(?P<url>.*)$", "nonsense/")
     for place, value in PLACES.items():
         route = route.replace(place, value)
-    if "executions/deadletter" in route:
-        route = route.replace("pause", "discard")
-    return "/" + route.format(pk=pk)
+    verb = next((verb for place, verb in VERBS.items() if route.startswith(f"admin/{place}/")), "pause")
+    return "/" + route.format(pk=pk, verb=verb)
 
 
 def expected_at(route: str, method: str, actor: Actor) -> set[str]:

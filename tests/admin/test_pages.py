@@ -13,13 +13,13 @@ from django.contrib import admin
 from django.test import Client
 from django.urls import reverse
 
-from monitoring.models import Alert, AlertChannel, AlertMessage, AlertRule
+from monitoring.models import AlertChannel, AlertMessage, AlertRule
 from recordings.models import BlobRef, NotRecorded
 from tests.admin.conftest import inline, logged_in
 from workflows.models import Schedule, WebhookDelivery
 
 OURS = ("workflows", "executions", "recordings", "monitoring", "flowbuilder")
-INLINES = {Schedule, WebhookDelivery, BlobRef, NotRecorded, Alert, AlertChannel, AlertMessage, AlertRule}
+INLINES = {Schedule, WebhookDelivery, BlobRef, NotRecorded, AlertChannel, AlertMessage, AlertRule}
 """Models that are seen on the page of another one."""
 
 

@@ -33,6 +33,7 @@ from executions.triggers import start_execution
 from flowbuilder.api import api
 from recordings.blobs import save_blob
 from recordings.database import DatabaseRecordingStorage
+from tests.admin.conftest import make_alert
 from tests.conftest import graph, node
 from tests.executions.edge_nodes import run_here
 from tests.recordings.conftest import record_run
@@ -93,6 +94,7 @@ class World:
             "credential_id": [self.credential.pk],
             "token_id": [self.token.pk],
             "letter_id": [self.letter.pk],
+            "alert_id": [make_alert(owner, self.workflow).pk],
             "node_id": ["ask"],
             "number": [1, 2],
             "sha256": [blob],

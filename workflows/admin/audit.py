@@ -22,6 +22,7 @@ PAGES = {
     "plan": "workflows_plan",
     "execution": "executions_execution",
     "recording": "recordings_recording",
+    "alert": "monitoring_alert",
 }
 """Kinds of things that have a page."""
 

@@ -1,0 +1,58 @@
+"""How alerts and rules are written in lists and pages."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
+
+from monitoring.alerts import inbox
+from monitoring.models import Alert, AlertMessage, AlertRule
+from workflows.admin.cells import button, moment, status_pill
+
+SEVERITY_COLOURS: Final = {"info": "running", "warning": "completed_with_errors", "critical": "failed"}
+MESSAGE_COLOURS: Final = {"waiting": "queued", "sent": "completed", "failed": "failed", "withheld": "skipped"}
+SILENCES: Final = {"silence-1h": ("For 1 hour", 1), "silence-8h": ("For 8 hours", 8), "silence-1d": ("For 1 day", 24)}
+"""How long people want to hear nothing of a rule, in hours, by the verb in the address."""
+
+
+def alert_pill(alert: Alert) -> SafeString:
+    """Return whether an alert goes on, and whether somebody takes care of it."""
+    if alert.status == Alert.Status.RESOLVED:
+        return status_pill("completed", "Resolved")
+    return status_pill("waiting", "Acknowledged") if alert.acknowledged_at else status_pill("failed", "Firing")
+
+
+def severity_text(thing: Alert | AlertRule) -> SafeString:
+    """Return how bad it is."""
+    return format_html('<span class="adm-severity-{}">{}</span>', thing.severity, thing.get_severity_display())
+
+
+def message_row(message: AlertMessage) -> dict[str, object]:
+    """Return a message as a row of a table."""
+    return {
+        "status": status_pill(MESSAGE_COLOURS[message.status], message.get_status_display()),
+        "what": message.get_event_display(),
+        "channel": message.channel_name,
+        "error": message.error,
+        "attempts": message.attempts,
+        "written": moment(message.created_at),
+    }
+
+
+def silence_buttons(rule: AlertRule, address: str) -> SafeString:
+    """Return what silences a rule, or ends its silence; ``address`` has a place for the verb."""
+    if inbox.is_silenced(rule):
+        return button(address.format("unsilence"), "End silence", icon="bell", post=True, css="")
+    choices = format_html_join(
+        "",
+        '<button type="submit" formaction="{}">{}</button>',
+        ((address.format(verb), text) for verb, (text, _) in SILENCES.items()),
+    )
+    return format_html(
+        '<details class="adm-menu adm-drop"><summary class="button">'
+        '<svg class="adm-icon" aria-hidden="true"><use href="#adm-bell-off"/></svg>Silence</summary>'
+        '<div class="adm-menu-list">{}</div></details>',
+        choices,
+    )
