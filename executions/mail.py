@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import smtplib
 import socket
 import ssl
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -19,7 +21,7 @@ Security = Literal["ssl", "starttls", "none"]
 
 @dataclass(frozen=True, slots=True)
 class MailServer:
-    """Where mail is handed in. ``timeout_s`` bounds each step of the talk with it."""
+    """Where mail is handed in. ``timeout_s`` bounds each step of the talk with it, ``limit_s`` the whole talk."""
 
     host: str
     port: int = 587
@@ -27,43 +29,76 @@ class MailServer:
     password: str = field(default="", repr=False)
     security: Security = "starttls"
     timeout_s: float = 30.0
+    limit_s: float = 150.0
 
 
 async def send(
     policy: EgressPolicy | None, server: MailServer, message: EmailMessage, sender: str, recipients: Sequence[str]
 ) -> dict[str, str]:
-    """Hand in ``message`` and return the recipients that the server refused, with its reasons.
+    """Do the same as ``hand_in`` without blocking the event loop; takes a thread while it talks."""
+    return await asyncio.to_thread(hand_in, policy, server, message, sender, recipients)
 
-    Without a ``policy`` every address may be dialled. Takes a thread while it talks.
 
-    Raises:
-        NotAllowed: nodes may not reach the server.
-        NetworkError: it could not be reached, or asks to come again later.
-        NodeFailed: it refused the login (``mail_auth``), the encryption (``mail_tls``) or the mail (``mail_refused``).
-    """
-    return await asyncio.to_thread(_send, policy, server, message, sender, recipients)
+class _Cutoff:
+    """Cuts a connection when its time is over, however slowly the other side goes on talking."""
+
+    def __init__(self, seconds: float) -> None:
+        self.over = False
+        self._lock = threading.Lock()
+        self._line: socket.socket | None = None
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> _Cutoff:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._timer.cancel()
+        with self._lock:
+            if self._line is not None:
+                self._line.close()
+                self._line = None
+
+    def watch(self, line: socket.socket) -> socket.socket:
+        """Return ``line``, which is cut when the time is over, whatever wraps it until then."""
+        with self._lock:
+            if self._line is not None:
+                self._line.close()
+            self._line = line.dup()
+        if self.over:
+            self._cut()
+        return line
+
+    def _cut(self) -> None:
+        self.over = True
+        with self._lock, contextlib.suppress(OSError):
+            if self._line is not None:
+                self._line.shutdown(socket.SHUT_RDWR)
 
 
 class _Guarded(smtplib.SMTP):
     """Dials the judged address; the name that TLS checks stays that of the server."""
 
-    def __init__(self, policy: EgressPolicy | None, server: MailServer) -> None:
-        self._policy = policy
+    def __init__(self, policy: EgressPolicy | None, server: MailServer, cutoff: _Cutoff) -> None:
+        self._policy, self._cutoff = policy, cutoff
         super().__init__(server.host, server.port, _own_name(), server.timeout_s)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        return _dial(self._policy, host, port, timeout)
+        return self._cutoff.watch(_dial(self._policy, host, port, timeout))
 
 
 class _GuardedSSL(smtplib.SMTP_SSL):
     """The same for servers that speak TLS from the first byte."""
 
-    def __init__(self, policy: EgressPolicy | None, server: MailServer) -> None:
-        self._policy, self._name, self._tls = policy, server.host, ssl.create_default_context()
+    def __init__(self, policy: EgressPolicy | None, server: MailServer, cutoff: _Cutoff) -> None:
+        self._policy, self._cutoff = policy, cutoff
+        self._name, self._tls = server.host, ssl.create_default_context()
         super().__init__(server.host, server.port, _own_name(), timeout=server.timeout_s, context=self._tls)
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        return self._tls.wrap_socket(_dial(self._policy, host, port, timeout), server_hostname=self._name)
+        line = self._cutoff.watch(_dial(self._policy, host, port, timeout))
+        return self._tls.wrap_socket(line, server_hostname=self._name)
 
 
 def _dial(policy: EgressPolicy | None, host: str, port: int, timeout: float) -> socket.socket:
@@ -77,12 +112,35 @@ def _dial(policy: EgressPolicy | None, host: str, port: int, timeout: float) -> 
     raise failure or OSError(f"{host} has no address")
 
 
-def _send(
+def hand_in(
     policy: EgressPolicy | None, server: MailServer, message: EmailMessage, sender: str, recipients: Sequence[str]
 ) -> dict[str, str]:
+    """Hand in ``message`` and return the recipients that the server refused, with its reasons.
+
+    Without a ``policy`` every address may be dialled.
+
+    Raises:
+        NotAllowed: nodes may not reach the server.
+        NetworkError: it could not be reached, took longer than ``limit_s``, or asks to come again later.
+        NodeFailed: it refused the login (``mail_auth``), the encryption (``mail_tls``) or the mail (``mail_refused``).
+    """
+    with _Cutoff(server.limit_s) as cutoff:
+        try:
+            return _talk(policy, server, message, sender, recipients, cutoff)
+        except NodeFailed as error:
+            if not cutoff.over:
+                raise
+            where = f"the mail server {server.host}:{server.port}"
+            raise NetworkError(f"{where} did not take the mail within {server.limit_s:g} s") from error
+
+
+def _talk(
+    policy: EgressPolicy | None, server: MailServer, message: EmailMessage, sender: str, recipients: Sequence[str],
+    cutoff: _Cutoff,
+) -> dict[str, str]:  # fmt: skip
     where = f"the mail server {server.host}:{server.port}"
     try:
-        with _connect(policy, server) as client:
+        with _connect(policy, server, cutoff) as client:
             if server.username:
                 client.login(server.username, server.password)
             return _reasons(client.send_message(message, sender, recipients))
@@ -107,10 +165,10 @@ def _send(
         raise NetworkError(f"{where} could not be reached: {str(error) or type(error).__name__}") from error
 
 
-def _connect(policy: EgressPolicy | None, server: MailServer) -> smtplib.SMTP:
+def _connect(policy: EgressPolicy | None, server: MailServer, cutoff: _Cutoff) -> smtplib.SMTP:
     if server.security == "ssl":
-        return _GuardedSSL(policy, server)
-    client = _Guarded(policy, server)
+        return _GuardedSSL(policy, server, cutoff)
+    client = _Guarded(policy, server, cutoff)
     if server.security == "starttls":
         try:
             client.starttls(context=ssl.create_default_context())

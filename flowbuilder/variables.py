@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Collection
+from email.headerregistry import Address
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -164,6 +165,18 @@ def mail_server(name: str) -> dict[str, Any] | None:
         f"{name} cannot be read; it looks like smtp://user:password@smtp.example.com:587, with smtps:// for SSL at once"
         " and ?security=none for a server without encryption"
     )
+
+
+def mail_address(name: str, default: str) -> str:
+    """Return a plain mail address."""
+    value = text(name, default)
+    try:
+        parsed = Address(addr_spec=value)
+    except (ValueError, IndexError):
+        parsed = Address()
+    if not (parsed.username and parsed.domain and value.isascii()):
+        _refuse(name, "must be an address such as flow@example.com")
+    return value
 
 
 def keys(name: str, default: Collection[str]) -> list[str]:

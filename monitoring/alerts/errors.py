@@ -14,3 +14,11 @@ class AlertRefused(WorkflowError):
     def __init__(self, what: str, problems: Sequence[Problem]) -> None:
         super().__init__(f"{what}: " + "; ".join(map(str, problems)))
         self.problems = problems
+
+
+class Undelivered(WorkflowError):
+    """A message did not arrive. ``final`` says that trying again cannot help."""
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final

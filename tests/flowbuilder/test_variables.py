@@ -40,6 +40,8 @@ def settings_of() -> dict[str, Any]:
         ("FLOWBUILDER_CREDIT_COSTS", '{"get_html": true}', 'must give "get_html" a whole number of at least 0'),
         ("FLOWBUILDER_CREDIT_COSTS", "get_html", 'must give "get_html" a whole number of at least 0'),
         ("FLOWBUILDER_DEFAULT_CREDITS", "-5", "at least 0"),
+        ("FLOWBUILDER_MAIL_FROM", "Flow <a@b.example>", "must be an address such as flow@example.com"),
+        ("FLOWBUILDER_ALERT_SECONDS", "0", "at least 0.1"),
         ("DATABASE_URL", "nonsense", "it looks like postgres://"),
     ],
 )
