@@ -26,7 +26,7 @@ from django.db import InterfaceError, OperationalError, close_old_connections, t
 from django_celery_beat.models import PeriodicTask
 from django_celery_beat.schedulers import DatabaseScheduler
 
-from executions import letters
+from executions import letters, upper
 from executions.errors import ExecutionError
 from executions.failpoints import failpoint
 from executions.models import WorkerLease
@@ -93,6 +93,7 @@ class WorkflowScheduler(DatabaseScheduler):
         self._started = datetime.now(UTC)
         self._said_alive = float("-inf")
         self._reconciled = time.monotonic()
+        self._ticked_above = float("-inf")
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Start what is due and return seconds until the next look."""
@@ -102,6 +103,7 @@ class WorkflowScheduler(DatabaseScheduler):
                 start_due()
                 remaining: float = super().tick(*args, **kwargs)
                 self._reconcile_overdue()
+                self._tick_above()
                 held = admit_due()
                 upcoming = _seconds_to_next()
         except DatabaseError as error:
@@ -136,6 +138,16 @@ class WorkflowScheduler(DatabaseScheduler):
         rows = list(PeriodicTask.objects.filter(task=RECONCILE_TASK).values_list("enabled", flat=True))
         if not rows or any(rows):
             self._reconcile()
+
+    def _tick_above(self) -> None:
+        if time.monotonic() - self._ticked_above < TICK_SECONDS:
+            return
+        self._ticked_above = time.monotonic()
+        for tick in upper.BEAT_TICKS:
+            try:
+                tick()
+            except Exception:
+                logger.exception("a part of beat's tick failed; it comes again in a second")
 
     def _say_alive(self) -> None:
         if time.monotonic() - self._said_alive < 2:

@@ -148,6 +148,11 @@ class Execution(models.Model):
                 name="execution_completed",
                 condition=models.Q(status=states.COMPLETED),
             ),
+            models.Index(
+                fields=("touched_at", "id"),
+                name="execution_counted",
+                condition=models.Q(finished_at__isnull=False),
+            ),
         )
 
     def __str__(self) -> str:

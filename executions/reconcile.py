@@ -7,21 +7,16 @@ may be late or run twice.
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import partial
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection
 from django.db.models import F, Q, QuerySet
 
 from executions import (
@@ -39,6 +34,7 @@ from executions import (
     triggers,
     waits,
 )
+from executions.alone import only_one
 from executions.broker import LOST_MESSAGE_US, broker
 from executions.browser import kill_orphan
 from executions.context import load
@@ -67,12 +63,11 @@ HOW_TO_SERVE = {
     opening.BROWSER_QUEUE: "celery -A flowbuilder worker --pool=threads -Q browser",
     opening.ISOLATED_QUEUE: "celery -A flowbuilder worker --pool=prefork -Q isolated",
 }
-_LOCK_NUMBER = 0x466C6F77
 
 
 def reconcile() -> dict[str, int]:
     """Apply every rule once and return how many rows each one acted on; empty when another process is at it."""
-    with _only_one() as ours:
+    with only_one("reconcile") as ours:
         if not ours:
             return {}
         failpoint("reconciling")
@@ -511,60 +506,3 @@ def _kill_orphan(session: BrowserSession) -> None:
     here = lease is None or lease.hostname == socket.gethostname()
     if here and session.chromium_pid and session.chromium_started:
         kill_orphan(session.chromium_pid, session.chromium_started, session.profile_dir)
-
-
-@contextmanager
-def _only_one() -> Iterator[bool]:
-    """Hold the lock of the reconciler; yields False when another process has it.
-
-    One that keeps it longer than a lease is frozen. Then we go on without it: every move is a compare-and-set, so
-    that two reconcilers at once do no more harm than one that is late.
-    """
-    global _refused_since
-    with _lock() as ours:
-        if ours:
-            _refused_since = None
-            yield True
-            return
-        now = time.monotonic()
-        _refused_since = _refused_since or now
-        frozen = now - _refused_since > settings.LEASE_SECONDS
-        if frozen:
-            logger.warning(
-                "another process has kept the lock of the reconciler for %d s; going on without", now - _refused_since
-            )
-        yield frozen
-
-
-_refused_since: float | None = None
-
-
-@contextmanager
-def _lock() -> Iterator[bool]:
-    if connection.vendor == "postgresql":
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK_NUMBER,))
-            ours = bool(cursor.fetchone()[0])
-            try:
-                yield ours
-            finally:
-                if ours:
-                    cursor.execute("SELECT pg_advisory_unlock(%s)", (_LOCK_NUMBER,))
-        return
-    handle = _lock_handle()
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        fcntl.flock(handle, fcntl.LOCK_UN)
-
-
-@lru_cache(maxsize=1)
-def _lock_handle() -> int:
-    path = Path(settings.DATA_DIR) / "locks" / "reconcile"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_CREAT | os.O_RDWR, 0o600)

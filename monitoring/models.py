@@ -1,4 +1,8 @@
-"""Alert rules, where they tell somebody, what they raised, and the messages about it."""
+"""What ended, minute by minute; alert rules, where they tell somebody, what they raised, and the messages about it.
+
+``counting`` writes the totals and ``history`` reads them. They name workflows and owners by plain keys, because what
+happened stays when those go. Minutes are whole minutes since 1970 by the clock of the database.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,92 @@ from django.db.models import Q
 
 from workflows import access
 from workflows.models import NAME_CHARACTERS, OwnedQuerySet
+
+
+class Total(models.Model):
+    """The executions of one workflow and owner that ended in one minute, in one status and after about as long.
+
+    ``up_to_ms`` is the upper bound of their time from queued to ended, one of ``history.BOUNDS_MS``. Turns of loops and
+    subflows are no runs: their row has ``up_to_ms`` 0 and says how many ``children`` there were; what they cost is in
+    ``credits``. After ``counting.MINUTE_DAYS`` the rows of an hour are added up in that of its first minute.
+    """
+
+    minute = models.IntegerField()
+    workflow_id = models.UUIDField()
+    owner_id = models.BigIntegerField()
+    status = models.CharField(max_length=24)
+    up_to_ms = models.BigIntegerField()
+    runs = models.BigIntegerField()
+    children = models.BigIntegerField()
+    credits = models.BigIntegerField()
+    duration_ms = models.BigIntegerField(help_text="Of all runs together.")
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=("workflow_id", "minute", "owner_id", "status", "up_to_ms"), name="total_once"
+            ),
+        )
+        indexes = (
+            models.Index(fields=("minute",), name="total_by_minute"),
+            models.Index(fields=("owner_id", "minute"), name="total_by_owner"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.runs} {self.status} of {self.workflow_id}"
+
+
+class NodeErrors(models.Model):
+    """How many nodes of one workflow and owner failed for good with one error code, by when their execution ended."""
+
+    minute = models.IntegerField()
+    workflow_id = models.UUIDField()
+    owner_id = models.BigIntegerField()
+    code = models.CharField(max_length=40)
+    count = models.BigIntegerField()
+
+    class Meta:
+        verbose_name_plural = "node errors"
+        constraints = (
+            models.UniqueConstraint(fields=("workflow_id", "minute", "owner_id", "code"), name="node_errors_once"),
+        )
+        indexes = (
+            models.Index(fields=("minute",), name="node_errors_by_minute"),
+            models.Index(fields=("owner_id", "minute"), name="node_errors_by_owner"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.code} of {self.workflow_id}"
+
+
+class Counter(models.Model):
+    """A number that only grows, for all workflows together since the counting began; ``label`` tells its parts apart."""
+
+    name = models.CharField(max_length=40)
+    label = models.CharField(max_length=80, blank=True, default="")
+    value = models.BigIntegerField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("name", "label"), name="counter_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.label} {self.value}"
+
+
+class Counted(models.Model):
+    """How far the counting has come, in one row: everything that ended up to this execution is in the totals.
+
+    ``touched_at`` and ``execution_id`` are those of the last execution that was counted.
+    """
+
+    ONLY = 1
+
+    id = models.SmallIntegerField(primary_key=True, default=ONLY)
+    touched_at = models.BigIntegerField()
+    execution_id = models.UUIDField(default=uuid.UUID(int=0))
+
+    def __str__(self) -> str:
+        return f"counted up to {self.touched_at}"
 
 
 class AlertChannel(models.Model):
