@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 from uuid import UUID
@@ -124,7 +124,7 @@ def load_logs(execution_id: UUID | str, after: int, limit: int) -> tuple[list[di
     """
     logs: list[dict[str, Any]] = []
     read_bytes = 0
-    for log, size in map(_log_and_size, iter_events(UUID(str(execution_id)), after)):
+    for log, size in iter_logs(execution_id, after):
         logs.append(log)
         read_bytes += size
         if len(logs) == limit or read_bytes > PAGE_BYTES:
@@ -132,8 +132,10 @@ def load_logs(execution_id: UUID | str, after: int, limit: int) -> tuple[list[di
     return logs, False
 
 
-def _log_and_size(event: RecordingEvent) -> tuple[dict[str, Any], int]:
-    return execution_log(event), len(encode_json(event.data))
+def iter_logs(execution_id: UUID | str, after: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """Give the logs after ``after`` in order, each with the bytes of the whole values that were read for it."""
+    for event in iter_events(UUID(str(execution_id)), after):
+        yield execution_log(event), len(encode_json(event.data))
 
 
 def outputs_needed(execution_ids: Collection[UUID]) -> set[UUID]:

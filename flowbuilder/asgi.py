@@ -20,7 +20,8 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from flowbuilder.bodies import BoundedBodies  # noqa: E402
 from flowbuilder.sockets import OpenSockets, SocketRate  # noqa: E402
-from monitoring.consumers import OriginMiddleware, websocket_urlpatterns  # noqa: E402
+from monitoring.consumers import websocket_urlpatterns  # noqa: E402
+from monitoring.doorway import OriginMiddleware  # noqa: E402
 from monitoring.feed import current_feed  # noqa: E402
 
 

@@ -245,6 +245,7 @@ MODEL_PAGES: Final[dict[str, str]] = {
 SOCKETS: Final[dict[str, str]] = {
     "^ws/executions/(?P<execution_id>[^/]+)/logs$": PERSON,
     "^ws/executions/(?P<execution_id>[^/]+)/status$": PERSON,
+    "^ws/monitor$": PERSON,
     "": ANYONE,  # every other address; its handshake is declined
 }
 

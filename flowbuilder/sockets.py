@@ -11,7 +11,7 @@ from django.conf import settings
 
 from flowbuilder import throttle
 from flowbuilder.rates import read_rate
-from monitoring.consumers import Application, refuse
+from monitoring.doorway import Application, refuse
 
 
 class SocketRate:

@@ -11,7 +11,8 @@ from django.conf import settings
 from django.core.files.storage import storages
 from django.urls import reverse
 
-from monitoring.consumers import load_page
+from monitoring.rows import load_page
+from monitoring.wire import Entry
 from recordings import DatabaseRecordingStorage, FileRecordingStorage
 from recordings.errors import BlobMissing
 from recordings.models import Blob, Event, Recording
@@ -129,11 +130,11 @@ def test_logs_hold_the_values_of_one_event_at_a_time(run, monkeypatch, alice):
                 page = json.loads(client.get(url, {"after": after}).content)
                 shown += [log["seq"] for log in page["logs"]]
                 after, pages = page["next_after"], pages + 1
-            frames: list[tuple[int, str]] = []
+            frames: list[Entry] = []
             more, sent = True, 0
             while more:
                 frames, more = load_page(execution.pk, sent)
-                sent = frames[-1][0] if frames else sent
+                sent = frames[-1].seq if frames else sent
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()

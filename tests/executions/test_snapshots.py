@@ -8,7 +8,7 @@ import pytest
 
 from executions.models import Execution, NodeRun
 from executions.triggers import cancel_execution, start_execution
-from monitoring.feed import frame_type
+from monitoring.wire import frame_type
 from recordings.events import execution_log
 from recordings.models import Event
 from tests.conftest import graph, node, wait_for, wait_until_ended, wire

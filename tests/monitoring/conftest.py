@@ -29,6 +29,7 @@ from executions.events import group_name, load_events
 from executions.models import Execution, NodeRun
 from flowbuilder.redis import find_redis_server
 from monitoring import feed as feed_module
+from monitoring import rows
 from recordings.events import execution_log
 from recordings.models import Event
 from workflows.models import Workflow
@@ -213,7 +214,7 @@ async def feed(live_redis: RedisServer) -> AsyncIterator[feed_module.Feed]:
 def _no_open_connections(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Give each test reading threads of its own and close what they opened."""
     executor = ThreadPoolExecutor(max_workers=2)
-    monkeypatch.setattr(feed_module, "_readers", executor)
+    monkeypatch.setattr(rows, "_readers", executor)
     yield
     barrier_tasks = [executor.submit(_close_in_thread) for _ in range(2)]
     for task in barrier_tasks:

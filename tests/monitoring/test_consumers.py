@@ -15,10 +15,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.contrib.sessions.models import Session
 
-from executions import events
 from executions.events import group_name
 from executions.models import Execution
-from monitoring import consumers
+from monitoring import consumers, doorway, rows, serving
 from tests.monitoring.conftest import HOST, ORIGIN, login_cookie, sync, websocket_scope
 
 pytestmark = [pytest.mark.redis]
@@ -60,7 +59,7 @@ async def test_after_names_the_last_event_that_the_client_has(make_run, open_soc
 @pytest.mark.row("S1-15")
 async def test_events_written_while_history_is_read_come_once_and_in_order(make_run, open_socket, monkeypatch):
     run = await sync(make_run)
-    monkeypatch.setattr(consumers, "PAGE_ROWS", 7)
+    monkeypatch.setattr(rows, "PAGE_ROWS", 7)
     await sync(run.write, 100)
     stop = threading.Event()
 
@@ -81,7 +80,7 @@ async def test_events_written_while_history_is_read_come_once_and_in_order(make_
 
 
 async def test_history_goes_on_after_a_page_that_ends_because_its_values_are_large(make_run, open_socket, monkeypatch):
-    monkeypatch.setattr(events, "PAGE_BYTES", 0)
+    monkeypatch.setattr(rows, "PAGE_BYTES", 0)
     run = await sync(make_run)
     await sync(run.write, 5)
 
@@ -200,7 +199,7 @@ async def test_hello_counts_the_node_runs_that_have_ended(make_run, open_socket)
 
 @pytest.mark.row("S1-13")
 async def test_heartbeat_and_pong_are_messages_without_a_number(make_run, open_socket, monkeypatch):
-    monkeypatch.setattr(consumers, "HEARTBEAT_SECONDS", 0.3)
+    monkeypatch.setattr(serving, "HEARTBEAT_SECONDS", 0.3)
     run = await sync(make_run)
     async with open_socket(logs(run)) as socket:
         await socket.until("hello")
@@ -212,7 +211,7 @@ async def test_heartbeat_and_pong_are_messages_without_a_number(make_run, open_s
 
 
 def test_the_heartbeat_is_every_thirty_seconds_and_permission_every_minute(settings):
-    assert (consumers.HEARTBEAT_SECONDS, settings.SOCKET_CHECK_SECONDS) == (30, 60)
+    assert (serving.HEARTBEAT_SECONDS, settings.SOCKET_CHECK_SECONDS) == (30, 60)
 
 
 # ------------------------------------------------------------------ the end
@@ -273,7 +272,7 @@ async def test_nothing_of_a_socket_is_left_after_it_was_closed(make_run, open_so
 async def test_a_slow_reader_gets_resync_and_every_row_and_holds_up_nobody(make_run, open_socket, feed):
     from flowbuilder.asgi import application
 
-    feed.queue_limit = 20
+    feed.queue_bytes = 10_000
     run = await sync(make_run)
     gate = asyncio.Event()
     received: list[dict[str, Any]] = []
@@ -355,7 +354,7 @@ async def test_a_fault_of_ours_is_closed_with_1011(make_run, open_socket, monkey
     def fail(*args: object) -> None:
         raise RuntimeError("the disk is gone")
 
-    monkeypatch.setattr(consumers, "load_page", fail)
+    monkeypatch.setattr(rows, "load_page", fail)
     async with open_socket(logs(run)) as socket:
         await socket.until("closed")
 
@@ -437,9 +436,9 @@ def test_fault_56_every_socket_has_a_rule_and_the_login_that_it_names():
     assert found.keys() == policy.SOCKETS.keys()
     for pattern, serve in found.items():
         consumer = getattr(serve, "consumer_class", None)
-        checked = isinstance(consumer, type) and issubclass(consumer, consumers.ExecutionConsumer)
+        checked = isinstance(consumer, type) and issubclass(consumer, consumers.WatchingConsumer)
         assert checked is (policy.SOCKETS[pattern] == policy.PERSON), pattern
-        assert checked or serve is consumers.refuse, pattern
+        assert checked or serve is doorway.refuse, pattern
 
 
 # ------------------------------------------------------------------ origins
@@ -477,7 +476,7 @@ async def handshake(headers: list[tuple[bytes, bytes]], scheme: str = "ws") -> b
         seen.append(scope)
 
     scope = {**websocket_scope("/ws", headers), "scheme": scheme}
-    communicator = ApplicationCommunicator(consumers.OriginMiddleware(application), scope)
+    communicator = ApplicationCommunicator(doorway.OriginMiddleware(application), scope)
     await communicator.wait(2)
     return bool(seen)
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,8 @@ from executions.triggers import (
 )
 from flowbuilder.management.base import FAILED, OK, USAGE, ProductCommand
 from flowbuilder.stack import StackError, ensure_stack
-from monitoring.feed import Feed, read
+from monitoring.feed import Feed, Room, Watch
+from monitoring.rows import read
 from recordings.events import RecordingEvent, execution_log
 from workflows.errors import DefinitionError
 from workflows.lifecycle import find_workflow
@@ -187,7 +189,11 @@ class Command(ProductCommand):
 
         Approvals are told, each once, because nothing goes on without a person; with a link if ``user`` may decide.
         """
-        async with Feed().watch(str(execution.pk)) as watch:
+        news = asyncio.Event()
+        watch = Watch(Room(), news.set, entries=False)
+        feed = Feed()
+        await feed.join(str(execution.pk), watch)
+        try:
             last, asked = 0, set[str]()
             while True:
                 head = await read(report.head, execution.pk)
@@ -207,9 +213,11 @@ class Command(ProductCommand):
                         if wait["kind"] == "approval" and wait["node_id"] not in asked:
                             asked.add(wait["node_id"])
                             self.note(f"{wait['name']} {_wait_text(wait)}")
-                await watch.wait(LOOK_SECONDS)
-                watch.take()
-                watch.resume()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), LOOK_SECONDS)
+                news.clear()
+        finally:
+            await feed.leave(str(execution.pk), watch)
 
     def _interrupted(self, execution: Execution, *, private: bool) -> int:
         """Offer to leave the execution running; without a person to ask, it is left."""
