@@ -196,7 +196,8 @@ class NodeRun(models.Model):
     """One node's run inside an execution.
 
     ``claim`` is a fresh id per delivery: only its holder may end the row. ``lease_until`` and
-    ``retry_at`` are microseconds since the epoch in database time. ``attempt`` counts tries from 1,
+    ``retry_at`` are microseconds since the epoch in database time, as is ``dispatched_at``: when a message for the
+    row was last sent, 0 for one that stayed with the process that opened its phase. ``attempt`` counts tries from 1,
     ``deliveries`` how often a worker took the row. ``outputs`` is JSON text, or empty with
     ``outputs_blob`` naming the blob that holds it.
 

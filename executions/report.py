@@ -426,6 +426,11 @@ def phases(execution: Execution) -> list[dict[str, Any]]:
     ]
 
 
+def node_names(execution: Execution) -> dict[str, str]:
+    """Return what people call the nodes of what ``execution`` runs, by id. No query with its version loaded."""
+    return _names(execution.version.definition)
+
+
 def node_runs(execution: Execution, runs: Iterable[NodeRun]) -> list[dict[str, Any]]:
     """Return the short form of ``runs``, which are of ``execution``. No query but that of ``runs``."""
     names = _names(execution.version.definition)

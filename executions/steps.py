@@ -308,7 +308,8 @@ def _move_sql(recording: tuple[str, ...], dropped: bool) -> str:
  FROM json_to_recordset(%s::json) AS p(x uuid, k int, st text, n int, h int, o int, at float8)),
  nr AS (INSERT INTO {_NODE_RUN}(execution_id, phase_index, node_index, iteration, node_id, node_type, status, attempt,
  deliveries, claim, worker, lease_until, session, queue, dispatched_at, outputs, outputs_blob, error, error_code,
- credits, started_at, finished_at) SELECT x, k, i, 0, id, ty, st, r, r, c, w, CASE WHEN l>0 THEN {_NOW}+l ELSE 0 END, se, q, {_NOW}, o, b, '', '', cr,
+ credits, started_at, finished_at) SELECT x, k, i, 0, id, ty, st, r, r, c, w, CASE WHEN l>0 THEN {_NOW}+l ELSE 0 END, se, q,
+ CASE WHEN st='queued' THEN {_NOW} ELSE 0 END, o, b, '', '', cr,
  to_timestamp(sa), to_timestamp(fa) FROM json_to_recordset(%s::json) AS n(x uuid, k int, i int, id text, ty text,
  st text, r int, c text, w text, l bigint, se text, q text, o text, b text, cr int, sa float8, fa float8)),
  {_EVENTS}{insert if recording else ""}{drop if dropped else ""}

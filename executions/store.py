@@ -745,12 +745,13 @@ def insert_phase(tx: Transaction, execution_id: UUID, phase: PhaseRow, now: int,
         rows.append(
             (key, phase.index, row.node_index, row.node_id, row.node_type, row.status, int(row.ran), int(row.ran),
              row.claim, row.worker, *(2 * [lease_us if row.status == states.RUNNING else 0]), row.session, row.queue,
-             row.outputs, row.outputs_blob, row.credits, tx.time(row.began_us(now)), tx.time(row.finished_us(now)))
+             row.status == states.QUEUED, row.outputs, row.outputs_blob, row.credits, tx.time(row.began_us(now)), tx.time(row.finished_us(now)))
         )  # fmt: skip
     tx.many(
         f"INSERT INTO {_NODE_RUN}(execution_id, phase_index, node_index, iteration, node_id, node_type, status, attempt,"
         " deliveries, claim, worker, lease_until, session, queue, dispatched_at, outputs, outputs_blob, error, error_code,"
-        " credits, started_at, finished_at) VALUES(?,?,?,0,?,?,?,?,?,?,?,CASE WHEN ?>0 THEN {now}+? ELSE 0 END,?,?,{now},?,?,'','',?,?,?)",
+        " credits, started_at, finished_at) VALUES(?,?,?,0,?,?,?,?,?,?,?,CASE WHEN ?>0 THEN {now}+? ELSE 0 END,?,?,"
+        "CASE WHEN ? THEN {now} ELSE 0 END,?,?,'','',?,?,?)",
         rows,
     )
 

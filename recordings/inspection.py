@@ -69,19 +69,27 @@ class Entry:
     was: str
 
 
-def entries(before: dict[str, Any], after: dict[str, Any]) -> list[Entry]:
-    """Return the entries of the state after an event, those that it changed first."""
-    found = []
-    for key in [*after, *(key for key in before if key not in after)]:
-        if key not in after:
-            found.append(Entry(key, "", "removed", shown(before[key])))
-        elif key not in before:
-            found.append(Entry(key, shown(after[key]), "added", ""))
-        elif before[key] != after[key]:
-            found.append(Entry(key, shown(after[key]), "changed", shown(before[key])))
-        else:
-            found.append(Entry(key, shown(after[key]), "", ""))
-    return sorted(found, key=lambda entry: not entry.change)
+def entries(before: dict[str, Any], after: dict[str, Any], most: int | None = None) -> list[Entry]:
+    """Return the entries of the state after an event, those that it changed first; ``most`` of them."""
+    keys = [*after, *(key for key in before if key not in after)]
+    changes = {key: _change(key, before, after) for key in keys}
+    return [
+        Entry(
+            key,
+            shown(after[key]) if key in after else "",
+            changes[key],
+            shown(before[key]) if changes[key] in ("changed", "removed") else "",
+        )
+        for key in sorted(keys, key=lambda key: not changes[key])[:most]
+    ]
+
+
+def _change(key: str, before: dict[str, Any], after: dict[str, Any]) -> str:
+    if key not in after:
+        return "removed"
+    if key not in before:
+        return "added"
+    return "changed" if before[key] != after[key] else ""
 
 
 def shown(value: Any) -> str:

@@ -142,18 +142,29 @@ def _fill_final_state(execution_id: UUID, events: Sequence[RecordingEvent]) -> N
 
 
 def _state_before(execution_id: UUID, seq: int) -> dict[str, Any]:
-    """Return the state after the rows before ``seq``; a large value is the name of the node output that holds it."""
+    return states_around(execution_id, seq - 1)[1]
+
+
+def states_around(execution_id: UUID, seq: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the states before and after event ``seq``, by all rows up to it; two empty ones when the rows go right now.
+
+    Each is at most 1 MiB: a large value is the name of the event that holds it.
+    """
     state, after, room = State(), 0, LARGEST_FINAL_STATE
-    while after < seq - 1:
-        page = load_rows(execution_id, after, min(PAGE_EVENTS, seq - 1 - after), references=True, ends=False)
+    before: dict[str, Any] = {}
+    while after < seq:
+        page = load_rows(execution_id, after, min(PAGE_EVENTS, seq - after), references=True, ends=False)
         if not page or page[0].seq != after + 1:
-            return {}  # the rows go right now; the sealed file has it
-        for event in map(_whole, page):
+            return {}, {}  # the sealed file has it
+        for event in page:
+            if event.seq == seq:
+                before = state.to_dict()
             if event.event_type in CHANGES_STATE:
-                room -= _shorten(event, room)
-                state.apply(event)
+                whole = _whole(event)
+                room -= _shorten(whole, room)
+                state.apply(whole)
         after = page[-1].seq
-    return state.to_dict()
+    return before, state.to_dict()
 
 
 def _shorten(event: RecordingEvent, room: int) -> int:

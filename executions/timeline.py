@@ -1,0 +1,94 @@
+"""When each node of an execution was queued, began and ended, and which chain of nodes decided how long it took."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Final
+
+from django.utils import timezone
+
+from executions import report, states
+from executions.context import plan_of
+from executions.models import Execution, NodeRun
+from executions.store import us_to_datetime
+from recordings.timing import NodeTimes, Outline, critical_path_of
+from workflows.errors import WorkflowError
+
+CHAIN_SHOWN: Final = 500
+"""How many nodes of the critical path one answer names; its length is always complete."""
+
+
+def timeline(execution: Execution, limit: int, offset: int) -> dict[str, Any]:
+    """Return a page of bars in the order in which nodes run, and the critical path of all. Three queries.
+
+    Times are milliseconds since the execution was queued. ``queued_ms`` of a bar is when the message for the node was
+    sent, None when the process that opened the phase kept it for itself; ``now_ms`` is how old the execution is, or
+    was at its end. What a retry took over has no times. Costs about 10 µs for each node run of the execution.
+    """
+    since = execution.queued_at
+    names = report.node_names(execution)
+    chain = critical_path(execution)
+    critical = {node_id for node_id, _ in chain}
+    runs = execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs")
+    return {
+        "queued_at": since.isoformat(timespec="milliseconds"),
+        "now_ms": _after(since, execution.finished_at or timezone.now()),
+        "started_ms": _after(since, execution.started_at),
+        "finished_ms": _after(since, execution.finished_at),
+        "items": [_bar(run, since, names, critical) for run in runs[offset : offset + limit]],
+        "count": execution.node_runs.count(),
+        "critical_ms": round(sum(seconds for _, seconds in chain) * 1000, 3),
+        "critical_count": len(chain),
+        "critical": [
+            {"node_id": node_id, "name": names.get(node_id, node_id), "duration_ms": round(seconds * 1000, 3)}
+            for node_id, seconds in chain[:CHAIN_SHOWN]
+        ],
+    }
+
+
+def critical_path(execution: Execution) -> list[tuple[str, float]]:
+    """Return the chain of nodes that took longest, with the seconds of each, as a recording's ``critical_path`` does.
+
+    Of an execution that goes on it is that of the nodes which have ended. One query.
+    """
+    found = Outline(wires=_wires(execution))
+    rows = execution.node_runs.order_by("phase_index", "node_index").exclude(status=states.SKIPPED)
+    rows = rows.exclude(finished_at__lt=execution.queued_at)  # what a retry took over
+    for node_id, phase, status, began, ended in rows.values_list(
+        "node_id", "phase_index", "status", "started_at", "finished_at"
+    ):
+        times = NodeTimes(node_id, phase, began.timestamp() if began else 0.0, ended.timestamp() if ended else 0.0)
+        times.status, times.runs = status, int(began is not None and ended is not None)
+        times.seconds = max(0.0, times.ended - times.started) if times.runs else 0.0
+        found.nodes[node_id] = times
+    return critical_path_of(found)
+
+
+def _wires(execution: Execution) -> list[tuple[str, str]]:
+    try:
+        return list(plan_of(execution.version_id, execution.scope)[0].edges())
+    except WorkflowError:
+        return []
+
+
+def _bar(run: NodeRun, since: datetime, names: dict[str, str], critical: set[str]) -> dict[str, Any]:
+    taken_over = run.finished_at is not None and run.finished_at < since
+    began = None if taken_over else _after(since, run.started_at)
+    queued = _after(since, us_to_datetime(run.dispatched_at)) if run.dispatched_at else None
+    return {
+        "node_id": run.node_id,
+        "name": names.get(run.node_id, run.node_id),
+        "type": run.node_type,
+        "phase": run.phase_index,
+        "status": run.status,
+        "attempt": run.attempt,
+        "queued_ms": queued if queued is None or began is None else min(queued, began),
+        "started_ms": began,
+        "finished_ms": None if taken_over else _after(since, run.finished_at),
+        "critical": run.node_id in critical,
+        "error": run.error.strip().partition("\n")[0][:500] or None,
+    }
+
+
+def _after(since: datetime, at: datetime | None) -> float | None:
+    return None if at is None else round(max(0.0, (at - since).total_seconds()) * 1000, 3)
