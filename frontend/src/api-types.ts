@@ -383,6 +383,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/executions/{execution_id}/artifacts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Artifacts
+         * @description List the files that nodes saved: screenshots, pages, network traffic.
+         */
+        get: operations["executions_api_inside_list_artifacts"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/executions/{execution_id}/cancel": {
         parameters: {
             query?: never;
@@ -397,6 +417,26 @@ export interface paths {
          * @description Ask an execution to stop; its running nodes are cancelled within seconds.
          */
         post: operations["executions_api_executions_cancel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/celery": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Celery
+         * @description Return the tasks of each phase: headers, callback, claims, deliveries, workers.
+         */
+        get: operations["executions_api_inside_get_celery"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -604,6 +644,46 @@ export interface paths {
          *     are open and missed something notice it by the number of the pushed event and read what they lack.
          */
         post: operations["executions_api_executions_start_streaming"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/state": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get State
+         * @description Return the state after event number ``seq``, also while the execution runs; long values are cut.
+         */
+        get: operations["executions_api_inside_get_state"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/executions/{execution_id}/timeline": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Timeline
+         * @description Return when each node was queued, began and ended, and the critical path.
+         */
+        get: operations["executions_api_inside_get_timeline"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1412,6 +1492,24 @@ export interface components {
             count: number;
             items: components["schemas"]["AlertOut"][];
         };
+        /** @description A file that a node saved; ``url`` downloads it. The time is Unix seconds. */
+        ArtifactOut: {
+            content_type: string;
+            image: boolean;
+            kind: string;
+            name: string;
+            node_id: string;
+            node_name: string;
+            seq: number;
+            size_bytes: number;
+            timestamp: number;
+            url: string;
+        };
+        /** @description One page of files, oldest first; ``count`` is of all pages. */
+        ArtifactPage: {
+            count: number;
+            items: components["schemas"]["ArtifactOut"][];
+        };
         /** @description Which entries. */
         AuditFilters: {
             /** @default 9223372036854776000 */
@@ -1446,6 +1544,45 @@ export interface components {
             items: components["schemas"]["AuditOut"][];
             next: number | null;
         };
+        /**
+         * @description When one node was queued, began and ended, in milliseconds since the execution was queued.
+         *
+         *     ``queued_ms`` is null when no message was sent for the node; ``critical`` says that it is on the critical path.
+         */
+        Bar: {
+            attempt: number;
+            critical: boolean;
+            error: string | null;
+            finished_ms: number | null;
+            name: string;
+            node_id: string;
+            phase: number;
+            queued_ms: number | null;
+            started_ms: number | null;
+            /** @enum {string} */
+            status: "queued" | "running" | "retrying" | "waiting" | "completed" | "failed" | "skipped" | "cancelled";
+            type: string;
+        };
+        /** @description Which bars. */
+        BarPage: {
+            /** @default 200 */
+            limit: number;
+            /** @default 0 */
+            offset: number;
+        };
+        /** @description The body of a chord: the task that opens ``phase``. ``done`` says that this phase is closed. */
+        CallbackOut: {
+            done: boolean;
+            phase: number;
+            queue: string;
+            task: string;
+        };
+        /** @description A page of phases in order. Times are milliseconds since the execution was queued. */
+        CeleryOut: {
+            count: number;
+            items: components["schemas"]["ChordOut"][];
+            start: components["schemas"]["StartMessage"];
+        };
         /** @description A node that both versions have, and what differs in it. */
         ChangedNode: {
             changes: components["schemas"]["ChangeOut"][];
@@ -1465,6 +1602,31 @@ export interface components {
         /** @description Everything that is wrong with a definition; empty when nothing is. */
         Checked: {
             findings: components["schemas"]["FindingOut"][];
+        };
+        /**
+         * @description What was made of one phase: header tasks of which ``message_count`` were sent; a chord when these are several.
+         *
+         *     ``tasks`` are the first 50; after a worker died or a node was tried again they may be more than headers.
+         */
+        ChordOut: {
+            callback: components["schemas"]["CallbackOut"] | null;
+            finished_ms: number | null;
+            header_count: number;
+            index: number;
+            message_count: number;
+            node_count: number;
+            started_ms: number | null;
+            /** @enum {string} */
+            status: "running" | "completed" | "failed" | "cancelled";
+            task_count: number;
+            tasks: components["schemas"]["TaskOut"][];
+        };
+        /** @description Which phases. */
+        ChordPage: {
+            /** @default 20 */
+            limit: number;
+            /** @default 0 */
+            offset: number;
         };
         /** @description The name of the copy ("X (copy)" unless given) and the version that it is one of (the newest). */
         CloneBody: {
@@ -1553,6 +1715,12 @@ export interface components {
             available: number;
             reserved: number;
             spent: number;
+        };
+        /** @description A node of the critical path. */
+        CriticalNode: {
+            duration_ms: number;
+            name: string;
+            node_id: string;
         };
         /** @description What a person decided about an approval. */
         Decision: {
@@ -1748,6 +1916,13 @@ export interface components {
             required: boolean;
             secret: boolean;
             type: string;
+        };
+        /** @description Which files. */
+        FilePage: {
+            /** @default 50 */
+            limit: number;
+            /** @default 0 */
+            offset: number;
         };
         /**
          * @description One thing that is wrong with a workflow.
@@ -1988,6 +2163,20 @@ export interface components {
             sent_at: string | null;
             /** @enum {string} */
             status: "waiting" | "sent" | "failed" | "withheld";
+        };
+        /** @description After which event. */
+        Moment: {
+            seq: number;
+        };
+        /** @description One event and the state after it. The time is Unix seconds. */
+        MomentOut: {
+            event_type: string;
+            last_seq: number;
+            node_id: string | null;
+            node_name: string | null;
+            parts: components["schemas"]["StatePart"][];
+            seq: number;
+            timestamp: number;
         };
         /** @description A node that lies elsewhere on the canvas. */
         Moved: {
@@ -2351,12 +2540,35 @@ export interface components {
             /** @enum {string} */
             status: "queued" | "running" | "paused" | "waiting" | "completed" | "completed_with_errors" | "failed" | "cancelled";
         };
+        /** @description The message that started the execution; null times and zeros for one that another execution started. */
+        StartMessage: {
+            deliveries: number;
+            sent_again: number;
+            sent_ms: number | null;
+            task: string;
+        };
+        /** @description One entry of a state. Texts are JSON, or text as it is, of at most about 2,000 characters. */
+        StateEntry: {
+            /** @enum {string} */
+            change: "" | "added" | "changed" | "removed";
+            key: string;
+            label: string;
+            text: string;
+            was: string;
+        };
         /** @description The state after an event: flat keys, ``$nodes`` and ``$errors``. */
         StateOut: {
             event: components["schemas"]["EventOut"];
             state: {
                 [key: string]: unknown;
             };
+        };
+        /** @description A part of a state: its first 200 entries, those that the event changed in front, and how many there are. */
+        StatePart: {
+            count: number;
+            entries: components["schemas"]["StateEntry"][];
+            /** @enum {string} */
+            name: "values" | "nodes" | "errors" | "nested";
         };
         /** @description The status after a transition; ``findings`` are warnings about what was activated. */
         StatusOut: {
@@ -2420,6 +2632,56 @@ export interface components {
         /** @description The tags that a recording has now. */
         TagsOut: {
             tags: string[];
+        };
+        /** @description A node of a task. */
+        TaskNode: {
+            attempt: number;
+            deliveries: number;
+            name: string;
+            node_id: string;
+            /** @enum {string} */
+            status: "queued" | "running" | "retrying" | "waiting" | "completed" | "failed" | "skipped" | "cancelled";
+        };
+        /**
+         * @description Nodes of one phase that were taken together; without a ``claim`` those that nobody holds.
+         *
+         *     ``way`` says how they came to their process: by a message, kept by the process that opened the phase, run at once
+         *     before anything was written, or taken over from the execution that this one is a retry of. ``worker`` is the id of the start
+         *     of the worker, ``worker_name`` its host and process while it lives, for those who may see all executions.
+         *     ``nodes`` are the first 32.
+         */
+        TaskOut: {
+            attempts: number;
+            claim: string | null;
+            deliveries: number;
+            ended: number;
+            failed: number;
+            finished_ms: number | null;
+            node_count: number;
+            nodes: components["schemas"]["TaskNode"][];
+            queue: string | null;
+            sent_ms: number | null;
+            started_ms: number | null;
+            /** @enum {string} */
+            way: "message" | "kept" | "at_once" | "taken_over";
+            worker: string | null;
+            worker_name: string | null;
+        };
+        /**
+         * @description A page of bars, and the chain of nodes that took longest: its first 500, and how many and how long it is.
+         *
+         *     Times are milliseconds since ``queued_at``; ``now_ms`` is the age of the execution, at its end if it has ended.
+         */
+        TimelineOut: {
+            count: number;
+            critical: components["schemas"]["CriticalNode"][];
+            critical_count: number;
+            critical_ms: number;
+            finished_ms: number | null;
+            items: components["schemas"]["Bar"][];
+            now_ms: number;
+            queued_at: string;
+            started_ms: number | null;
         };
         /** @description A token that was just made. Its text is shown here only. */
         TokenMade: {
@@ -3150,6 +3412,31 @@ export interface operations {
             };
         };
     };
+    executions_api_inside_list_artifacts: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ArtifactPage"];
+                };
+            };
+        };
+    };
     executions_api_executions_cancel: {
         parameters: {
             query?: never;
@@ -3168,6 +3455,31 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Started"];
+                };
+            };
+        };
+    };
+    executions_api_inside_get_celery: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CeleryOut"];
                 };
             };
         };
@@ -3405,6 +3717,55 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Streaming"];
+                };
+            };
+        };
+    };
+    executions_api_inside_get_state: {
+        parameters: {
+            query: {
+                seq: number;
+            };
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MomentOut"];
+                };
+            };
+        };
+    };
+    executions_api_inside_get_timeline: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path: {
+                execution_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TimelineOut"];
                 };
             };
         };
