@@ -32,8 +32,9 @@ PACE: Final = timedelta(minutes=5)
 LATELY: Final = timedelta(hours=1)
 """Over which time success rate and p95 are taken."""
 SETTLED: Final = timedelta(minutes=2)
-"""After this time nothing more is added to what ended."""
+"""After this time hardly anything is added to what ended."""
 KEYS_KEPT: Final = 1000
+"""How many findings are kept before those that are too old are let go."""
 
 OPEN: Final = (states.QUEUED, states.RUNNING, states.PAUSED, states.WAITING)
 
@@ -77,10 +78,10 @@ def _of_executions(owner: Any) -> dict[str, Any]:
 
 
 def _credits_today(now: datetime, owner: Any) -> int:
-    """Return what all cost that ended since midnight. The hours that are over are added up once."""
+    """Return what all cost that ended since midnight. The hours that are over are added up once a minute."""
     midnight = timezone.localtime(now).replace(hour=0, minute=0, second=0, microsecond=0)
     hour = max(midnight, (now - SETTLED).replace(minute=0, second=0, microsecond=0))
-    before = known.get(
+    before: int = known.get(
         ("credits", owner, midnight, hour), 60, lambda: history.ended(midnight, hour, owner=owner).credits
     )
     return before + history.ended(hour, now, owner=owner).credits
