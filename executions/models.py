@@ -298,6 +298,25 @@ class WorkerLease(models.Model):
         return None if not self.pages else max(0.0, 1 - self.chromium_starts / self.pages)
 
 
+class LostWorker(models.Model):
+    """A worker process that ended without saying so: killed, crashed, or silent for an hour.
+
+    ``lost_at`` is when that was found (microseconds of the database). Kept for ``reconcile.LOST_KEPT_DAYS``.
+    """
+
+    boot = models.CharField(primary_key=True, max_length=32)
+    hostname = models.CharField(max_length=200)
+    pid = models.IntegerField()
+    queues = models.CharField(max_length=500, blank=True)
+    lost_at = models.BigIntegerField(db_index=True)
+
+    class Meta:
+        ordering = ("-lost_at",)
+
+    def __str__(self) -> str:
+        return f"{self.hostname}:{self.pid}"
+
+
 class BrowserSession(models.Model):
     """A browser context of one execution and the worker process that holds it.
 
@@ -336,13 +355,14 @@ class LetterQuerySet(models.QuerySet[Any]):
 
     def visible_to(self, user: Any) -> Self:
         """Return the letters of ``user``'s executions and workflows, or all with the permission to see everything."""
-        return self if access.sees_everything(user) else self._of(user)
+        return self if access.sees_everything(user) else self.owned_by(user)
 
     def changeable_by(self, user: Any) -> Self:
         """Return the letters of ``user``, or all with the permission to change everything."""
-        return self if access.changes_everything(user) else self._of(user)
+        return self if access.changes_everything(user) else self.owned_by(user)
 
-    def _of(self, user: Any) -> Self:
+    def owned_by(self, user: Any) -> Self:
+        """Return the letters of ``user``'s executions and workflows."""
         mine = models.Q(execution__owner=user.pk)
         return self.filter(mine | models.Q(execution__isnull=True, workflow__owner=user.pk))
 

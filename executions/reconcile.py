@@ -17,6 +17,7 @@ from functools import partial
 from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import F, Q, QuerySet
 
 from executions import (
@@ -40,7 +41,7 @@ from executions.browser import kill_orphan
 from executions.context import load
 from executions.drafts import node_event
 from executions.failpoints import failpoint
-from executions.models import BrowserSession, Execution, NodeRun, WorkerLease
+from executions.models import BrowserSession, Execution, LostWorker, NodeRun, WorkerLease
 from recordings.events import RecordingEventType as Kind
 from recordings.models import Event
 from workflows.errors import WorkflowError
@@ -57,6 +58,8 @@ CLOCK_JUMP_US = 5 * _SECOND
 SILENT_US = 30 * _SECOND
 UNSERVED_US = 15 * _SECOND
 """How long a node is queued before its log says that there is no worker for it."""
+LOST_KEPT_DAYS = 30
+"""How long it is known which workers were lost."""
 UNSERVED = "unserved_queue"
 HOW_TO_SERVE = {
     opening.DEFAULT_QUEUE: "celery -A flowbuilder worker --pool=threads -Q control,default",
@@ -354,7 +357,7 @@ def forget_dead_workers() -> int:
     for lease in WorkerLease.objects.all():
         silent = now - lease.beat_at > 3600 * _SECOND
         if lease.queues != "beat" and (silent or leases.is_dead(lease.boot)):
-            lease.delete()
+            _forget(lease, now)
             count += 1
     old = now - 60 * _SECOND
     return count + WorkerLease.objects.filter(queues="beat", beat_at__lt=old).delete()[0]
@@ -499,6 +502,21 @@ def _bury(execution_id: UUID, phase: int, index: int, node_id: str, claim: str, 
         execution_id=execution_id, node_id=node_id, deliveries=deliveries,
     )  # fmt: skip
     tasks.publish(recovery.fail_lost(execution_id, phase, [index], [claim], error=error, code="poison"))
+
+
+def _forget(lease: WorkerLease, now: int) -> None:
+    """Remove the lease of a process that is gone, and note the loss.
+
+    Not that of a process for isolated nodes, which is ended whenever a program takes too much of something.
+    """
+    with transaction.atomic():
+        gone, _ = WorkerLease.objects.filter(boot=lease.boot).delete()
+        if gone and lease.queues != opening.ISOLATED_QUEUE:
+            LostWorker.objects.filter(lost_at__lt=now - LOST_KEPT_DAYS * 86_400 * _SECOND).delete()
+            LostWorker.objects.update_or_create(
+                boot=lease.boot,
+                defaults={"hostname": lease.hostname, "pid": lease.pid, "queues": lease.queues, "lost_at": now},
+            )
 
 
 def _kill_orphan(session: BrowserSession) -> None:

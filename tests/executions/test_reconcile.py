@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions.engine import LOCAL_SECONDS
-from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, WorkerLease
+from executions.models import BrowserSession, DeadLetter, Execution, LostWorker, NodeRun, WorkerLease
+from executions.reconcile import forget_dead_workers
 from executions.store import now_us
 from executions.triggers import cancel_execution, start_execution
 from recordings.models import Event
@@ -212,12 +215,28 @@ def test_a_cancelled_execution_of_a_dead_worker_ends(processes, alice, make_work
     assert_numbered(execution)
 
 
-def test_the_lease_of_a_killed_worker_is_removed(processes):
-    doomed = processes.worker()
+def test_the_lease_of_a_killed_worker_is_removed_and_its_loss_noted(processes):
+    doomed, ending = processes.worker(), processes.worker()
+    ending.terminate()
     doomed.kill()
     doomed.wait()
+    ending.wait(timeout=60)
 
     recovers(processes, "forget_dead_workers", lambda: not WorkerLease.objects.exclude(queues="beat").exists())
+
+    (lost,) = LostWorker.objects.all()
+    assert (lost.pid, lost.hostname) == (doomed.pid, socket.gethostname())
+
+
+def test_the_end_of_an_isolated_process_is_no_loss_and_old_losses_are_forgotten(transactional_db):
+    started = datetime.now(UTC)
+    for boot, queues in (("a" * 32, "isolated"), ("b" * 32, "control,default")):
+        WorkerLease.objects.create(boot=boot, hostname="h", pid=1, queues=queues, started_at=started, beat_at=1)
+    LostWorker.objects.create(boot="c" * 32, hostname="h", pid=2, lost_at=1)
+
+    assert forget_dead_workers() == 2
+
+    assert list(LostWorker.objects.values_list("boot", flat=True)) == ["b" * 32]
 
 
 @pytest.mark.browser
