@@ -26,7 +26,6 @@ export default defineConfig({
         codeSplitting: {
           groups: [
             { name: "chunk-react", test: /node_modules[\\/](react|react-dom|scheduler)[\\/]/, priority: 2 },
-            { name: "chunk-virtuoso", test: /node_modules[\\/]react-virtuoso[\\/]/, priority: 2 },
             { name: "chunk-shared", minShareCount: 2, priority: 1 },
           ],
         },
@@ -35,6 +34,7 @@ export default defineConfig({
   },
   test: {
     environment: "jsdom",
+    setupFiles: ["src/testing/setup.ts"],
     include: ["src/**/*.test.{ts,tsx}"],
     restoreMocks: true,
     unstubGlobals: true,

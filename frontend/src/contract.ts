@@ -119,11 +119,28 @@ export type LogPage = Omit<Schemas["LogPage"], "logs" | "next_after" | "status">
   status: Status;
 };
 
-export type Frame =
+/** What the socket says about one execution; events come in the order of their seq. */
+export type ExecutionFrame =
   | { type: "hello"; execution_id: string; status: Status; last_seq: number; progress?: Progress }
   | ({ type: "log" | "node" | "status" } & ExecutionLog)
-  | { type: "heartbeat" | "pong" | "resync" }
-  | { type: "end"; status: Status };
+  | { type: "resync"; execution_id: string }
+  | { type: "error"; execution_id: string; code: number; reason: string }
+  | { type: "end"; execution_id: string; status: Status };
+
+/** Executions that are running or recent, and the tiles: all of them when `full`, else what changed. */
+export interface OverviewFrame {
+  type: "overview";
+  full?: boolean;
+  executions: ExecutionSummary[];
+  removed: string[];
+  tiles: Record<string, unknown>;
+}
+
+export type MonitorFrame =
+  | ExecutionFrame
+  | OverviewFrame
+  | { type: "hello" | "heartbeat" | "pong" }
+  | { type: "error"; code: number; reason: string };
 
 const TERMINAL: ReadonlySet<string> = new Set([
   "completed",

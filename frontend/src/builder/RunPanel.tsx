@@ -1,6 +1,6 @@
 import { useEffect, useState } from "react";
 
-import type { Api } from "../api";
+import { serverNow, type Api } from "../api";
 import { isTerminal, type Status } from "../contract";
 import { count, duration } from "../format";
 import { Icon } from "./icons";
@@ -32,12 +32,12 @@ export function RunPanel({
   const say = useUi((state) => state.say);
   const status: Status = statusOf(live.run) ?? live.serverStatus ?? "queued";
   const over = isTerminal(status);
-  const [now, setNow] = useState(() => Date.now());
+  const [now, setNow] = useState(serverNow);
 
   useEffect(() => setRun(live.run, over), [setRun, live.run, over]);
   useEffect(() => {
     if (over) return;
-    const timer = setInterval(() => setNow(Date.now()), 100);
+    const timer = setInterval(() => setNow(serverNow()), 100);
     return () => clearInterval(timer);
   }, [over]);
 

@@ -1,12 +1,14 @@
-import { memo, useCallback, useEffect, useMemo, useRef, useState } from "react";
-import type { Virtuoso as VirtuosoList, VirtuosoHandle } from "react-virtuoso";
+import { memo, useCallback, useState, type ReactNode } from "react";
 
 import type { ExecutionLog, LogLevel } from "../contract";
 import { clock, count, dateTime, duration } from "../format";
 import { Icon, type IconName } from "../icons";
 import { ConnectionDot } from "./ConnectionDot";
-import { keepLoading } from "./loading";
-import { asText, filterLogs, type LevelFilter } from "./logs";
+import { CopyButton } from "./CopyButton";
+import { JsonTree } from "./JsonTree";
+import { ALL_IN_DOM, LogList } from "./LogList";
+import { asText, type LevelFilter } from "./logs";
+import { useSearch } from "./search";
 import type { ConnectionStatus } from "./useWebSocketLogs";
 
 export interface ExecutionLogViewerProps {
@@ -16,94 +18,49 @@ export interface ExecutionLogViewerProps {
   ended?: boolean;
   error?: string | null;
   loading?: boolean;
-  /** Lines that are no longer in memory. */
-  dropped?: number;
+  /** How many lines there are before the first one. */
+  older?: number;
   onReconnect?: () => void;
+  /** Empties the list while lines come. */
   onClear?: () => void;
+  /** Reads the lines again once none come any more. */
+  onRefresh?: () => void;
+  onLoadOlder?: () => Promise<void>;
 }
 
 const LEVEL_ICONS: Record<LogLevel, IconName> = { debug: "code", info: "circle", warning: "alert", error: "close" };
 
-/**
- * Up to this many lines all of them are in the document: the browser's own search finds them, and the code of the
- * virtual list is not even loaded.
- */
-const ALL_IN_DOM = 400;
-const BOTTOM_PX = 10;
-
+/** The lines of a log with search, filter, details and the state of the connection that brings them. */
 export function ExecutionLogViewer({
   logs,
   connectionStatus = "disconnected",
   ended = false,
   error = null,
   loading = false,
-  dropped = 0,
+  older = 0,
   onReconnect,
   onClear,
+  onRefresh,
+  onLoadOlder,
 }: ExecutionLogViewerProps) {
   const [level, setLevel] = useState<LevelFilter>("all");
   const [text, setText] = useState("");
   const [open, setOpen] = useState<ReadonlySet<number>>(new Set());
   const [following, setFollowing] = useState(true);
-  const [copied, setCopied] = useState(false);
-  const [Virtual, setVirtual] = useState<typeof VirtuosoList | null>(null);
-  const follow = useRef(true);
-  const list = useRef<VirtuosoHandle>(null);
-  const scroller = useRef<HTMLElement | null>(null);
-  const lastTop = useRef(0);
+  const { shown, done } = useSearch(logs, level, text);
 
-  const shown = useMemo(() => filterLogs(logs, level, text), [logs, level, text]);
-  const lastSeq = shown.at(-1)?.seq ?? 0;
-
-  const large = shown.length > ALL_IN_DOM;
-  useEffect(() => {
-    if (!large || Virtual) return;
-    return keepLoading(
-      () => import("react-virtuoso"),
-      (module) => setVirtual(() => module.Virtuoso),
-    );
-  }, [large, Virtual]);
-
-  const toBottom = useCallback(() => {
-    if (list.current) list.current.scrollToIndex({ index: "LAST", align: "end" });
-    else if (scroller.current) scroller.current.scrollTop = scroller.current.scrollHeight;
-  }, []);
-
-  // virtuoso's followOutput loses the bottom when two large batches arrive in a row, so the wish to follow
-  // is ours: only the reader's own scrolling ends it, reaching the bottom renews it.
-  useEffect(() => {
-    if (!follow.current || lastSeq === 0) return;
-    const frame = requestAnimationFrame(toBottom);
-    return () => cancelAnimationFrame(frame);
-  }, [lastSeq, toBottom, Virtual]);
-
-  const setFollow = useCallback(
-    (wanted: boolean) => {
-      follow.current = wanted;
-      setFollowing(wanted);
-      if (wanted) toBottom();
-    },
-    [toBottom],
-  );
-
-  const leave = useCallback(() => {
-    const box = scroller.current;
-    if (box && box.scrollHeight <= box.clientHeight + BOTTOM_PX) return;
-    if (follow.current) setFollow(false);
-  }, [setFollow]);
-
+  // Who opens a line wants to read it: new ones do not push it away.
   const toggle = useCallback((seq: number) => {
+    setFollowing(false);
     setOpen((before) => {
       const after = new Set(before);
       if (!after.delete(seq)) after.add(seq);
       return after;
     });
   }, []);
-
-  const copy = async () => {
-    await copyText(shown.map(asText).join("\n"));
-    setCopied(true);
-    setTimeout(() => setCopied(false), 1500);
+  const showAll = () => {
+    setText("");
+    setLevel("all");
   };
 
   const lost = connectionStatus === "error" || (connectionStatus === "disconnected" && !ended);
@@ -139,20 +96,23 @@ export function ExecutionLogViewer({
           className="fb-btn fb-btn-small"
           aria-pressed={following}
           title="Follow: scroll to new lines as they arrive"
-          onClick={() => setFollow(!following)}
+          onClick={() => setFollowing(!following)}
         >
           <Icon name="down" size={13} /> <span>Follow</span>
         </button>
-        <button type="button" className="fb-btn fb-btn-small" title="Copy the lines shown" onClick={() => void copy()} disabled={shown.length === 0}>
-          <Icon name={copied ? "check" : "copy"} size={13} /> <span>{copied ? "Copied" : "Copy"}</span>
-        </button>
-        {onClear ? (
+        <CopyButton className="fb-btn-small" label="Copy" title="Copy the lines shown" text={() => shown.map(asText).join("\n")} disabled={shown.length === 0} />
+        {onClear && !ended ? (
           <button type="button" className="fb-btn fb-btn-small" title="Clear the list" onClick={onClear} disabled={logs.length === 0}>
             <Icon name="trash" size={13} /> <span>Clear</span>
           </button>
         ) : null}
+        {onRefresh && ended ? (
+          <button type="button" className="fb-btn fb-btn-small" title="Read the log again" onClick={onRefresh}>
+            <Icon name="retry" size={13} /> <span>Refresh</span>
+          </button>
+        ) : null}
       </div>
-      {error ? (
+      {error && logs.length > 0 ? (
         <p className="fb-note" data-kind="error" role="alert">
           <Icon name="alert" size={14} /> {error}
         </p>
@@ -162,86 +122,79 @@ export function ExecutionLogViewer({
         role="log"
         aria-label="Log lines"
         aria-busy={loading}
-        onWheel={(event) => {
-          if (event.deltaY < 0) leave();
-        }}
-        onTouchMove={leave}
-        onKeyDown={(event) => {
-          if (["PageUp", "ArrowUp", "Home"].includes(event.key)) leave();
-        }}
+        aria-live={shown.length > ALL_IN_DOM ? "off" : "polite"}
       >
-        {loading && logs.length === 0 ? (
+        {shown.length > 0 ? (
+          <LogList
+            logs={shown}
+            following={following}
+            onFollow={setFollowing}
+            row={(log) => <Row key={log.seq} log={log} open={open.has(log.seq)} onToggle={toggle} />}
+          />
+        ) : loading || !done ? (
           <Skeleton rows={5} />
-        ) : shown.length === 0 ? (
-          <div className="fb-empty">
-            <Icon name={logs.length > 0 ? "search" : "list"} size={22} />
-            <strong>No Logs Found</strong>
-            {logs.length > 0 ? (
-              <button
-                type="button"
-                className="fb-btn"
-                onClick={() => {
-                  setText("");
-                  setLevel("all");
-                }}
-              >
-                Show all {count(logs.length, "line")}
+        ) : logs.length > 0 ? (
+          <Nothing icon="search">
+            <button type="button" className="fb-btn" onClick={showAll}>
+              Show all {count(logs.length, "line")}
+            </button>
+          </Nothing>
+        ) : error ? (
+          <div className="fb-empty" role="alert">
+            <Icon name="alert" size={22} />
+            <strong>The log could not be loaded</strong>
+            <span>{error}</span>
+            {onReconnect ? (
+              <button type="button" className="fb-btn" onClick={onReconnect}>
+                Try Again
               </button>
-            ) : (
-              <span>{ended ? "This run wrote no lines." : "Lines appear here as the workflow runs."}</span>
-            )}
+            ) : null}
           </div>
-        ) : Virtual && large ? (
-            <Virtual
-              ref={list}
-              scrollerRef={(box) => {
-                scroller.current = box as HTMLElement | null;
-              }}
-              data={shown as ExecutionLog[]}
-              computeItemKey={(_, log) => (log as ExecutionLog).seq}
-              initialTopMostItemIndex={{ index: "LAST", align: "end" }}
-              increaseViewportBy={600}
-              atBottomThreshold={BOTTOM_PX}
-              atBottomStateChange={(bottom) => {
-                if (bottom && !follow.current) setFollow(true);
-              }}
-              itemContent={(_, log) => <Row log={log as ExecutionLog} open={open.has((log as ExecutionLog).seq)} onToggle={toggle} />}
-            />
         ) : (
-            <div
-              className="fb-logs-plain"
-              ref={(box) => {
-                scroller.current = box;
-              }}
-              onScroll={(event) => {
-                const box = event.currentTarget;
-                const distance = box.scrollHeight - box.clientHeight - box.scrollTop;
-                if (distance <= BOTTOM_PX) {
-                  if (!follow.current) setFollow(true);
-                } else if (box.scrollTop < lastTop.current && follow.current) {
-                  setFollow(false);
-                }
-                lastTop.current = box.scrollTop;
-              }}
-            >
-              {shown.map((log) => (
-                <Row key={log.seq} log={log} open={open.has(log.seq)} onToggle={toggle} />
-              ))}
-            </div>
+          <Nothing icon="list">
+            <span>{ended ? "This run wrote no lines." : "Lines appear here as the workflow runs."}</span>
+          </Nothing>
         )}
       </div>
       <div className="fb-logs-foot">
         <span data-testid="log-count">
           {shown.length.toLocaleString("en")} of {count(logs.length, "log")}
         </span>
-        {dropped > 0 ? <span>{dropped.toLocaleString("en")} older lines are not in memory</span> : null}
+        {done ? null : <span>Searching</span>}
+        {older > 0 ? <Older count={older} onLoad={onLoadOlder} /> : null}
         {!following && shown.length > 0 ? (
-          <button type="button" className="fb-link" onClick={() => setFollow(true)}>
+          <button type="button" className="fb-link fb-newest" onClick={() => setFollowing(true)}>
             Scrolling paused. Go to the newest line
           </button>
         ) : null}
       </div>
     </section>
+  );
+}
+
+function Nothing({ icon, children }: { icon: IconName; children: ReactNode }) {
+  return (
+    <div className="fb-empty">
+      <Icon name={icon} size={22} />
+      <strong>No Logs Found</strong>
+      {children}
+    </div>
+  );
+}
+
+function Older({ count: older, onLoad }: { count: number; onLoad?: () => Promise<void> }) {
+  const [busy, setBusy] = useState(false);
+  const words = `${older.toLocaleString("en")} older`;
+  if (!onLoad) return <span>{words}</span>;
+  const load = async () => {
+    setBusy(true);
+    await onLoad();
+    setBusy(false);
+  };
+  return (
+    <button type="button" className="fb-link" disabled={busy} onClick={() => void load()}>
+      {words}, {busy ? "loading" : "load"}
+    </button>
   );
 }
 
@@ -297,25 +250,14 @@ const Row = memo(function Row({
 });
 
 function Json({ title, value }: { title: string; value: unknown }) {
-  const text = typeof value === "string" ? value : JSON.stringify(value, null, 2);
-  const [copied, setCopied] = useState(false);
+  const text = () => (typeof value === "string" ? value : JSON.stringify(value, null, 2));
   return (
     <figure className="fb-json">
       <figcaption>
         {title}
-        <button
-          type="button"
-          className="fb-btn fb-btn-small fb-btn-ghost"
-          onClick={() => {
-            void copyText(text);
-            setCopied(true);
-            setTimeout(() => setCopied(false), 1500);
-          }}
-        >
-          <Icon name={copied ? "check" : "copy"} size={12} /> {copied ? "Copied" : `Copy ${title.toLowerCase()}`}
-        </button>
+        <CopyButton className="fb-btn-small fb-btn-ghost" label={`Copy ${title.toLowerCase()}`} text={text} />
       </figcaption>
-      <pre tabIndex={0}>{text}</pre>
+      {typeof value === "string" ? <pre tabIndex={0}>{value}</pre> : <JsonTree value={value} />}
     </figure>
   );
 }
@@ -334,19 +276,4 @@ export function Skeleton({ rows }: { rows: number }) {
 function hasContent(value: unknown): boolean {
   if (value == null || value === "") return false;
   return typeof value !== "object" || Object.keys(value).length > 0;
-}
-
-/** Put text on the clipboard, also on plain http where the clipboard API is missing. */
-export async function copyText(text: string): Promise<void> {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = document.createElement("textarea");
-    area.value = text;
-    area.className = "fb-offscreen";
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
 }

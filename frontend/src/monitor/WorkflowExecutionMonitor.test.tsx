@@ -55,7 +55,10 @@ beforeEach(() => {
     return new Response(JSON.stringify(options.method === "POST" ? {} : { ...DETAIL, waiting }));
   });
 });
-afterEach(cleanup);
+afterEach(async () => {
+  cleanup();
+  await vi.waitFor(() => expect(ServerEnd.open).toHaveLength(0));
+});
 
 async function watch() {
   render(<WorkflowExecutionMonitor execution={{ id: "run-1" }} />);
@@ -95,7 +98,7 @@ describe("WorkflowExecutionMonitor", () => {
       event("status", log(1, { event: "workflow_start" })),
       event("node", log(2, { event: "node_error", node_id: "a", step_name: "A", error_message: "Timeout" })),
       event("status", log(3, { event: "workflow_error", status: "failed", error_message: "Timeout" })),
-      { type: "end", status: "failed" },
+      { type: "end", execution_id: "run-1", status: "failed" },
     );
     expect(document.querySelector("article")?.dataset.status).toBe("failed");
     expect(screen.getByRole("alert").textContent).toBe("A: Timeout");
@@ -149,10 +152,52 @@ describe("WorkflowExecutionMonitor", () => {
     expect(screen.getByRole("log")).toBeTruthy();
   });
 
-  it("closes its socket when it goes", async () => {
+  it("lets no button that waits for its answer lock another", async () => {
     await watch();
-    cleanup();
-    await Promise.resolve();
-    expect(ServerEnd.last.readyState).toBe(ServerEnd.CLOSED);
+    await say(event("status", log(1, { event: "workflow_start" })));
+    vi.stubGlobal("fetch", (url: string, options: RequestInit) => {
+      if (options.method !== "POST") return Promise.resolve(new Response(JSON.stringify(DETAIL)));
+      posted.push(url);
+      return url.endsWith("pause")
+        ? new Promise<Response>(() => undefined)
+        : Promise.resolve(new Response('{"detail": "Try later."}', { status: 409 }));
+    });
+    await act(async () => screen.getByRole("button", { name: "Pause" }).click());
+    expect(screen.getByRole<HTMLButtonElement>("button", { name: "Pausing" }).disabled).toBe(true);
+    await act(async () => screen.getByRole("button", { name: "Cancel" }).click());
+    expect(screen.getByRole("alert").textContent).toContain("Try later.");
+    expect(screen.getByRole<HTMLButtonElement>("button", { name: "Cancel" }).disabled).toBe(false);
+    expect(screen.getByRole<HTMLButtonElement>("button", { name: "Pausing" }).disabled).toBe(true);
+    expect(posted).toEqual(["/api/v1/executions/run-1/pause", "/api/v1/executions/run-1/cancel"]);
+  });
+
+  it("believes the news, not an answer that was asked for before them", async () => {
+    await watch();
+    let answer = (_: Response) => undefined as void;
+    vi.stubGlobal("fetch", () => new Promise<Response>((resolve) => (answer = resolve)));
+    await say(event("status", log(1, { event: "workflow_start" })));
+    const early = answer;
+    await say(
+      event("node", log(2, { event: "node_complete", node_id: "a", step_name: "A" })),
+      event("status", log(3, { event: "workflow_complete", status: "completed" })),
+      { type: "end", execution_id: "run-1", status: "completed" },
+    );
+    await act(async () => early(new Response(JSON.stringify({ ...DETAIL, status: "queued", progress: { done: 0, total: 4 } }))));
+    expect(document.querySelector("article")?.dataset.status).toBe("completed");
+    expect([bar(), word("a")]).toEqual(["100", "completed"]);
+  });
+
+  it("takes the server's word when the events do not tell the end", async () => {
+    await watch();
+    await say(event("status", log(1, { event: "workflow_start" })), { type: "end", execution_id: "run-1", status: "cancelled" });
+    expect(document.querySelector("article")?.dataset.status).toBe("cancelled");
+  });
+
+  it("weighs progress by how long steps are expected to take", async () => {
+    vi.stubGlobal("fetch", async () => new Response(JSON.stringify({ ...DETAIL, expected_ms: { a: 100, b: 700, c: 100, d: 100 } })));
+    await watch();
+    await say(event("node", log(1, { event: "node_complete", node_id: "b", step_name: "B" })));
+    expect(bar()).toBe("70");
+    expect(screen.getByTestId("progress").textContent).toBe("1 of 4 steps, 70 %");
   });
 });

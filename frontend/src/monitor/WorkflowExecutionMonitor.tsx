@@ -1,6 +1,6 @@
 import { useEffect, useMemo, useState } from "react";
 
-import { Api, ApiError } from "../api";
+import { Api, ApiError, serverNow } from "../api";
 import {
   isTerminal,
   type ExecutionDetail,
@@ -21,6 +21,8 @@ import { useWebSocketLogs } from "./useWebSocketLogs";
 import { Waits } from "./Waits";
 import { placeOf } from "./waiting";
 
+type Action = "cancel" | "pause" | "resume";
+
 /** How often an execution that waits for others is looked at. */
 const LOOK_MS = 3000;
 
@@ -30,6 +32,8 @@ export interface WorkflowExecutionMonitorProps {
   ws?: string;
   /** Address of an execution's page with `{id}`; shown as a link when given. */
   executionUrl?: string;
+  /** How many lines are kept in memory; older ones are loaded on demand. */
+  bufferSize?: number;
 }
 
 /** One execution, live: status, progress, steps and log. Everything that moves comes from event rows. */
@@ -38,16 +42,18 @@ export function WorkflowExecutionMonitor({
   api = "/api/v1",
   ws = "/ws",
   executionUrl,
+  bufferSize = 100_000,
 }: WorkflowExecutionMonitorProps) {
   const client = useMemo(() => new Api(api), [api]);
   const [detail, setDetail] = useState<ExecutionDetail | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
   const [attempt, setAttempt] = useState(0);
   const [showLogs, setShowLogs] = useState(true);
-  const [asked, setAsked] = useState<"cancel" | "pause" | "resume" | null>(null);
-  const live = useWebSocketLogs(execution.id, { api, ws, bufferSize: 100_000 });
+  const [asked, setAsked] = useState<ReadonlySet<Action>>(new Set());
+  const live = useWebSocketLogs(execution.id, { api, ws, bufferSize });
 
-  const status: Status = statusOf(live.run) ?? live.serverStatus ?? detail?.status ?? execution.status ?? "queued";
+  const told = live.ended ? live.serverStatus : (statusOf(live.run) ?? live.serverStatus);
+  const status: Status = told ?? detail?.status ?? execution.status ?? "queued";
   const over = isTerminal(status);
   const waits = useMemo(() => waitingNodes(live.run), [live.run]);
 
@@ -72,23 +78,23 @@ export function WorkflowExecutionMonitor({
     const timer = setInterval(() => setAttempt((n) => n + 1), LOOK_MS);
     return () => clearInterval(timer);
   }, [counts]);
-  useEffect(() => setAsked(null), [status]);
+  useEffect(() => setAsked((before) => new Set([...before].filter((what) => isOpen(what, status)))), [status]);
 
-  const ask = async (what: "cancel" | "pause" | "resume") => {
-    setAsked(what);
+  const ask = async (what: Action) => {
+    setAsked((before) => new Set(before).add(what));
     setProblem(null);
     try {
       await client[what](execution.id);
       setAttempt((n) => n + 1);
     } catch (error) {
       setProblem((error as ApiError).message);
-      setAsked(null);
+      setAsked((before) => new Set([...before].filter((other) => other !== what)));
     }
   };
 
   const steps = useMemo(() => stepsOf(detail, live.run, over), [detail, live.run, over]);
   const nodeTotal = Math.max(total(live.run, live.progress ?? detail?.progress ?? execution.progress), 0);
-  const done = percent(live.run, nodeTotal);
+  const done = percent(live.run, nodeTotal, detail?.expected_ms);
   const name = detail?.workflow_name ?? execution.workflow_name;
   const version = detail?.version ?? execution.version;
   const error = live.run.error ?? (over ? (detail?.error ?? null) : null);
@@ -129,26 +135,21 @@ export function WorkflowExecutionMonitor({
           <button type="button" className="fb-btn" aria-expanded={showLogs} onClick={() => setShowLogs((on) => !on)}>
             <Icon name="list" size={14} /> {showLogs ? "Hide logs" : "Show logs"}
           </button>
-          {status === "running" || status === "waiting" ? (
-            <button type="button" className="fb-btn" disabled={asked !== null} onClick={() => void ask("pause")}>
-              <Icon name="pause" size={14} /> {asked === "pause" ? "Pausing" : "Pause"}
+          {isOpen("pause", status) ? (
+            <button type="button" className="fb-btn" disabled={asked.has("pause")} onClick={() => void ask("pause")}>
+              <Icon name="pause" size={14} /> {asked.has("pause") ? "Pausing" : "Pause"}
             </button>
           ) : null}
-          {status === "paused" ? (
-            <button type="button" className="fb-btn fb-btn-primary" disabled={asked !== null} onClick={() => void ask("resume")}>
-              <Icon name="play" size={14} /> {asked === "resume" ? "Resuming" : "Resume"}
+          {isOpen("resume", status) ? (
+            <button type="button" className="fb-btn fb-btn-primary" disabled={asked.has("resume")} onClick={() => void ask("resume")}>
+              <Icon name="play" size={14} /> {asked.has("resume") ? "Resuming" : "Resume"}
             </button>
           ) : null}
-          {over ? null : (
-            <button
-              type="button"
-              className="fb-btn fb-btn-danger"
-              disabled={asked === "cancel"}
-              onClick={() => void ask("cancel")}
-            >
-              <Icon name="stop" size={14} /> {asked === "cancel" ? "Cancelling" : "Cancel"}
+          {isOpen("cancel", status) ? (
+            <button type="button" className="fb-btn fb-btn-danger" disabled={asked.has("cancel")} onClick={() => void ask("cancel")}>
+              <Icon name="stop" size={14} /> {asked.has("cancel") ? "Cancelling" : "Cancel"}
             </button>
-          )}
+          ) : null}
         </div>
         <div
           className="fb-progress"
@@ -250,14 +251,22 @@ export function WorkflowExecutionMonitor({
             ended={live.ended}
             error={live.error}
             loading={live.connectionStatus === "connecting" && live.logs.length === 0}
-            dropped={live.dropped}
+            older={live.older}
             onReconnect={live.reconnect}
             onClear={live.clearLogs}
+            onRefresh={live.reconnect}
+            onLoadOlder={live.loadOlder}
           />
         ) : null}
       </div>
     </article>
   );
+}
+
+/** Whether an execution can be asked for something: a button that waits for one answer locks no other. */
+function isOpen(what: Action, status: Status): boolean {
+  if (what === "pause") return status === "running" || status === "waiting";
+  return what === "resume" ? status === "paused" : !isTerminal(status);
 }
 
 export interface Step {
@@ -327,11 +336,11 @@ export function stepsOf(detail: ExecutionDetail | null, run: RunState, over: boo
 }
 
 function LiveDuration({ run, over, fallback }: { run: RunState; over: boolean; fallback: number | null }) {
-  const [now, setNow] = useState(() => Date.now());
+  const [now, setNow] = useState(serverNow);
   const ticking = run.startedAt != null && run.finishedAt == null && !over;
   useEffect(() => {
     if (!ticking) return;
-    const timer = setInterval(() => setNow(Date.now()), 100);
+    const timer = setInterval(() => setNow(serverNow()), 100);
     return () => clearInterval(timer);
   }, [ticking]);
   if (run.startedAt == null) return <>{fallback == null ? "0 ms" : duration(fallback)}</>;

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 
 import type { ExecutionLog } from "../contract";
 import { log, logs } from "../testing/make";
-import { EMPTY_RUN, filterLogs, fold, mergeLogs, percent, Sequencer, total, upperBound } from "./logs";
+import { EMPTY_RUN, fold, mergeLogs, percent, total, upperBound } from "./logs";
 
 const seqs = (list: readonly ExecutionLog[]) => list.map((item) => item.seq);
 
@@ -55,53 +55,6 @@ describe("upperBound", () => {
   it("finds the first newer entry", () => {
     const list = [log(2), log(4), log(6)];
     expect([1, 2, 3, 6, 7].map((seq) => upperBound(list, seq))).toEqual([0, 1, 1, 3, 3]);
-  });
-});
-
-describe("Sequencer", () => {
-  it("delivers in order and drops doubles", () => {
-    const sequencer = new Sequencer();
-    expect(seqs(sequencer.push(log(1)))).toEqual([1]);
-    expect(sequencer.push(log(1))).toEqual([]);
-    expect(seqs(sequencer.push(log(2)))).toEqual([2]);
-    expect(sequencer.lastSeq).toBe(2);
-  });
-
-  it("holds back what comes after a gap until the gap is filled", () => {
-    const sequencer = new Sequencer();
-    sequencer.push(log(1));
-    expect(sequencer.push(log(4))).toEqual([]);
-    expect(sequencer.push(log(3))).toEqual([]);
-    expect(sequencer.hasGap).toBe(true);
-    expect(sequencer.lastSeq).toBe(1);
-    expect(seqs(sequencer.fill([log(2), log(3)]))).toEqual([2, 3, 4]);
-    expect(sequencer.hasGap).toBe(false);
-  });
-
-  it("takes the database's word that a hole is no hole", () => {
-    const sequencer = new Sequencer();
-    sequencer.push(log(5));
-    expect(sequencer.firstEarly).toBe(5);
-    expect(seqs(sequencer.settle(4))).toEqual([5]);
-    expect(sequencer.lastSeq).toBe(5);
-  });
-
-  it("delivers every line once, in order, when the socket drops a hundred times", () => {
-    const all = logs(1, 2000);
-    const sequencer = new Sequencer();
-    const got: number[] = [];
-    let random = 3;
-    const next = (n: number) => (random = (random * 1103515245 + 12345) % 2147483648) % n;
-    for (let drop = 0; drop < 100; drop++) {
-      // After a reconnect the server repeats from lastSeq, and now and then loses a stretch.
-      const from = sequencer.lastSeq;
-      for (let index = from; index < Math.min(all.length, from + 40); index++) {
-        if (next(10) > 0) got.push(...seqs(sequencer.push(all[index]!)));
-      }
-      got.push(...seqs(sequencer.fill(all.slice(sequencer.lastSeq, sequencer.lastSeq + 25))));
-    }
-    got.push(...seqs(sequencer.fill(all.slice(sequencer.lastSeq))));
-    expect(got).toEqual(seqs(all));
   });
 });
 
@@ -161,39 +114,28 @@ describe("fold", () => {
     expect([run.credits, run.queuedMs]).toEqual([6, 250]);
   });
 
-  it("says 100 only when every node has ended", () => {
+  it("says 100 only when the run has ended", () => {
     const ended = Array.from({ length: 208 }, (_, index) => node(index + 1, "node_complete", `n${index}`));
     expect(percent(fold(EMPTY_RUN, ended), 209)).toBe(99);
-    expect(percent(fold(EMPTY_RUN, ended), 208)).toBe(100);
+    expect(percent(fold(EMPTY_RUN, ended), 208)).toBe(99);
+    expect(percent(fold(EMPTY_RUN, [...ended, log(209, { event: "workflow_complete" })]), 208)).toBe(100);
+  });
+
+  it("weighs nodes by how long they are expected to take", () => {
+    const run = fold(EMPTY_RUN, [node(1, "node_complete", "quick"), node(2, "node_start", "slow")]);
+    expect(percent(run, 2, { quick: 100, slow: 900 })).toBe(10);
+    expect(percent(fold(run, [node(3, "node_complete", "slow")]), 2, { quick: 100, slow: 900 })).toBe(99);
+    expect(percent(run, 2, {})).toBe(50);
+  });
+
+  it("gives a node that never ran before the usual weight", () => {
+    const run = fold(EMPTY_RUN, [node(1, "node_complete", "a"), node(2, "node_complete", "new")]);
+    expect(percent(run, 4, { a: 100, b: 300 })).toBe(37);
+    expect(percent(run, 3, { a: 0, b: 0 })).toBe(66);
   });
 
   it("leaves a failed run's bar where the run stopped", () => {
     const run = fold(EMPTY_RUN, [node(1, "node_error", "a"), log(2, { event: "workflow_error", status: "failed" })]);
     expect(percent(run, 4)).toBe(25);
-  });
-});
-
-describe("filterLogs", () => {
-  const list = [
-    log(1, { level: "info", step_name: "Open" }),
-    log(2, { level: "error", step_name: "Click", error_message: "Timeout 10000ms" }),
-    log(3, { level: "debug", step_type: "fill_input" }),
-  ];
-
-  it("filters by level", () => {
-    expect(seqs(filterLogs(list, "error", ""))).toEqual([2]);
-  });
-
-  it.each([
-    ["open", [1]],
-    ["TIMEOUT", [2]],
-    ["fill_", [3]],
-    ["line 2", [2]],
-  ])("finds %s in name, type, error and message", (text, found) => {
-    expect(seqs(filterLogs(list, "all", text))).toEqual(found);
-  });
-
-  it("returns the same list without a filter", () => {
-    expect(filterLogs(list, "all", " ")).toBe(list);
   });
 });

@@ -1,9 +1,9 @@
-/** Order, gaps and what the events add up to. No React, no network: everything here is tested on its own. */
+/** Order and what the events add up to. No React, no network: everything here is tested on its own. */
 
 import { isTerminal, type ExecutionLog, type LogLevel, type Progress, type Status } from "../contract";
 
 /** Return the index of the first entry whose seq is greater than `seq`. `logs` is sorted by seq. */
-export function upperBound(logs: readonly ExecutionLog[], seq: number): number {
+export function upperBound(logs: readonly { readonly seq: number }[], seq: number): number {
   let low = 0;
   let high = logs.length;
   while (low < high) {
@@ -41,66 +41,6 @@ export function mergeLogs(existing: readonly ExecutionLog[], incoming: readonly 
 
 function dedupe(sorted: readonly ExecutionLog[]): ExecutionLog[] {
   return sorted.filter((log, index) => index === 0 || log.seq !== sorted[index - 1]!.seq);
-}
-
-/**
- * Puts frames of a socket and pages of the API into one unbroken sequence.
- *
- * `lastSeq` is the newest seq with nothing missing before it: exactly what `?after=` must ask for.
- */
-export class Sequencer {
-  lastSeq = 0;
-  private early = new Map<number, ExecutionLog>();
-
-  /** Take a line from the socket; return what became deliverable. Known lines are dropped. */
-  push(log: ExecutionLog): ExecutionLog[] {
-    if (log.seq <= this.lastSeq) return [];
-    if (log.seq > this.lastSeq + 1) {
-      this.early.set(log.seq, log);
-      return [];
-    }
-    this.lastSeq = log.seq;
-    return [log, ...this.drain()];
-  }
-
-  /** Take a page that the database gave for `after = lastSeq`; what it leaves out does not exist. */
-  fill(page: readonly ExecutionLog[]): ExecutionLog[] {
-    const ready: ExecutionLog[] = [];
-    for (const log of page) {
-      if (log.seq <= this.lastSeq) continue;
-      this.lastSeq = log.seq;
-      this.early.delete(log.seq);
-      ready.push(log);
-    }
-    return [...ready, ...this.drain()];
-  }
-
-  /** The database says that it has nothing up to `seq` that we lack: deliver what waits behind that hole. */
-  settle(seq: number): ExecutionLog[] {
-    this.lastSeq = Math.max(this.lastSeq, seq);
-    for (const early of this.early.keys()) if (early <= this.lastSeq) this.early.delete(early);
-    return this.drain();
-  }
-
-  /** Whether a line waits for one that is missing. */
-  get hasGap(): boolean {
-    return this.early.size > 0;
-  }
-
-  /** The first seq that waits behind a hole, or 0. */
-  get firstEarly(): number {
-    return this.early.size > 0 ? Math.min(...this.early.keys()) : 0;
-  }
-
-  private drain(): ExecutionLog[] {
-    const ready: ExecutionLog[] = [];
-    for (let log = this.early.get(this.lastSeq + 1); log; log = this.early.get(this.lastSeq + 1)) {
-      this.early.delete(log.seq);
-      this.lastSeq = log.seq;
-      ready.push(log);
-    }
-    return ready;
-  }
 }
 
 export interface NodeState {
@@ -218,11 +158,23 @@ function settled(log: ExecutionLog, wanted: Status): Status {
   return log.status === "cancelled" ? "cancelled" : "failed";
 }
 
-/** Return the progress in percent: ended node runs of all node runs, from event rows only. 100 is the end, never "nearly". */
-export function percent(run: RunState, total: number): number {
+/**
+ * Return the progress in percent: what ended nodes are of the time that all are expected to take, from event rows only.
+ * `expected` is in milliseconds by node id; without it every node weighs the same. 100 is the end, never "nearly".
+ */
+export function percent(run: RunState, total: number, expected: Readonly<Record<string, number>> = {}): number {
   if (run.status && isTerminal(run.status) && run.status !== "failed" && run.status !== "cancelled") return 100;
-  if (total <= 0) return 0;
-  return Math.min(100, Math.floor((run.done / total) * 100));
+  const known = Object.values(expected);
+  const usual = known.reduce((sum, ms) => sum + ms, 0) / known.length || 1;
+  let [all, ended, count] = [0, 0, 0];
+  for (const id of new Set([...Object.keys(expected), ...run.nodes.keys()])) {
+    const weight = Math.max(1, expected[id] ?? usual);
+    all += weight;
+    count++;
+    if (isTerminal(run.nodes.get(id)?.status)) ended += weight;
+  }
+  all += Math.max(0, total - count) * usual;
+  return all > 0 ? Math.min(99, Math.floor((ended / all) * 100)) : 0;
 }
 
 /** Return the total that progress counts against, never less than the nodes already seen. */
@@ -231,20 +183,6 @@ export function total(run: RunState, hello: Progress | null | undefined): number
 }
 
 export type LevelFilter = LogLevel | "all";
-
-/** Return the lines that have this level and hold `text` in name, type, message or error. */
-export function filterLogs(logs: readonly ExecutionLog[], level: LevelFilter, text: string): readonly ExecutionLog[] {
-  const needle = text.trim().toLowerCase();
-  if (level === "all" && !needle) return logs;
-  return logs.filter(
-    (log) =>
-      (level === "all" || log.level === level) &&
-      (!needle ||
-        [log.step_name, log.step_type, log.node_id, log.message, log.error_message].some((field) =>
-          field?.toLowerCase().includes(needle),
-        )),
-  );
-}
 
 /** Return a line as plain text, for the clipboard. */
 export function asText(log: ExecutionLog): string {

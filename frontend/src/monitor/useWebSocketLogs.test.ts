@@ -1,34 +1,45 @@
 import { act, cleanup, renderHook } from "@testing-library/react";
+import { StrictMode } from "react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import type { ExecutionLog } from "../contract";
 import { log, logs } from "../testing/make";
 import { playServer, ServerEnd } from "../testing/sockets";
-import { useWebSocketLogs, type WebSocketLogsOptions } from "./useWebSocketLogs";
+import { useWebSocketLogs, type WebSocketLogs, type WebSocketLogsOptions } from "./useWebSocketLogs";
 
 const frame = (item: ExecutionLog) => ({ type: "log", ...item });
 const hello = (part = {}) => ({ type: "hello", execution_id: "run-1", status: "running", last_seq: 0, progress: { done: 0, total: 3 }, ...part });
-const pages: Record<string, { logs: ExecutionLog[]; last_seq: number; status: string }> = {};
+const end = (part = {}) => ({ type: "end", execution_id: "run-1", status: "completed", ...part });
+let rows: ExecutionLog[] = [];
 let fetched: string[] = [];
 
 beforeEach(() => {
   vi.useFakeTimers();
   playServer();
   fetched = [];
-  for (const key of Object.keys(pages)) delete pages[key];
+  rows = [];
   vi.stubGlobal("fetch", async (url: string) => {
     fetched.push(url);
-    const after = new URL(url, "http://x").searchParams.get("after")!;
-    return new Response(JSON.stringify(pages[after] ?? { logs: [], last_seq: Number(after), status: "running" }));
+    const query = new URL(url, "http://x").searchParams;
+    const after = Number(query.get("after"));
+    const page = rows.filter((row) => row.seq > after).slice(0, Number(query.get("limit")));
+    return new Response(JSON.stringify({ logs: page, last_seq: rows.at(-1)?.seq ?? 0, status: "running" }));
   });
 });
 
-afterEach(() => {
+afterEach(async () => {
   cleanup();
+  await vi.advanceTimersByTimeAsync(1000);
+  expect(ServerEnd.open).toHaveLength(0);
+  expect(vi.getTimerCount()).toBe(0);
   vi.useRealTimers();
 });
 
 const settle = (ms = 50) => act(() => vi.advanceTimersByTimeAsync(ms));
+const say = async (...frames: unknown[]) => {
+  act(() => ServerEnd.last.say(...frames));
+  await settle();
+};
 
 async function start(options?: WebSocketLogsOptions, id: string | null = "run-1") {
   const hook = renderHook((props: { id: string | null }) => useWebSocketLogs(props.id, options), {
@@ -41,18 +52,21 @@ async function start(options?: WebSocketLogsOptions, id: string | null = "run-1"
 async function live(options?: WebSocketLogsOptions) {
   const hook = await start(options);
   act(() => ServerEnd.last.accept());
+  await say({ type: "hello" }, hello());
   return hook;
 }
 
-const seqs = (hook: { result: { current: { logs: readonly ExecutionLog[] } } }) => hook.result.current.logs.map((item) => item.seq);
+const seqs = (hook: { result: { current: WebSocketLogs } }) => hook.result.current.logs.map((item) => item.seq);
+const subscriptions = () => ServerEnd.last.asked.filter((asked) => asked.type === "subscribe");
 
 describe("connection", () => {
   it("is connecting first, connected when the socket opens", async () => {
     const hook = await start();
     expect(hook.result.current.connectionStatus).toBe("connecting");
-    expect(ServerEnd.last.url).toBe("ws://localhost:3000/ws/executions/run-1/logs?after=0");
+    expect(ServerEnd.last.url).toBe("ws://localhost:3000/ws/monitor");
     act(() => ServerEnd.last.accept());
     expect(hook.result.current.connectionStatus).toBe("connected");
+    expect(ServerEnd.last.asked).toEqual([{ type: "subscribe", execution_id: "run-1", after: 0, what: "logs" }]);
   });
 
   it("opens nothing while disabled or without an id", async () => {
@@ -65,16 +79,14 @@ describe("connection", () => {
 
   it("comes back after a loss and resumes after the last line", async () => {
     const hook = await live();
-    act(() => ServerEnd.last.say(hello(), ...logs(1, 3).map(frame)));
-    await settle();
+    await say(...logs(1, 3).map(frame));
     act(() => ServerEnd.last.hangUp(1006));
     expect(hook.result.current.connectionStatus).toBe("connecting");
     await settle(2000);
     expect(ServerEnd.all).toHaveLength(2);
-    expect(ServerEnd.last.url).toMatch(/after=3$/);
     act(() => ServerEnd.last.accept());
-    act(() => ServerEnd.last.say(hello(), ...logs(3, 5).map(frame)));
-    await settle();
+    expect(subscriptions()).toEqual([{ type: "subscribe", execution_id: "run-1", after: 3, what: "logs" }]);
+    await say(hello(), ...logs(3, 5).map(frame));
     expect(hook.result.current.connectionStatus).toBe("connected");
     expect(seqs(hook)).toEqual([1, 2, 3, 4, 5]);
   });
@@ -103,8 +115,9 @@ describe("connection", () => {
   });
 
   it.each([
-    [1003, /not the id/],
-    [1008, /does not exist/],
+    [1003, /did not understand/],
+    [1008, /may not watch/],
+    [4403, /not signed in any more/],
   ])("says why after close code %i and stays away", async (code, reason) => {
     const hook = await live();
     act(() => ServerEnd.last.hangUp(code));
@@ -114,14 +127,14 @@ describe("connection", () => {
     expect(hook.result.current.error).toMatch(reason);
   });
 
-  it("comes back after a server error, 1011", async () => {
+  it.each([1011, 4429])("comes back after close code %i", async (code) => {
     await live();
-    act(() => ServerEnd.last.hangUp(1011));
+    act(() => ServerEnd.last.hangUp(code));
     await settle(2000);
     expect(ServerEnd.all).toHaveLength(2);
   });
 
-  it("gives up after reconnectAttempts", async () => {
+  it("gives up after reconnectAttempts, and tries again when asked", async () => {
     const hook = await live({ reconnectAttempts: 2, reconnectInterval: 100 });
     for (let n = 0; n < 3; n++) {
       act(() => ServerEnd.last.hangUp(1006));
@@ -130,6 +143,11 @@ describe("connection", () => {
     expect(ServerEnd.all).toHaveLength(3);
     expect(hook.result.current.connectionStatus).toBe("error");
     expect(hook.result.current.error).toMatch(/could not be opened again/);
+    act(() => hook.result.current.reconnect());
+    await settle();
+    expect(ServerEnd.all).toHaveLength(4);
+    act(() => ServerEnd.last.accept());
+    expect(hook.result.current.connectionStatus).toBe("connected");
   });
 
   it("reconnects by hand, also after the end", async () => {
@@ -140,132 +158,215 @@ describe("connection", () => {
     expect(ServerEnd.all).toHaveLength(2);
     expect(hook.result.current.connectionStatus).toBe("connecting");
     act(() => ServerEnd.last.accept());
-    expect(hook.result.current.connectionStatus).toBe("connected");
+    await say(hello(), frame(log(1)), end());
+    expect(hook.result.current).toMatchObject({ ended: true, connectionStatus: "disconnected" });
+    act(() => hook.result.current.reconnect());
+    await settle();
+    expect(subscriptions().at(-1)).toMatchObject({ execution_id: "run-1", after: 0 });
+    expect(hook.result.current).toMatchObject({ ended: false, connectionStatus: "connected" });
   });
 
-  it("disconnects by hand and stays so", async () => {
+  it("disconnects by hand, keeps its lines and stays so", async () => {
     const hook = await live();
+    await say(frame(log(1)));
     act(() => hook.result.current.disconnect());
     await settle(60_000);
     expect(ServerEnd.all).toHaveLength(1);
     expect(ServerEnd.last.readyState).toBe(ServerEnd.CLOSED);
     expect(hook.result.current.connectionStatus).toBe("disconnected");
-  });
-
-  it("leaves nothing behind when it is unmounted", async () => {
-    const hook = await live();
-    hook.unmount();
-    await vi.advanceTimersByTimeAsync(120_000);
-    expect(ServerEnd.all).toHaveLength(1);
-    expect(ServerEnd.last.readyState).toBe(ServerEnd.CLOSED);
-    expect(vi.getTimerCount()).toBe(0);
-  });
-
-  it("follows another execution when the id changes", async () => {
-    const hook = await live();
-    act(() => ServerEnd.last.say(frame(log(1))));
+    expect(seqs(hook)).toEqual([1]);
+    act(() => hook.result.current.reconnect());
     await settle();
+    act(() => ServerEnd.last.accept());
+    await say(hello(), frame(log(1)), frame(log(2)));
+    expect(hook.result.current.connectionStatus).toBe("connected");
+    expect(seqs(hook)).toEqual([1, 2]);
+  });
+
+  it("follows another execution over the same connection when the id changes", async () => {
+    const hook = await live();
+    await say(frame(log(1)));
     hook.rerender({ id: "run-2" });
-    await settle();
-    expect(ServerEnd.last.url).toContain("/run-2/logs?after=0");
+    await settle(1000);
+    expect(ServerEnd.all).toHaveLength(1);
+    expect(ServerEnd.last.asked.slice(1)).toEqual([
+      { type: "unsubscribe", execution_id: "run-1" },
+      { type: "subscribe", execution_id: "run-2", after: 0, what: "logs" },
+    ]);
     expect(seqs(hook)).toEqual([]);
   });
 
-  it("pings, and opens a new socket when the other side fell silent", async () => {
-    await live();
-    await settle(26_000);
-    expect(ServerEnd.last.sent).toEqual(["ping"]);
-    await settle(80_000);
-    expect(ServerEnd.all.length).toBeGreaterThan(1);
+  it("says why one execution is refused, while the connection stands", async () => {
+    const refused = await start(undefined, "no-id");
+    const fine = await live();
+    await say({ type: "error", execution_id: "no-id", code: 1008, reason: "no such execution for this login" });
+    expect(refused.result.current).toMatchObject({ connectionStatus: "error" });
+    expect(refused.result.current.error).toMatch(/does not exist/);
+    expect(fine.result.current.connectionStatus).toBe("connected");
+    act(() => refused.result.current.reconnect());
+    expect(subscriptions().at(-1)).toMatchObject({ execution_id: "no-id" });
+    expect(refused.result.current.connectionStatus).toBe("connected");
+  });
+});
+
+describe("one connection for all", () => {
+  it("carries several executions, each with its own lines", async () => {
+    const one = await live();
+    const two = await start(undefined, "run-2");
+    const again = await start(undefined, "run-1");
+    expect(ServerEnd.all).toHaveLength(1);
+    expect(subscriptions().map((asked) => asked.execution_id)).toEqual(["run-1", "run-2"]);
+    await say(hello({ execution_id: "run-2" }), [frame(log(1)), frame(log(1, { execution_id: "run-2" })), frame(log(2))]);
+    expect([seqs(one), seqs(two), seqs(again)]).toEqual([[1, 2], [1], [1, 2]]);
+  });
+
+  it("ends a subscription with the last who looks, the connection with the last subscription", async () => {
+    const one = await live();
+    const again = await start();
+    one.unmount();
+    await settle(1000);
+    expect(ServerEnd.last.asked).toHaveLength(1);
+    again.unmount();
+    await settle(1000);
+    expect(ServerEnd.last.asked.at(-1)).toEqual({ type: "unsubscribe", execution_id: "run-1" });
+    expect(ServerEnd.last.readyState).toBe(ServerEnd.CLOSED);
+  });
+
+  it("opens one socket in a hundred cycles of mounting and unmounting, and leaves no listener", async () => {
+    const added = vi.spyOn(window, "addEventListener");
+    const keeper = await live();
+    const before = added.mock.calls.length;
+    for (let n = 0; n < 100; n++) {
+      const hook = renderHook(() => useWebSocketLogs("run-1"), { wrapper: StrictMode });
+      hook.unmount();
+    }
+    await settle(1000);
+    expect(ServerEnd.all).toHaveLength(1);
+    expect(added.mock.calls.length).toBe(before);
+    expect(subscriptions()).toHaveLength(1);
+    keeper.unmount();
+    for (let n = 0; n < 100; n++) renderHook(() => useWebSocketLogs("run-1"), { wrapper: StrictMode }).unmount();
+    await settle(1000);
+    expect(ServerEnd.all).toHaveLength(1);
+    expect(ServerEnd.open).toHaveLength(0);
   });
 });
 
 describe("lines", () => {
   it("shows history and live lines once and in order", async () => {
     const hook = await live();
-    act(() => ServerEnd.last.say(hello(), ...logs(1, 4).map(frame), ...logs(2, 6).map(frame)));
-    await settle();
+    await say(...logs(1, 4).map(frame), ...logs(2, 6).map(frame));
     expect(seqs(hook)).toEqual([1, 2, 3, 4, 5, 6]);
     expect(hook.result.current.lastSeq).toBe(6);
   });
 
-  it("fetches what the socket left out", async () => {
+  it("takes a frame that holds many", async () => {
     const hook = await live();
-    pages["2"] = { logs: logs(3, 5), last_seq: 5, status: "running" };
-    act(() => ServerEnd.last.say(...logs(1, 2).map(frame), frame(log(5))));
-    await settle();
-    expect(fetched).toEqual(["/api/v1/executions/run-1/logs?after=2&limit=1000"]);
-    expect(seqs(hook)).toEqual([1, 2, 3, 4, 5]);
+    await say(logs(1, 500).map(frame));
+    expect(hook.result.current.logs).toHaveLength(500);
+  });
+
+  it("asks again for what the socket left out, and believes only the answer", async () => {
+    const hook = await live();
+    await say(...logs(1, 2).map(frame), frame(log(5)), frame(log(6)));
+    expect(seqs(hook)).toEqual([1, 2]);
+    expect(subscriptions().map((asked) => asked.after)).toEqual([0, 2]);
+    await say(frame(log(7)), hello(), ...logs(3, 7).map(frame));
+    expect(seqs(hook)).toEqual([1, 2, 3, 4, 5, 6, 7]);
   });
 
   it("goes on behind a number that was never used", async () => {
     const hook = await live();
-    pages["2"] = { logs: [], last_seq: 4, status: "running" };
-    act(() => ServerEnd.last.say(...logs(1, 2).map(frame), frame(log(4))));
-    await settle();
-    expect(seqs(hook)).toEqual([1, 2, 4]);
+    await say(...logs(1, 2).map(frame), frame(log(4)));
+    await say(hello(), frame(log(4)), frame(log(5)));
+    expect(seqs(hook)).toEqual([1, 2, 4, 5]);
+    expect(subscriptions()).toHaveLength(2);
   });
 
-  it("fetches everything new on resync", async () => {
+  it("keeps heartbeats, pongs, greetings and resync out of the list", async () => {
     const hook = await live();
-    act(() => ServerEnd.last.say(frame(log(1))));
-    pages["1"] = { logs: logs(2, 4), last_seq: 4, status: "running" };
-    act(() => ServerEnd.last.say({ type: "resync" }));
-    await settle();
-    expect(seqs(hook)).toEqual([1, 2, 3, 4]);
-  });
-
-  it("keeps heartbeats, pongs and greetings out of the list", async () => {
-    const hook = await live();
-    act(() => ServerEnd.last.say(hello(), { type: "heartbeat" }, { type: "pong" }, { type: "from_the_future", seq: 9 }));
-    await settle();
+    await say({ type: "heartbeat" }, { type: "pong" }, { type: "resync", execution_id: "run-1" }, { type: "from_the_future", seq: 9 });
     expect(hook.result.current.logs).toEqual([]);
   });
 
-  it("survives a message that is not JSON and says so", async () => {
+  it("survives a message that is not JSON, says so and reads again what it left out", async () => {
     const hook = await live();
-    act(() => ServerEnd.last.say("{broken", frame(log(1))));
-    await settle();
+    await say(frame(log(1)), "{broken", null, 7, frame(log(3)));
     expect(hook.result.current.error).toMatch(/not JSON/);
     expect(hook.result.current.connectionStatus).toBe("connected");
-    expect(seqs(hook)).toEqual([1]);
+    expect(subscriptions().at(-1)).toMatchObject({ after: 1 });
+    await say(hello(), frame(log(2)), frame(log(3)));
+    expect(seqs(hook)).toEqual([1, 2, 3]);
+  });
+
+  it("does not ask for ever when the server cannot say a line", async () => {
+    const hook = await live();
+    await say(frame(log(1)), "{broken");
+    for (let n = 0; n < 5; n++) await say(hello(), "{broken", frame(log(3)));
+    expect(subscriptions().map((asked) => asked.after)).toEqual([0, 1, 3]);
+    expect(seqs(hook)).toEqual([1, 3]);
   });
 
   it("keeps the newest bufferSize lines, the state of all", async () => {
     const hook = await live({ bufferSize: 3 });
-    act(() =>
-      ServerEnd.last.say(
-        frame(log(1, { event: "node_start", node_id: "a" })),
-        frame(log(2, { event: "node_complete", node_id: "a" })),
-        ...logs(3, 6).map(frame),
-      ),
+    await say(
+      frame(log(1, { event: "node_start", node_id: "a" })),
+      frame(log(2, { event: "node_complete", node_id: "a" })),
+      ...logs(3, 6).map(frame),
     );
-    await settle();
     expect(seqs(hook)).toEqual([4, 5, 6]);
-    expect(hook.result.current.dropped).toBe(3);
+    expect(hook.result.current.older).toBe(3);
     expect(hook.result.current.run.nodes.get("a")?.status).toBe("completed");
+  });
+
+  it("keeps a thousand lines unless told otherwise", async () => {
+    const hook = await live();
+    await say(logs(1, 1200).map(frame));
+    expect(hook.result.current.logs).toHaveLength(1000);
+    expect(hook.result.current.older).toBe(200);
+  });
+
+  it("loads older lines in front and keeps them", async () => {
+    const hook = await live({ bufferSize: 100 });
+    rows = logs(1, 2500);
+    await say(rows.map(frame));
+    await act(() => hook.result.current.loadOlder());
+    expect(fetched).toEqual(["/api/v1/executions/run-1/logs?after=1400&limit=1000"]);
+    expect(seqs(hook)).toEqual(Array.from({ length: 1100 }, (_, n) => n + 1401));
+    await say(frame(log(2501)));
+    expect(hook.result.current.logs).toHaveLength(1100);
+    await act(() => hook.result.current.loadOlder());
+    await act(() => hook.result.current.loadOlder());
+    expect(hook.result.current.older).toBe(0);
+    expect(seqs(hook)[0]).toBe(1);
+  });
+
+  it("says when older lines cannot be loaded", async () => {
+    const hook = await live({ bufferSize: 2 });
+    await say(logs(1, 5).map(frame));
+    vi.stubGlobal("fetch", async () => new Response('{"detail": "Gone."}', { status: 410 }));
+    await act(() => hook.result.current.loadOlder());
+    expect(hook.result.current.error).toBe("Older lines could not be loaded: Gone.");
+    expect(seqs(hook)).toEqual([4, 5]);
   });
 
   it("clears the list, then shows only what is new", async () => {
     const hook = await live();
-    act(() => ServerEnd.last.say(...logs(1, 3).map(frame)));
-    await settle();
+    await say(...logs(1, 3).map(frame));
     act(() => hook.result.current.clearLogs());
     expect(hook.result.current.logs).toEqual([]);
-    act(() => ServerEnd.last.say(frame(log(4))));
-    await settle();
+    expect(hook.result.current.older).toBe(3);
+    await say(frame(log(4)));
     expect(seqs(hook)).toEqual([4]);
   });
 
-  it("knows the end and stays disconnected", async () => {
+  it("knows the end, and lets the connection go", async () => {
     const hook = await live();
-    act(() => {
-      ServerEnd.last.say(hello(), frame(log(1)), { type: "end", status: "completed" });
-      ServerEnd.last.hangUp(1000);
-    });
+    await say(frame(log(1)), end());
     await settle(60_000);
     expect(hook.result.current).toMatchObject({ ended: true, serverStatus: "completed", connectionStatus: "disconnected" });
     expect(seqs(hook)).toEqual([1]);
     expect(ServerEnd.all).toHaveLength(1);
+    expect(ServerEnd.last.readyState).toBe(ServerEnd.CLOSED);
   });
 });

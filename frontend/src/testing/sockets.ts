@@ -46,6 +46,15 @@ export class ServerEnd extends EventTarget {
     this.sent.push(text);
   }
 
+  /** What the page said, newest last. */
+  get asked(): Record<string, unknown>[] {
+    return this.sent.map((text) => JSON.parse(text) as Record<string, unknown>);
+  }
+
+  static get open(): ServerEnd[] {
+    return ServerEnd.all.filter((end) => end.readyState === ServerEnd.OPEN);
+  }
+
   close(code = 1000): void {
     queueMicrotask(() => this.hangUp(code));
   }
