@@ -38,11 +38,10 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What somebody may see: of which user the login is, everything or their own, and which of the asked executions."""
+    """What somebody may see: who they are, whether everything or their own, and which of the asked executions."""
 
-    user_id: int
+    user: Any
     everything: bool
-    staff: bool
     executions: frozenset[UUID]
 
 
@@ -62,7 +61,7 @@ def look(session_key: str | None, execution_ids: Collection[UUID]) -> Sight | No
     seen: set[UUID] = set()
     if execution_ids:
         seen.update(Execution.objects.visible_to(user).filter(pk__in=list(execution_ids)).values_list("pk", flat=True))
-    return Sight(user.pk, access.sees_everything(user), user.is_staff, frozenset(seen))
+    return Sight(user, access.sees_everything(user), frozenset(seen))
 
 
 async def refuse(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:

@@ -14,6 +14,7 @@ from monitoring import doorway
 from monitoring.doorway import Refused, Sight
 from monitoring.feed import Room, current_feed
 from monitoring.following import Follower, Line, LogFollower, Send, SharedLine, StatusFollower
+from monitoring.overview import Viewer, current_overview
 from monitoring.rows import read
 from monitoring.wire import Overview, Ping, Said, Subscribe, Unsubscribe, message
 
@@ -50,9 +51,7 @@ class Serving:
             while await self._obey():
                 await self._keep_up()
                 await self._begin()
-                if self._ready:
-                    await self._work()
-                else:
+                if not await self._work():
                     await self._wait()
         finally:
             for execution_id in list(self._followers):
@@ -96,7 +95,7 @@ class Serving:
             self._check_at = now + settings.SOCKET_CHECK_SECONDS
             await self._check()
 
-    async def _check(self) -> None:
+    async def _check(self) -> Sight:
         """Look again at who this is and what they may see; one query for all executions."""
         sight = await self._look(list(self._followers))
         if sight is None:
@@ -104,6 +103,7 @@ class Serving:
         for execution_id in self._followers.keys() - sight.executions:
             await self._drop(execution_id)
             await self._refuse(execution_id, doorway.NO_LONGER_PERMITTED, NO_SUCH)
+        return sight
 
     async def _look(self, execution_ids: list[UUID]) -> Sight | None:
         return await read(doorway.look, self._session_key, execution_ids)
@@ -130,8 +130,8 @@ class Serving:
                 await follower.hello(head)
                 self._ready[follower] = None
 
-    async def _work(self) -> None:
-        """Send one piece of every execution that has something."""
+    async def _work(self) -> bool:
+        """Send one piece of every execution that has something; return whether there may be more at once."""
         ready, self._ready = self._ready, {}
         for follower in ready:
             if self._followers.get(follower.execution_id) is not follower:
@@ -144,6 +144,7 @@ class Serving:
             except Refused as refusal:
                 await self._drop(follower.execution_id)
                 await self._refuse(follower.execution_id, refusal.code, str(refusal))
+        return bool(ready)
 
     async def _drop(self, execution_id: UUID) -> None:
         follower = self._followers.pop(execution_id, None)
@@ -177,6 +178,16 @@ class Shared(Serving):
     def __init__(self, session_key: str | None, send: Send) -> None:
         super().__init__(session_key, send)
         self._said: deque[Said] = deque()
+        self._overview = current_overview()
+        self._viewer = Viewer(Room(self._feed.queue_bytes), self._news.set)
+        self._views = False
+
+    async def run(self) -> None:
+        """Send everything that is asked for, until the client goes or may not stay."""
+        try:
+            await super().run()
+        finally:
+            self._overview.leave(self._viewer)
 
     def hear(self, said: Said) -> None:
         """Do what the client says as soon as it can be sent the answer.
@@ -207,8 +218,28 @@ class Shared(Serving):
                         await self._drop(execution_id)
                 case Ping():
                     await self._send(message("pong"))
-                case Overview():
-                    pass
+                case Overview(on=on):
+                    await self._view(on)
+        return True
+
+    async def _view(self, on: bool) -> None:
+        self._overview.leave(self._viewer)
+        self._views = on
+        if on:
+            await self._check()
+
+    async def _check(self) -> Sight:
+        sight = await super()._check()
+        if self._views:
+            self._overview.join(sight, self._viewer)
+        return sight
+
+    async def _work(self) -> bool:
+        busy = await super()._work()
+        text = self._viewer.next()
+        if text is None:
+            return busy
+        await self._send(text)
         return True
 
     async def _subscribe(self, wish: Subscribe) -> None:
