@@ -17,7 +17,7 @@ from django.db import connection
 
 logger = logging.getLogger(__name__)
 
-NUMBERS: Final = {"reconcile": 0x466C6F77, "monitoring": 0x466C6F78}
+NUMBERS: Final = {"reconcile": 0x466C6F77, "monitoring": 0x466C6F78, "alerts": 0x466C6F79}
 """The advisory locks of PostgreSQL by name."""
 
 _refused_since: dict[str, float] = {}

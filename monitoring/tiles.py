@@ -55,7 +55,7 @@ def tiles_for(user: Any) -> dict[str, Any]:
     found = known.get(("executions", owner), KNOWN_SECONDS, lambda: _of_executions(owner))
     if not user.is_staff:
         return {**found, "queues": {}, "slots": None, "browsers": None, "workers": None}
-    return {**found, **known.get(("installation", None), KNOWN_SECONDS, _of_installation)}
+    return {**found, **known.get(("installation", None), KNOWN_SECONDS, of_installation)}
 
 
 def _of_executions(owner: Any) -> dict[str, Any]:
@@ -87,7 +87,8 @@ def _credits_today(now: datetime, owner: Any) -> int:
     return before + history.ended(hour, now, owner=owner).credits
 
 
-def _of_installation() -> dict[str, Any]:
+def of_installation() -> dict[str, Any]:
+    """Return ``queues``, ``slots``, ``browsers`` and ``workers`` as they are now; four queries."""
     now = store.database_now_us()
     leases = WorkerLease.objects.filter(beat_at__gte=now - LIVE_SECONDS * 1_000_000).exclude(queues=BEAT_QUEUES)
     workers = list(leases.values_list("queues", "slots"))

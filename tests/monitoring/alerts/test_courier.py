@@ -1,0 +1,252 @@
+"""Messages on their way: tried again, in order, by one process at a time, and nobody waits for a slow one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+from django.utils import timezone
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from executions.models import DeadLetter, LostWorker
+from executions.store import database_now_us
+from monitoring.alerts import channels, delivery, outbox, rules
+from monitoring.alerts.courier import OF_ONE_OWNER, Courier
+from monitoring.models import Alert, AlertChannel, AlertMessage, AlertRule
+from tests.conftest import wait_for
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("loopback"), pytest.mark.postgres]
+
+
+@pytest.fixture
+def courier() -> Iterator[Courier]:
+    """Return a courier; nothing of it is on its way after the test."""
+    found = Courier()
+    yield found
+    wait_for(lambda: not found.away, 60, "the end of what is on its way")
+
+
+def alert_of(owner: Any, *told: AlertChannel, number: int = 0) -> Alert:
+    now = timezone.now()
+    alert: Alert = Alert.objects.create(
+        owner=owner, rule_name=f"rule {number}", kind="cost", severity="info", condition="", value=2, threshold=1,
+        message="too much", opened_at=now, last_seen_at=now, told_at=now,
+    )  # fmt: skip
+    outbox.write(alert, "firing", told, database_now_us())
+    return alert
+
+
+def states(**wanted: Any) -> list[str]:
+    return sorted(AlertMessage.objects.filter(**wanted).values_list("status", flat=True))
+
+
+def send_all(courier: Courier) -> None:
+    """Send until nothing is due any more."""
+
+    def idle() -> bool:
+        return not courier.send_due() and not courier.away
+
+    wait_for(idle, 60, "the end of what is due")
+
+
+def test_a_message_that_is_not_taken_is_tried_again_and_later_each_time(
+    alice: Any, httpserver: HTTPServer, courier: Courier
+) -> None:
+    httpserver.expect_request("/hook").respond_with_data(status=503)
+    alert_of(alice, channels.save(alice, "ops", "webhook", httpserver.url_for("/hook")))
+    pauses = []
+    for attempt in range(1, outbox.MOST_ATTEMPTS + 1):
+        AlertMessage.objects.update(next_at=0)
+        began = database_now_us()
+        send_all(courier)
+        message = AlertMessage.objects.get()
+        assert (message.attempts, len(httpserver.log)) == (attempt, attempt)
+        pauses.append(round((message.next_at - began) / 1_000_000, -1))
+    assert pauses[:5] == [10, 30, 90, 270, 810]
+    assert pauses[6] == outbox.LONGEST_PAUSE_S
+    assert (message.status, message.error) == ("failed", "localhost answered 503")
+    assert len({request.headers["Idempotency-Key"] for request, _ in httpserver.log}) == 1
+
+
+def test_what_cannot_arrive_is_not_tried_again(alice: Any, httpserver: HTTPServer, courier: Courier) -> None:
+    httpserver.expect_request("/gone").respond_with_data(status=410)
+    gone = channels.save(alice, "gone", "webhook", httpserver.url_for("/gone"))
+    off = channels.save(alice, "off", "webhook", httpserver.url_for("/off"))
+    deleted = channels.save(alice, "deleted", "webhook", httpserver.url_for("/deleted"))
+    alert_of(alice, gone, off, deleted)
+    AlertChannel.objects.filter(pk=off.pk).update(enabled=False)
+    channels.delete(deleted)
+    send_all(courier)
+
+    assert dict(AlertMessage.objects.values_list("channel_name", "error")) == {
+        "gone": "localhost answered 410", "off": "its channel is switched off", "deleted": "its channel was deleted",
+    }  # fmt: skip
+    assert states() == ["failed"] * 3
+    assert len(httpserver.log) == 1
+
+
+def test_a_server_that_never_ends_delays_nobody_else(
+    alice: Any, bob: Any, httpserver: HTTPServer, endless: Any, courier: Courier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "SECONDS", 3.0)
+    port = endless(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+    httpserver.expect_request("/hook").respond_with_data("ok")
+    slow = [channels.save(bob, f"slow {n}", "webhook", f"http://127.0.0.1:{port}/") for n in range(8)]
+    for number in range(6):
+        alert_of(bob, *slow, number=number)
+    good = channels.save(alice, "good", "webhook", httpserver.url_for("/hook"))
+    alert_of(alice, good)
+    arrived = AlertMessage.objects.filter(channel=good, status="sent")
+
+    courier.send_due()
+    assert courier.away <= OF_ONE_OWNER + 1
+
+    def taken() -> bool:
+        courier.send_due()
+        return arrived.exists()
+
+    wait_for(taken, 30, "the message to the good server")
+    tried = AlertMessage.objects.filter(channel__in=slow, attempts__gt=0)
+    assert tried.count() <= 2 * OF_ONE_OWNER, "it waited for the slow ones"
+
+
+def test_that_it_is_over_is_said_after_that_it_began(alice: Any, httpserver: HTTPServer, courier: Courier) -> None:
+    httpserver.expect_ordered_request("/hook").respond_with_data(status=500)
+    channel = channels.save(alice, "ops", "webhook", httpserver.url_for("/hook"))
+    alert = alert_of(alice, channel)
+    send_all(courier)
+    outbox.write(alert, "resolved", [channel], database_now_us())
+    send_all(courier)
+    assert states(event="resolved", attempts=0) == ["waiting"]
+
+    httpserver.clear()
+    httpserver.expect_request("/hook").respond_with_data("ok")
+    AlertMessage.objects.update(next_at=0)
+    send_all(courier)
+    said = [request.get_json()["event"] for request, _ in httpserver.log]
+    assert (said, states()) == (["firing", "resolved"], ["sent", "sent"])
+
+
+def test_two_couriers_send_a_message_once(alice: Any, httpserver: HTTPServer, courier: Courier) -> None:
+    httpserver.expect_request("/hook").respond_with_data("ok")
+    for number in range(20):
+        alert_of(alice, channels.save(alice, f"c{number}", "webhook", httpserver.url_for("/hook")), number=number)
+    other = Courier()
+    wait_for(lambda: not courier.send_due() + other.send_due() + courier.away + other.away, 60, "the end")
+
+    keys = [request.headers["Idempotency-Key"] for request, _ in httpserver.log]
+    assert (len(keys), len(set(keys)), states()) == (20, 20, ["sent"] * 20)
+
+
+def test_what_a_process_took_along_into_its_death_is_sent_by_another(
+    alice: Any, httpserver: HTTPServer, courier: Courier
+) -> None:
+    httpserver.expect_request("/hook").respond_with_data("ok")
+    alert_of(alice, channels.save(alice, "ops", "webhook", httpserver.url_for("/hook")))
+    dead = outbox.claim(AlertMessage.objects.get().pk)
+    send_all(courier)
+    assert (states(), httpserver.log) == (["waiting"], [])
+
+    AlertMessage.objects.update(claimed_until=database_now_us())
+    send_all(courier)
+    assert (states(), len(httpserver.log)) == (["sent"], 1)
+    assert dead is not None
+    outbox.missed(dead, "it lives after all", final=True)
+    assert AlertMessage.objects.get().error == "", "the late one has no say any more"
+
+
+def test_writing_twice_writes_once(alice: Any) -> None:
+    channel = channels.save(alice, "ops", "email", "ops@example.com")
+    alert = alert_of(alice, channel)
+    outbox.write(alert, "firing", [channel], database_now_us())
+    assert AlertMessage.objects.count() == 1
+
+
+# ---------------------------------------------------------------------- the whole way, in a real beat
+
+
+class Sink:
+    """What a real web server was sent."""
+
+    def __init__(self, server: HTTPServer) -> None:
+        self.bodies: list[Any] = []
+        self._lock = threading.Lock()
+        server.expect_request("/hook", "POST").respond_with_handler(self._take)
+
+    def _take(self, request: Request) -> Response:
+        with self._lock:
+            self.bodies.append(request.get_json())
+        return Response("taken")
+
+    def said(self, rule: AlertRule) -> list[str]:
+        with self._lock:
+            return [body["event"] for body in self.bodies if body["alert"]["rule_id"] == str(rule.pk)]
+
+
+@pytest.fixture
+def beat(processes: Any, settings: Any, mailbox: Any) -> Callable[[], Any]:
+    """Return a starter of a real beat that looks at rules all the time and may reach the sinks."""
+    port = settings.MAIL_SERVER["port"]
+    return partial(
+        processes.beat, FLOWBUILDER_ALERT_SECONDS="0.2", FLOWBUILDER_EGRESS_ALLOW="127.0.0.1,localhost",
+        FLOWBUILDER_MAIL_URL=f"smtp://127.0.0.1:{port}?security=none",
+    )  # fmt: skip
+
+
+def rule_of(owner: Any, kind: str, told: list[AlertChannel], **fields: Any) -> AlertRule:
+    return rules.save(AlertRule(owner=owner, name=kind, kind=kind, threshold=1, **fields), told)
+
+
+@pytest.mark.redis
+@pytest.mark.row("S2-46")
+@pytest.mark.row("S2-58")
+def test_two_beats_tell_by_mail_and_webhook_once_that_it_began_and_once_that_it_is_over(
+    processes: Any, beat: Callable[[], Any], alice: Any, httpserver: HTTPServer, mailbox: Any
+) -> None:
+    sink = Sink(httpserver)
+    told = [
+        channels.save(alice, "hook", "webhook", httpserver.url_for("/hook")),
+        channels.save(alice, "mail", "email", "ops@example.com"),
+    ]
+    rule = rule_of(alice, "dead_letters", told, everyone=True)
+    DeadLetter.objects.create(kind="message", first_failed_at=timezone.now(), last_failed_at=timezone.now())
+    beat()
+    beat()
+
+    wait_for(lambda: sink.said(rule) and mailbox.envelopes, 60, "the messages that it began", processes.logs)
+    seen = Alert.objects.get().last_seen_at
+    wait_for(lambda: Alert.objects.get().last_seen_at > seen + timedelta(seconds=1), 30, "more looks", processes.logs)
+    assert (sink.said(rule), len(mailbox.envelopes)) == (["firing"], 1)
+
+    DeadLetter.objects.update(status=DeadLetter.DISCARDED)
+    wait_for(lambda: len(mailbox.envelopes) == 2 and len(sink.said(rule)) == 2, 60, "the end", processes.logs)
+    assert sink.said(rule) == ["firing", "resolved"]
+    assert [mail["Subject"] for mail in mailbox.messages] == [
+        "[Flow Builder] Warning: dead_letters", "[Flow Builder] Resolved: dead_letters",
+    ]  # fmt: skip
+    assert (Alert.objects.count(), states()) == (1, ["sent"] * 4)
+
+
+@pytest.mark.redis
+@pytest.mark.worker
+def test_a_worker_that_is_killed_and_replaced_at_once_is_told(
+    processes: Any, beat: Callable[[], Any], alice: Any, httpserver: HTTPServer
+) -> None:
+    sink = Sink(httpserver)
+    rule = rule_of(alice, "worker_lost", [channels.save(alice, "hook", "webhook", httpserver.url_for("/hook"))])
+    doomed = processes.worker()
+    beat()
+    doomed.kill()
+    doomed.wait()
+    processes.worker()
+
+    wait_for(lambda: sink.said(rule), 60, "the message", processes.logs)
+    (body,) = sink.bodies
+    assert f"(process {doomed.pid})" in body["text"]
+    LostWorker.objects.update(lost_at=0)
+    wait_for(lambda: sink.said(rule) == ["firing", "resolved"], 60, "the end", processes.logs)
