@@ -20,6 +20,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from flowbuilder.bodies import BoundedBodies  # noqa: E402
 from flowbuilder.sockets import OpenSockets, SocketRate  # noqa: E402
+from monitoring.clients import clients  # noqa: E402
 from monitoring.consumers import websocket_urlpatterns  # noqa: E402
 from monitoring.doorway import OriginMiddleware  # noqa: E402
 from monitoring.feed import current_feed  # noqa: E402
@@ -30,12 +31,13 @@ async def lifespan(
     receive: Callable[[], Awaitable[dict[str, Any]]],
     send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
-    """Answer the server's start and stop; at the stop, leave the channel layer."""
+    """Answer the server's start and stop; at the stop, leave the channel layer and take back the number of sockets."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             await send({"type": "lifespan.startup.complete"})
         else:
+            await clients.close()
             await current_feed().close()
             await send({"type": "lifespan.shutdown.complete"})
             return

@@ -164,6 +164,7 @@ PAGES: Final[dict[str, str]] = {
     "monitoring/": ANYONE,
     "healthz": ANYONE,
     "readyz": ANYONE,
+    "metrics": ANYONE,  # who knows the token, or asks on this machine
     "api/v1/": ANYONE,  # has no page
     "api/v1/docs": ANYONE,
     "api/v1/openapi.json": ANYONE,

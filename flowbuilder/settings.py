@@ -219,6 +219,7 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator"},
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+METRICS_TOKEN = variables.text("FLOWBUILDER_METRICS_TOKEN")
 API_RATE = variables.rate("FLOWBUILDER_API_RATE", "6000/min")
 START_RATE = variables.rate("FLOWBUILDER_START_RATE", "2000/min")
 WEBHOOK_RATE = variables.rate("FLOWBUILDER_WEBHOOK_RATE", "600/min")

@@ -11,6 +11,7 @@ from django.conf import settings
 
 from flowbuilder import throttle
 from flowbuilder.rates import read_rate
+from monitoring.clients import clients
 from monitoring.doorway import Application, refuse
 
 
@@ -46,7 +47,8 @@ class OpenSockets:
             return
         self._open[whose] += 1
         try:
-            await self.application(scope, receive, send)
+            with clients.counted():
+                await self.application(scope, receive, send)
         finally:
             self._open[whose] -= 1
             if not self._open[whose]:

@@ -9,7 +9,7 @@ from django.views.generic import RedirectView
 from executions.views import approval
 from flowbuilder.api import api
 from flowbuilder.hooks import receive
-from monitoring.views import healthz, readyz
+from monitoring.views import healthz, metrics, readyz
 
 
 def icon(request: HttpRequest) -> HttpResponseRedirect:
@@ -24,6 +24,7 @@ urlpatterns = [
     path("monitoring/", RedirectView.as_view(url="/admin/monitoring/"), name="monitoring"),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
     path("api/v1/", api.urls),
     path("approvals/<str:token>", approval, name="approval"),
     path("hooks/<str:token>", receive, name="webhook"),

@@ -1,20 +1,26 @@
-"""Whether this installation is alive, and whether it can do its work: addresses for machines."""
+"""Whether this installation is alive, whether it can do its work, and its numbers: addresses for machines."""
 
 from __future__ import annotations
 
+import ipaddress
+import secrets
 import threading
 import time
 from typing import Final
 
 from django.conf import settings
-from django.http import HttpRequest, JsonResponse
+from django.db import Error as DatabaseError
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from monitoring.health import CHECKS, run
+from monitoring.metrics import text
 
 KNOWN_SECONDS: Final = 1.0
 """How long a process goes by what its checks found."""
+FORWARDED: Final = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP")
+"""Headers by which proxies say that they ask for somebody else."""
 
 
 @never_cache
@@ -37,6 +43,46 @@ def readyz(request: HttpRequest) -> JsonResponse:
         {"status": "ready" if ready else "not ready", "checks": checks}, status=200 if ready else 503
     )
     response._has_been_logged = True  # type: ignore[attr-defined]  # Django logs every 503 as an error; this one is an answer
+    return response
+
+
+@never_cache
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Answer the metrics in the format of Prometheus, to who knows the token; without one, to who asks on this machine."""
+    if settings.METRICS_TOKEN:
+        if not _knows_token(request):
+            return _plain(
+                "The token of FLOWBUILDER_METRICS_TOKEN is missing or wrong.", 401, {"WWW-Authenticate": "Bearer"}
+            )
+    elif not _is_here(request):
+        return _plain("Metrics are for this machine only. Set FLOWBUILDER_METRICS_TOKEN to ask from another one.", 403)
+    try:
+        content, content_type = text(request.headers.get("Accept", ""))
+    except DatabaseError:
+        return _plain("The database does not answer.", 503)
+    return HttpResponse(content, content_type=content_type)
+
+
+def _knows_token(request: HttpRequest) -> bool:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and secrets.compare_digest(
+        token.strip().encode(), settings.METRICS_TOKEN.encode()
+    )
+
+
+def _is_here(request: HttpRequest) -> bool:
+    """Return whether a program on this machine asks, and for itself: a proxy beside us asks for somebody else."""
+    try:
+        here = ipaddress.ip_address(request.META.get("REMOTE_ADDR", "")).is_loopback
+    except ValueError:
+        return False
+    return here and not any(name in request.headers for name in FORWARDED)
+
+
+def _plain(message: str, status: int, headers: dict[str, str] | None = None) -> HttpResponse:
+    response = HttpResponse(f"{message}\n", status=status, content_type="text/plain; charset=utf-8", headers=headers)
+    response._has_been_logged = True  # type: ignore[attr-defined]  # an answer, no error of ours
     return response
 
 
