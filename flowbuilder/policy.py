@@ -114,6 +114,17 @@ OPERATIONS: Final[dict[str, str]] = {
     "GET /alerts": "alerts:read",
     "GET /alerts/{alert_id}": "alerts:read",
     "POST /alerts/{alert_id}/acknowledge": "alerts:write",
+    "GET /alert-rules": "alerts:read",
+    "POST /alert-rules": "alerts:write",
+    "GET /alert-rules/{rule_id}": "alerts:read",
+    "PUT /alert-rules/{rule_id}": "alerts:write",
+    "DELETE /alert-rules/{rule_id}": "alerts:write",
+    "POST /alert-rules/{rule_id}/silence": "alerts:write",
+    "GET /alert-channels": "alerts:read",
+    "POST /alert-channels": "alerts:write",
+    "GET /alert-channels/{channel_id}": "alerts:read",
+    "PUT /alert-channels/{channel_id}": "alerts:write",
+    "DELETE /alert-channels/{channel_id}": "alerts:write",
     "GET /users/me": "account:read",
     "GET /tokens": "account:read",
     "POST /tokens": "account:write",
@@ -151,6 +162,8 @@ THINGS: Final[dict[str, str]] = {
     "credential_id": "workflows.Credential",
     "letter_id": "executions.DeadLetter",
     "alert_id": "monitoring.Alert",
+    "rule_id": "monitoring.AlertRule",
+    "channel_id": "monitoring.AlertChannel",
 }
 """What the names in addresses of the API stand for."""
 BY_EXECUTION: Final = frozenset({"recording_id", "other_id"})
@@ -206,6 +219,8 @@ MODELS: Final[dict[str, str]] = {
     "recordings/blob": WATCHED,
     "recordings/storedfile": SUPERUSER,
     "monitoring/alert": WATCHED,
+    "monitoring/alertrule": STAFF,
+    "monitoring/alertchannel": STAFF,
     "auth/user": PERMITTED,
     "auth/group": PERMITTED,
     "django_celery_beat/periodictask": PERMITTED,
@@ -242,6 +257,7 @@ MODEL_PAGES: Final[dict[str, str]] = {
     "recordings/recording/<uuid:pk>/tags/": STAFF,
     "recordings/recording/<uuid:pk>/compare/": STAFF,
     "monitoring/alert/<uuid:pk>/handle/<slug:verb>/": STAFF,
+    "monitoring/alertrule/<uuid:pk>/handle/<slug:verb>/": STAFF,
     "auth/user/<id>/password/": PERMITTED,
 }
 

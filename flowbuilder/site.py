@@ -52,7 +52,11 @@ NAVIGATION = (
     ),
     Group(
         "Watch",
-        ((ALERTS, "bell", ""),),
+        (
+            (ALERTS, "bell", ""),
+            ("monitoring.alertrule", "rule", ""),
+            ("monitoring.alertchannel", "send", ""),
+        ),
     ),
     Group(
         "Account",

@@ -1,6 +1,130 @@
 /** The shapes of the HTTP API. Written by "npm run types"; do not edit. */
 
 export interface paths {
+    "/api/v1/alert-channels": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Channels
+         * @description List your channels by name.
+         */
+        get: operations["monitoring_api_channels_list_channels"];
+        put?: never;
+        /**
+         * Create Channel
+         * @description Make a channel of yours.
+         */
+        post: operations["monitoring_api_channels_create_channel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alert-channels/{channel_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Channel
+         * @description Return one channel.
+         */
+        get: operations["monitoring_api_channels_get_channel"];
+        /**
+         * Change Channel
+         * @description Change a channel field by field; another kind needs its address.
+         */
+        put: operations["monitoring_api_channels_change_channel"];
+        post?: never;
+        /**
+         * Delete Channel
+         * @description Delete a channel; rules that name it tell the others that they name.
+         */
+        delete: operations["monitoring_api_channels_delete_channel"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alert-rules": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Rules
+         * @description List your rules by name.
+         */
+        get: operations["monitoring_api_rules_list_rules"];
+        put?: never;
+        /**
+         * Create Rule
+         * @description Make a rule of yours; what does not fit is said field by field.
+         */
+        post: operations["monitoring_api_rules_create_rule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alert-rules/{rule_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Rule
+         * @description Return one rule.
+         */
+        get: operations["monitoring_api_rules_get_rule"];
+        /**
+         * Change Rule
+         * @description Change a rule field by field; what it raised is resolved when it looks for something else now.
+         */
+        put: operations["monitoring_api_rules_change_rule"];
+        post?: never;
+        /**
+         * Delete Rule
+         * @description Delete a rule; what it raised is resolved and stays in the list of alerts.
+         */
+        delete: operations["monitoring_api_rules_delete_rule"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alert-rules/{rule_id}/silence": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Silence Rule
+         * @description Let nobody be told of a rule for some hours, or with 0 let them be told again.
+         */
+        post: operations["monitoring_api_rules_silence_rule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/alerts": {
         parameters: {
             query?: never;
@@ -12,7 +136,7 @@ export interface paths {
          * List Alerts
          * @description List the alerts of your rules, newest first.
          */
-        get: operations["monitoring_api_list_alerts"];
+        get: operations["monitoring_api_alerts_list_alerts"];
         put?: never;
         post?: never;
         delete?: never;
@@ -32,7 +156,7 @@ export interface paths {
          * Get Alert
          * @description Return one alert and what was said about it.
          */
-        get: operations["monitoring_api_get_alert"];
+        get: operations["monitoring_api_alerts_get_alert"];
         put?: never;
         post?: never;
         delete?: never;
@@ -54,7 +178,7 @@ export interface paths {
          * Acknowledge
          * @description Say that you take care of an alert; 409 when it is over or somebody does already.
          */
-        post: operations["monitoring_api_acknowledge"];
+        post: operations["monitoring_api_alerts_acknowledge"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1599,6 +1723,31 @@ export interface components {
             field: string;
             path: (string | number)[];
         };
+        /** @description What to change; what is left out stays. An empty ``secret`` takes it away. */
+        ChannelChange: {
+            address?: string | null;
+            enabled?: boolean | null;
+            kind?: ("email" | "webhook" | "slack") | null;
+            name?: string | null;
+            secret?: string | null;
+        };
+        /** @description A channel. Of the address of a webhook only the beginning is shown, for the rest may be a secret. */
+        ChannelOut: {
+            address: string;
+            /** Format: date-time */
+            created_at: string;
+            enabled: boolean;
+            /** Format: uuid */
+            id: string;
+            /** @enum {string} */
+            kind: "email" | "webhook" | "slack";
+            name: string;
+        };
+        /** @description One page of channels, by name. */
+        ChannelPage: {
+            count: number;
+            items: components["schemas"]["ChannelOut"][];
+        };
         /** @description Everything that is wrong with a definition; empty when nothing is. */
         Checked: {
             findings: components["schemas"]["FindingOut"][];
@@ -2184,6 +2333,17 @@ export interface components {
             before?: unknown;
             id: string;
         };
+        /** @description A channel to make. With a ``secret`` what is sent to a webhook is signed. */
+        NewChannel: {
+            address: string;
+            /** @default true */
+            enabled: boolean;
+            /** @enum {string} */
+            kind: "email" | "webhook" | "slack";
+            name: string;
+            /** @default  */
+            secret: string;
+        };
         /** @description A credential to store; ``kind`` and its fields are those of ``GET /credentials/kinds``. */
         NewCredential: {
             expires_at?: string | null;
@@ -2193,6 +2353,38 @@ export interface components {
             /** @default password */
             kind: string;
             name: string;
+        };
+        /**
+         * @description A rule to make. Without ``workflow_id`` it is about all of yours, or with ``everyone`` about everybody's.
+         *
+         *     The unit of ``threshold`` is that of the kind: percent of failures or of a resource, messages, credits, seconds of
+         *     lag, letters, workers. ``subject`` is one queue or resource, where the kind watches several.
+         */
+        NewRule: {
+            /** @default [] */
+            channel_ids: string[];
+            /** @default true */
+            enabled: boolean;
+            /** @default false */
+            everyone: boolean;
+            /** @default 0 */
+            for_s: number;
+            /** @enum {string} */
+            kind: "failure_rate" | "queue_backlog" | "resource_exhaustion" | "cost" | "schedule_lag" | "dead_letters" | "worker_lost";
+            /** @default 3 */
+            minimum_runs: number;
+            name: string;
+            /**
+             * @default warning
+             * @enum {string}
+             */
+            severity: "info" | "warning" | "critical";
+            /** @default  */
+            subject: string;
+            threshold: number;
+            /** @default 900 */
+            window_s: number;
+            workflow_id?: string | null;
         };
         /** @description A token to make. A token cannot make one that may do more, or lives longer, than itself. */
         NewToken: {
@@ -2466,6 +2658,50 @@ export interface components {
             /** @default 24 */
             grace_hours: number;
         };
+        /** @description What to change; what is left out stays. */
+        RuleChange: {
+            channel_ids?: string[] | null;
+            enabled?: boolean | null;
+            everyone?: boolean | null;
+            for_s?: number | null;
+            kind?: ("failure_rate" | "queue_backlog" | "resource_exhaustion" | "cost" | "schedule_lag" | "dead_letters" | "worker_lost") | null;
+            minimum_runs?: number | null;
+            name?: string | null;
+            severity?: ("info" | "warning" | "critical") | null;
+            subject?: string | null;
+            threshold?: number | null;
+            window_s?: number | null;
+            workflow_id?: string | null;
+        };
+        /** @description A rule. ``threshold`` is in the ``unit`` of its kind; ``firing`` says how many of its alerts go on. */
+        RuleOut: {
+            channel_ids: string[];
+            /** Format: date-time */
+            created_at: string;
+            enabled: boolean;
+            everyone: boolean;
+            firing: number;
+            for_s: number;
+            /** Format: uuid */
+            id: string;
+            /** @enum {string} */
+            kind: "failure_rate" | "queue_backlog" | "resource_exhaustion" | "cost" | "schedule_lag" | "dead_letters" | "worker_lost";
+            minimum_runs: number;
+            name: string;
+            /** @enum {string} */
+            severity: "info" | "warning" | "critical";
+            silenced_until: string | null;
+            subject: string;
+            threshold: number;
+            unit: string;
+            window_s: number;
+            workflow_id: string | null;
+        };
+        /** @description One page of rules, by name. */
+        RulePage: {
+            count: number;
+            items: components["schemas"]["RuleOut"][];
+        };
         /** @description What was saved, and what is wrong with it. */
         Saved: {
             findings: components["schemas"]["FindingOut"][];
@@ -2512,6 +2748,10 @@ export interface components {
         SchedulePage: {
             count: number;
             items: components["schemas"]["ScheduleItem"][];
+        };
+        /** @description For how long nobody is told; ``hours`` of 0 lets people be told again. */
+        Silence: {
+            hours: number;
         };
         /**
          * @description What to run. ``version`` is a number, ``"draft"`` for the newest saved one, or empty for the active one.
@@ -2891,7 +3131,263 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
-    monitoring_api_list_alerts: {
+    monitoring_api_channels_list_channels: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelPage"];
+                };
+            };
+        };
+    };
+    monitoring_api_channels_create_channel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewChannel"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelOut"];
+                };
+            };
+        };
+    };
+    monitoring_api_channels_get_channel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelOut"];
+                };
+            };
+        };
+    };
+    monitoring_api_channels_change_channel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ChannelChange"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ChannelOut"];
+                };
+            };
+        };
+    };
+    monitoring_api_channels_delete_channel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    monitoring_api_rules_list_rules: {
+        parameters: {
+            query?: {
+                limit?: number;
+                offset?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RulePage"];
+                };
+            };
+        };
+    };
+    monitoring_api_rules_create_rule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewRule"];
+            };
+        };
+        responses: {
+            /** @description Created */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RuleOut"];
+                };
+            };
+        };
+    };
+    monitoring_api_rules_get_rule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                rule_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RuleOut"];
+                };
+            };
+        };
+    };
+    monitoring_api_rules_change_rule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                rule_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RuleChange"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RuleOut"];
+                };
+            };
+        };
+    };
+    monitoring_api_rules_delete_rule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                rule_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description No Content */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    monitoring_api_rules_silence_rule: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                rule_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["Silence"];
+            };
+        };
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["RuleOut"];
+                };
+            };
+        };
+    };
+    monitoring_api_alerts_list_alerts: {
         parameters: {
             query?: {
                 kind?: ("failure_rate" | "queue_backlog" | "resource_exhaustion" | "cost" | "schedule_lag" | "dead_letters" | "worker_lost") | null;
@@ -2919,7 +3415,7 @@ export interface operations {
             };
         };
     };
-    monitoring_api_get_alert: {
+    monitoring_api_alerts_get_alert: {
         parameters: {
             query?: never;
             header?: never;
@@ -2941,7 +3437,7 @@ export interface operations {
             };
         };
     };
-    monitoring_api_acknowledge: {
+    monitoring_api_alerts_acknowledge: {
         parameters: {
             query?: never;
             header?: never;

@@ -105,8 +105,11 @@ class AlertAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Rule")
     def rule_link(self, alert: Alert) -> SafeString | str:
-        """Name the rule that raised it."""
-        return alert.rule_name
+        """Lead to the rule that raised it."""
+        if alert.rule is None:
+            return f"{alert.rule_name} (deleted)"
+        url = reverse("admin:monitoring_alertrule_change", args=(alert.rule_id,))
+        return format_html('<a href="{}">{}</a>', url, alert.rule_name)
 
     @admin.display(description="Since", ordering="opened_at")
     def opened(self, alert: Alert) -> SafeString | str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from monitoring.alerts import inbox
+from monitoring.alerts import inbox, rules
 from monitoring.models import Alert, AlertMessage, AlertRule
 from workflows.admin.cells import button, moment, status_pill
 
@@ -29,11 +30,37 @@ def severity_text(thing: Alert | AlertRule) -> SafeString:
     return format_html('<span class="adm-severity-{}">{}</span>', thing.severity, thing.get_severity_display())
 
 
+def condition_text(rule: AlertRule) -> SafeString:
+    """Return what makes a rule fire: "Failure rate ≥ 20 % within 15 minutes", and below how much and how long."""
+    kind = rules.KINDS[rule.kind]
+    unit = kind.unit if rule.threshold != 1 else kind.unit.removesuffix("s") or kind.unit
+    within = f" within {span(rule.window_s)}" if kind.counts else ""
+    more = [f"of at least {rule.minimum_runs:,} runs"] if rule.kind == AlertRule.Kind.FAILURE_RATE else []
+    more += [f"for {span(rule.for_s)}"] if rule.for_s else []
+    shown = '{} ≥ {} {}{}<span class="adm-second">{}</span>' if more else "{} ≥ {} {}{}{}"
+    return format_html(shown, kind.label, f"{rule.threshold:,g}", unit, within, ", ".join(more))
+
+
+def span(seconds: int) -> str:
+    """Return a time in its largest whole unit: "15 minutes", "2 days"."""
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
+        if seconds % size == 0:
+            return f"{seconds // size:,} {unit}{'' if seconds == size else 's'}"
+    return f"{seconds} seconds"
+
+
+def message_pill(status: str) -> SafeString:
+    """Return what became of a message."""
+    return status_pill(MESSAGE_COLOURS[status], AlertMessage.Status(status).label)
+
+
 def message_row(message: AlertMessage) -> dict[str, object]:
     """Return a message as a row of a table."""
     return {
-        "status": status_pill(MESSAGE_COLOURS[message.status], message.get_status_display()),
+        "status": message_pill(message.status),
         "what": message.get_event_display(),
+        "alert": message.alert,
+        "url": reverse("admin:monitoring_alert_change", args=(message.alert_id,)),
         "channel": message.channel_name,
         "error": message.error,
         "attempts": message.attempts,

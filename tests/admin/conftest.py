@@ -80,6 +80,8 @@ class World:
             "workflows_creditentry": self.entry,
             "workflows_auditentry": self.audit,
             "monitoring_alert": self.alert,
+            "monitoring_alertrule": self.alert.rule,
+            "monitoring_alertchannel": self.alert.messages.get().channel,
         }
 
 

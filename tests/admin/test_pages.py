@@ -14,13 +14,13 @@ from django.test import Client
 from django.urls import reverse
 
 from executions.models import LostWorker
-from monitoring.models import AlertChannel, AlertMessage, AlertRule, Counted, Counter, NodeErrors, Total
+from monitoring.models import AlertMessage, Counted, Counter, NodeErrors, Total
 from recordings.models import BlobRef, NotRecorded
 from tests.admin.conftest import inline, logged_in
 from workflows.models import Schedule, WebhookDelivery
 
 OURS = ("workflows", "executions", "recordings", "monitoring", "flowbuilder")
-INLINES = {LostWorker, Schedule, WebhookDelivery, BlobRef, NotRecorded, AlertChannel, AlertMessage, AlertRule}
+INLINES = {LostWorker, Schedule, WebhookDelivery, BlobRef, NotRecorded, AlertMessage}
 """Models that are seen on the page of another one; lost workers in the alert about them."""
 NUMBERS = {Counted, Counter, NodeErrors, Total}
 """Rows that are added up for tiles, metrics and alerts; nobody looks at one of them."""

@@ -21,7 +21,7 @@ LISTS = (
     "workflows_workflow", "workflows_workflowversion", "workflows_credential", "executions_execution", "executions_phase",
     "executions_noderun", "executions_browsersession", "executions_deadletter", "recordings_recording", "recordings_event",
     "recordings_blob", "workflows_apitoken", "workflows_creditaccount", "workflows_creditentry", "workflows_auditentry",
-    "monitoring_alert",
+    "monitoring_alert", "monitoring_alertrule", "monitoring_alertchannel",
 )  # fmt: skip
 
 

@@ -31,6 +31,7 @@ from executions import letters
 from executions.models import Execution, NodeRun
 from executions.triggers import start_execution
 from flowbuilder.api import api
+from monitoring.alerts import channels
 from recordings.blobs import save_blob
 from recordings.database import DatabaseRecordingStorage
 from tests.admin.conftest import make_alert
@@ -44,6 +45,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # the client closes no downloads
 ]
 
+ONLY_OF = {"before": "executions", "kind": "credentials"}
+"""Names that mean something else in other addresses than these."""
 FEW, MANY = 14, 80
 """Requests per operation in the suite, and with ``--slow``."""
 
@@ -83,6 +86,8 @@ class World:
         credits.grant(owner, 1_000_000)
         self.recording = DatabaseRecordingStorage(owner).save_sync(record_run())
         blob = save_blob(b"a page", "text/html", self.execution.pk)
+        alert = make_alert(owner, self.workflow)
+        channel = channels.save(owner, "hook", "webhook", "https://example.com/hook")
         self.values: dict[str, list[Any]] = {
             "workflow_id": [self.workflow.pk],
             "webhook_id": [self.webhook.pk],
@@ -94,7 +99,9 @@ class World:
             "credential_id": [self.credential.pk],
             "token_id": [self.token.pk],
             "letter_id": [self.letter.pk],
-            "alert_id": [make_alert(owner, self.workflow).pk],
+            "alert_id": [alert.pk],
+            "rule_id": [alert.rule_id],
+            "channel_id": [channel.pk],
             "node_id": ["ask"],
             "number": [1, 2],
             "sha256": [blob],
@@ -108,6 +115,9 @@ class World:
             "timezone": ["UTC"],
             "kind": ["password"],
             "fields": [{"username": "u", "password": "hunter2!"}],
+            "channel_ids": [[str(channel.pk)]],
+            "window_s": [900],
+            "address": ["https://example.com/hook"],
         }
 
     def put_in(self, case: Any, draw: int) -> None:
@@ -117,7 +127,7 @@ class World:
         for place, known in ((case.path_parameters, self.values), (case.query, self.values), (case.body, self.bodies)):
             if isinstance(place, dict):
                 for name in place.keys() & known.keys():
-                    if name != "before" or "executions" in case.path:
+                    if ONLY_OF.get(name, "") in case.path:
                         place[name] = _plain(known[name][draw % len(known[name])])
         if isinstance(case.body, dict) and "definition" in case.body and draw % 3:
             case.body["definition"] = graph([node("wait", "delay", Duration=draw % 7)])

@@ -23,6 +23,8 @@ PAGES = {
     "execution": "executions_execution",
     "recording": "recordings_recording",
     "alert": "monitoring_alert",
+    "alert rule": "monitoring_alertrule",
+    "alert channel": "monitoring_alertchannel",
 }
 """Kinds of things that have a page."""
 

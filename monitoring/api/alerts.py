@@ -1,4 +1,4 @@
-"""HTTP door to alerts."""
+"""The inbox of alerts."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ from ninja import Query, Router, Schema
 from ninja.errors import HttpError
 
 from monitoring.alerts import inbox
+from monitoring.api.shapes import Kind, Severity
 from monitoring.models import Alert
 from workflows.api.common import ERRORS, PageFilters, count_of
 
-router = Router(tags=["alerts"])
+router = Router()
 
-Kind = Literal[
-    "failure_rate", "queue_backlog", "resource_exhaustion", "cost", "schedule_lag", "dead_letters", "worker_lost"
-]
-Severity = Literal["info", "warning", "critical"]
 MESSAGES_SHOWN = 100
 
 

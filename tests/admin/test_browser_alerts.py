@@ -1,0 +1,97 @@
+"""The pages of alerts, used by mouse in a real Chromium."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.admin.conftest import make_alert
+from tests.admin.test_browser import CUT
+from tests.admin.test_browser import page as page  # the fixtures
+from tests.admin.test_browser import refused as refused
+from tests.admin.test_browser import site as site
+from tests.e2e.axe import assert_accessible
+
+pytestmark = [pytest.mark.browser, pytest.mark.redis]
+
+
+@pytest.fixture
+def firing(processes: Any, alice: Any) -> None:
+    """Three alerts that fire. Tests name it before ``page``: once the browser runs, this thread has no database."""
+    for name in ("shop fails", "queue is long", "disk is full"):
+        make_alert(alice, name=name)
+
+
+def judge(page: Page, refused: list[str]) -> None:
+    """Fail when something is cut, refused by the policy, or hard to use without eyes or hands."""
+    assert page.evaluate(CUT) == []
+    assert refused == []
+    assert_accessible(page)
+    refused.clear()  # axe-core tries inline styles
+
+
+@pytest.mark.row("S1-34")
+def test_an_alert_is_found_acknowledged_and_silenced(firing: None, page: Page, refused: list[str]) -> None:
+    expect(page.get_by_role("heading", name="Firing now")).to_be_visible()
+    expect(page.locator(".adm-badge")).to_contain_text("3")
+    page.get_by_role("link", name="Alerts", exact=False).first.click()
+    expect(page.locator("#result_list tbody tr")).to_have_count(3)
+    judge(page, refused)
+
+    page.locator("tr", has_text="disk is full").get_by_role("button", name="Acknowledge").click()
+    expect(page.locator("h1")).to_contain_text("Acknowledged")
+    expect(page.locator(".adm-badge")).to_contain_text("2")
+    page.locator("summary", has_text="Silence").click()
+    page.get_by_role("button", name="For 8 hours").click()
+    expect(page.locator(".messagelist")).to_contain_text('Nobody is told of "disk is full"')
+    expect(page.get_by_role("button", name="End silence")).to_be_visible()
+    judge(page, refused)
+
+    page.get_by_role("link", name="disk is full", exact=True).click()
+    expect(page.locator("h1")).to_contain_text("1 firing")
+    page.get_by_role("button", name="End silence").click()
+    expect(page.locator(".messagelist")).to_contain_text("People are told")
+    page.get_by_role("link", name="Alerts", exact=False).first.click()
+    page.locator("summary", has_text="State").click()
+    page.get_by_role("link", name="Acknowledged", exact=True).click()
+    expect(page.locator("#result_list tbody tr")).to_have_count(1)
+    assert refused == []
+
+
+@pytest.mark.row("S2-46")
+def test_a_channel_and_a_rule_are_made_whose_form_shows_what_its_kind_has(page: Page, refused: list[str]) -> None:
+    page.goto("/admin/monitoring/alertchannel/")
+    page.get_by_role("link", name="New alert channel").click()
+    page.get_by_label("Name", exact=True).fill("ops room")
+    page.get_by_label("Kind").select_option(label="Webhook")
+    expect(page.get_by_label("Secret")).to_be_visible()
+    page.get_by_label("Kind").select_option(label="Slack")
+    expect(page.get_by_label("Secret")).to_be_hidden()
+    page.get_by_label("Address").fill("https://hooks.example.com/services/T0/B0/private")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#result_list")).to_contain_text("https://hooks.example.com/…")
+
+    page.goto("/admin/monitoring/alertrule/add/")
+    page.get_by_label("Name", exact=True).fill("too many fail")
+    kind, window = page.get_by_label("Kind"), page.get_by_label("Looks back, in minutes")
+    only, runs, workflow = page.get_by_label("Only"), page.get_by_label("From so many runs on"), page.get_by_label("Workflow", exact=True)  # fmt: skip
+    kind.select_option(label="Resource exhaustion")
+    for field, shown in ((only, True), (window, False), (runs, False), (workflow, False)):
+        expect(field).to_be_visible(visible=shown)
+    kind.select_option(label="Failure rate")
+    for field, shown in ((only, False), (window, True), (runs, True), (workflow, True)):
+        expect(field).to_be_visible(visible=shown)
+    expect(page.locator(".adm-kind-failure_rate")).to_be_visible()
+    expect(page.locator(".adm-kind-cost")).to_be_hidden()
+    page.get_by_label("Threshold").fill("120")
+    page.get_by_label("ops room").check()
+    judge(page, refused)
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator(".errorlist").first).to_contain_text("above 0 to 100")
+    page.get_by_label("Threshold").fill("20")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("#result_list")).to_contain_text("Failure rate ≥ 20 % within 15 minutes")
+    expect(page.locator("#result_list")).to_contain_text("ops room")
+    judge(page, refused)
