@@ -19,6 +19,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, StorageState, expect, sync_playwright
 
 from executions.browser import find_chromium
+from tests.e2e import chatter
 from tests.flowbuilder.conftest import Up
 
 FLAGS = [
@@ -61,8 +62,9 @@ class Site:
 
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Start ``./flow up`` with the demo site."""
-    stack = Up(tmp_path_factory.mktemp("e2e") / "var")
+    """Start ``./flow up`` with the demo site and one more node type."""
+    folder = tmp_path_factory.mktemp("e2e")
+    stack = Up(folder / "var", **chatter.install(folder / "packages"))
     try:
         stack.ready()
         yield Site(stack)
