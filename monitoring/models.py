@@ -272,6 +272,20 @@ class Alert(models.Model):
         return f"{self.rule_name}: {self.message}"
 
 
+class Gauge(models.Model):
+    """How much of something there was in one minute, for rules that look back: see ``alerts.gauges``."""
+
+    minute = models.IntegerField()
+    name = models.CharField(max_length=100)
+    value = models.FloatField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=("minute", "name"), name="gauge_once"),)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value:g}"
+
+
 class MessageQuerySet(models.QuerySet[Any]):
     """Messages, which belong to the owner of their alert."""
 

@@ -19,7 +19,7 @@ from django.db import DatabaseError, IntegrityError, transaction
 
 from executions import store
 from executions.alone import only_one
-from monitoring.alerts import outbox
+from monitoring.alerts import gauges, outbox
 from monitoring.alerts.measures import Look, Reading, Readings
 from monitoring.alerts.rules import KINDS, may_watch
 from monitoring.models import Alert, AlertChannel, AlertMessage, AlertRule
@@ -65,6 +65,7 @@ class Evaluator:
                 due[key] = time.monotonic() + period_s(rule) * 0.9
                 looked += _safely(rule, look, found, now)
         self._due = due
+        gauges.note(look)
         for alerts in open_alerts.values():
             _resolve_all(alerts, now, DELETED)
         return looked

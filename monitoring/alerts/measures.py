@@ -105,22 +105,22 @@ class Look:
 
     # ------------------------------------------------------------------ of the installation
 
+    def depths(self) -> dict[str, int] | None:
+        """Return how many messages wait in each queue; None when the broker does not answer."""
+        found: dict[str, int] | None = self._once("depths", _depths)
+        return found
+
+    def resources(self) -> dict[str, float]:
+        """Return how much is in use in percent, by the names of ``rules.RESOURCES``; without what there is none of."""
+        found: dict[str, float] = self._once("resources", resources)
+        return found
+
     def _backlog(self, rule: AlertRule) -> Readings | None:
-        try:
-            depths = queues.depths()
-        except BrokerError as error:
-            logger.warning("the queues cannot be counted, so rules about them stand still: %s", error)
-            return None
-        return {
-            name: Reading(depth, f'{_count(depth, "message")} wait in the queue "{name}"')
-            for name, depth in depths.items()
-        }
+        depths = self.depths()
+        return None if depths is None else {name: backlog_reading(name, depth) for name, depth in depths.items()}
 
     def _resources(self, rule: AlertRule) -> Readings:
-        return {
-            name: Reading(percent, f"{percent:.0f} % of {_RESOURCES[name]} in use")
-            for name, percent in resources().items()
-        }
+        return {name: resource_reading(name, percent) for name, percent in self.resources().items()}
 
     def _lost_workers(self, rule: AlertRule) -> Readings:
         since = self._now_us - rule.window_s * 1_000_000
@@ -154,6 +154,14 @@ def letters_of(rule: AlertRule) -> QuerySet[DeadLetter]:
     if rule.workflow_id is not None:
         return rows.filter(Q(workflow=rule.workflow_id) | Q(execution__workflow=rule.workflow_id))
     return rows if rule.everyone else rows.owned_by(rule.owner)
+
+
+def _depths() -> dict[str, int] | None:
+    try:
+        return queues.depths()
+    except BrokerError as error:
+        logger.warning("the queues cannot be counted, so rules about them stand still: %s", error)
+        return None
 
 
 def resources() -> dict[str, float]:
@@ -220,6 +228,16 @@ def failure_reading(ended: history.Sums | history.Minute, rule: AlertRule) -> Re
 def cost_reading(credits: int, window_s: int) -> Reading:
     """Return what was spent."""
     return Reading(credits, f"{_count(credits, 'credit')} spent within {span(window_s)}")
+
+
+def backlog_reading(queue: str, depth: float) -> Reading:
+    """Return how much waits in a queue."""
+    return Reading(depth, f'{_count(round(depth), "message")} wait in the queue "{queue}"')
+
+
+def resource_reading(name: str, percent: float) -> Reading:
+    """Return how much of a resource is in use."""
+    return Reading(percent, f"{percent:.0f} % of {_RESOURCES[name]} in use")
 
 
 def lag_reading(seconds: float) -> Reading:

@@ -14,7 +14,7 @@ from django.test import Client
 from django.urls import reverse
 
 from executions.models import LostWorker
-from monitoring.models import AlertMessage, Counted, Counter, NodeErrors, Total
+from monitoring.models import AlertMessage, Counted, Counter, Gauge, NodeErrors, Total
 from recordings.models import BlobRef, NotRecorded
 from tests.admin.conftest import inline, logged_in
 from workflows.models import Schedule, WebhookDelivery
@@ -22,7 +22,7 @@ from workflows.models import Schedule, WebhookDelivery
 OURS = ("workflows", "executions", "recordings", "monitoring", "flowbuilder")
 INLINES = {LostWorker, Schedule, WebhookDelivery, BlobRef, NotRecorded, AlertMessage}
 """Models that are seen on the page of another one; lost workers in the alert about them."""
-NUMBERS = {Counted, Counter, NodeErrors, Total}
+NUMBERS = {Counted, Counter, Gauge, NodeErrors, Total}
 """Rows that are added up for tiles, metrics and alerts; nobody looks at one of them."""
 
 

@@ -415,5 +415,5 @@ def test_a_look_costs_few_queries_however_many_rules_ask_for_the_same(
 ) -> None:
     for number in range(30):
         rule_of(alice, "cost", threshold=10 + number, name=f"rule {number}")
-    with django_assert_max_num_queries(8):
+    with django_assert_max_num_queries(16):
         assert Evaluator().look() == 30
