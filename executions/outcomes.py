@@ -19,7 +19,7 @@ from executions.planner import PlannedNode
 from executions.runtime import RECORDED_BY, Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened, Waiting
 from executions.store import EventDraft, Job, NodeEnd, Transaction, now_us
 from executions.waits import ChildRow
-from recordings.events import OMITTED, plain
+from recordings.events import OMITTED, line, plain
 from recordings.events import RecordingEventType as Kind
 from recordings.rows import BLOBS
 
@@ -130,6 +130,8 @@ def noted(context: Context, item: Noted) -> EventDraft:
     data.pop(BLOBS, None)
     data.pop(OMITTED, None)
     data = context.redact(data)
+    if event.type == Kind.LOG.value:
+        data["message"] = line(data.get("message"))  # after redaction, or half a secret might be left
     switch, name = _TEAM_VALUES.get(event.type, (None, ""))
     if switch is not None and not context.records(switch, context.plan.nodes[item.index]):
         data = omit(data, name)

@@ -13,11 +13,12 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from recordings.events import preview
+
 FRAME_BYTES: Final = 64 * 1024
 """The longest frame that is sent, in bytes of UTF-8."""
 KEPT_CHARACTERS: Final = {"message": 4000}
 """What is left of the texts of an entry that would not fit into a frame, by key; 1,000 of all others."""
-CUT: Final = "… (cut; the whole entry is in the log of the execution)"
 STATUS_EVENTS: Final = frozenset({"cancel_requested", "recovered", "pause", "resume", "state_snapshot"})
 
 
@@ -54,10 +55,7 @@ def _shortened(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _short(value: Any, limit: int) -> Any:
-    if value is None or isinstance(value, int | float):
-        return value
-    text = str(value)
-    return text if len(text) <= limit else text[:limit] + CUT
+    return value if value is None or isinstance(value, int | float) else preview(str(value), limit)
 
 
 class Batch:

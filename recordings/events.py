@@ -542,6 +542,8 @@ _LEVEL_BY_TYPE = {
     "recovered": "warning",
 }
 PREVIEW_CHARACTERS = 4_000
+LINE_CHARACTERS = 65_536
+"""The longest line of a log; what is longer is cut when it is stored, and says how long it was."""
 
 
 _SHOWN_APART = frozenset({"inputs", "outputs", "initial_context", "final_state", "edges"})
@@ -553,7 +555,7 @@ def execution_log(event: RecordingEvent) -> dict[str, Any]:
     Keys: id, execution_id, seq, event, node_id, step_name, step_type, input_data, output_data,
     duration_ms, timestamp (ISO 8601, UTC), error_message, level, message, attempt, status. A pure function of the
     event, so that history and live messages of one event are equal. Inputs and outputs are cut to a
-    preview of 4,000 characters of text per value.
+    preview of 4,000 characters of text per value, messages and errors to 65,536.
     """
     data, kind = event.data, event.event_type._value_
     if omitted := omissions(event):
@@ -572,9 +574,9 @@ def execution_log(event: RecordingEvent) -> dict[str, Any]:
         "output_data": _cut(data.get("outputs") or {}),
         "duration_ms": 0 if duration is None else round(duration * 1000),
         "timestamp": datetime.fromtimestamp(event.timestamp, UTC).isoformat(timespec="milliseconds"),
-        "error_message": error or None,
+        "error_message": line(error) or None,
         "level": data.get("level") or _LEVEL_BY_TYPE.get(kind, "info"),
-        "message": data.get("message") or describe(event),
+        "message": line(data.get("message")) or describe(event),
         "attempt": data.get("attempt"),
         "status": data.get("status"),
         "data": {key: _cut(item) for key, item in data.items() if key not in _SHOWN_APART},
@@ -648,6 +650,16 @@ def _describe(event: RecordingEvent) -> str:
             return str(data["message"])
         case _:
             return str(event.event_type.value).replace("_", " ")
+
+
+def line(value: Any) -> Any:
+    """Return a text cut to ``LINE_CHARACTERS``, in which stands how long it was; of anything else a preview."""
+    if not isinstance(value, str):
+        return preview(value)
+    if len(value) <= LINE_CHARACTERS:
+        return value
+    mark = f"… ({len(value):,} characters)"
+    return value[: LINE_CHARACTERS - len(mark)] + mark
 
 
 def preview(value: Any, limit: int = PREVIEW_CHARACTERS) -> Any:

@@ -14,6 +14,7 @@ from executions import engine, opening
 from executions.errors import NodeFailed
 from executions.models import Execution
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
+from recordings.events import LINE_CHARACTERS
 from tests.conftest import node
 from workflows.registry import NodeDescription, Port, register
 
@@ -115,6 +116,17 @@ class Loud(EdgeNode, type="test_loud"):
         env.log("x" * 50_000, numbers=list(range(20_000)))
         env.record("mine", {"text": node.inputs["Kind"], "few": 1})
         env.record("forged", {"text": {"$blob": "0" * 64}, "$blobs": ["text"]})
+        return {"Value": "said"}
+
+
+class Rambles(EdgeNode, type="test_rambles"):
+    """Log a line of 24 MB with ``Kind`` where it is cut, and record texts that are too long to show."""
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Write them."""
+        line = "x" * (LINE_CHARACTERS - 30) + str(node.inputs["Kind"])
+        env.log(line + "y" * (24_000_000 - len(line)))
+        env.record("mine", {"message": "z" * 100_000, "error": "e" * 100_000})
         return {"Value": "said"}
 
 
