@@ -12,7 +12,7 @@ from django.conf import settings
 from flowbuilder import throttle
 from flowbuilder.rates import read_rate
 from monitoring.clients import clients
-from monitoring.doorway import Application, refuse
+from monitoring.doorway import TOO_MANY, Application, close_at_once, refuse
 
 
 class SocketRate:
@@ -32,18 +32,18 @@ class SocketRate:
 
 
 class OpenSockets:
-    """Decline the handshake of whoever has as many sockets open at this process as they may."""
+    """Close at once, with 4429, the socket of whoever has as many open at this process as they may."""
 
     def __init__(self, application: Application) -> None:
         self.application = application
         self._open: Counter[str] = Counter()
 
     async def __call__(self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        """Serve the socket or decline it."""
+        """Serve the socket or close it."""
         user = scope["user"]
         whose = f"user:{user.pk}" if user.is_authenticated else f"address:{_address(scope)}"
         if self._open[whose] >= settings.USER_SOCKETS:
-            await refuse(scope, receive, send)
+            await close_at_once(receive, send, TOO_MANY, f"{settings.USER_SOCKETS} sockets are open")
             return
         self._open[whose] += 1
         try:

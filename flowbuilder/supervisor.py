@@ -190,6 +190,7 @@ class Supervisor:
             self._until(redis.answers, child)
         uvicorn = [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--log-level", "warning"]
         uvicorn += ["--timeout-graceful-shutdown", "5"]
+        sockets = ["--ws-per-message-deflate", "false", "--ws-max-size", "65536"]
         if self.demo_port:
             self._child("demo", [*uvicorn, "--port", str(self.demo_port), "flowbuilder.demo.site:application"], env)
 
@@ -218,7 +219,7 @@ class Supervisor:
             )
             for number in range(1, self.options.workers + 1)
         ]  # fmt: skip
-        web = self._child("web", [*uvicorn, "--port", str(self.port), "flowbuilder.asgi:application"], env)
+        web = self._child("web", [*uvicorn, *sockets, "--port", str(self.port), "flowbuilder.asgi:application"], env)
         if not self.options.no_beat:
             workers.append(self._child("beat", [*celery, "beat", "-l", "WARNING"], env))
         self._until(self._ask(setup, [worker.process.pid for worker in workers]), *workers)

@@ -20,7 +20,7 @@ from uuid import UUID
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.urls import re_path
 
-from monitoring.doorway import BAD_MESSAGE, FAULT, NORMAL, Refused, refuse
+from monitoring.doorway import BAD_MESSAGE, FAULT, NORMAL, Allowance, Refused, refuse
 from monitoring.serving import Serving, Shared, Single
 from monitoring.wire import message, said
 
@@ -39,6 +39,7 @@ class WatchingConsumer(AsyncWebsocketConsumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._task: asyncio.Task[None] | None = None
+        self._allowance = Allowance()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one socket; nothing of it is left when this returns, however it ends."""
@@ -51,6 +52,25 @@ class WatchingConsumer(AsyncWebsocketConsumer):
         """Accept first, because a close code reaches the client only on an open socket."""
         await self.accept()
         self._task = asyncio.create_task(self._serve())
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """Take what the client says; what it may not say closes the socket."""
+        try:
+            self._allowance.take()
+            if text_data is None or len(text_data) > MESSAGE_CHARACTERS:
+                raise Refused(BAD_MESSAGE, f"a message is a text of up to {MESSAGE_CHARACTERS:,} characters")
+            await self.hear(text_data)
+        except Refused as refusal:
+            await self._stop()
+            await self._close(refusal.code, str(refusal))
+
+    async def hear(self, text: str) -> None:
+        """Do what the client says.
+
+        Raises:
+            Refused: it may not.
+        """
+        raise NotImplementedError
 
     async def disconnect(self, code: int) -> None:
         """Stop following."""
@@ -100,9 +120,9 @@ class WatchingConsumer(AsyncWebsocketConsumer):
 class ExecutionConsumer(WatchingConsumer):
     """A socket for one execution."""
 
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+    async def hear(self, text: str) -> None:
         """Answer ``ping``; clients have nothing else to say."""
-        if text_data is not None and text_data.strip() in ("ping", '{"type":"ping"}', '{"type": "ping"}'):
+        if text.strip() in ("ping", '{"type":"ping"}', '{"type": "ping"}'):
             await self._say(message("pong"))
 
     def _execution_id(self) -> UUID:
@@ -148,20 +168,12 @@ class MonitorConsumer(WatchingConsumer):
         """Return what the client asks for."""
         return self._shared
 
-    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Take what the client says; what cannot be read closes the socket."""
+    async def hear(self, text: str) -> None:
+        """Pass it on."""
         try:
-            if text_data is None or len(text_data) > MESSAGE_CHARACTERS:
-                raise Refused(BAD_MESSAGE, f"a message is a JSON text of up to {MESSAGE_CHARACTERS:,} characters")
-            self._shared.hear(said(text_data))
+            self._shared.hear(said(text))
         except ValueError as error:
-            await self._leave(Refused(BAD_MESSAGE, str(error)))
-        except Refused as refusal:
-            await self._leave(refusal)
-
-    async def _leave(self, refusal: Refused) -> None:
-        await self._stop()
-        await self._close(refusal.code, str(refusal))
+            raise Refused(BAD_MESSAGE, str(error)) from None
 
 
 websocket_urlpatterns = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
@@ -64,9 +65,40 @@ def look(session_key: str | None, execution_ids: Collection[UUID]) -> Sight | No
     return Sight(user, access.sees_everything(user), frozenset(seen))
 
 
+class Allowance:
+    """How much a client may say: ``BURST`` messages at once, and ``PER_SECOND`` in the long run."""
+
+    BURST: Final = 500
+    PER_SECOND: Final = 50
+
+    def __init__(self) -> None:
+        self._left = float(self.BURST)
+        self._at = time.monotonic()
+
+    def take(self) -> None:
+        """Count one message.
+
+        Raises:
+            Refused: it is one too many.
+        """
+        now = time.monotonic()
+        self._left = min(self._left + (now - self._at) * self.PER_SECOND, self.BURST)
+        self._at = now
+        if self._left < 1:
+            raise Refused(TOO_MANY, f"more than {self.PER_SECOND} messages a second")
+        self._left -= 1
+
+
 async def refuse(scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
     """ASGI application that declines the handshake (HTTP 403)."""
     await send({"type": "websocket.close", "code": NOT_PERMITTED})
+
+
+async def close_at_once(receive: Callable[..., Any], send: Callable[..., Any], code: int, reason: str) -> None:
+    """Accept a handshake only to say why not: a code reaches the client only on an open socket."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
 class OriginMiddleware:

@@ -11,7 +11,7 @@ from django.conf import settings
 
 from executions import report
 from monitoring import doorway
-from monitoring.doorway import Refused, Sight
+from monitoring.doorway import Allowance, Refused, Sight
 from monitoring.feed import Room, current_feed
 from monitoring.following import Follower, Line, LogFollower, Send, SharedLine, StatusFollower
 from monitoring.overview import Viewer, current_overview
@@ -21,8 +21,6 @@ from monitoring.wire import Overview, Ping, Said, Subscribe, Unsubscribe, messag
 HEARTBEAT_SECONDS: Final = 30.0
 SUBSCRIPTIONS: Final = 200
 """Executions that one socket may follow at a time."""
-WAITING_MESSAGES: Final = 500
-"""What a client may say before it was heard."""
 NO_SUCH: Final = "no such execution for this login"
 
 
@@ -195,7 +193,7 @@ class Shared(Serving):
         Raises:
             Refused: it says more than it takes answers.
         """
-        if len(self._said) == WAITING_MESSAGES:
+        if len(self._said) == Allowance.BURST:
             raise Refused(doorway.TOO_MANY, "more messages than answers were taken")
         self._said.append(said)
         self._news.set()

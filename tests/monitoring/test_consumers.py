@@ -210,6 +210,20 @@ async def test_heartbeat_and_pong_are_messages_without_a_number(make_run, open_s
         assert {"type": "pong"} in await socket.until("pong")
 
 
+@pytest.mark.parametrize("path", ["/ws/monitor", "logs"])
+async def test_a_client_that_never_stops_talking_is_closed_with_4429(make_run, open_socket, monkeypatch, path):
+    monkeypatch.setattr(doorway.Allowance, "PER_SECOND", 0)
+    monkeypatch.setattr(doorway.Allowance, "BURST", 20)
+    run = await sync(make_run)
+    async with open_socket(logs(run) if path == "logs" else path) as socket:
+        await socket.until("hello")
+        for _ in range(21):
+            await socket.say("ping")
+        found = await socket.until("closed")
+    assert socket.code == 4429
+    assert len([message for message in found if message["type"] == "pong"]) <= 20
+
+
 def test_the_heartbeat_is_every_thirty_seconds_and_permission_every_minute(settings):
     assert (serving.HEARTBEAT_SECONDS, settings.SOCKET_CHECK_SECONDS) == (30, 60)
 
@@ -481,17 +495,19 @@ async def handshake(headers: list[tuple[bytes, bytes]], scheme: str = "ws") -> b
     return bool(seen)
 
 
-async def test_fault_73_who_has_as_many_sockets_open_as_they_may_is_declined_until_one_closes(
+async def test_fault_73_who_has_as_many_sockets_open_as_they_may_gets_4429_until_one_closes(
     make_run, open_socket, settings
 ):
     settings.USER_SOCKETS = 2
     run = await sync(make_run)
     async with open_socket(logs(run)) as first:
         async with open_socket(logs(run)):
-            async with open_socket(logs(run), accepted=False):
-                pass
-            async with open_socket(logs(run), user="bob"):
-                pass
+            for path in (logs(run), "/ws/monitor"):
+                async with open_socket(path) as extra:
+                    assert [message["type"] for message in await extra.until("closed")] == ["closed"]
+                assert extra.code == 4429
+            async with open_socket("/ws/monitor", user="bob") as other:
+                await other.until("hello")
         async with open_socket(logs(run)) as third:
             await third.until("hello")
         await first.until("hello")
