@@ -337,7 +337,10 @@ class AlertMessage(models.Model):
         constraints = (
             models.UniqueConstraint(fields=("alert", "channel", "event"), name="alert_message_once_per_channel"),
         )
-        indexes = (models.Index(fields=("next_at",), name="alert_message_due", condition=Q(status="waiting")),)
+        indexes = (
+            models.Index(fields=("next_at",), name="alert_message_due", condition=Q(status="waiting")),
+            models.Index(fields=("created_at",), name="alert_message_by_age"),
+        )
 
     def __str__(self) -> str:
         return f"{self.event} to {self.channel_name}"

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Iterable
-from datetime import timedelta
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 from django.conf import settings
-from django.db import DatabaseError, IntegrityError, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db.models import QuerySet
 
 from executions import store
 from executions.alone import only_one
@@ -31,6 +32,7 @@ QUIET_LOOKS: Final = 3
 """For how many looks a value must be fine before it is over, so that one that swings is told once."""
 LOOKS_PER_WINDOW: Final = 1000
 """A rule that looks far back is looked at less often: what happens in a thousandth of its window changes little."""
+PAGE: Final = 200
 DELETED, OFF, CHANGED, FORBIDDEN = (
     "its rule was deleted", "its rule was switched off", "its rule was changed", "its owner may not see that any more",
 )  # fmt: skip
@@ -57,7 +59,7 @@ class Evaluator:
             open_alerts[alert.rule_id].append(alert)
         look, looked = Look(now), 0
         due: dict[tuple[UUID, str], float] = {}
-        for rule in AlertRule.objects.select_related("owner", "workflow").order_by("pk").iterator(chunk_size=200):
+        for rule in _all_rules():
             key = (rule.pk, rule.condition)
             due[key] = self._due.get(key, 0.0)
             found = _end_stale(rule, open_alerts.pop(rule.pk, []), now)
@@ -69,6 +71,18 @@ class Evaluator:
         for alerts in open_alerts.values():
             _resolve_all(alerts, now, DELETED)
         return looked
+
+
+def _all_rules() -> Iterator[AlertRule]:
+    """Yield every rule, page by page: no query stays open while its rules are looked at and written."""
+    page = list(_in_order()[:PAGE])
+    while page:
+        yield from page
+        page = list(_in_order().filter(pk__gt=page[-1].pk)[:PAGE])
+
+
+def _in_order() -> QuerySet[AlertRule]:
+    return AlertRule.objects.select_related("owner", "workflow").order_by("pk")
 
 
 def period_s(rule: AlertRule) -> float:
@@ -83,8 +97,8 @@ def _safely(rule: AlertRule, look: Look, found: list[Alert], now: int) -> bool:
         if readings is None:
             return False
         _apply(rule, readings, {alert.key: alert for alert in found}, now)
-    except DatabaseError:
-        raise  # all the others would wait for it, too
+    except (OperationalError, InterfaceError):
+        raise  # the database does not answer
     except Exception:
         logger.exception('rule "%s" could not be looked at; the others go on', rule.name)
         return False
@@ -118,10 +132,10 @@ def _apply(rule: AlertRule, readings: Readings, found: dict[str, Alert], now: in
                 found[key] = alert
     quiet = timedelta(seconds=QUIET_LOOKS * period_s(rule))
     for key, alert in found.items():
-        if key not in over and store.us_to_datetime(now) - alert.last_seen_at > quiet:
-            _resolve(alert, now)
-        elif alert.told_at is None and alert.acknowledged_at is None:
+        if key in over:
             _tell(rule, alert, now)
+        elif store.us_to_datetime(now) - alert.last_seen_at > quiet:
+            _resolve(alert, now)
 
 
 def _lasting(rule: AlertRule, over: Iterable[str], found: Iterable[str], now: int) -> set[str]:
@@ -161,7 +175,8 @@ def _see_again(alert: Alert, reading: Reading, now: int) -> None:
 def _tell(rule: AlertRule, alert: Alert, now: int) -> None:
     """Write the messages about ``alert``, once; not while its rule is silenced, nor when somebody knows already."""
     moment = store.us_to_datetime(now)
-    if rule.silenced_until is not None and rule.silenced_until > moment:
+    known = alert.told_at or alert.acknowledged_at
+    if known or _is_silenced(rule, moment):
         return
     with transaction.atomic():
         if _open(alert).filter(told_at=None, acknowledged_at=None).update(told_at=moment):
@@ -181,12 +196,13 @@ def _resolve(alert: Alert, now: int, reason: str = "") -> None:
     with transaction.atomic():
         if not _open(alert).update(status=Status.RESOLVED, resolved_at=alert.resolved_at, reason=reason):
             return
-        silenced = (
-            alert.rule is not None and alert.rule.silenced_until and alert.rule.silenced_until > alert.resolved_at
-        )
-        if not silenced:
+        if not _is_silenced(alert.rule, alert.resolved_at):
             outbox.write(alert, Event.RESOLVED, _told(alert), now)
     logger.warning('alert is over: rule "%s": %s', alert.rule_name, alert.message)
+
+
+def _is_silenced(rule: AlertRule | None, moment: datetime) -> bool:
+    return rule is not None and rule.silenced_until is not None and rule.silenced_until > moment
 
 
 def _told(alert: Alert) -> Any:

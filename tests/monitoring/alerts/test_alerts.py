@@ -417,3 +417,11 @@ def test_a_look_costs_few_queries_however_many_rules_ask_for_the_same(
         rule_of(alice, "cost", threshold=10 + number, name=f"rule {number}")
     with django_assert_max_num_queries(16):
         assert Evaluator().look() == 30
+
+
+def test_more_rules_than_one_page_are_looked_at_while_others_write(alice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "PAGE", 3)
+    for number in range(8):
+        lettered(alice, name=f"rule {number}")
+    assert Evaluator().look() == 8
+    assert len(firing()) == 8

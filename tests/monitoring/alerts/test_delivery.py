@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from cryptography.fernet import Fernet
+from django.urls import reverse
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -98,7 +99,7 @@ def test_a_mail_arrives_with_one_recipient_whatever_names_hold(alice: Any, mailb
     assert mail["Message-ID"] == f"<{message_id}@example.com>"
     text = mail.get_content()
     assert "12 credits <b>spent</b>" in text
-    assert f"/admin/monitoring/alert/{UUID(int=7)}/change/" in text
+    assert f"{settings.PUBLIC_URL}{reverse('admin:monitoring_alert_change', args=(UUID(int=7),))}" in text.split()
 
 
 @pytest.mark.parametrize(("status", "final"), [(500, False), (503, False), (429, False), (404, True), (302, True)])

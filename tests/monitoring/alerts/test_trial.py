@@ -203,28 +203,28 @@ def test_firings_are_counted_and_the_newest_described(alice: Any, workflow: Any)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_hundred_busy_workflows_are_tried_within_two_seconds(alice: Any, workflow: Any) -> None:
-    """200,000 rows of totals, and 30,000 scheduled executions."""
+    """200,000 rows of totals, and 10,000 scheduled executions."""
     keys, now, began = [uuid4() for _ in range(100)], minute_of(NOW), ago(0)
     for number in range(7 * 24 * 12):
         status = "failed" if number % 50 == 0 else "completed"
         at = ago(5 * number)
         Total.objects.bulk_create([total(alice.pk, key, status, at, credits=1) for key in keys])
-    for first in range(0, 30_000, 1000):
+    for first in range(0, 10_000, 1000):
         Execution.objects.bulk_create(
             Execution(
                 workflow=workflow, version=workflow.version, owner=alice, trigger="scheduled", status=states.COMPLETED,
                 scheduled_for=planned, queued_at=planned, started_at=planned + timedelta(seconds=1 + number % 100),
             )
             for number in range(first, first + 1000)
-            for planned in (began - timedelta(seconds=20 * number),)
+            for planned in (began - timedelta(seconds=60 * number),)
         )  # fmt: skip
     assert Total.objects.filter(minute__gt=now - 7 * 24 * 60).count() > 200_000
-    for kind in ("failure_rate", "cost", "schedule_lag"):
+    for kind, threshold in (("failure_rate", 5), ("cost", 90), ("schedule_lag", 90)):
         started = time.process_time()
-        trial = trial_of(alice, kind, window_s=3600, threshold=90)
+        trial = trial_of(alice, kind, window_s=3600, threshold=threshold)
         seconds = time.process_time() - started
         tracemalloc.start()
-        assert trial_of(alice, kind, window_s=3600, threshold=90).count == trial.count > 0
+        assert trial_of(alice, kind, window_s=3600, threshold=threshold).count == trial.count > 0
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         print(f"{kind}: {seconds:.2f} s of processor time, {peak / 1e6:.1f} MB, {trial.count} firings")
