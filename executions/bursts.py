@@ -66,7 +66,7 @@ def _complete(context: Context, items: Sequence[Ready]) -> Burst | None:
                     NodeRow(
                         item.planned.index, node.id, node.type, states.COMPLETED, worker=leases.this_boot(),
                         queue=DEFAULT_QUEUE, outputs=end.outputs, outputs_blob=end.outputs_blob, credits=end.credits,
-                        started_us=end.started_us, ended_us=end.ended_us,
+                        started_us=end.started_us, ended_us=end.ended_us, cpu_seconds=end.cpu_seconds,
                     )
                 )  # fmt: skip
     return Burst(tuple(rows), tuple(events), credits)

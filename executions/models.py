@@ -204,6 +204,9 @@ class NodeRun(models.Model):
     A waiting row is held by no process: ``wait_kind`` says what it waits for, ``wake_at`` (microseconds) when it
     wakes at the latest, ``wait_state`` (JSON text) is what the node keeps until then, ``resume`` (JSON text) what
     woke it. ``children_ended`` counts the ends of its child executions.
+
+    ``cpu_seconds`` and ``peak_memory_bytes`` are what it used since a worker last took it, null where that cannot be told
+    (``executions.samples``).
     """
 
     TIMER, APPROVAL, CHILDREN = "timer", "approval", "children"
@@ -239,6 +242,8 @@ class NodeRun(models.Model):
     wait_state = models.TextField(blank=True, default="", db_default="")
     resume = models.TextField(blank=True, default="", db_default="")
     children_ended = models.IntegerField(default=0, db_default=0)
+    cpu_seconds = models.FloatField(null=True, blank=True)
+    peak_memory_bytes = models.BigIntegerField(null=True, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 

@@ -166,7 +166,7 @@ def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd,
                 data["cached"] = True
             end = NodeEnd(
                 node.index, states.COMPLETED, item.started_us, item.ended_us, text, blob,
-                credits=cost, attempt=item.attempt, variables=variables,
+                credits=cost, attempt=item.attempt, variables=variables, **_used(item),
             )  # fmt: skip
             data["credits"] = cost
             if variables:
@@ -179,8 +179,9 @@ def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd,
             event = node_event(Kind.NODE_COMPLETE, node, data, item.ended_us)
             return end, EventDraft(event.type, event.timestamp, event.node_id, event.data, shown)
         item = Finished(
-            item.index, states.FAILED, item.attempt, item.started_us, item.ended_us, error=problem, error_code="output"
-        )
+            item.index, states.FAILED, item.attempt, item.started_us, item.ended_us, error=problem, error_code="output",
+            used=item.used,
+        )  # fmt: skip
         data["status"] = states.FAILED
     error, code = context.error_text(item.error), _code(context, item.error_code)
     note_result(context, node.index, item.status, None, error, code)
@@ -196,9 +197,14 @@ def ended(context: Context, node: PlannedNode, item: Finished) -> tuple[NodeEnd,
         data["reason"] = "the execution was cancelled"
     end = NodeEnd(
         node.index, item.status, item.started_us, item.ended_us,
-        error=error, error_code=code, credits=cost, attempt=item.attempt,
+        error=error, error_code=code, credits=cost, attempt=item.attempt, **_used(item),
     )  # fmt: skip
     return end, node_event(kind, node, data, item.ended_us)
+
+
+def _used(item: Finished) -> dict[str, Any]:
+    used = item.used
+    return {} if used is None else {"cpu_seconds": used.cpu_seconds, "peak_memory_bytes": used.peak_memory_bytes}
 
 
 def _code(context: Context, code: str) -> str:

@@ -514,6 +514,8 @@ def _node(run: NodeRun, names: dict[str, str]) -> dict[str, Any]:
         "error": run.error or None,
         "error_code": run.error_code or None,
         "credits": run.credits,
+        "cpu_seconds": run.cpu_seconds,
+        "peak_memory_bytes": run.peak_memory_bytes,
     }
 
 

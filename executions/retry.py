@@ -116,6 +116,7 @@ def _copy(new: Execution, runs: list[NodeRun]) -> None:
             execution=new, phase_index=run.phase_index, node_index=run.node_index, node_id=run.node_id,
             node_type=run.node_type, status=run.status, attempt=run.attempt, outputs=run.outputs,
             outputs_blob=run.outputs_blob, started_at=run.started_at, finished_at=run.finished_at,
+            cpu_seconds=run.cpu_seconds, peak_memory_bytes=run.peak_memory_bytes,
         )
         for run in runs
     )  # fmt: skip

@@ -17,7 +17,8 @@ import random
 import threading
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from email.message import EmailMessage
 from functools import cache
@@ -27,13 +28,14 @@ from uuid import UUID
 
 from django.conf import settings
 
-from executions import confinement, logs, mail, states, traffic
+from executions import confinement, logs, mail, samples, states, traffic
 from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan, remove_orphans
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeFailed, NodeInputError, NodeTimeout, NodeWaits, SessionLost
 from executions.nodes.base import NodeCall, NodeExecutor
 from executions.notes import TEAM_KINDS, Call, NotedTransport, TeamNotes, checked_tags, own_type, refuse_reserved
 from executions.planner import MAIN_SESSION, PlannedNode
+from executions.samples import Used
 from executions.store import EventDraft, now_us
 from executions.usage import usage
 from recordings.context import record_into
@@ -49,6 +51,8 @@ IN_PLACE_RETRY_SECONDS = 60.0
 MAXIMUM_BACKOFF_SECONDS = 3600.0
 BROWSER_IDLE_SECONDS = 10.0
 TRAFFIC_SECONDS = 5.0
+MEMORY_SECONDS = 0.5
+"""How often the memory of Chromium is looked at while a node works with its page."""
 GRACE_SECONDS = 5.0
 """How long a node that was cancelled, or is out of time, may take to stop before it is left behind."""
 WATCHDOG_SECONDS = 2.0
@@ -78,6 +82,7 @@ class Finished:
     variables: dict[str, Any] = field(default_factory=dict)
     process: dict[str, float] | None = None
     """What the process had used when the node failed."""
+    used: Used | None = None
     cached: bool = False
     """Whether the outputs are those of an earlier run, so that they cost nothing."""
 
@@ -160,6 +165,8 @@ class Ready:
     resume: dict[str, Any] | None = None
     memory: Any = None
     exits: tuple[EventDraft, ...] = ()
+    used: Used | None = None
+    """What it has used of this process so far, if it ran already."""
     large: dict[str, Any] | None = None
     """What its first event holds in the place of inputs that are too large for a row."""
 
@@ -205,6 +212,7 @@ class _Loop:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
+                samples.install(self._loop)
                 threading.Thread(target=self._run, args=(self._loop,), name="nodes", daemon=True).start()
             return self._loop
 
@@ -326,11 +334,12 @@ _WAITING = frozenset({"GET_AWAITABLE", "GET_AITER", "GET_ANEXT", "BEFORE_ASYNC_W
 
 def _run_at_once(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> Ready | None:
     """Run a node that never waits; return it with what it raised, for the loop to judge, or None when it completed."""
-    started = node.started_us or now_us()
+    started, used = node.started_us or now_us(), Used()
     try:
         if node.problem is not None:
             raise node.problem
         executor, call, env = _prepared(facts, node, node.attempt, inbox)
+        began = time.thread_time_ns()
         try:
             env.inside().run(_step, executor.run, call, env)
         except StopIteration as end:
@@ -340,12 +349,14 @@ def _run_at_once(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> R
         except asyncio.CancelledError as error:
             raise _interrupted(node.planned) from error
         finally:
+            used.cpu_ns = time.thread_time_ns() - began
             env.close()
     except Exception as error:
-        return replace(node, raised=error, started_us=started)
+        return replace(node, raised=error, started_us=started, used=used)
     inbox.put(
         Finished(
-            node.planned.index, states.COMPLETED, node.attempt, started, now_us(), outputs=outputs, variables=env.variables
+            node.planned.index, states.COMPLETED, node.attempt, started, now_us(), outputs=outputs,
+            variables=env.variables, used=used,
         )
     )  # fmt: skip
     return None
@@ -405,16 +416,17 @@ async def _run_chain(facts: Facts, chain: Sequence[Ready], inbox: queue.SimpleQu
 async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> bool:
     """Run one node with its attempts; return whether it was cancelled."""
     planned, attempt = node.planned, node.attempt
-    started = node.started_us or now_us()
+    started, used = node.started_us or now_us(), node.used or Used()
     while True:
         try:
-            outputs, variables = await _attempt(facts, node, attempt, inbox)
+            outputs, variables = await _attempt(facts, node, attempt, inbox, used)
             await _keep_traffic(facts, planned, inbox)
             inbox.put(
                 Finished(
-                    planned.index, states.COMPLETED, attempt, started, now_us(), outputs=outputs, variables=variables
+                    planned.index, states.COMPLETED, attempt, started, now_us(), outputs=outputs,
+                    variables=variables, used=used,
                 )
-            )
+            )  # fmt: skip
             return False
         except asyncio.CancelledError:
             inbox.put(_cancelled(node, attempt, started))
@@ -432,6 +444,7 @@ async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -
                 Finished(
                     planned.index, states.FAILED, attempt, started, now_us(),
                     error=str(failure), error_code=failure.code, traceback=_traceback(failure), process=usage(),
+                    used=used,
                 )
             )  # fmt: skip
             return False
@@ -450,17 +463,17 @@ async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -
 
 
 async def _attempt(
-    facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQueue[Item]
+    facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQueue[Item], used: Used
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Run a node once and return its outputs and the variables that it set."""
+    """Run a node once and return its outputs and the variables that it set; add to ``used`` what it took."""
     planned = node.planned
     if node.raised is not None and attempt == node.attempt:
         raise node.raised
     if node.problem is not None:
         raise node.problem
     executor, call, env = _prepared(facts, node, attempt, inbox)
-    with confinement.watched(planned.timeout_s + GRACE_SECONDS + WATCHDOG_SECONDS):
-        work = asyncio.get_running_loop().create_task(_guarded(executor, call, env, planned), context=env.inside())
+    async with _counted(facts, planned, used):
+        work = _begun(_guarded(executor, call, env, planned), env.inside(), used)
         _works.add(work)
         try:
             await asyncio.wait((work,), timeout=planned.timeout_s)
@@ -482,6 +495,26 @@ async def _attempt(
     if work.cancelled():
         raise _interrupted(planned)
     return _outputs(planned, work.result()), env.variables
+
+
+def _begun(
+    work: Coroutine[Any, Any, dict[str, Any]], context: contextvars.Context, used: Used
+) -> asyncio.Task[dict[str, Any]]:
+    context.run(samples.count_for, used)
+    return asyncio.get_running_loop().create_task(samples.measured(work, used), context=context)
+
+
+def _counted(facts: Facts, planned: PlannedNode, used: Used) -> AbstractAsyncContextManager[None]:
+    """Return what counts, around an attempt, that which the steps of the loop do not show."""
+    if confinement.limits() is not None:
+        return _confined(planned, used)
+    return _chromium_counted(session_id(facts.session_owner), used) if planned.session else nullcontext()
+
+
+@asynccontextmanager
+async def _confined(planned: PlannedNode, used: Used) -> AsyncIterator[None]:
+    with confinement.watched(planned.timeout_s + GRACE_SECONDS + WATCHDOG_SECONDS), samples.whole_process(used):
+        yield
 
 
 def _prepared(
@@ -793,6 +826,54 @@ async def _keep_traffic(facts: Facts, planned: PlannedNode, inbox: queue.SimpleQ
 
 
 # --------------------------------------------------------------------------- the browser of this process
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """Chromium at one moment. ``alone`` says that no page but that of one session is open in it."""
+
+    alone: bool
+    open: bool
+    opened: int
+    leader: int | None
+    group: samples.Group | None
+
+
+async def _look(name: str) -> _Look:
+    """Look at Chromium on behalf of the session ``name``."""
+    if _host is None:
+        return _Look(alone=True, open=False, opened=0, leader=None, group=None)
+    process, page, alone = _host.processes(), _host.get(name), set(_host.sessions()) <= {name}
+    here = page is None or page.options.remote is None
+    group = await asyncio.to_thread(samples.group, process.pid) if process and alone and here else None
+    return _Look(alone, page is not None, _host.pages_opened, process.pid if process and group else None, group)
+
+
+@asynccontextmanager
+async def _chromium_counted(name: str, used: Used) -> AsyncIterator[None]:
+    """Count what Chromium uses in the block, while it has the page of session ``name`` only; else nothing is known."""
+    before = await _look(name)
+    watching = asyncio.get_running_loop().create_task(_watch_memory(name, used))
+    try:
+        yield
+    finally:
+        watching.cancel()
+        after = await _look(name)
+        began = before.group.cpu_ns if before.group is not None and before.leader == after.leader else 0
+        strange = after.opened - before.opened - (not before.open)
+        if after.group is None or not before.alone or strange > 0:
+            used.whole, used.peak_memory_bytes = False, None
+        else:
+            used.cpu_ns += after.group.cpu_ns - began
+            used.reach(after.group.memory_bytes)
+
+
+async def _watch_memory(name: str, used: Used) -> None:
+    while True:
+        await asyncio.sleep(MEMORY_SECONDS)
+        look = await _look(name)
+        if look.group is not None:
+            used.reach(look.group.memory_bytes)
 
 
 def session_id(execution_id: UUID) -> str:

@@ -112,7 +112,7 @@ class Move(Step[Moved | None]):
                         "x": x, "k": phase.index, "i": row.node_index, "id": row.node_id, "ty": row.node_type,
                         "st": row.status, "r": int(row.ran), "c": row.claim, "w": row.worker,
                         "l": step.lease_us if row.status == states.RUNNING else 0, "se": row.session, "q": row.queue,
-                        "o": row.outputs, "b": row.outputs_blob, "cr": row.credits,
+                        "o": row.outputs, "b": row.outputs_blob, "cr": row.credits, "cs": row.cpu_seconds,
                         "sa": None if began is None else began / 1_000_000,
                         "fa": None if ended is None else ended / 1_000_000,
                     })  # fmt: skip
@@ -232,7 +232,7 @@ def _events(steps: Sequence[Step[Any]], offsets: Sequence[int]) -> str:
 def _ends(groups: Iterable[tuple[UUID, str, Sequence[NodeEnd]]]) -> list[dict[str, Any]]:
     return [
         {"x": execution_id.hex, "i": end.node_index, "c": claim, "o": end.outputs, "b": end.outputs_blob,
-         "cr": end.credits, "a": end.attempt, "sa": end.started_us / 1_000_000, "fa": end.ended_us / 1_000_000}
+         "cr": end.credits, "a": end.attempt, "cs": end.cpu_seconds, "pm": end.peak_memory_bytes, "sa": end.started_us / 1_000_000, "fa": end.ended_us / 1_000_000}
         for execution_id, claim, ends in groups
         for end in ends
     ]  # fmt: skip
@@ -253,9 +253,9 @@ _FEW = "LIMIT (SELECT 1000000)"
 """Lets the planner expect ten rows instead of a hundred, so that it looks them up by index."""
 
 _ENDS = f"""ends AS (UPDATE {_NODE_RUN} r SET status='completed', outputs=e.o, outputs_blob=e.b, error='', error_code='',
- credits=e.cr, attempt=e.a, started_at=to_timestamp(e.sa), finished_at=to_timestamp(e.fa), lease_until=0
+ credits=e.cr, attempt=e.a, cpu_seconds=e.cs, peak_memory_bytes=e.pm, started_at=to_timestamp(e.sa), finished_at=to_timestamp(e.fa), lease_until=0
  FROM (SELECT * FROM json_to_recordset(%s::json)
- AS t(x uuid, i int, c text, o text, b text, cr int, a int, sa float8, fa float8) {_FEW}) e
+ AS t(x uuid, i int, c text, o text, b text, cr int, a int, cs float8, pm bigint, sa float8, fa float8) {_FEW}) e
  WHERE r.execution_id=e.x AND r.node_index=e.i AND r.claim=e.c AND r.status IN ('running','retrying') RETURNING 1)"""
 
 _EVENTS = f"""ev AS (INSERT INTO {_EVENT}(execution_id, seq, type, timestamp, node_id, depth, data)
@@ -308,10 +308,10 @@ def _move_sql(recording: tuple[str, ...], dropped: bool) -> str:
  FROM json_to_recordset(%s::json) AS p(x uuid, k int, st text, n int, h int, o int, at float8)),
  nr AS (INSERT INTO {_NODE_RUN}(execution_id, phase_index, node_index, iteration, node_id, node_type, status, attempt,
  deliveries, claim, worker, lease_until, session, queue, dispatched_at, outputs, outputs_blob, error, error_code,
- credits, started_at, finished_at) SELECT x, k, i, 0, id, ty, st, r, r, c, w, CASE WHEN l>0 THEN {_NOW}+l ELSE 0 END, se, q,
- CASE WHEN st='queued' THEN {_NOW} ELSE 0 END, o, b, '', '', cr,
+ credits, cpu_seconds, started_at, finished_at) SELECT x, k, i, 0, id, ty, st, r, r, c, w, CASE WHEN l>0 THEN {_NOW}+l ELSE 0 END, se, q,
+ CASE WHEN st='queued' THEN {_NOW} ELSE 0 END, o, b, '', '', cr, cs,
  to_timestamp(sa), to_timestamp(fa) FROM json_to_recordset(%s::json) AS n(x uuid, k int, i int, id text, ty text,
- st text, r int, c text, w text, l bigint, se text, q text, o text, b text, cr int, sa float8, fa float8)),
+ st text, r int, c text, w text, l bigint, se text, q text, o text, b text, cr int, cs float8, sa float8, fa float8)),
  {_EVENTS}{insert if recording else ""}{drop if dropped else ""}
  SELECT c.ok, ex.x, ex.base, 0, {_RELAX} FROM {_check("ends", "ph", "ex")} LEFT JOIN ex ON true"""
 

@@ -492,7 +492,7 @@ class EventDraft:
 class NodeEnd:
     """How a node run ended, from ``started_us`` to ``ended_us``.
 
-    ``outputs`` is JSON text, or empty when ``outputs_blob`` names it.
+    ``outputs`` is JSON text, or empty when ``outputs_blob`` names it. What it used is None where that is not known.
     """
 
     node_index: int
@@ -505,6 +505,8 @@ class NodeEnd:
     error_code: str = ""
     credits: int = 0
     attempt: int = 1
+    cpu_seconds: float | None = None
+    peak_memory_bytes: int | None = None
     variables: Mapping[str, Any] = field(default_factory=dict)
     """Variables that the node set."""
 
@@ -526,6 +528,7 @@ class NodeRow:
     credits: int = 0
     started_us: int = 0
     ended_us: int = 0
+    cpu_seconds: float | None = None
 
     @property
     def ran(self) -> bool:
@@ -591,13 +594,13 @@ def open_nodes(tx: Transaction, execution_id: UUID, phase: int) -> int:
 def end_nodes(tx: Transaction, execution_id: UUID, claim: str, ends: Sequence[NodeEnd]) -> list[NodeEnd]:
     """End node runs that ``claim`` still holds and return the ends that counted."""
     rows = [
-        (e.status, e.outputs, e.outputs_blob, e.error, e.error_code, e.credits, e.attempt, tx.time(e.started_us),
-         tx.time(e.ended_us), tx.id(execution_id), e.node_index, claim)
+        (e.status, e.outputs, e.outputs_blob, e.error, e.error_code, e.credits, e.attempt, e.cpu_seconds,
+         e.peak_memory_bytes, tx.time(e.started_us), tx.time(e.ended_us), tx.id(execution_id), e.node_index, claim)
         for e in ends
     ]  # fmt: skip
     changed = tx.many(
         f"UPDATE {_NODE_RUN} SET status=?, outputs=?, outputs_blob=?, error=?, error_code=?, credits=?, attempt=?,"
-        " started_at=?, finished_at=?, lease_until=0 WHERE execution_id=? AND node_index=? AND claim=?"
+        " cpu_seconds=?, peak_memory_bytes=?, started_at=?, finished_at=?, lease_until=0 WHERE execution_id=? AND node_index=? AND claim=?"
         " AND status IN ('running','retrying')",
         rows,
     )
@@ -745,13 +748,14 @@ def insert_phase(tx: Transaction, execution_id: UUID, phase: PhaseRow, now: int,
         rows.append(
             (key, phase.index, row.node_index, row.node_id, row.node_type, row.status, int(row.ran), int(row.ran),
              row.claim, row.worker, *(2 * [lease_us if row.status == states.RUNNING else 0]), row.session, row.queue,
-             row.status == states.QUEUED, row.outputs, row.outputs_blob, row.credits, tx.time(row.began_us(now)), tx.time(row.finished_us(now)))
+             row.status == states.QUEUED, row.outputs, row.outputs_blob, row.credits, row.cpu_seconds,
+             tx.time(row.began_us(now)), tx.time(row.finished_us(now)))
         )  # fmt: skip
     tx.many(
         f"INSERT INTO {_NODE_RUN}(execution_id, phase_index, node_index, iteration, node_id, node_type, status, attempt,"
         " deliveries, claim, worker, lease_until, session, queue, dispatched_at, outputs, outputs_blob, error, error_code,"
-        " credits, started_at, finished_at) VALUES(?,?,?,0,?,?,?,?,?,?,?,CASE WHEN ?>0 THEN {now}+? ELSE 0 END,?,?,"
-        "CASE WHEN ? THEN {now} ELSE 0 END,?,?,'','',?,?,?)",
+        " credits, cpu_seconds, started_at, finished_at) VALUES(?,?,?,0,?,?,?,?,?,?,?,CASE WHEN ?>0 THEN {now}+? ELSE 0 END,"
+        "?,?,CASE WHEN ? THEN {now} ELSE 0 END,?,?,'','',?,?,?,?)",
         rows,
     )
 

@@ -42,7 +42,10 @@ class PhaseOut(Schema):
 
 
 class NodeOut(Schema):
-    """One node's run."""
+    """One node's run.
+
+    ``cpu_seconds`` and ``peak_memory_bytes`` are what it used since a worker last took it; null where that cannot be told.
+    """
 
     node_id: str
     name: str
@@ -55,6 +58,8 @@ class NodeOut(Schema):
     error: str | None
     error_code: str | None
     credits: int
+    cpu_seconds: float | None
+    peak_memory_bytes: int | None
 
 
 class NodePage(Schema):

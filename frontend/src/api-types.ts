@@ -2419,6 +2419,7 @@ export interface components {
          */
         NodeDetail: {
             attempt: number;
+            cpu_seconds: number | null;
             credits: number;
             duration_ms: number | null;
             error: string | null;
@@ -2433,6 +2434,7 @@ export interface components {
             outputs: {
                 [key: string]: unknown;
             } | null;
+            peak_memory_bytes: number | null;
             phase: number;
             started_at: string | null;
             /** @enum {string} */
@@ -2448,9 +2450,14 @@ export interface components {
             phase?: number | null;
             status?: ("queued" | "running" | "retrying" | "waiting" | "completed" | "failed" | "skipped" | "cancelled") | null;
         };
-        /** @description One node's run. */
+        /**
+         * @description One node's run.
+         *
+         *     ``cpu_seconds`` and ``peak_memory_bytes`` are what it used since a worker last took it; null where that cannot be told.
+         */
         NodeOut: {
             attempt: number;
+            cpu_seconds: number | null;
             credits: number;
             duration_ms: number | null;
             error: string | null;
@@ -2458,6 +2465,7 @@ export interface components {
             iteration: number;
             name: string;
             node_id: string;
+            peak_memory_bytes: number | null;
             phase: number;
             /** @enum {string} */
             status: "queued" | "running" | "retrying" | "waiting" | "completed" | "failed" | "skipped" | "cancelled";

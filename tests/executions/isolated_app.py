@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import time
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,22 @@ class Spins(Isolated, type="test_spins", timeout_s=50):
         def count() -> None:
             until = time.monotonic() + 60
             while time.monotonic() < until:
+                pass
+
+        await asyncio.to_thread(count)
+
+
+class Uses(Isolated, type="test_uses"):
+    """Use so many MiB of memory and, in a thread, a quarter of a second of processor time."""
+
+    async def act(self, value: Any) -> None:
+        """Write into every page of the memory, then count."""
+        memory = bytearray(int(value) * 2**20)
+        memory[:: resource.getpagesize()] = b"1" * len(memory[:: resource.getpagesize()])
+
+        def count() -> None:
+            until = time.thread_time() + 0.25
+            while time.thread_time() < until:
                 pass
 
         await asyncio.to_thread(count)

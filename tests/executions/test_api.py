@@ -382,7 +382,7 @@ def test_a_detail_has_phases_nodes_definition_and_recording(as_alice, delay):
     )  # fmt: skip
     NodeRun.objects.create(
         execution=execution, phase_index=0, node_index=0, node_id="wait", node_type="delay", status="completed",
-        attempt=2, credits=1, started_at=now, finished_at=now + timedelta(milliseconds=30),
+        attempt=2, credits=1, started_at=now, finished_at=now + timedelta(milliseconds=30), cpu_seconds=0.25,
     )  # fmt: skip
     recording = Recording.objects.create(execution_id=execution.pk, workflow_name="x", started_at=now)
 
@@ -393,6 +393,7 @@ def test_a_detail_has_phases_nodes_definition_and_recording(as_alice, delay):
         {
             "node_id": "wait", "name": "Delay", "type": "delay", "status": "completed", "attempt": 2, "phase": 0,
             "iteration": 0, "duration_ms": 30, "error": None, "error_code": None, "credits": 1,
+            "cpu_seconds": 0.25, "peak_memory_bytes": None,
         }
     ]  # fmt: skip
     assert found["definition"] == delay.version.definition

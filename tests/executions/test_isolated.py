@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -84,6 +85,26 @@ def completions(execution) -> list[str]:
     """Return the nodes that completed, one entry per event."""
     found = Event.objects.filter(execution_id=execution.pk, type="node_complete").values_list("node_id", flat=True)
     return sorted(found)
+
+
+@pytest.mark.row("S2-43")
+def test_what_a_node_used_of_its_process_is_its_own(processes, isolated, alice, make_workflow):
+    isolated()
+
+    def used(mebibytes: int) -> tuple[float, int]:
+        workflow = make_workflow(graph([node("uses", "test_uses", Value=mebibytes)]), name=uuid4().hex)
+        execution = wait_until_ended(start_execution(workflow, by=alice), 30, processes.logs)
+        assert execution.status == "completed", processes.logs()
+        run = NodeRun.objects.get(execution=execution)
+        assert run.cpu_seconds is not None
+        assert run.peak_memory_bytes is not None
+        return run.cpu_seconds, run.peak_memory_bytes
+
+    large, *small = used(150), used(1), used(1), used(1)  # two processes: one of them runs again
+
+    assert all(0.25 <= seconds < 5 for seconds, _ in (large, *small))
+    assert large[1] > 150 * 2**20
+    assert max(memory for _, memory in small) < large[1] - 100 * 2**20
 
 
 def test_a_child_killed_while_the_worker_waits_for_redis_is_replaced(processes, tmp_path):

@@ -481,7 +481,7 @@ class Command(ProductCommand):
             console.print(Text(f"{place}{outcome['error']}", style="red"))
         if outcome["nodes"]:
             table = Table(box=None, pad_edge=False)
-            for name in ("node", "type", "status", "attempt", "duration", "error"):
+            for name in ("node", "type", "status", "attempt", "duration", "processor", "memory", "error"):
                 table.add_column(name)
             for item in outcome["nodes"]:
                 table.add_row(
@@ -490,6 +490,7 @@ class Command(ProductCommand):
                     _status(item["status"]),
                     str(item["attempt"]),
                     _duration(item["duration_ms"]),
+                    *_used(item),
                     item["error"] or "",
                 )
             console.print(table)
@@ -539,6 +540,12 @@ def _age(seconds: int) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
+
+
+def _used(run: dict[str, Any]) -> tuple[str, str]:
+    """Return what a node run used of processor and memory, for people."""
+    seconds, memory = run["cpu_seconds"], run["peak_memory_bytes"]
+    return "-" if seconds is None else f"{seconds:.3f} s", "-" if memory is None else f"{memory / 2**20:.0f} MiB"
 
 
 def _duration(milliseconds: int | None) -> str:
