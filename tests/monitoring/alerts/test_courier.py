@@ -9,16 +9,18 @@ from functools import partial
 from typing import Any
 
 import pytest
+from celery import current_app
 from django.utils import timezone
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from executions.models import DeadLetter, LostWorker
+from executions.models import DeadLetter, Execution, LostWorker, NodeRun, WorkerLease
 from executions.store import database_now_us
+from executions.triggers import start_execution
 from monitoring.alerts import channels, delivery, outbox, rules
 from monitoring.alerts.courier import OF_ONE_OWNER, Courier
-from monitoring.models import Alert, AlertChannel, AlertMessage, AlertRule
-from tests.conftest import wait_for
+from monitoring.models import Alert, AlertChannel, AlertMessage, AlertRule, Total
+from tests.conftest import flush_redis, graph, node, wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("loopback"), pytest.mark.postgres]
 
@@ -189,7 +191,7 @@ class Sink:
 
 
 @pytest.fixture
-def beat(processes: Any, settings: Any, mailbox: Any) -> Callable[[], Any]:
+def beat(processes: Any, settings: Any, mailbox: Any) -> Callable[..., Any]:
     """Return a starter of a real beat that looks at rules all the time and may reach the sinks."""
     port = settings.MAIL_SERVER["port"]
     return partial(
@@ -199,43 +201,86 @@ def beat(processes: Any, settings: Any, mailbox: Any) -> Callable[[], Any]:
 
 
 def rule_of(owner: Any, kind: str, told: list[AlertChannel], **fields: Any) -> AlertRule:
-    return rules.save(AlertRule(owner=owner, name=kind, kind=kind, threshold=1, **fields), told)
+    return rules.save(AlertRule(owner=owner, name=kind, kind=kind, **{"threshold": 1, **fields}), told)
+
+
+def make_everything_too_much(owner: Any, workflow: Any) -> None:
+    """Let a rule of each kind find too much; whose worker is alive for an hour, and busy."""
+    now, moment = database_now_us(), timezone.now()
+    hour = now + 3_600_000_000
+    Total.objects.create(
+        minute=now // 60_000_000, workflow_id=workflow.pk, owner_id=owner.pk, status="failed", up_to_ms=10, runs=5,
+        children=0, credits=50, duration_ms=10,
+    )  # fmt: skip
+    current_app.send_task("nobody", queue="browser")
+    WorkerLease.objects.create(
+        boot="b" * 32, hostname="h", pid=1, queues="default", slots=1, started_at=moment, beat_at=hour
+    )
+    late = start_execution(workflow, by=owner, trigger="scheduled", scheduled_for=moment - timedelta(seconds=500))
+    Execution.objects.filter(pk=late.pk).update(status="running", started_at=moment)
+    NodeRun.objects.create(
+        execution=late, phase_index=0, node_index=0, node_id="a", node_type="delay", status="running", claim="c" * 32,
+        worker="b" * 32, lease_until=hour,
+    )  # fmt: skip
+    DeadLetter.objects.create(kind="message", first_failed_at=moment, last_failed_at=moment)
+    LostWorker.objects.create(boot="l" * 32, hostname="h", pid=2, lost_at=now)
+
+
+def make_everything_fine() -> None:
+    """Take all of that back."""
+    Total.objects.all().delete()
+    flush_redis()
+    NodeRun.objects.all().delete()
+    Execution.objects.update(status="completed", queued_at=timezone.now() - timedelta(days=1))
+    DeadLetter.objects.update(status=DeadLetter.DISCARDED)
+    LostWorker.objects.all().delete()
 
 
 @pytest.mark.redis
 @pytest.mark.row("S2-46")
+@pytest.mark.row("S2-47")
+@pytest.mark.row("S2-48")
+@pytest.mark.row("S2-49")
 @pytest.mark.row("S2-58")
-def test_two_beats_tell_by_mail_and_webhook_once_that_it_began_and_once_that_it_is_over(
-    processes: Any, beat: Callable[[], Any], alice: Any, httpserver: HTTPServer, mailbox: Any
+def test_two_beats_tell_each_kind_by_mail_and_webhook_once_that_it_began_and_once_that_it_is_over(
+    processes: Any, beat: Callable[..., Any], alice: Any, make_workflow: Any, httpserver: HTTPServer, mailbox: Any
 ) -> None:
     sink = Sink(httpserver)
     told = [
         channels.save(alice, "hook", "webhook", httpserver.url_for("/hook")),
         channels.save(alice, "mail", "email", "ops@example.com"),
     ]
-    rule = rule_of(alice, "dead_letters", told, everyone=True)
-    DeadLetter.objects.create(kind="message", first_failed_at=timezone.now(), last_failed_at=timezone.now())
-    beat()
-    beat()
+    wanted = {
+        "failure_rate": {"threshold": 50}, "cost": {"threshold": 50}, "schedule_lag": {"threshold": 400},
+        "queue_backlog": {"subject": "browser"}, "resource_exhaustion": {"subject": "slots", "threshold": 90},
+        "dead_letters": {"everyone": True}, "worker_lost": {},
+    }  # fmt: skip
+    every = [rule_of(alice, kind, told, **fields) for kind, fields in wanted.items()]
+    make_everything_too_much(alice, make_workflow(graph([node("a", "delay", Duration=0)])))
+    for _ in range(2):
+        beat(FLOWBUILDER_RECONCILE_OFF="requeue_dead,forget_dead_workers,advance_closed,resend_starts")
 
-    wait_for(lambda: sink.said(rule) and mailbox.envelopes, 60, "the messages that it began", processes.logs)
-    seen = Alert.objects.get().last_seen_at
-    wait_for(lambda: Alert.objects.get().last_seen_at > seen + timedelta(seconds=1), 30, "more looks", processes.logs)
-    assert (sink.said(rule), len(mailbox.envelopes)) == (["firing"], 1)
+    def all_said(*events: str) -> bool:
+        return len(mailbox.envelopes) == 7 * len(events) and all(sink.said(rule) == [*events] for rule in every)
 
-    DeadLetter.objects.update(status=DeadLetter.DISCARDED)
-    wait_for(lambda: len(mailbox.envelopes) == 2 and len(sink.said(rule)) == 2, 60, "the end", processes.logs)
-    assert sink.said(rule) == ["firing", "resolved"]
-    assert [mail["Subject"] for mail in mailbox.messages] == [
-        "[Flow Builder] Warning: dead_letters", "[Flow Builder] Resolved: dead_letters",
-    ]  # fmt: skip
-    assert (Alert.objects.count(), states()) == (1, ["sent"] * 4)
+    wait_for(lambda: all_said("firing"), 90, "the messages that it began", processes.logs)
+    seen = Alert.objects.order_by("last_seen_at")[0].last_seen_at
+    later = Alert.objects.filter(last_seen_at__gt=seen + timedelta(seconds=1))
+    wait_for(lambda: later.count() == 7, 60, "more looks", processes.logs)
+    assert (all_said("firing"), Alert.objects.count()) == (True, 7)
+
+    make_everything_fine()
+    wait_for(lambda: all_said("firing", "resolved"), 90, "the messages that it is over", processes.logs)
+    subjects = sorted(mail["Subject"] for mail in mailbox.messages)
+    assert subjects == sorted(f"[Flow Builder] {word}: {kind}" for kind in wanted for word in ("Warning", "Resolved"))
+    wait_for(lambda: states() == ["sent"] * 28, 30, "the notes that they arrived", processes.logs)
+    assert set(Alert.objects.values_list("status", flat=True)) == {"resolved"}
 
 
 @pytest.mark.redis
 @pytest.mark.worker
 def test_a_worker_that_is_killed_and_replaced_at_once_is_told(
-    processes: Any, beat: Callable[[], Any], alice: Any, httpserver: HTTPServer
+    processes: Any, beat: Callable[..., Any], alice: Any, httpserver: HTTPServer
 ) -> None:
     sink = Sink(httpserver)
     rule = rule_of(alice, "worker_lost", [channels.save(alice, "hook", "webhook", httpserver.url_for("/hook"))])
