@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,7 +14,6 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Page, Paginator
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
-from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -27,7 +26,7 @@ from executions.errors import ExecutionError
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Phase, WorkerLease
 from recordings.errors import RecordingError
 from recordings.keeping import keep, keepable
-from recordings.models import Event, Recording
+from recordings.models import Recording
 from workflows import access
 from workflows.admin import workflows as workflow_pages
 from workflows.admin.cells import BLANK, EMPTY, button, duration, moment, status_pill
@@ -553,11 +552,9 @@ class ExecutionAdmin(ReadOnlyAdmin):
             "facts": [*self._facts(execution), *([("Recording", note[0].upper() + note[1:])] if note else [])],
             "children": [_child(child, names) for child in report.children(execution)],
             "child_count": execution.children.count(),
-            "phases": [self._phase(phase) for phase in execution.phases.order_by("index")],
             "node_runs": [_node_run(run, names) for run in shown[:NODE_RUNS_SHOWN]],
             "more_node_runs": len(shown) > NODE_RUNS_SHOWN,
             "has_outputs": any(run.status == states.COMPLETED for run in shown),
-            "artifacts": artifacts(execution, recording, names),
             "recording": recording,
             "keepable": recording is None and keepable(execution.pk),
             "input": _pretty(Execution.objects.values_list("input", flat=True).get(pk=execution.pk)),
@@ -601,15 +598,6 @@ class ExecutionAdmin(ReadOnlyAdmin):
         url = reverse("admin:executions_execution_change", args=(execution.parent_id,))
         turn = f"turn {(execution.child_index or 0) + 1} of {execution.scope}" if execution.scope else "as a subflow"
         return format_html('<a href="{}">Execution {}</a>, {}', url, str(execution.parent_id)[:8], turn)
-
-    def _phase(self, phase: Phase) -> dict[str, Any]:
-        return {
-            "number": phase.index + 1,
-            "status": status_pill(phase.status),
-            "node_count": phase.node_count,
-            "failed": phase.failed,
-            "duration": duration(_milliseconds(phase.started_at, phase.finished_at)),
-        }
 
 
 def control_buttons(execution: Execution) -> list[SafeString]:
@@ -656,31 +644,6 @@ def _node_run(run: NodeRun, names: dict[str, str]) -> dict[str, Any]:
         "error": run.error.strip().partition("\n")[0],
         "url": reverse("admin:executions_noderun_change", args=(run.pk,)),
     }
-
-
-def artifacts(execution: Execution, recording: Recording | None, names: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the files that nodes saved during ``execution``, oldest first, from its events."""
-    if recording is not None and recording.events_removed_at is not None:
-        from recordings.rows import iter_events
-
-        found: Iterable[tuple[str | None, dict[str, Any]]] = (
-            (event.node_id, event.data) for event in iter_events(execution.pk) if event.event_type.value == "artifact"
-        )
-    else:
-        rows = Event.objects.filter(execution_id=execution.pk, type="artifact").order_by("seq")
-        found = ((node_id, json.loads(data)) for node_id, data in rows.values_list("node_id", "data"))
-    return [
-        {
-            "url": f"/api/v1/recordings/artifacts/{data.get('blob', '')}?execution={execution.pk}",
-            "image": str(data.get("content_type", "")).startswith("image/"),
-            "name": data.get("file") or data.get("kind") or "file",
-            "kind": str(data.get("kind") or "file").capitalize(),
-            "node": names.get(node_id or "", node_id or ""),
-            "size": filesizeformat(data.get("size_bytes") or 0),
-        }
-        for node_id, data in found
-        if data.get("blob")
-    ]
 
 
 def _pretty(text: str) -> str:

@@ -4,7 +4,7 @@ import { defineConfig } from "vitest/config";
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
 
-// Two islands, stable file names, no eval and no injected <style>: the pages that load them run under
+// Three islands, stable file names, no eval and no injected <style>: the pages that load them run under
 // `Content-Security-Policy: default-src 'self'`. Shared styles are @import-ed by each entry's CSS, so that
 // every page needs exactly one stylesheet beside tokens.css.
 export default defineConfig({
@@ -18,7 +18,11 @@ export default defineConfig({
     cssCodeSplit: true,
     assetsInlineLimit: 0,
     rolldownOptions: {
-      input: { builder: here("src/builder/main.tsx"), monitor: here("src/monitor/main.tsx") },
+      input: {
+        builder: here("src/builder/main.tsx"),
+        execution: here("src/execution/main.tsx"),
+        monitor: here("src/monitor/main.tsx"),
+      },
       output: {
         entryFileNames: "[name].js",
         chunkFileNames: (chunk) => (chunk.name.startsWith("chunk-") ? "[name].js" : "chunk-[name].js"),
@@ -26,6 +30,7 @@ export default defineConfig({
         codeSplitting: {
           groups: [
             { name: "chunk-react", test: /node_modules[\\/](react|react-dom|scheduler)[\\/]/, priority: 2 },
+            { name: "chunk-flow", test: /node_modules[\\/](@xyflow|@dagrejs|d3-[a-z]+|zustand|classcat|use-sync-external-store)[\\/]/, priority: 2 },
             { name: "chunk-shared", minShareCount: 2, priority: 1 },
           ],
         },

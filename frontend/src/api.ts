@@ -1,15 +1,20 @@
 /** One function per endpoint; every failure is an ApiError with the server's own sentence. */
 
 import type {
+  ArtifactPage,
+  Celery,
   Credential,
   ExecutionDetail,
   ExecutionSummary,
   Finding,
   LogPage,
+  Moment,
+  NodeDetail,
   NodeType,
   Schedule,
   SchedulePreview,
   Status,
+  Timeline,
   Workflow,
   WorkflowDefinition,
   WorkflowSummary,
@@ -158,6 +163,30 @@ export class Api {
 
   logs(id: string, after: number, limit = 1000, signal?: AbortSignal): Promise<LogPage> {
     return this.send("GET", `/executions/${id}/logs?after=${after}&limit=${limit}`, undefined, { signal });
+  }
+
+  timeline(id: string, offset: number, limit: number, signal?: AbortSignal): Promise<Timeline> {
+    return this.send("GET", `/executions/${id}/timeline?offset=${offset}&limit=${limit}`, undefined, { signal });
+  }
+
+  celery(id: string, offset: number, limit: number, signal?: AbortSignal): Promise<Celery> {
+    return this.send("GET", `/executions/${id}/celery?offset=${offset}&limit=${limit}`, undefined, { signal });
+  }
+
+  state(id: string, seq: number, signal?: AbortSignal): Promise<Moment> {
+    return this.send("GET", `/executions/${id}/state?seq=${seq}`, undefined, { signal });
+  }
+
+  artifacts(id: string, offset: number, limit: number, signal?: AbortSignal): Promise<ArtifactPage> {
+    return this.send("GET", `/executions/${id}/artifacts?offset=${offset}&limit=${limit}`, undefined, { signal });
+  }
+
+  node(id: string, nodeId: string, signal?: AbortSignal): Promise<NodeDetail> {
+    return this.send("GET", `/executions/${id}/nodes/${encodeURIComponent(nodeId)}`, undefined, { signal });
+  }
+
+  retry(id: string, fromFailed: boolean): Promise<{ execution_id: string; status: Status }> {
+    return this.send("POST", `/executions/${id}/retry`, { from_failed: fromFailed });
   }
 
   cancel(id: string): Promise<unknown> {

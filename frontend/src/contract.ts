@@ -106,6 +106,16 @@ export type ExecutionDetail = ExecutionSummary &
     definition: WorkflowDefinition;
   };
 
+export type Timeline = Schemas["TimelineOut"];
+export type Bar = Schemas["Bar"];
+export type Celery = Schemas["CeleryOut"];
+export type Chord = Schemas["ChordOut"];
+export type CeleryTask = Schemas["TaskOut"];
+export type Moment = Schemas["MomentOut"];
+export type ArtifactPage = Schemas["ArtifactPage"];
+export type Artifact = Schemas["ArtifactOut"];
+export type NodeDetail = Schemas["NodeDetail"];
+
 export type LogLevel = "debug" | "info" | "warning" | "error";
 
 type Log = Schemas["LogOut"];

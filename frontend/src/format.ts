@@ -90,6 +90,12 @@ export function triggerWord(trigger: string): string {
   return (trigger.charAt(0).toUpperCase() + trigger.slice(1)).replaceAll("_", " ");
 }
 
+/** Return 900 as "900 bytes", 1500 as "1.5 kB", 2500000 as "2.5 MB". */
+export function bytes(n: number): string {
+  if (n < 1000) return count(n, "byte");
+  return n < 1_000_000 ? `${(n / 1000).toFixed(1)} kB` : `${(n / 1_000_000).toFixed(1)} MB`;
+}
+
 /** Return "1 step", "2 steps". */
 export function count(n: number, word: string): string {
   return `${n.toLocaleString("en")} ${word}${n === 1 ? "" : "s"}`;

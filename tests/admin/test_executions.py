@@ -112,7 +112,9 @@ def test_an_execution_is_found_by_the_start_of_its_id(bob: Any, make_world: Any)
 def test_the_page_hands_its_addresses_to_the_island(bob: Any, make_world: Any) -> None:
     world = make_world(bob, "shop")
 
-    found = re.search(r'<script id="monitor-props" type="application/json">(.*?)</script>', page(bob, world.execution))
+    found = re.search(
+        r'<script id="execution-props" type="application/json">(.*?)</script>', page(bob, world.execution)
+    )
 
     assert found is not None
     assert json.loads(found[1]) == {
@@ -124,15 +126,13 @@ def test_the_page_hands_its_addresses_to_the_island(bob: Any, make_world: Any) -
     }
 
 
-def test_the_page_shows_rows_artifacts_and_the_recording(bob: Any, make_world: Any) -> None:
+def test_the_page_shows_rows_and_leads_to_the_recording(bob: Any, make_world: Any) -> None:
     world = make_world(bob, "shop")
 
     html = page(bob, world.execution)
 
     assert "Deliver to Webhook" in html
     assert "answered 503" in html
-    address = f"/api/v1/recordings/artifacts/{world.blob.pk}?execution={world.execution.pk}"
-    assert f'<img src="{address}"' in html
     assert reverse("admin:recordings_recording_change", args=(world.recording.pk,)) in html
 
 

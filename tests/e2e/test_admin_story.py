@@ -68,11 +68,12 @@ def test_a_failed_click_shows_its_error_and_its_screenshot(
     expect(run.get_by_role("alert")).to_contain_text("#nowhere")
     expect(run.locator("li[data-node=press]")).to_have_attribute("data-status", "failed")
     expect(run.locator("li[data-node=after]")).to_contain_text("Not run")
-    page.reload()
+    page.get_by_role("tab", name="Artifacts").click()
     screenshot = page.get_by_role("img", name=re.compile("screenshot of (Click Element|press)", re.I))
     screenshot.scroll_into_view_if_needed()
     expect(screenshot).to_be_visible()
-    page.wait_for_function("document.querySelector('.adm-artifacts img').naturalWidth > 300")
+    page.wait_for_function("document.querySelector('.fb-file img').naturalWidth > 300")
+    page.reload()
     expect(page.get_by_role("row", name=re.compile("Click Element|press")).first).to_contain_text("#nowhere")
     assert trouble == []
 

@@ -300,7 +300,7 @@ def store_runs(workflow: Any, phases: int, width: int) -> Execution:
     now = datetime.now(UTC)
     execution: Execution = Execution.objects.create(
         workflow=workflow, version=workflow.version, owner=workflow.owner, trigger="manual", status="completed",
-        queued_at=now - timedelta(seconds=60), finished_at=now, started_at=now - timedelta(seconds=59),
+        node_count=phases * width, queued_at=now - timedelta(seconds=60), finished_at=now, started_at=now - timedelta(seconds=59),
     )  # fmt: skip
     Phase.objects.bulk_create(
         Phase(execution=execution, index=index, node_count=width, header_count=width, open=0, status="completed",

@@ -1,4 +1,4 @@
-import { useEffect, useMemo, useState } from "react";
+import { useEffect, useMemo, useState, type ReactNode } from "react";
 
 import { Api, ApiError, serverNow } from "../api";
 import {
@@ -25,6 +25,19 @@ type Action = "cancel" | "pause" | "resume";
 
 /** How often an execution that waits for others is looked at. */
 const LOOK_MS = 3000;
+/** How many steps are listed beside the log. */
+const STEPS_SHOWN = 500;
+
+/** What a page around the monitor knows of the run that it shows. */
+export interface RunView {
+  id: string;
+  status: Status;
+  over: boolean;
+  detail: ExecutionDetail | null;
+  steps: readonly Step[];
+  /** The number of the newest event that arrived. */
+  seq: number;
+}
 
 export interface WorkflowExecutionMonitorProps {
   execution: Pick<ExecutionSummary, "id"> & Partial<ExecutionSummary>;
@@ -34,6 +47,10 @@ export interface WorkflowExecutionMonitorProps {
   executionUrl?: string;
   /** How many lines are kept in memory; older ones are loaded on demand. */
   bufferSize?: number;
+  /** Further buttons of the head. */
+  actions?: (view: RunView) => ReactNode;
+  /** What is shown below the head; `log` is what is shown without it: graph, steps and log. */
+  children?: (view: RunView, log: ReactNode) => ReactNode;
 }
 
 /** One execution, live: status, progress, steps and log. Everything that moves comes from event rows. */
@@ -43,6 +60,8 @@ export function WorkflowExecutionMonitor({
   ws = "/ws",
   executionUrl,
   bufferSize = 100_000,
+  actions,
+  children,
 }: WorkflowExecutionMonitorProps) {
   const client = useMemo(() => new Api(api), [api]);
   const [detail, setDetail] = useState<ExecutionDetail | null>(null);
@@ -100,6 +119,8 @@ export function WorkflowExecutionMonitor({
   const error = live.run.error ?? (over ? (detail?.error ?? null) : null);
   const errorNode = live.run.errorNode ?? detail?.error_node ?? null;
 
+  const view: RunView = { id: execution.id, status, over, detail, steps, seq: live.logs.at(-1)?.seq ?? 0 };
+
   if (problem && !detail && live.connectionStatus === "error") {
     return (
       <div className="fb-empty fb-card" role="alert">
@@ -119,6 +140,55 @@ export function WorkflowExecutionMonitor({
     );
   }
 
+  const log = (
+    <>
+      {detail ? <RunGraph definition={partOf(detail)} steps={steps} over={over} /> : null}
+      <div className="fb-run-body" data-logs={showLogs}>
+        <section className="fb-steps" aria-label="Steps">
+          <h3>Steps</h3>
+          {steps.length === 0 ? (
+            <Skeleton rows={4} />
+          ) : (
+            <ol>
+              {steps.slice(0, STEPS_SHOWN).map((step) => (
+                <li key={step.id} data-node={step.id} data-status={step.status}>
+                  <span className="fb-step-icon" data-status={step.status}>
+                    <StatusIcon status={step.status} />
+                  </span>
+                  <span className="fb-step-name" title={step.error ?? step.type}>
+                    {step.name}
+                    {step.attempt > 1 ? <span className="fb-tag">attempt {step.attempt}</span> : null}
+                  </span>
+                  <span className="fb-step-end">
+                    {step.durationMs != null && step.durationMs > 0 ? <span>{duration(step.durationMs)}</span> : null}
+                    <span className="fb-word" data-status={step.status}>
+                      {stepWord(step, over)}
+                    </span>
+                  </span>
+                </li>
+              ))}
+              {steps.length > STEPS_SHOWN ? <li className="fb-muted">and {count(steps.length - STEPS_SHOWN, "more step")}</li> : null}
+            </ol>
+          )}
+        </section>
+        {showLogs ? (
+          <ExecutionLogViewer
+            logs={live.logs}
+            connectionStatus={live.connectionStatus}
+            ended={live.ended}
+            error={live.error}
+            loading={live.connectionStatus === "connecting" && live.logs.length === 0}
+            older={live.older}
+            onReconnect={live.reconnect}
+            onClear={live.clearLogs}
+            onRefresh={live.reconnect}
+            onLoadOlder={live.loadOlder}
+          />
+        ) : null}
+      </div>
+    </>
+  );
+
   return (
     <article className="fb-run" data-status={status} data-testid={`execution-${execution.id}`}>
       <header className="fb-run-head">
@@ -132,9 +202,11 @@ export function WorkflowExecutionMonitor({
               <Icon name="external" size={14} /> Open
             </a>
           ) : null}
-          <button type="button" className="fb-btn" aria-expanded={showLogs} onClick={() => setShowLogs((on) => !on)}>
-            <Icon name="list" size={14} /> {showLogs ? "Hide logs" : "Show logs"}
-          </button>
+          {children ? null : (
+            <button type="button" className="fb-btn" aria-expanded={showLogs} onClick={() => setShowLogs((on) => !on)}>
+              <Icon name="list" size={14} /> {showLogs ? "Hide logs" : "Show logs"}
+            </button>
+          )}
           {isOpen("pause", status) ? (
             <button type="button" className="fb-btn" disabled={asked.has("pause")} onClick={() => void ask("pause")}>
               <Icon name="pause" size={14} /> {asked.has("pause") ? "Pausing" : "Pause"}
@@ -150,6 +222,7 @@ export function WorkflowExecutionMonitor({
               <Icon name="stop" size={14} /> {asked.has("cancel") ? "Cancelling" : "Cancel"}
             </button>
           ) : null}
+          {actions?.(view)}
         </div>
         <div
           className="fb-progress"
@@ -216,49 +289,7 @@ export function WorkflowExecutionMonitor({
           </p>
         ) : null}
       </header>
-      {detail ? <RunGraph definition={partOf(detail)} steps={steps} over={over} /> : null}
-      <div className="fb-run-body" data-logs={showLogs}>
-        <section className="fb-steps" aria-label="Steps">
-          <h3>Steps</h3>
-          {steps.length === 0 ? (
-            <Skeleton rows={4} />
-          ) : (
-            <ol>
-              {steps.map((step) => (
-                <li key={step.id} data-node={step.id} data-status={step.status}>
-                  <span className="fb-step-icon" data-status={step.status}>
-                    <StatusIcon status={step.status} />
-                  </span>
-                  <span className="fb-step-name" title={step.error ?? step.type}>
-                    {step.name}
-                    {step.attempt > 1 ? <span className="fb-tag">attempt {step.attempt}</span> : null}
-                  </span>
-                  <span className="fb-step-end">
-                    {step.durationMs != null && step.durationMs > 0 ? <span>{duration(step.durationMs)}</span> : null}
-                    <span className="fb-word" data-status={step.status}>
-                      {stepWord(step, over)}
-                    </span>
-                  </span>
-                </li>
-              ))}
-            </ol>
-          )}
-        </section>
-        {showLogs ? (
-          <ExecutionLogViewer
-            logs={live.logs}
-            connectionStatus={live.connectionStatus}
-            ended={live.ended}
-            error={live.error}
-            loading={live.connectionStatus === "connecting" && live.logs.length === 0}
-            older={live.older}
-            onReconnect={live.reconnect}
-            onClear={live.clearLogs}
-            onRefresh={live.reconnect}
-            onLoadOlder={live.loadOlder}
-          />
-        ) : null}
-      </div>
+      {children ? children(view, log) : log}
     </article>
   );
 }
@@ -291,7 +322,7 @@ export function stepWord(step: Pick<Step, "status" | "turns"> | undefined, over:
 }
 
 /** Return the part of the definition that one execution runs: all of it, or the body of a loop. */
-function partOf(detail: ExecutionDetail): WorkflowDefinition {
+export function partOf(detail: ExecutionDetail): WorkflowDefinition {
   if (!detail.scope) return detail.definition;
   const inside = (id: string) => placeOf(id, detail) !== "elsewhere";
   const { nodes, edges } = detail.definition;
@@ -311,7 +342,8 @@ export function stepsOf(detail: ExecutionDetail | null, run: RunState, over: boo
   const steps = new Map<string, Step>();
   const runs = new Map<string, NodeRunSummary>((detail?.nodes ?? []).map((node) => [node.node_id, node]));
   const known: (StoredNode | { id: string; type: string })[] = [...(detail?.definition?.nodes ?? [])];
-  for (const id of run.nodes.keys()) if (!known.some((node) => node.id === id)) known.push({ id, type: "" });
+  const ids = new Set(known.map((node) => node.id));
+  for (const id of run.nodes.keys()) if (!ids.has(id)) known.push({ id, type: "" });
   for (const node of known) {
     const place = placeOf(node.id, detail);
     if (place === "elsewhere" && !run.nodes.has(node.id)) continue;
