@@ -10,7 +10,7 @@ from django.conf import settings
 from django.contrib.admin import AdminSite
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, URLResolver, path
+from django.urls import URLPattern, URLResolver, path, reverse
 from django.utils import timezone
 
 from flowbuilder.rates import read_rate
@@ -167,6 +167,7 @@ class FlowBuilderSite(AdminSite):
                 "execution_id": None,
                 "execution_url": "/admin/executions/execution/{id}/change/",
                 "workflow_id": request.GET.get("workflow"),
+                "examples_url": reverse("admin:workflows_workflow_examples"),
             },
         }
         return TemplateResponse(request, "admin/monitoring.html", context)

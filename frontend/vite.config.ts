@@ -43,5 +43,6 @@ export default defineConfig({
     include: ["src/**/*.test.{ts,tsx}"],
     restoreMocks: true,
     unstubGlobals: true,
+    testTimeout: 60_000, // a machine with other work to do is ten times slower
   },
 });

@@ -22,6 +22,7 @@ const PATHS = {
   trash: <path d="M4 7h16M9.5 7V4.500h5V7M6 7l1 13h10l1-13M10 11v5.500M14 11v5.5" />,
   external: <path d="M14 4h6v6M20 4l-9 9M18 14v4.500a1.5 1.5 0 0 1-1.5 1.500h-11A1.5 1.5 0 0 1 4 18.500v-11A1.5 1.5 0 0 1 5.5 6H10" />,
   list: <path d="M8 6h12M8 12h12M8 18h12M4 6h.01M4 12h.01M4 18h.01" />,
+  columns: <path d="M4 5h16v14H4zM12 5v14" />,
   down: <path d="M12 4v15M6 13.500l6 6 6-6" />,
 } satisfies Record<string, ReactNode>;
 

@@ -10,7 +10,7 @@ import {
   type StoredNode,
   type WorkflowDefinition,
 } from "../contract";
-import { ago, count, dateTime, duration, triggerWord } from "../format";
+import { count, dateTime, duration, triggerWord } from "../format";
 import { Icon } from "../icons";
 import { pageOf } from "../islands";
 import { StatusIcon, StatusPill, statusWord } from "../status";
@@ -51,6 +51,8 @@ export interface WorkflowExecutionMonitorProps {
   actions?: (view: RunView) => ReactNode;
   /** What is shown below the head; `log` is what is shown without it: graph, steps and log. */
   children?: (view: RunView, log: ReactNode) => ReactNode;
+  /** Takes it off the page; a button does so when given. */
+  onClose?: () => void;
 }
 
 /** One execution, live: status, progress, steps and log. Everything that moves comes from event rows. */
@@ -62,6 +64,7 @@ export function WorkflowExecutionMonitor({
   bufferSize = 100_000,
   actions,
   children,
+  onClose,
 }: WorkflowExecutionMonitorProps) {
   const client = useMemo(() => new Api(api), [api]);
   const [detail, setDetail] = useState<ExecutionDetail | null>(null);
@@ -136,6 +139,11 @@ export function WorkflowExecutionMonitor({
         >
           Try Again
         </button>
+        {onClose ? (
+          <button type="button" className="fb-link" onClick={onClose}>
+            Close it here
+          </button>
+        ) : null}
       </div>
     );
   }
@@ -223,6 +231,11 @@ export function WorkflowExecutionMonitor({
             </button>
           ) : null}
           {actions?.(view)}
+          {onClose ? (
+            <button type="button" className="fb-btn fb-btn-icon fb-btn-ghost fb-close" aria-label={`Close ${name ?? "it"} here`} onClick={onClose}>
+              <Icon name="close" size={14} />
+            </button>
+          ) : null}
         </div>
         <div
           className="fb-progress"
@@ -379,9 +392,4 @@ function LiveDuration({ run, over, fallback }: { run: RunState; over: boolean; f
   const start = new Date(run.startedAt).getTime() - run.queuedMs;
   if (run.finishedAt != null) return <>{duration(new Date(run.finishedAt).getTime() - start)}</>;
   return <>{over && fallback != null ? duration(fallback) : duration(Math.max(0, now - start))}</>;
-}
-
-/** Return "2 min. ago" and the like, for lists. */
-export function when(summary: ExecutionSummary): string {
-  return ago(summary.finished_at ?? summary.started_at ?? summary.queued_at);
 }

@@ -1,4 +1,5 @@
 import "./monitor.css";
+import "./page.css";
 
 import { mountIslands } from "../islands";
 import { MonitorPage } from "./MonitorPage";
