@@ -26,7 +26,7 @@ from monitoring.wire import Batch, batches, entry
 
 logger = logging.getLogger(__name__)
 
-QUEUE_BYTES: Final = 256 * 1024
+QUEUE_BYTES: Final = 512 * 1024
 """Bytes of entries that may wait for one socket."""
 PENDING_EVENTS: Final = 5000
 """Events of one execution that may wait to be put in order; more are dropped and read from the rows."""
@@ -281,22 +281,23 @@ class Feed:
         for batch in batches([entry(pending[seq]) for seq in sorted(pending) if seq > (topic.last or 0)]):
             await self._read_up_to(batch.first - 1, execution_id, topic)
             if batch.first > (topic.last or 0):
-                self._offer(batch, topic)
+                await self._offer(batch, topic)
 
     async def _read_up_to(self, seq: int, execution_id: str, topic: _Topic) -> None:
         """Hand out the rows up to ``seq`` that no push brought."""
         while topic.last is not None and topic.last < seq:
             page, more = await read(load_page, UUID(execution_id), topic.last)
             for batch in batches(page):
-                self._offer(batch, topic)
+                await self._offer(batch, topic)
             if not more:
                 return
 
-    def _offer(self, batch: Batch, topic: _Topic) -> None:
+    async def _offer(self, batch: Batch, topic: _Topic) -> None:
         topic.last = batch.last
         for watch in topic.watches:
             if watch.entries:
                 watch.offer(batch)
+        await asyncio.sleep(0)  # whoever can send it does, before the next one needs room
 
     # ----------------------------------------------------------------------- looking at rows
 

@@ -14,7 +14,7 @@ from monitoring.wire import Entry, entry
 
 PAGE_ROWS: Final = 500
 """Rows read at once; more are read only when the client took these."""
-PAGE_ENTRY_BYTES: Final = 256 * 1024
+PAGE_ENTRY_BYTES: Final = 128 * 1024
 """Bytes of entries after which a page ends."""
 
 _P = ParamSpec("_P")

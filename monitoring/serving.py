@@ -177,7 +177,7 @@ class Shared(Serving):
         super().__init__(session_key, send)
         self._said: deque[Said] = deque()
         self._overview = current_overview()
-        self._viewer = Viewer(Room(self._feed.queue_bytes), self._news.set)
+        self._viewer = Viewer(Room(self._feed.queue_bytes // 2), self._news.set)
         self._views = False
 
     async def run(self) -> None:

@@ -134,6 +134,7 @@ class Run:
             queued_at=datetime.now(UTC),
         )
         self.id = str(self.row.pk)
+        self.pad = ""
 
     def write(self, count: int = 1, *, push: bool = True, status: str = "running", kind: str = "log") -> list[int]:
         """Write ``count`` events in one commit, push them unless told not to, and return their numbers."""
@@ -155,7 +156,7 @@ class Run:
                     type=kind,
                     timestamp=now,
                     node_id="n1",
-                    data=json.dumps({"message": f"line {seq}", "level": "info", "name": "Read products"}),
+                    data=json.dumps({"message": f"line {seq}{self.pad}", "level": "info", "name": "Read products"}),
                 )
                 for seq in seqs
             ]
