@@ -120,11 +120,13 @@ OPERATIONS: Final[dict[str, str]] = {
     "PUT /alert-rules/{rule_id}": "alerts:write",
     "DELETE /alert-rules/{rule_id}": "alerts:write",
     "POST /alert-rules/{rule_id}/silence": "alerts:write",
+    "GET /alert-rules/{rule_id}/test": "alerts:read",
     "GET /alert-channels": "alerts:read",
     "POST /alert-channels": "alerts:write",
     "GET /alert-channels/{channel_id}": "alerts:read",
     "PUT /alert-channels/{channel_id}": "alerts:write",
     "DELETE /alert-channels/{channel_id}": "alerts:write",
+    "POST /alert-channels/{channel_id}/test": "alerts:write",
     "GET /users/me": "account:read",
     "GET /tokens": "account:read",
     "POST /tokens": "account:write",
@@ -258,6 +260,8 @@ MODEL_PAGES: Final[dict[str, str]] = {
     "recordings/recording/<uuid:pk>/compare/": STAFF,
     "monitoring/alert/<uuid:pk>/handle/<slug:verb>/": STAFF,
     "monitoring/alertrule/<uuid:pk>/handle/<slug:verb>/": STAFF,
+    "monitoring/alertrule/<uuid:pk>/test/": STAFF,
+    "monitoring/alertchannel/<uuid:pk>/test/": STAFF,
     "auth/user/<id>/password/": PERMITTED,
 }
 

@@ -53,6 +53,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/alert-channels/{channel_id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Test Channel
+         * @description Send a test message and say what became of it, within about 20 seconds; five a minute are allowed.
+         */
+        post: operations["monitoring_api_channels_test_channel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/alert-rules": {
         parameters: {
             query?: never;
@@ -119,6 +139,26 @@ export interface paths {
          * @description Let nobody be told of a rule for some hours, or with 0 let them be told again.
          */
         post: operations["monitoring_api_rules_silence_rule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/alert-rules/{rule_id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Test Rule
+         * @description Say what a rule would have done in the last days, also with another threshold; nothing is changed or sent.
+         */
+        get: operations["monitoring_api_rules_test_rule"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -2092,6 +2132,15 @@ export interface components {
             /** @enum {string} */
             severity: "error" | "warning";
         };
+        /** @description A time for which a rule would have fired; ``ended_at`` is null where it still would. ``worst`` is the highest value. */
+        FiringOut: {
+            /** Format: date-time */
+            began_at: string;
+            ended_at: string | null;
+            key: string;
+            message: string;
+            worst: number;
+        };
         /**
          * @description A file of an export. ``credentials`` says which of your own stands for each that the file ``requires``.
          *
@@ -2915,6 +2964,11 @@ export interface components {
             worker: string | null;
             worker_name: string | null;
         };
+        /** @description What became of a test message; ``error`` says why it was not taken. */
+        TestOut: {
+            error: string;
+            taken: boolean;
+        };
         /**
          * @description A page of bars, and the chain of nodes that took longest: its first 500, and how many and how long it is.
          *
@@ -2957,6 +3011,28 @@ export interface components {
             prefix: string;
             revoked_at: string | null;
             scopes: string[];
+        };
+        /** @description How far to look back, and another threshold than that of the rule. */
+        TrialFilters: {
+            /** @default 7 */
+            days: number;
+            threshold?: number | null;
+        };
+        /**
+         * @description What a rule would have done: ``firings`` are the newest 100 of ``count``.
+         *
+         *     ``highest`` is the highest value of all, null when nothing is known; there are numbers from ``known_since`` on.
+         */
+        TrialOut: {
+            count: number;
+            firings: components["schemas"]["FiringOut"][];
+            highest: number | null;
+            known_since: string | null;
+            /** Format: date-time */
+            since: string;
+            threshold: number;
+            /** Format: date-time */
+            until: string;
         };
         /** @description A definition to check. */
         Unchecked: {
@@ -3254,6 +3330,28 @@ export interface operations {
             };
         };
     };
+    monitoring_api_channels_test_channel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                channel_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TestOut"];
+                };
+            };
+        };
+    };
     monitoring_api_rules_list_rules: {
         parameters: {
             query?: {
@@ -3391,6 +3489,31 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["RuleOut"];
+                };
+            };
+        };
+    };
+    monitoring_api_rules_test_rule: {
+        parameters: {
+            query?: {
+                days?: number;
+                threshold?: number | null;
+            };
+            header?: never;
+            path: {
+                rule_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrialOut"];
                 };
             };
         };

@@ -13,8 +13,8 @@ from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from monitoring.admin.words import SILENCES, alert_pill, message_row, severity_text, silence_buttons
-from monitoring.alerts import inbox
+from monitoring.admin.words import SILENCES, alert_pill, message_row, number, severity_text, silence_buttons
+from monitoring.alerts import inbox, rules
 from monitoring.models import Alert, AlertRule
 from workflows import access
 from workflows.admin.cells import EMPTY, button, moment
@@ -58,8 +58,7 @@ class AlertAdmin(ReadOnlyAdmin):
     empty_text = "When a rule finds too much of something, it shows up here, once, until it is over."
     change_form_template = "admin/monitoring/alert/change_form.html"
     fields = (
-        "rule_link", "message", "key", "workflow_link", "owner", "value", "threshold", "opened_at", "last_seen_at", "told_at",
-        "resolved_at", "reason", "acknowledged_at", "acknowledged_by",
+        "rule_link", "workflow_link", "owner", "found", "severity_text", "opened", "seen", "resolved_text", "acknowledged_text",
     )  # fmt: skip
     readonly_fields = fields
 
@@ -111,10 +110,41 @@ class AlertAdmin(ReadOnlyAdmin):
         url = reverse("admin:monitoring_alertrule_change", args=(alert.rule_id,))
         return format_html('<a href="{}">{}</a>', url, alert.rule_name)
 
+    @admin.display(description="Found")
+    def found(self, alert: Alert) -> str:
+        """Say how much of what it was, and from where on it is too much."""
+        unit = rules.KINDS[alert.kind].unit
+        of = f" ({alert.key})" if alert.key else ""
+        return f"{number(alert.value)} {unit}{of}; too much is {number(alert.threshold)} {unit}"
+
+    @admin.display(description="Resolved")
+    def resolved_text(self, alert: Alert) -> SafeString | str:
+        """Say when it was over, and why, when it was not because the value fell."""
+        if alert.resolved_at is None:
+            return EMPTY
+        return (
+            format_html("{}, because {}", moment(alert.resolved_at), alert.reason)
+            if alert.reason
+            else moment(alert.resolved_at)
+        )
+
+    @admin.display(description="Acknowledged")
+    def acknowledged_text(self, alert: Alert) -> SafeString | str:
+        """Say who takes care of it, and since when."""
+        if alert.acknowledged_at is None:
+            return EMPTY
+        who = alert.acknowledged_by.get_username() if alert.acknowledged_by else "somebody"
+        return format_html("by {}, {}", who, moment(alert.acknowledged_at))
+
     @admin.display(description="Since", ordering="opened_at")
     def opened(self, alert: Alert) -> SafeString | str:
         """Say when it was raised."""
         return moment(alert.opened_at)
+
+    @admin.display(description="Seen last")
+    def seen(self, alert: Alert) -> SafeString | str:
+        """Say when there was too much for the last time."""
+        return moment(alert.last_seen_at)
 
     @admin.display(description="Until", ordering="resolved_at")
     def lasted(self, alert: Alert) -> SafeString | str:

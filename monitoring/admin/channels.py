@@ -8,14 +8,17 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
 from django.db.models import Count, OuterRef, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.shortcuts import get_object_or_404
+from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 
 from monitoring.admin.words import message_pill, message_row
-from monitoring.alerts import channels
+from monitoring.alerts import channels, tryout
+from monitoring.alerts.errors import AlertRefused
 from monitoring.models import AlertChannel, AlertMessage
 from workflows import access
-from workflows.admin.cells import EMPTY, status_pill
+from workflows.admin.cells import EMPTY, button, status_pill
 from workflows.admin.filters import OwnerFilter
 from workflows.admin.owned import OwnedAdmin
 from workflows.errors import WorkflowError
@@ -139,6 +142,28 @@ class AlertChannelAdmin(OwnedAdmin):
         stored = channels.save(obj.owner, obj.name, obj.kind, address, secret, enabled=obj.enabled, channel=row)
         obj.pk, obj._state.adding = stored.pk, False
 
+    # -------------------------------------------------------------- trying
+    def get_urls(self) -> list[URLPattern]:
+        """Add the address that tries a channel."""
+        view = self.admin_site.admin_view(self.try_out)
+        return [path("<uuid:pk>/test/", view, name="monitoring_alertchannel_test"), *super().get_urls()]
+
+    def try_out(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        """Send a test message, say what became of it, and show the page of the channel again."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        channel = get_object_or_404(self.get_queryset(request), pk=pk)
+        try:
+            problem = tryout.send(channel)
+        except AlertRefused as error:
+            problem = str(error)
+        if problem:
+            self.message_user(request, f"The test message did not arrive: {problem}", messages.ERROR)
+        else:
+            self.message_user(request, f"The test message was taken by {channel.address}.", messages.SUCCESS)
+        return HttpResponseRedirect(reverse("admin:monitoring_alertchannel_change", args=(channel.pk,)))
+
+    # -------------------------------------------------------------- deleting and showing
     def get_deleted_objects(self, objs: Any, request: HttpRequest) -> Any:
         """Say what deleting means."""
         told = [f'The channel "{channel.name}" is deleted; rules that name it tell the others.' for channel in objs]
@@ -159,6 +184,9 @@ class AlertChannelAdmin(OwnedAdmin):
         if channel is not None:
             sent = channel.messages.select_related("alert").order_by("-created_at", "event")[:MESSAGES_SHOWN]
             context |= {"state": self.state(channel), "sent": [message_row(message) for message in sent]}
+            if access.can(request.user, "change", channel):
+                url = reverse("admin:monitoring_alertchannel_test", args=(channel.pk,))
+                context["test_button"] = button(url, "Send a test message", icon="send", post=True, css="")
         return super().render_change_form(request, context, *args, **kwargs)
 
     # -------------------------------------------------------------- columns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django import forms
@@ -10,22 +11,25 @@ from django.core.exceptions import ValidationError
 from django.db.models import Count, Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from monitoring.admin.alerts import handle_silence
-from monitoring.admin.words import SILENCES, alert_pill, condition_text, severity_text, silence_buttons
-from monitoring.alerts import inbox, rules
+from monitoring.admin.words import SILENCES, alert_pill, condition_text, number, severity_text, silence_buttons
+from monitoring.alerts import inbox, rules, trial
 from monitoring.alerts.errors import AlertRefused
+from monitoring.alerts.measures import span
 from monitoring.models import Alert, AlertChannel, AlertRule
 from workflows import access
-from workflows.admin.cells import EMPTY, moment, status_pill
+from workflows.admin.cells import EMPTY, button, moment, status_pill
 from workflows.admin.filters import OwnerFilter, WorkflowFilter
 from workflows.admin.owned import OwnedAdmin
 from workflows.models import Workflow
 
 ALERTS_SHOWN = 10
+CHART_WIDTH, LEAST_WIDTH = 1000.0, 2.0
 IN_FORM = {"window_s": "window_minutes", "for_s": "for_minutes", "": None}
 """What the form calls the fields of a rule, where it has another name for them."""
 
@@ -58,7 +62,12 @@ class RuleForm(forms.ModelForm):
             "name", "kind", "workflow", "everyone", "subject", "threshold", "minimum_runs", "severity", "channels", "enabled",
         )  # fmt: skip
         widgets = {"channels": forms.CheckboxSelectMultiple}
-        labels = {"subject": "Only", "minimum_runs": "From so many runs on", "channels": "Tells"}
+        labels = {
+            "everyone": "Workflows of everybody",
+            "subject": "Only",
+            "minimum_runs": "From so many runs on",
+            "channels": "Tells",
+        }
         help_texts = {"channels": "Without a channel, what fires is listed only."}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -108,12 +117,19 @@ class RuleForm(forms.ModelForm):
             self.add_error(IN_FORM.get(problem.field, problem.field), f"It {problem.message}.")
 
 
+class TrialForm(forms.Form):
+    """With which threshold, and how far back, a rule is tried."""
+
+    threshold = forms.FloatField(min_value=0, max_value=1e15)
+    days = forms.IntegerField(min_value=1, max_value=trial.LONGEST_DAYS)
+
+
 @admin.register(AlertRule)
 class AlertRuleAdmin(OwnedAdmin):
     """Rules that raise alerts."""
 
     form = RuleForm
-    list_display = ("name", "state", "condition", "about", "severity_text", "told")
+    list_display = ("name", "state", "condition", "about", "severity_text", "told", "row_actions")
     list_filter = ("kind", "enabled", "severity", WorkflowFilter, OwnerFilter)
     search_fields = ("name", "workflow__name")
     ordering = ("name",)
@@ -147,7 +163,7 @@ class AlertRuleAdmin(OwnedAdmin):
     def get_list_display(self, request: HttpRequest) -> Any:
         """People who see those of others also see whose rule it is."""
         columns = super().get_list_display(request)
-        return [*columns, "owner"] if access.sees_everything(request.user) else columns
+        return [*columns[:-1], "owner", columns[-1]] if access.sees_everything(request.user) else columns
 
     # -------------------------------------------------------------- storing
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -199,9 +215,43 @@ class AlertRuleAdmin(OwnedAdmin):
 
     # -------------------------------------------------------------- handling
     def get_urls(self) -> list[URLPattern]:
-        """Add the address that silences one rule."""
-        view = self.admin_site.admin_view(self.handle)
-        return [path("<uuid:pk>/handle/<slug:verb>/", view, name="monitoring_alertrule_handle"), *super().get_urls()]
+        """Add the addresses that silence one rule, and that say what it would have done."""
+        view = self.admin_site.admin_view
+        return [
+            path("<uuid:pk>/handle/<slug:verb>/", view(self.handle), name="monitoring_alertrule_handle"),
+            path("<uuid:pk>/test/", view(self.try_out), name="monitoring_alertrule_test"),
+            *super().get_urls(),
+        ]
+
+    def try_out(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        """Show what one rule would have done in the last days, with the threshold that is asked for."""
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
+        rule = get_object_or_404(self.get_queryset(request), pk=pk)
+        form = TrialForm(
+            request.GET
+            if "threshold" in request.GET
+            else {"threshold": f"{rule.threshold:g}", "days": trial.LONGEST_DAYS}
+        )
+        found = None
+        if form.is_valid():
+            rule.threshold = form.cleaned_data["threshold"]
+            try:
+                found = trial.rule_test(rule, form.cleaned_data["days"])
+            except AlertRefused as error:
+                self.message_user(request, str(error), messages.ERROR)
+        context = {
+            **self.admin_site.each_context(request),
+            "title": "What it would have done",
+            "opts": self.opts,
+            "rule": rule,
+            "condition": condition_text(rule),
+            "unit": rules.KINDS[rule.kind].unit,
+            "form": form,
+            "found": found,
+            **(_shown(found) if found else {}),
+        }
+        return TemplateResponse(request, "admin/monitoring/alertrule/test.html", context)
 
     def handle(self, request: HttpRequest, pk: Any, verb: str) -> HttpResponse:
         """Silence one rule or end its silence, and show its page again."""
@@ -220,6 +270,7 @@ class AlertRuleAdmin(OwnedAdmin):
             context |= {
                 "state": self.state(rule),
                 "buttons": self._buttons(rule) if access.can(request.user, "change", rule) else [],
+                "test_link": self._test_link(rule, "Test on last week", ""),
                 "alerts": [_alert_row(alert) for alert in rule.alerts.order_by("-opened_at", "-pk")[:ALERTS_SHOWN]],
             }
         return super().render_change_form(request, context, *args, **kwargs)
@@ -227,6 +278,15 @@ class AlertRuleAdmin(OwnedAdmin):
     def _buttons(self, rule: AlertRule) -> list[SafeString]:
         address = reverse("admin:monitoring_alertrule_handle", args=(rule.pk, "verb")).replace("verb", "{}")
         return [silence_buttons(rule, address)]
+
+    @staticmethod
+    def _test_link(rule: AlertRule, text: str, css: str) -> SafeString:
+        return button(reverse("admin:monitoring_alertrule_test", args=(rule.pk,)), text, icon="monitor", css=css)
+
+    @admin.display(description="")
+    def row_actions(self, rule: AlertRule) -> SafeString:
+        """Lead to what it would have done."""
+        return format_html('<div class="adm-row-actions">{}</div>', self._test_link(rule, "Test", "small"))
 
     # -------------------------------------------------------------- columns
     @admin.display(description="Status")
@@ -262,6 +322,36 @@ class AlertRuleAdmin(OwnedAdmin):
     def told(self, rule: AlertRule) -> SafeString | str:
         """Name the channels."""
         return ", ".join(channel.name for channel in rule.channels.all()) or EMPTY
+
+
+def _shown(found: trial.Trial) -> dict[str, Any]:
+    """Return a trial as words, bars of a chart and rows of a table."""
+    length = (found.until - found.since).total_seconds()
+
+    def place(moment: datetime) -> float:
+        return round((moment - found.since).total_seconds() / length * CHART_WIDTH, 2)
+
+    bars = []
+    for firing in found.firings:
+        start, end = place(firing.began_at), place(firing.ended_at or found.until)
+        bars.append({"firing": firing, "x": start, "width": max(end - start, LEAST_WIDTH)})
+    return {
+        "highest": None if found.highest is None else number(found.highest),
+        "unknown": place(found.known_since) if found.known_since else CHART_WIDTH,
+        "bars": bars,
+        "firings": [
+            {
+                "began": moment(firing.began_at),
+                "lasted": span(
+                    max(60, int(((firing.ended_at or found.until) - firing.began_at).total_seconds()) // 60 * 60)
+                ),
+                "goes_on": firing.ended_at is None,
+                "message": firing.message,
+                "worst": number(firing.worst),
+            }
+            for firing in found.firings
+        ],
+    }
 
 
 def _alert_row(alert: Alert) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from monitoring.alerts import inbox, rules
+from monitoring.alerts.measures import span
 from monitoring.models import Alert, AlertMessage, AlertRule
 from workflows.admin.cells import button, moment, status_pill
 
@@ -38,15 +39,12 @@ def condition_text(rule: AlertRule) -> SafeString:
     more = [f"of at least {rule.minimum_runs:,} runs"] if rule.kind == AlertRule.Kind.FAILURE_RATE else []
     more += [f"for {span(rule.for_s)}"] if rule.for_s else []
     shown = '{} ≥ {} {}{}<span class="adm-second">{}</span>' if more else "{} ≥ {} {}{}{}"
-    return format_html(shown, kind.label, f"{rule.threshold:,g}", unit, within, ", ".join(more))
+    return format_html(shown, kind.label, number(rule.threshold), unit, within, ", ".join(more))
 
 
-def span(seconds: int) -> str:
-    """Return a time in its largest whole unit: "15 minutes", "2 days"."""
-    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
-        if seconds % size == 0:
-            return f"{seconds // size:,} {unit}{'' if seconds == size else 's'}"
-    return f"{seconds} seconds"
+def number(value: float) -> str:
+    """Return a value with as many digits as people read: "42", "1,250", "0.5"."""
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
 
 
 def message_pill(status: str) -> SafeString:

@@ -15,6 +15,7 @@ from executions import store
 from executions.models import DeadLetter, Execution, LostWorker
 from monitoring import history
 from monitoring.alerts import gauges
+from monitoring.alerts.errors import AlertRefused
 from monitoring.alerts.gauges import minute_of
 from monitoring.alerts.measures import (
     Reading,
@@ -28,7 +29,9 @@ from monitoring.alerts.measures import (
     resource_reading,
     workers_reading,
 )
+from monitoring.alerts.rules import may_watch
 from monitoring.models import AlertRule, Gauge
+from workflows.kinds import Problem
 
 Kind = AlertRule.Kind
 SHOWN: Final = 100
@@ -116,9 +119,17 @@ class _Span:
 def rule_test(rule: AlertRule, days: int = LONGEST_DAYS, *, now: datetime | None = None) -> Trial:
     """Return what ``rule``, stored or not, would have done in the last ``days`` (7 at most) before ``now``.
 
-    Nothing is written. Values are looked at once a minute. One query; takes less than two seconds for 100 busy
+    Nothing is written. Values are looked at once a minute. A few queries; takes less than two seconds for 100 busy
     workflows.
+
+    Raises:
+        AlertRefused: its owner may not see what it is about.
     """
+    if not may_watch(rule):
+        hidden = Problem(
+            "", "is about what its owner may not see any more; delete it, or make one about their workflows"
+        )
+        raise AlertRefused(f'rule "{rule.name}"', [hidden])
     now = now or store.us_to_datetime(store.database_now_us())
     last = minute_of(now)
     window = max(1, rule.window_s // 60)

@@ -10,7 +10,7 @@ from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema, Status
 
-from monitoring.alerts import channels
+from monitoring.alerts import channels, tryout
 from monitoring.models import AlertChannel
 from workflows.api.common import ERRORS, Name, PageFilters, Text, count_of
 
@@ -59,6 +59,13 @@ class ChannelChange(Schema):
     enabled: bool | None = None
 
 
+class TestOut(Schema):
+    """What became of a test message; ``error`` says why it was not taken."""
+
+    taken: bool
+    error: str
+
+
 @router.get("/alert-channels", response={200: ChannelPage, **ERRORS})
 def list_channels(request: HttpRequest, page: Query[PageFilters]) -> Any:
     """List your channels by name."""
@@ -94,6 +101,13 @@ def delete_channel(request: HttpRequest, channel_id: UUID) -> Any:
     """Delete a channel; rules that name it tell the others that they name."""
     channels.delete(get_object_or_404(_channels(request), pk=channel_id))
     return Status(204, None)
+
+
+@router.post("/alert-channels/{channel_id}/test", response={200: TestOut, **ERRORS})
+def test_channel(request: HttpRequest, channel_id: UUID) -> Any:
+    """Send a test message and say what became of it, within about 20 seconds; five a minute are allowed."""
+    error = tryout.send(get_object_or_404(_channels(request), pk=channel_id))
+    return {"taken": not error, "error": error}
 
 
 def _channels(request: HttpRequest) -> Any:

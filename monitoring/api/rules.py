@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema, Status
 from ninja.errors import HttpError
 
-from monitoring.alerts import inbox, rules
+from monitoring.alerts import inbox, rules, trial
 from monitoring.api.shapes import Kind, Severity
 from monitoring.models import Alert, AlertChannel, AlertRule
 from workflows.api.common import ERRORS, LARGEST, Name, PageFilters, Text, count_of, user_id
@@ -108,6 +109,38 @@ class Silence(Schema):
     hours: float = Field(ge=0, le=LONGEST_SILENCE_HOURS, allow_inf_nan=False)
 
 
+class FiringOut(Schema):
+    """A time for which a rule would have fired; ``ended_at`` is null where it still would. ``worst`` is the highest value."""
+
+    key: str
+    began_at: datetime
+    ended_at: datetime | None
+    worst: float
+    message: str
+
+
+class TrialOut(Schema):
+    """What a rule would have done: ``firings`` are the newest 100 of ``count``.
+
+    ``highest`` is the highest value of all, null when nothing is known; there are numbers from ``known_since`` on.
+    """
+
+    since: datetime
+    until: datetime
+    threshold: float
+    firings: list[FiringOut]
+    count: int
+    highest: float | None
+    known_since: datetime | None
+
+
+class TrialFilters(Schema):
+    """How far to look back, and another threshold than that of the rule."""
+
+    days: int = Field(trial.LONGEST_DAYS, ge=1, le=trial.LONGEST_DAYS)
+    threshold: float | None = Field(None, gt=0, le=1e15, allow_inf_nan=False)
+
+
 @router.get("/alert-rules", response={200: RulePage, **ERRORS})
 def list_rules(request: HttpRequest, page: Query[PageFilters]) -> Any:
     """List your rules by name."""
@@ -154,6 +187,14 @@ def silence_rule(request: HttpRequest, rule_id: UUID, body: Silence) -> Any:
     else:
         inbox.end_silence(rule)
     return rule
+
+
+@router.get("/alert-rules/{rule_id}/test", response={200: TrialOut, **ERRORS})
+def test_rule(request: HttpRequest, rule_id: UUID, how: Query[TrialFilters]) -> Any:
+    """Say what a rule would have done in the last days, also with another threshold; nothing is changed or sent."""
+    rule = get_object_or_404(_visible(request), pk=rule_id)
+    rule.threshold = how.threshold or rule.threshold
+    return {**asdict(trial.rule_test(rule, how.days)), "threshold": rule.threshold}
 
 
 def _visible(request: HttpRequest) -> Any:

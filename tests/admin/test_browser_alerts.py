@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
+from monitoring.alerts import channels
+from monitoring.alerts.gauges import minute_of
+from monitoring.models import Total
 from tests.admin.conftest import make_alert
 from tests.admin.test_browser import CUT
 from tests.admin.test_browser import page as page  # the fixtures
@@ -22,6 +28,20 @@ def firing(processes: Any, alice: Any) -> None:
     """Three alerts that fire. Tests name it before ``page``: once the browser runs, this thread has no database."""
     for name in ("shop fails", "queue is long", "disk is full"):
         make_alert(alice, name=name)
+
+
+@pytest.fixture
+def failing(processes: Any, alice: Any) -> None:
+    """A rule that would have fired twice, and a channel that leads to where nothing may go."""
+    make_alert(alice, name="shop fails")
+    channels.save(alice, "hook", "webhook", "http://10.9.9.9/hook")
+    Total.objects.bulk_create(
+        Total(
+            minute=minute_of(timezone.now() - timedelta(days=days)), workflow_id=uuid4(), owner_id=alice.pk, status=status,
+            up_to_ms=1000, runs=runs, children=0, credits=0, duration_ms=10,
+        )
+        for days, status, runs in ((1, "failed", 9), (1, "completed", 1), (3, "failed", 5), (3, "completed", 5))
+    )  # fmt: skip
 
 
 def judge(page: Page, refused: list[str]) -> None:
@@ -58,6 +78,24 @@ def test_an_alert_is_found_acknowledged_and_silenced(firing: None, page: Page, r
     page.get_by_role("link", name="Acknowledged", exact=True).click()
     expect(page.locator("#result_list tbody tr")).to_have_count(1)
     assert refused == []
+
+
+@pytest.mark.row("S2-46")
+def test_a_rule_and_a_channel_are_tried_with_a_click(failing: None, page: Page, refused: list[str]) -> None:
+    page.goto("/admin/monitoring/alertrule/")
+    page.get_by_role("link", name="Test", exact=True).click()
+    expect(page.get_by_role("heading", name="It would have fired 2 times")).to_be_visible()
+    expect(page.locator(".adm-trial .adm-bar-failed")).to_have_count(2)
+    judge(page, refused)
+    page.get_by_label("With the threshold").fill("70")
+    page.get_by_role("button", name="Try").click()
+    expect(page.get_by_role("heading", name="It would have fired 1 time")).to_be_visible()
+
+    page.goto("/admin/monitoring/alertchannel/")
+    page.get_by_role("link", name="hook", exact=True).click()
+    page.get_by_role("button", name="Send a test message").click()
+    expect(page.locator(".messagelist")).to_contain_text("not allowed")
+    judge(page, refused)
 
 
 @pytest.mark.row("S2-46")

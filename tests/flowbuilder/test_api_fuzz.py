@@ -87,7 +87,7 @@ class World:
         self.recording = DatabaseRecordingStorage(owner).save_sync(record_run())
         blob = save_blob(b"a page", "text/html", self.execution.pk)
         alert = make_alert(owner, self.workflow)
-        channel = channels.save(owner, "hook", "webhook", "https://example.com/hook")
+        channel = channels.save(owner, "hook", "webhook", "http://10.9.9.9/hook")  # which is refused
         self.values: dict[str, list[Any]] = {
             "workflow_id": [self.workflow.pk],
             "webhook_id": [self.webhook.pk],

@@ -60,7 +60,10 @@ def times(trial: Trial) -> list[tuple[float, float | None]]:
     return [(minutes(one.began_at) or 0, minutes(one.ended_at)) for one in trial.firings]
 
 
-def test_a_failure_rate_would_have_fired_while_the_window_held_the_failures(alice: Any, workflow: Any) -> None:
+def test_a_failure_rate_would_have_fired_while_the_window_held_the_failures(
+    alice: Any, workflow: Any, make_workflow: Callable[..., Any]
+) -> None:
+    other = make_workflow(graph([node("a", "delay", Duration=0)]), name="other")
     Total.objects.bulk_create(
         [
             total(alice.pk, workflow.pk, "failed", ago(500), 3),
@@ -79,7 +82,7 @@ def test_a_failure_rate_would_have_fired_while_the_window_held_the_failures(alic
     assert (trial.count, trial.highest) == (2, 100)
 
     assert times(trial_of(alice, "failure_rate", threshold=50, everyone=True)) == [(3, None), (300, 290), (500, 495)]
-    assert trial_of(alice, "failure_rate", threshold=50, workflow_id=uuid4()).count == 0
+    assert trial_of(alice, "failure_rate", threshold=50, workflow=other).count == 0
     assert trial_of(alice, "failure_rate", threshold=50, minimum_runs=6).count == 0
     assert times(trial_of(alice, "failure_rate", threshold=50, for_s=240)) == [(496, 495)]
     assert trial_of(alice, "failure_rate", threshold=50, for_s=600).count == 0
