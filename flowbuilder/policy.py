@@ -183,6 +183,7 @@ PAGES: Final[dict[str, str]] = {
     "api/v1/": ANYONE,  # has no page
     "api/v1/docs": ANYONE,
     "api/v1/openapi.json": ANYONE,
+    "executions/<str:execution_id>/start-streaming": PERSON,  # with the session and the token of a form
     "approvals/<str:token>": ANYONE,  # whoever has the signed link
     "hooks/<str:token>": ANYONE,  # whoever signs the request
     "hooks/<str:token>/test": ANYONE,  # the same

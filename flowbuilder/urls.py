@@ -9,6 +9,7 @@ from django.views.generic import RedirectView
 from executions.views import approval
 from flowbuilder.api import api
 from flowbuilder.hooks import receive
+from flowbuilder.streaming import start_streaming
 from monitoring.views import healthz, metrics, readyz
 
 
@@ -26,6 +27,7 @@ urlpatterns = [
     path("readyz", readyz, name="readyz"),
     path("metrics", metrics, name="metrics"),
     path("api/v1/", api.urls),
+    path("executions/<str:execution_id>/start-streaming", start_streaming, name="start_streaming"),
     path("approvals/<str:token>", approval, name="approval"),
     path("hooks/<str:token>", receive, name="webhook"),
     path("hooks/<str:token>/test", receive, {"test": True}, name="webhook_test"),

@@ -22,7 +22,7 @@ from django_celery_beat import models as beat
 from executions.models import WorkerLease
 from flowbuilder import policy
 from flowbuilder.api import api
-from flowbuilder.policy import ANYONE, API, MADE, OPERATIONS, PERMITTED, SUPERUSER, WATCHED
+from flowbuilder.policy import ANYONE, API, MADE, OPERATIONS, PERMITTED, PERSON, SUPERUSER, WATCHED
 from recordings.models import StoredFile
 from tests.admin.conftest import World
 from workflows import tokens
@@ -358,7 +358,7 @@ def rows(worlds: Any, alice: Any, db: None) -> dict[str, Any]:
 
 PLACES = {
     "<path:object_id>": "{pk}", "<uuid:pk>": "{pk}", "<int:pk>": "{pk}", "<id>": "{pk}", "<int:number>": "2",
-    "<slug:verb>": "{verb}", "<str:token>": "nonsense", "<path:content_type_id>": "1",
+    "<slug:verb>": "{verb}", "<str:token>": "nonsense", "<path:content_type_id>": "1", "<str:execution_id>": "nonsense",
 }  # fmt: skip
 VERBS = {"executions/deadletter": "discard", "monitoring/alert": "acknowledge", "monitoring/alertrule": "unsilence"}
 """What is done where a page does more than one thing, by the first words of the address."""
@@ -381,6 +381,8 @@ def expected_at(route: str, method: str, actor: Actor) -> set[str]:
     assert rule is not None, route
     if rule.who == ANYONE:
         return {IN, LOGIN, GONE}  # what is shown does not depend on who asks
+    if rule.who == PERSON:
+        return {GONE} if actor.person and actor.scopes is None else {LOGIN}
     if not actor.staff:
         return {LOGIN}
     place = route.removeprefix("admin/")
