@@ -35,8 +35,8 @@ class Due:
     owner_id: Any
 
 
-def write(alert: Alert, event: str, channels: Iterable[AlertChannel], now: int) -> int:
-    """Write the messages of ``alert`` to ``channels``, and return how many are to be sent; once for each channel.
+def write(alert: Alert, event: str, channels: Iterable[AlertChannel], now: int) -> None:
+    """Write the messages of ``alert`` to ``channels``, once for each.
 
     Those beyond the budget of its owner, ``FLOWBUILDER_ALERT_MESSAGES`` an hour, are kept and not sent. Call it in
     the transaction that changes the alert. ``now`` is in microseconds of the database.
@@ -56,7 +56,6 @@ def write(alert: Alert, event: str, channels: Iterable[AlertChannel], now: int) 
             row.error = f"more than {settings.ALERT_MESSAGES} messages within an hour (FLOWBUILDER_ALERT_MESSAGES)"
         rows.append(row)
     AlertMessage.objects.bulk_create(rows, ignore_conflicts=True)
-    return sum(row.status == Status.WAITING for row in rows)
 
 
 def due(now: int, *, but_channels: Collection[UUID | None], but_owners: Collection[Any]) -> list[Due]:

@@ -347,6 +347,7 @@ def test_nobody_is_told_of_a_silenced_rule_until_the_silence_is_over(alice: Any,
     AlertRule.objects.update(silenced_until=timezone.now() - timedelta(seconds=1))
     look()
     assert events() == [("firing", "waiting")]
+    assert Alert.objects.get().told_at is not None
 
     AlertRule.objects.update(silenced_until=timezone.now() + timedelta(hours=1))
     DeadLetter.objects.all().delete()

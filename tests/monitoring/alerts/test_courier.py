@@ -18,7 +18,7 @@ from executions.models import DeadLetter, Execution, LostWorker, NodeRun, Worker
 from executions.store import database_now_us
 from executions.triggers import start_execution
 from monitoring.alerts import channels, delivery, outbox, rules
-from monitoring.alerts.courier import OF_ONE_OWNER, Courier
+from monitoring.alerts.courier import Courier
 from monitoring.models import Alert, AlertChannel, AlertMessage, AlertRule, Total
 from tests.conftest import flush_redis, graph, node, wait_for
 
@@ -98,23 +98,23 @@ def test_a_server_that_never_ends_delays_nobody_else(
     monkeypatch.setattr(delivery, "SECONDS", 3.0)
     port = endless(b"HTTP/1.1 200 OK\r\nX-Slow: ")
     httpserver.expect_request("/hook").respond_with_data("ok")
-    slow = [channels.save(bob, f"slow {n}", "webhook", f"http://127.0.0.1:{port}/") for n in range(8)]
-    for number in range(6):
+    slow = [channels.save(bob, f"slow {n}", "webhook", f"http://127.0.0.1:{port}/") for n in range(40)]
+    for number in range(2):
         alert_of(bob, *slow, number=number)
     good = channels.save(alice, "good", "webhook", httpserver.url_for("/hook"))
     alert_of(alice, good)
     arrived = AlertMessage.objects.filter(channel=good, status="sent")
 
-    courier.send_due()
-    assert courier.away <= OF_ONE_OWNER + 1
+    most = 0
 
     def taken() -> bool:
+        nonlocal most
         courier.send_due()
+        most = max(most, courier.away)
         return arrived.exists()
 
     wait_for(taken, 30, "the message to the good server")
-    tried = AlertMessage.objects.filter(channel__in=slow, attempts__gt=0)
-    assert tried.count() <= 2 * OF_ONE_OWNER, "it waited for the slow ones"
+    assert most <= 3, "two of one person, and one of the other"
 
 
 def test_that_it_is_over_is_said_after_that_it_began(alice: Any, httpserver: HTTPServer, courier: Courier) -> None:
