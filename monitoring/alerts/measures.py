@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from executions import states, store
 from executions.models import DeadLetter, Execution, LostWorker, WorkerLease
 from monitoring import history, queues
+from monitoring.health import BEAT_QUEUES, ISOLATED_QUEUES
 from monitoring.models import AlertRule
 from monitoring.tiles import of_installation
 from workflows.models import Schedule, Workflow
@@ -28,6 +29,8 @@ Kind = AlertRule.Kind
 Rows = TypeVar("Rows", bound=QuerySet[Any])
 SILENT: Final = timedelta(seconds=30)
 """A worker that gives no sign of life for longer counts as lost."""
+COUNTED: Final = 1_000
+"""How many are counted at most."""
 NAMED: Final = 3
 """How many workers a message names."""
 
@@ -124,10 +127,15 @@ class Look:
 
     def _lost_workers(self, rule: AlertRule) -> Readings:
         since = self._now_us - rule.window_s * 1_000_000
-        lost = list(LostWorker.objects.filter(lost_at__gt=since).order_by("-lost_at").values_list("hostname", "pid"))
-        silent = WorkerLease.objects.filter(beat_at__lt=self._now_us - SILENT // timedelta(microseconds=1))
-        lost += silent.exclude(queues="beat").order_by("-beat_at").values_list("hostname", "pid")
-        return {"": workers_reading(lost, rule.window_s)}
+        before = self._now_us - SILENT // timedelta(microseconds=1)
+        lost = LostWorker.objects.filter(lost_at__gt=since).order_by("-lost_at")
+        silent = WorkerLease.objects.filter(beat_at__lt=before).exclude(queues__in=(BEAT_QUEUES, ISOLATED_QUEUES))
+        names = [
+            name
+            for rows in (lost, silent.order_by("-beat_at"))
+            for name in rows.values_list("hostname", "pid")[:COUNTED]
+        ]
+        return {"": workers_reading(names, rule.window_s)}
 
 
 _MEASURES: Final[dict[str, Callable[[Look, AlertRule], Readings | None]]] = {

@@ -240,18 +240,16 @@ def _letters(rule: AlertRule, span: _Span) -> dict[str, _Series]:
 
 def _workers(rule: AlertRule, span: _Span) -> dict[str, _Series]:
     rows = LostWorker.objects.filter(lost_at__gte=span.start * 60_000_000).order_by("-lost_at")
-    lost = [(lost_at // 60_000_000, host, pid) for lost_at, host, pid in
-            rows.values_list("lost_at", "hostname", "pid")[:MOST_ROWS]]  # fmt: skip
-    found: dict[int, int] = defaultdict(int)
-    for minute, _, _ in lost:
-        found[minute] += 1
+    lost: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    for lost_at, hostname, pid in rows.values_list("lost_at", "hostname", "pid")[:MOST_ROWS]:
+        lost[lost_at // 60_000_000].append((hostname, pid))
 
     def say(place: int) -> Reading:
         until = span.first + place
-        here = [(host, pid) for minute, host, pid in lost if until - span.window < minute <= until]
-        return workers_reading(here, rule.window_s)
+        minutes = range(until, until - span.window, -1)
+        return workers_reading([name for minute in minutes for name in lost.get(minute, ())], rule.window_s)
 
-    return {"": _Series(span.sums(found), say)}
+    return {"": _Series(span.sums({minute: len(names) for minute, names in lost.items()}), say)}
 
 
 def _backlog(rule: AlertRule, span: _Span) -> dict[str, _Series]:

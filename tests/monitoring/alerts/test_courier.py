@@ -250,7 +250,7 @@ def test_two_beats_tell_each_kind_by_mail_and_webhook_once_that_it_began_and_onc
         channels.save(alice, "hook", "webhook", httpserver.url_for("/hook")),
         channels.save(alice, "mail", "email", "ops@example.com"),
     ]
-    wanted = {
+    wanted: dict[str, dict[str, Any]] = {
         "failure_rate": {"threshold": 50}, "cost": {"threshold": 50}, "schedule_lag": {"threshold": 400},
         "queue_backlog": {"subject": "browser"}, "resource_exhaustion": {"subject": "slots", "threshold": 90},
         "dead_letters": {"everyone": True}, "worker_lost": {},
