@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,14 @@ PATIENCE_MS = 30_000
 pytestmark = [pytest.mark.browser, pytest.mark.redis]
 
 
+@pytest.fixture(autouse=True)
+def patience() -> Iterator[None]:
+    """Wait longer for what a page is to show: the large run is many times as large as others."""
+    expect.set_options(timeout=PATIENCE_MS)
+    yield
+    expect.set_options(timeout=5_000)
+
+
 def address(execution: Any, tab: str = "") -> str:
     return f"/admin/executions/execution/{execution.pk}/change/{tab and '#'}{tab}"
 
@@ -46,7 +55,6 @@ def failed(run: Any) -> Any:
 @pytest.mark.row("S2-45")
 def test_the_tabs_show_the_inside_of_a_run_by_mouse_and_keyboard(failed: Any, page: Page, refused: list[str]) -> None:
     page.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
     page.goto(address(failed, "timeline"))
     try_keys(page)
     for tab, look in (
@@ -160,12 +168,12 @@ def test_a_run_of_thousands_of_steps_stays_usable(large: Execution, page: Page, 
     page.goto(address(large, "timeline"))
 
     table = page.get_by_role("table", name="Timeline of the steps")
-    expect(table.locator("[data-node=n0]")).to_be_visible(timeout=PATIENCE_MS)
+    expect(table.locator("[data-node=n0]")).to_be_visible()
     expect(table).to_have_attribute("aria-rowcount", str(large.node_count + 1))
     assert table.get_by_role("row").count() < 50
     page.get_by_role("rowgroup", name=re.compile("Steps in the order")).evaluate(
         "box => box.scrollTop = box.scrollHeight"
     )
-    expect(table.locator(f"[data-node=n{large.node_count - 1}]")).to_be_visible(timeout=PATIENCE_MS)
+    expect(table.locator(f"[data-node=n{large.node_count - 1}]")).to_be_visible()
     assert table.get_by_role("row").count() < 50
     assert refused == []
