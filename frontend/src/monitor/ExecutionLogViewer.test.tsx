@@ -147,4 +147,62 @@ describe("ExecutionLogViewer", () => {
     view();
     expect(screen.getByRole("log").getAttribute("aria-label")).toBe("Log lines");
   });
+
+  it("offers to try again when nothing could be loaded", () => {
+    const reconnect = vi.fn();
+    view({ logs: [], connectionStatus: "error", error: "The server does not answer.", onReconnect: reconnect });
+    expect(screen.getByRole("alert").textContent).toContain("The server does not answer.");
+    fireEvent.click(screen.getByRole("button", { name: "Try Again" }));
+    expect(reconnect).toHaveBeenCalledOnce();
+  });
+
+  it("clears what is live, refreshes what has ended", () => {
+    const refresh = vi.fn();
+    const buttons = { onClear: () => undefined, onRefresh: refresh };
+    const { rerender } = view(buttons);
+    expect(screen.queryByRole("button", { name: "Refresh" })).toBeNull();
+    rerender(<ExecutionLogViewer logs={logs(1, 5)} connectionStatus="disconnected" ended {...buttons} />);
+    expect(screen.queryByRole("button", { name: "Clear" })).toBeNull();
+    fireEvent.click(screen.getByRole("button", { name: "Refresh" }));
+    expect(refresh).toHaveBeenCalledOnce();
+  });
+
+  it("says that a run that ended wrote nothing", () => {
+    view({ logs: [], ended: true });
+    expect(screen.getByText("This run wrote no lines.")).toBeTruthy();
+  });
+
+  it("stops following when a line is opened, so that it stays where it is", () => {
+    view({ logs: [log(1, { output_data: { a: 1 } })] });
+    fireEvent.click(screen.getByRole("button", { name: "Details of line 1" }));
+    expect(screen.getByRole("button", { name: "Follow" }).getAttribute("aria-pressed")).toBe("false");
+  });
+
+  it("keeps open lines open while others come", () => {
+    const { rerender } = view({ logs: [log(1, { output_data: { a: 1 } })] });
+    fireEvent.click(screen.getByRole("button", { name: "Details of line 1" }));
+    rerender(<ExecutionLogViewer logs={[log(1, { output_data: { a: 1 } }), ...logs(2, 9)]} />);
+    expect(screen.getByTestId("json-tree")).toBeTruthy();
+  });
+
+  it("says level, step, type and duration of a line", () => {
+    view({ logs: [log(1, { level: "warning", node_id: "n", step_name: "Open", step_type: "launch", duration_ms: 1500 })] });
+    const row = document.querySelector<HTMLElement>("[data-seq='1']")!;
+    expect(row.dataset.level).toBe("warning");
+    expect(within(row).getByText("warning")).toBeTruthy();
+    expect(within(row).getByText("Open").title).toBe("launch");
+    expect(within(row).getByText("1.5 s")).toBeTruthy();
+  });
+
+  it("shows the whole error of a line", () => {
+    view({ logs: [log(1, { level: "error", error_message: "Timeout\n  at step 4" })] });
+    fireEvent.click(screen.getByRole("button", { name: "Details of line 1" }));
+    expect(document.querySelector(".fb-json pre")!.textContent).toBe("Timeout\n  at step 4");
+  });
+
+  it("never makes markup of a line", () => {
+    view({ logs: [log(1, { message: "<img src=x onerror=alert(1)>", step_name: "<b>x</b>", node_id: "n" })] });
+    expect(document.querySelector("img, b")).toBeNull();
+    expect(screen.getByText("<img src=x onerror=alert(1)>")).toBeTruthy();
+  });
 });

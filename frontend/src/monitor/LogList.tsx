@@ -34,7 +34,7 @@ export function LogList({
   const inner = useRef<HTMLDivElement>(null);
   const [heights] = useState(() => new Heights(ROW_PX));
   const [, again] = useReducer((n: number) => n + 1, 0);
-  const view = useRef({ top: 0, height: 0, width: 0, seq: 0, offset: 0 });
+  const view = useRef({ top: 0, height: 0, width: 0, seq: 0, seqTop: 0 });
   const virtual = logs.length > ALL_IN_DOM;
 
   heights.place(logs);
@@ -43,39 +43,48 @@ export function LogList({
   const last = virtual ? Math.min(logs.length, heights.at(top + view.current.height) + 1 + SPARE) : logs.length;
   const newest = logs.at(-1)?.seq ?? 0;
 
-  /** Note what is at the top of the window, for when something above it changes. */
+  /** Note which line is at the top of the window and where it is in the list, for when something above it changes. */
   const note = () => {
     const list = box.current!;
-    view.current.top = list.scrollTop;
+    const now = view.current;
+    now.top = list.scrollTop;
     if (virtual) {
       const index = heights.at(list.scrollTop);
-      view.current.seq = logs[index]!.seq;
-      view.current.offset = list.scrollTop - heights.top(index);
+      now.seq = logs[index]!.seq;
+      now.seqTop = heights.top(index);
     } else {
       const edge = list.getBoundingClientRect().top;
       const row = rowsOf(inner.current!).findLast((child) => child.getBoundingClientRect().top <= edge);
-      view.current.seq = Number(row?.dataset.seq ?? 0);
-      view.current.offset = row ? edge - row.getBoundingClientRect().top : 0;
+      now.seq = Number(row?.dataset.seq ?? 0);
+      now.seqTop = row ? list.scrollTop + row.getBoundingClientRect().top - edge : 0;
     }
   };
 
   useLayoutEffect(() => {
     if (!virtual) return;
     const list = box.current!;
-    let news = list.clientHeight !== view.current.height;
-    view.current.height = list.clientHeight;
+    const now = view.current;
+    let news = list.clientHeight !== now.height;
+    now.height = list.clientHeight;
     for (const child of rowsOf(inner.current!)) {
       news = heights.measured(Number(child.dataset.seq), child.getBoundingClientRect().height) || news;
     }
     if (news) return again();
-    const anchor = upperBound(logs, view.current.seq - 1);
-    const wanted = following ? heights.total - list.clientHeight : heights.top(anchor) + view.current.offset;
-    if (Math.abs(list.scrollTop - wanted) >= 1) list.scrollTop = wanted;
-    if (following) note();
-    else if (list.scrollTop !== view.current.top) {
-      view.current.top = list.scrollTop;
-      again();
+    if (following) {
+      const end = heights.total - list.clientHeight;
+      if (Math.abs(list.scrollTop - end) >= 1) list.scrollTop = end;
+      note();
+      return;
     }
+    // Only by what the line moved: the reader may have scrolled on since it was noted.
+    const index = Math.min(logs.length - 1, upperBound(logs, now.seq - 1));
+    const moved = heights.top(index) - now.seqTop;
+    if (Math.abs(moved) < 0.5) return;
+    now.seq = logs[index]!.seq;
+    now.seqTop += moved;
+    list.scrollTop += moved;
+    now.top = list.scrollTop;
+    again();
   });
 
   // A short list is scrolled smoothly, and only by what is new.

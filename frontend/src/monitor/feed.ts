@@ -84,12 +84,12 @@ export class Feed implements Follower {
 
   /** Open the connection again; begin anew with an execution that has ended or was refused. */
   reconnect(): void {
-    if (this.view.ended || this.refused !== null) {
+    const anew = this.view.ended || this.refused !== null;
+    if (anew) {
       this.stop();
       this.begin();
-      if (this.connection.state.status === "connected") return;
     }
-    this.connection.reconnect();
+    if (!anew || this.connection.state.status === "error") this.connection.reconnect();
   }
 
   /** Let go of the lines; what they add up to stays. */
