@@ -20,7 +20,7 @@ from django.db.models import QuerySet
 
 from executions import store
 from executions.alone import only_one
-from monitoring.alerts import gauges, outbox
+from monitoring.alerts import outbox
 from monitoring.alerts.measures import Look, Reading, Readings
 from monitoring.alerts.rules import KINDS, may_watch
 from monitoring.models import Alert, AlertChannel, AlertMessage, AlertRule
@@ -67,7 +67,6 @@ class Evaluator:
                 due[key] = time.monotonic() + period_s(rule) * 0.9
                 looked += _safely(rule, look, found, now)
         self._due = due
-        gauges.note(look)
         for alerts in open_alerts.values():
             _resolve_all(alerts, now, DELETED)
         return looked

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from executions import store
 from monitoring.alerts.measures import Look
 from monitoring.models import Gauge
 
@@ -12,8 +13,9 @@ QUEUE: Final = "queue "
 """What the name of a gauge of a queue begins with; those of resources are their names."""
 
 
-def note(look: Look) -> None:
-    """Write what there is, once a minute; later looks in the same minute cost one query."""
+def note() -> None:
+    """Write what there is, once a minute; later calls in the same minute, by any process, cost two queries."""
+    look = Look(store.database_now_us())
     minute = minute_of(look.now)
     if Gauge.objects.filter(minute=minute).exists():
         return

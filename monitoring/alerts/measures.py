@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -201,24 +200,36 @@ def _disk() -> float | None:
 
 
 def _memory() -> float | None:
-    """Return how much of this machine's memory is in use, or of what this container may have where that is scarcer."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    shares = [_share(total - _line("/proc/meminfo", "MemAvailable:") * 1024, total)]
-    group = Path("/sys/fs/cgroup")
+    """Return how much of this machine's memory is in use, or of what this container may have where that is scarcer.
+
+    None where the kernel is not Linux.
+    """
+    shares = [share for share in (_memory_of_machine(), _memory_of_container()) if share is not None]
+    return max(shares, default=None)
+
+
+def _memory_of_machine() -> float | None:
+    found = _lines(Path("/proc/meminfo"))
+    total = found.get("MemTotal:", 0)
+    return _share(total - found.get("MemAvailable:", 0), total)
+
+
+def _memory_of_container(group: Path = Path("/sys/fs/cgroup")) -> float | None:
+    """Return the share without what the kernel gives back at once; None without a limit."""
     try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text()) - _line(str(group / "memory.stat"), "inactive_file")
-        shares.append(_share(used, limit))
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
     except (OSError, ValueError):
-        pass  # no limit
-    return max(share for share in shares if share is not None)
+        return None
+    return _share(used - _lines(group / "memory.stat").get("inactive_file", 0), limit)
 
 
-def _line(path: str, name: str) -> int:
-    for line in Path(path).read_text().splitlines():
-        if line.startswith(name):
-            return int(line.split()[1])
-    raise ValueError(f"{path} has no {name}")
+def _lines(path: Path) -> dict[str, int]:
+    """Return the numbers of a file of the kernel by their names; empty when there is no such file."""
+    try:
+        lines = [line.split() for line in path.read_text().splitlines()]
+    except OSError:
+        return {}
+    return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdigit()}
 
 
 # ---------------------------------------------------------------------- how to say it

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connection
 
+from monitoring.alerts import gauges
 from monitoring.alerts.courier import Courier
 from monitoring.alerts.evaluation import Evaluator
 
@@ -36,6 +37,7 @@ class Watch(threading.Thread):
             if time.monotonic() - looked >= settings.ALERT_SECONDS:
                 looked = time.monotonic()
                 self._try(self._evaluator.look)
+                self._try(gauges.note)
             self._try(self._courier.send_due)
 
     @staticmethod
