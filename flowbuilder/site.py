@@ -164,7 +164,6 @@ class FlowBuilderSite(AdminSite):
             "props": {
                 "api": "/api/v1",
                 "ws": "/ws",
-                "execution_id": None,
                 "execution_url": "/admin/executions/execution/{id}/change/",
                 "workflow_id": request.GET.get("workflow"),
                 "examples_url": reverse("admin:workflows_workflow_examples"),

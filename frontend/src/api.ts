@@ -153,6 +153,11 @@ export class Api {
     return this.send("POST", "/executions", body, { headers: { "Idempotency-Key": key } });
   }
 
+  /** Start the demo, which needs no workflow of one's own. For an `Api` without a base: its address is not below the API. */
+  startDemo(): Promise<{ execution_id: string }> {
+    return this.send("POST", "/executions/demo/start-streaming", {});
+  }
+
   executions(query: Record<string, string>, signal?: AbortSignal): Promise<{ items: ExecutionSummary[]; count: number }> {
     return this.send("GET", `/executions?${new URLSearchParams(query)}`, undefined, { signal });
   }

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.conftest import graph, node
 from tests.e2e.axe import assert_accessible
@@ -20,10 +20,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.worker]
 
 def start(page: Page, name: str) -> str:
     """Start a workflow on the monitor page and return the id of the execution, which is then the only one shown."""
+    before = page.url
     page.get_by_label("Workflow to start").select_option(label=name)
     page.get_by_role("button", name="Start New Execution").click()
+    expect(page).not_to_have_url(before)
     expect(page.locator(".fb-run h2")).to_have_text(name)
-    expect(page).to_have_url(re.compile("#[0-9a-f-]{36}$"))
     return page.url.partition("#")[2]
 
 
@@ -122,7 +123,7 @@ def test_figures_are_pushed_while_executions_run_wait_and_end(
     assert trouble == []
 
 
-@pytest.mark.row("S1-33")
+@pytest.mark.row("S1-29")
 def test_somebody_without_executions_is_told_where_to_begin(
     site: Site, page: Page, open_context: Opener, trouble: list[str]
 ) -> None:
@@ -143,6 +144,65 @@ def test_somebody_without_executions_is_told_where_to_begin(
     expect(other.locator("[data-tile=running] .fb-tile-value")).to_have_text("0")
     expect(other.locator("[data-tile=credits] .fb-tile-value")).to_have_text("0")
     assert_accessible(other)
-    other.get_by_role("link", name="Start from an example").click()
-    expect(other).to_have_url(re.compile("/examples/"))
+    expect(other.get_by_role("link", name="Start from an example")).to_have_attribute("href", re.compile("/examples/"))
+    other.get_by_role("button", name="Start the Demo").click()
+    expect(other.locator(".fb-run")).to_have_attribute("data-status", "completed", timeout=60_000)
+    assert trouble == []
+
+
+HUES = {
+    "Running": "blue", "Completed": "green", "Failed": "red", "Pending": "gray",
+    "Paused": "yellow", "Waiting": "violet", "Cancelled": "gray",
+}  # fmt: skip
+
+
+def hue(colour: str) -> str:
+    """Return what people call a light colour that is written ``rgb(r, g, b)``."""
+    r, g, b = (int(part) for part in re.findall(r"\d+", colour)[:3])
+    if max(r, g, b) - min(r, g, b) < 9:
+        return "gray"
+    if b == max(r, g, b):
+        return "blue" if g > r else "violet"
+    if g == max(r, g, b):
+        return "green"
+    return "red" if g - b < 6 else "yellow"
+
+
+@pytest.mark.row("S1-25")
+def test_each_status_has_an_icon_a_word_and_a_colour(
+    site: Site, page: Page, trouble: list[str], tmp_path: Path
+) -> None:
+    busy, waiting, failing, quick = unique("busy"), unique("waiting"), unique("fails"), unique("quick")
+    site.bring({**slow_workflow(busy, 1, 1, 50), "settings": {"concurrency": 1, "overlap": "queue"}}, tmp_path)
+    site.bring(slow_workflow(waiting, 1, 1, 600), tmp_path)
+    site.bring(slow_workflow(quick, 1, 1, 0.1), tmp_path)
+    broken = node("broken", "json_transform", Input_JSON="no json", Transform_Rules={"found": "$.a"})
+    site.bring({"name": failing, "status": "active", **graph([broken])}, tmp_path)
+    page.goto("/admin/monitoring/")
+    shown: dict[str, str] = {}
+
+    def see(name: str, word: str) -> None:
+        look(page.locator(f"[data-execution='{start(page, name)}']"), word)
+
+    def look(row: Locator, word: str) -> None:
+        pill = row.locator(".fb-pill")
+        expect(pill).to_have_text(word)
+        expect(pill.locator("svg.fb-icon")).to_have_count(1)
+        shown[word] = hue(pill.evaluate("pill => getComputedStyle(pill).backgroundColor"))
+
+    see(quick, "Completed")
+    see(failing, "Failed")
+    see(waiting, "Waiting")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    look(page.locator(".fb-run"), "Cancelled")
+    see(busy, "Running")
+    running = page.locator(f"[data-execution='{page.url.partition('#')[2]}']")
+    see(busy, "Pending")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    running.click()
+    page.get_by_role("button", name="Pause", exact=True).click()
+    look(running, "Paused")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    look(running, "Cancelled")
+    assert shown == HUES
     assert trouble == []

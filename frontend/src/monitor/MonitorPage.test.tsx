@@ -114,6 +114,15 @@ describe("the monitor page", () => {
     expect(screen.getByRole("link", { name: "Start from an example" }).getAttribute("href")).toBe("/examples/");
   });
 
+  it("starts the demo for who has nothing to look at", async () => {
+    await show();
+    await push(full([]));
+    await act(async () => void fireEvent.click(screen.getByRole("button", { name: "Start the Demo" })));
+
+    expect(asked).toContain("POST /executions/demo/start-streaming");
+    expect(screen.getByTestId(`execution-${A}`)).toBeTruthy();
+  });
+
   it("moves an execution from running to recent when it ends", async () => {
     await show();
     await push(full([run(A)]));

@@ -9,15 +9,14 @@ import { Skeleton } from "./ExecutionLogViewer";
 import { useOpenExecutions } from "./open";
 import { useOverview } from "./overview";
 import { RunList } from "./RunList";
-import { StartExecution } from "./StartExecution";
+import { StartDemo, StartExecution } from "./StartExecution";
 import { TileRow } from "./TileRow";
 import { WorkflowExecutionMonitor } from "./WorkflowExecutionMonitor";
 
 export interface MonitorProps {
   api?: string;
   ws?: string;
-  /** null: the list of running and recent executions. */
-  execution_id?: string | null;
+  /** Address of an execution's page with `{id}`. */
   execution_url?: string;
   /** Restrict the list to one workflow. */
   workflow_id?: string;
@@ -25,25 +24,7 @@ export interface MonitorProps {
   examples_url?: string;
 }
 
-export function MonitorPage({ api = "/api/v1", ws = "/ws", execution_id, ...rest }: MonitorProps) {
-  return (
-    <div className="fb fb-monitor">
-      {execution_id ? (
-        <WorkflowExecutionMonitor execution={{ id: execution_id }} api={api} ws={ws} />
-      ) : (
-        <Executions api={api} ws={ws} {...rest} />
-      )}
-    </div>
-  );
-}
-
-function Executions({
-  api,
-  ws,
-  execution_url,
-  workflow_id,
-  examples_url,
-}: Omit<MonitorProps, "execution_id"> & { api: string; ws: string }) {
+export function MonitorPage({ api = "/api/v1", ws = "/ws", execution_url, workflow_id, examples_url }: MonitorProps) {
   const client = useMemo(() => new Api(api), [api]);
   const { executions, tiles, connection, problem, reload, reconnect } = useOverview(api, ws, workflow_id);
   const running = executions?.filter((item) => !isTerminal(item.status)) ?? [];
@@ -51,8 +32,13 @@ function Executions({
   const { open, pick, toggle } = useOpenExecutions((running[0] ?? recent[0])?.id);
   const lists = { open, onPick: pick, onToggle: toggle, url: execution_url };
 
+  const show = (id: string) => {
+    pick(id);
+    reload();
+  };
+
   return (
-    <>
+    <div className="fb fb-monitor">
       <header className="fb-monitor-head">
         <h1>Monitor</h1>
         <ConnectionDot status={connection.status} />
@@ -65,14 +51,7 @@ function Executions({
           {executions ? activity(running) : "Loading executions"}
         </span>
         <span className="fb-spacer" />
-        <StartExecution
-          client={client}
-          workflowId={workflow_id}
-          onStarted={(id) => {
-            pick(id);
-            reload();
-          }}
-        />
+        <StartExecution client={client} workflowId={workflow_id} onStarted={show} />
       </header>
       <TileRow tiles={tiles} stale={connection.status !== "connected"} />
       {problem ? (
@@ -88,11 +67,14 @@ function Executions({
           <Icon name="play" size={26} />
           <strong>No executions yet</strong>
           <span>Choose a workflow above and start it. It appears here and you watch every step live.</span>
-          {examples_url ? (
-            <a className="fb-btn" href={examples_url}>
-              Start from an example
-            </a>
-          ) : null}
+          <span className="fb-empty-actions">
+            <StartDemo onStarted={show} />
+            {examples_url ? (
+              <a className="fb-btn" href={examples_url}>
+                Start from an example
+              </a>
+            ) : null}
+          </span>
         </div>
       ) : (
         <div className="fb-monitor-grid">
@@ -127,7 +109,7 @@ function Executions({
           </div>
         </div>
       )}
-    </>
+    </div>
   );
 }
 

@@ -1,6 +1,6 @@
 import { useEffect, useState } from "react";
 
-import { idempotencyKey, type Api } from "../api";
+import { Api, idempotencyKey } from "../api";
 import type { WorkflowSummary } from "../contract";
 import { Icon } from "../icons";
 
@@ -68,5 +68,36 @@ export function StartExecution({
         <Icon name="play" size={14} /> {busy ? "Starting" : "Start New Execution"}
       </button>
     </div>
+  );
+}
+
+/** Starts the demo, for who has nothing else to look at. */
+export function StartDemo({ onStarted }: { onStarted: (id: string) => void }) {
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState<string | null>(null);
+
+  const start = async () => {
+    setBusy(true);
+    setProblem(null);
+    try {
+      onStarted((await new Api("").startDemo()).execution_id);
+    } catch (error) {
+      setProblem((error as Error).message);
+    } finally {
+      setBusy(false);
+    }
+  };
+
+  return (
+    <>
+      <button type="button" className="fb-btn fb-btn-primary" disabled={busy} onClick={() => void start()}>
+        <Icon name="play" size={14} /> {busy ? "Starting" : "Start the Demo"}
+      </button>
+      {problem ? (
+        <span className="fb-start-problem" role="alert">
+          {problem}
+        </span>
+      ) : null}
+    </>
   );
 }
