@@ -7,17 +7,51 @@ since the epoch), aware datetimes for what people read, and JSON text for payloa
 from __future__ import annotations
 
 import uuid
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from django.conf import settings
 from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models.sql.compiler import SQLCompiler
 
 from executions import states
 from workflows import access
 
+if TYPE_CHECKING:
+    _Lookup = models.Lookup[Any]
+else:
+    _Lookup = models.Lookup
+
+
+@models.CharField.register_lookup
+class OneOf(_Lookup):
+    """``status__one_of=…``: like ``in``, with the values in the SQL itself and in their order.
+
+    SQLite takes a partial index only when the query says the condition of that index word for word.
+    """
+
+    lookup_name = "one_of"
+    prepare_rhs = False
+
+    def as_sql(self, compiler: SQLCompiler, connection: BaseDatabaseWrapper) -> tuple[str, tuple[Any, ...]]:
+        """Return SQL for either database.
+
+        Raises:
+            ValueError: a value is no plain name.
+        """
+        column, parameters = self.process_lhs(compiler, connection)
+        if not all(value.isidentifier() for value in self.rhs):
+            raise ValueError(f"one_of takes names of statuses, not {self.rhs!r}")
+        values = ", ".join(f"'{value}'" for value in self.rhs)
+        return f"{column} IN ({values})", tuple(parameters)
+
 
 class ExecutionQuerySet(models.QuerySet[Any]):
     """Executions that a user may see."""
+
+    def open(self) -> Self:
+        """Return those that have not ended: few among all, and found by an index."""
+        return self.filter(status__one_of=states.OPEN)
 
     def visible_to(self, user: Any) -> Self:
         """Return the rows that ``user`` may see: their own, or all with the permission to see everything."""
@@ -115,14 +149,12 @@ class Execution(models.Model):
             models.Index(
                 fields=("status", "touched_at"),
                 name="execution_open",
-                condition=models.Q(status__in=(states.QUEUED, states.RUNNING, states.PAUSED, states.WAITING)),
+                condition=models.Q(status__in=states.OPEN),
             ),
             models.Index(
                 fields=("held_by", "status", "workflow"),
                 name="execution_admitted",
-                condition=models.Q(
-                    parent=None, status__in=(states.QUEUED, states.RUNNING, states.PAUSED, states.WAITING)
-                ),
+                condition=models.Q(parent=None, status__in=states.OPEN),
             ),
             models.Index(
                 fields=("workflow", "priority", "queued_at"),

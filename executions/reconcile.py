@@ -18,7 +18,7 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from executions import (
     admission,
@@ -125,7 +125,7 @@ def resend_starts() -> int:
     """Send the start message of queued executions whose message was not sent, or was lost."""
     lost_before = broker.lost_before(opening.CONTROL_QUEUE)
     now = store.database_now_us()  # later than the moment at which the broker was found empty
-    unbegun = Execution.objects.filter(status=states.QUEUED, held_by="", cancel_requested=False)
+    unbegun = Execution.objects.open().filter(status=states.QUEUED, held_by="", cancel_requested=False)
     waiting = unbegun.filter(published_at__isnull=True) | unbegun.filter(published_at__lt=lost_before)
     waiting |= unbegun.filter(published_at__gt=now + AHEAD_US)  # by a process whose clock is ahead
     count = 0
@@ -153,13 +153,18 @@ def admit_held() -> int:
 
 def advance_closed() -> int:
     """Open the next phase where the last node ended but nobody went on."""
-    closed = Execution.objects.filter(
-        status=states.RUNNING,
-        cancel_requested=False,
-        touched_at__lt=store.database_now_us() - LOST_MESSAGE_US,
-        phases__index=F("phase_index"),
-        phases__open=0,
-    ).values_list("pk", "phase_index")[:BATCH]
+    closed = (
+        Execution.objects.open()
+        .order_by()
+        .filter(
+            status=states.RUNNING,
+            cancel_requested=False,
+            touched_at__lt=store.database_now_us() - LOST_MESSAGE_US,
+            phases__index=F("phase_index"),
+            phases__open=0,
+        )
+        .values_list("pk", "phase_index")[:BATCH]
+    )
     return sum(_safely(_advance, execution_id, phase + 1) for execution_id, phase in closed)
 
 
@@ -191,8 +196,9 @@ def requeue_dead(execution_id: UUID | None = None) -> int:
     only = {} if execution_id is None else {"execution_id": execution_id}
     now = _now_us()
     held = (
-        NodeRun.objects.filter(status__in=(states.RUNNING, states.RETRYING), **only)
+        NodeRun.objects.filter(status__one_of=(states.RUNNING, states.RETRYING), **only)
         .exclude(claim="")
+        .order_by()
         .values_list("execution_id", "phase_index", "node_index", "node_id", "claim", "worker", "lease_until",
                      "deliveries", "session", "queue", "started_at")
     )  # fmt: skip
@@ -294,9 +300,12 @@ def _fail_waiting(waiting: QuerySet[NodeRun], reason: str) -> int:
 
 def enforce_deadlines() -> int:
     """Stop executions that run longer than they may."""
-    late = Execution.objects.filter(
-        status=states.RUNNING, cancel_requested=False, deadline_at__lt=_now_us()
-    ).values_list("pk", "deadline_at", "started_at")[:BATCH]
+    late = (
+        Execution.objects.open()
+        .order_by()
+        .filter(status=states.RUNNING, cancel_requested=False, deadline_at__lt=_now_us())
+        .values_list("pk", "deadline_at", "started_at")[:BATCH]
+    )
     count = 0
     for execution_id, deadline, started in late:
         allowed = round(deadline / _SECOND - started.timestamp())
@@ -307,9 +316,17 @@ def enforce_deadlines() -> int:
 
 def send_due_retries() -> int:
     """Send node runs whose time for another attempt has come."""
-    due = NodeRun.objects.filter(
-        status=states.RETRYING, claim="", retry_at__lte=store.database_now_us(), execution__cancel_requested=False
-    ).values_list("execution_id", "phase_index", "node_index", "dispatched_at", "deliveries")[:BATCH]
+    due = (
+        NodeRun.objects.filter(
+            status=states.RETRYING,
+            status__one_of=(states.RUNNING, states.RETRYING),
+            claim="",
+            retry_at__lte=store.database_now_us(),
+            execution__cancel_requested=False,
+        )
+        .order_by()
+        .values_list("execution_id", "phase_index", "node_index", "dispatched_at", "deliveries")[:BATCH]
+    )
     count = 0
     now = store.database_now_us()
     for execution_id, phase, index, dispatched, deliveries in due:
@@ -332,13 +349,11 @@ def rest_idle() -> int:
 
     Whoever sets the last node aside says so; two processes that do it in the same moment do not see each other.
     """
-    idle = (
-        NodeRun.objects.filter(status=states.WAITING, execution__status=states.RUNNING)
-        .exclude(execution__node_runs__status__in=(states.QUEUED, states.RUNNING, states.RETRYING))
-        .order_by()
-        .values_list("execution_id", flat=True)
-        .distinct()[:BATCH]
-    )
+    runs = NodeRun.objects.filter(execution=OuterRef("pk"))
+    busy = runs.filter(status__in=(states.QUEUED, states.RUNNING, states.RETRYING))
+    running = Execution.objects.open().filter(status=states.RUNNING).order_by()
+    waiting = running.filter(Exists(runs.filter(status=states.WAITING)), ~Exists(busy))
+    idle = list(waiting.values_list("pk", flat=True)[:BATCH])
     for execution_id in idle:
         store.committer.run(partial(waits.rest, execution_id=execution_id), execution_id.hex)
     return len(idle)
@@ -346,7 +361,7 @@ def rest_idle() -> int:
 
 def settle_cancelled() -> int:
     """End cancelled executions that no process works on any more."""
-    open_ones = Execution.objects.filter(cancel_requested=True).exclude(status__in=states.TERMINAL)
+    open_ones = Execution.objects.open().filter(cancel_requested=True).order_by()
     return sum(_safely(ending.settle, execution_id) for execution_id in open_ones.values_list("pk", flat=True)[:BATCH])
 
 

@@ -25,7 +25,7 @@ from executions.models import DeadLetter, Execution, WorkerLease
 from monitoring import clients
 from monitoring.health import BEAT_QUEUES, ISOLATED_QUEUES, LIVE_SECONDS
 from monitoring.models import Alert, AlertRule, Counter
-from monitoring.tiles import OPEN, known, of_installation
+from monitoring.tiles import known, of_installation
 from recordings.models import Blob, Recording
 from workflows import schedules
 
@@ -74,9 +74,11 @@ def _find() -> list[Metric]:
 
 
 def _of_executions() -> Iterator[Metric]:
-    rows = Execution.objects.filter(parent=None, status__in=OPEN).order_by().values_list("status")
+    rows = Execution.objects.open().filter(parent=None).order_by().values_list("status")
     open_now: dict[str, int] = dict(rows.annotate(Count("pk")))
-    yield _gauge("executions", "Executions that have not ended.", "status", {**dict.fromkeys(OPEN, 0), **open_now})
+    yield _gauge(
+        "executions", "Executions that have not ended.", "status", {**dict.fromkeys(states.OPEN, 0), **open_now}
+    )
     counted: dict[str, dict[str, int]] = defaultdict(dict)
     for name, label, value in Counter.objects.values_list("name", "label", "value"):
         counted[name][label] = value

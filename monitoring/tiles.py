@@ -36,8 +36,6 @@ SETTLED: Final = timedelta(minutes=2)
 KEYS_KEPT: Final = 1000
 """How many findings are kept before those that are too old are let go."""
 
-OPEN: Final = (states.QUEUED, states.RUNNING, states.PAUSED, states.WAITING)
-
 
 def tiles_for(user: Any) -> dict[str, Any]:
     """Return the numbers that ``user`` may see, at most a second old.
@@ -60,7 +58,7 @@ def tiles_for(user: Any) -> dict[str, Any]:
 
 def _of_executions(owner: Any) -> dict[str, Any]:
     now = store.us_to_datetime(store.database_now_us())
-    executions = Execution.objects.filter(parent=None, status__in=OPEN).order_by()
+    executions = Execution.objects.open().filter(parent=None).order_by()
     if owner is not None:
         executions = executions.filter(owner=owner)
     open_now = dict(executions.values_list("status").annotate(Count("pk")))
@@ -93,8 +91,8 @@ def of_installation() -> dict[str, Any]:
     leases = WorkerLease.objects.filter(beat_at__gte=now - LIVE_SECONDS * 1_000_000).exclude(queues=BEAT_QUEUES)
     workers = list(leases.values_list("queues", "slots"))
     hosts = sum(BROWSER_QUEUE in queues.split(",") for queues, _ in workers)
-    held = NodeRun.objects.filter(status__in=(states.RUNNING, states.RETRYING), lease_until__gt=now).order_by()
-    open_now = Execution.objects.filter(status__in=OPEN).order_by().values("pk")
+    held = NodeRun.objects.filter(status__one_of=(states.RUNNING, states.RETRYING), lease_until__gt=now).order_by()
+    open_now = Execution.objects.open().order_by().values("pk")
     pages = BrowserSession.objects.filter(
         execution__in=open_now, status__in=(BrowserSession.OPENING, BrowserSession.LIVE)
     )

@@ -37,7 +37,7 @@ from tests.monitoring.test_server import WebServer
 from workflows import schedules
 from workflows.models import Schedule, Workflow
 
-pytestmark = [pytest.mark.redis, pytest.mark.django_db]
+pytestmark = [pytest.mark.redis, pytest.mark.postgres, pytest.mark.django_db]
 
 GRAPH = graph([node("one", "json_transform", Input_JSON={}, Transform_Rules={"a": {"value": 1}})])
 Samples = dict[tuple[str, str], float]
