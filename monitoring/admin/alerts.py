@@ -11,7 +11,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllow
 from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
-from django.utils.safestring import SafeString
+from django.utils.safestring import SafeString, mark_safe
 
 from monitoring.admin.words import SILENCES, alert_pill, message_row, number, severity_text, silence_buttons
 from monitoring.alerts import inbox, rules
@@ -55,7 +55,10 @@ class AlertAdmin(ReadOnlyAdmin):
     ordering = ("-opened_at", "-id")
     actions = ("acknowledge",)
     empty_title = "Nothing fires"
-    empty_text = "When a rule finds too much of something, it shows up here, once, until it is over."
+    empty_text = mark_safe(
+        "When a rule finds too much of something, it shows up here, once, until it is over. "
+        '<a href="../alertrule/">See what is watched</a>, or <a href="../alertrule/add/">make a rule</a>.'
+    )
     change_form_template = "admin/monitoring/alert/change_form.html"
     fields = (
         "rule_link", "workflow_link", "owner", "found", "severity_text", "opened", "seen", "resolved_text", "acknowledged_text",

@@ -111,7 +111,10 @@ def test_a_channel_and_a_rule_are_made_whose_form_shows_what_its_kind_has(page: 
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("#result_list")).to_contain_text("https://hooks.example.com/…")
 
-    page.goto("/admin/monitoring/alertrule/add/")
+    page.goto("/admin/monitoring/alert/")
+    expect(page.get_by_role("heading", name="Nothing fires")).to_be_visible()
+    judge(page, refused)
+    page.get_by_role("link", name="make a rule").click()
     page.get_by_label("Name", exact=True).fill("too many fail")
     kind, window = page.get_by_label("Kind"), page.get_by_label("Looks back, in minutes")
     only, runs, workflow = page.get_by_label("Only"), page.get_by_label("From so many runs on"), page.get_by_label("Workflow", exact=True)  # fmt: skip
