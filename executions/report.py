@@ -529,6 +529,11 @@ def _names(definition: dict[str, Any]) -> dict[str, str]:
     return {node.id: node.label or types.get(node.type, node.id) for node in nodes}
 
 
+def after_ms(since: datetime, at: datetime | None) -> float | None:
+    """Return how many milliseconds ``at`` is after ``since``: 0 when clocks differ and it is before, None without it."""
+    return None if at is None else round(max(0.0, (at - since).total_seconds()) * 1000, 3)
+
+
 def _iso(value: datetime | None) -> str | None:
     return None if value is None else value.isoformat(timespec="milliseconds")
 

@@ -10,6 +10,7 @@ from django.utils import timezone
 from executions import report, states
 from executions.context import plan_of
 from executions.models import Execution, NodeRun
+from executions.report import after_ms
 from executions.store import us_to_datetime
 from recordings.timing import NodeTimes, Outline, critical_path_of
 from workflows.errors import WorkflowError
@@ -23,7 +24,7 @@ def timeline(execution: Execution, limit: int, offset: int) -> dict[str, Any]:
 
     Times are milliseconds since the execution was queued. ``queued_ms`` of a bar is when the message for the node was
     sent, None when the process that opened the phase kept it for itself; ``now_ms`` is how old the execution is, or
-    was at its end. What a retry took over has no times. Costs about 10 µs for each node run of the execution.
+    was at its end. What a retry took over has no times. Costs about 20 µs for each node run of the execution.
     """
     since = execution.queued_at
     names = report.node_names(execution)
@@ -32,9 +33,9 @@ def timeline(execution: Execution, limit: int, offset: int) -> dict[str, Any]:
     runs = execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs")
     return {
         "queued_at": since.isoformat(timespec="milliseconds"),
-        "now_ms": _after(since, execution.finished_at or timezone.now()),
-        "started_ms": _after(since, execution.started_at),
-        "finished_ms": _after(since, execution.finished_at),
+        "now_ms": after_ms(since, execution.finished_at or timezone.now()),
+        "started_ms": after_ms(since, execution.started_at),
+        "finished_ms": after_ms(since, execution.finished_at),
         "items": [_bar(run, since, names, critical) for run in runs[offset : offset + limit]],
         "count": execution.node_runs.count(),
         "critical_ms": round(sum(seconds for _, seconds in chain) * 1000, 3),
@@ -73,8 +74,8 @@ def _wires(execution: Execution) -> list[tuple[str, str]]:
 
 def _bar(run: NodeRun, since: datetime, names: dict[str, str], critical: set[str]) -> dict[str, Any]:
     taken_over = run.finished_at is not None and run.finished_at < since
-    began = None if taken_over else _after(since, run.started_at)
-    queued = _after(since, us_to_datetime(run.dispatched_at)) if run.dispatched_at else None
+    began = None if taken_over else after_ms(since, run.started_at)
+    queued = after_ms(since, us_to_datetime(run.dispatched_at)) if run.dispatched_at else None
     return {
         "node_id": run.node_id,
         "name": names.get(run.node_id, run.node_id),
@@ -84,11 +85,7 @@ def _bar(run: NodeRun, since: datetime, names: dict[str, str], critical: set[str
         "attempt": run.attempt,
         "queued_ms": queued if queued is None or began is None else min(queued, began),
         "started_ms": began,
-        "finished_ms": None if taken_over else _after(since, run.finished_at),
+        "finished_ms": None if taken_over else after_ms(since, run.finished_at),
         "critical": run.node_id in critical,
         "error": run.error.strip().partition("\n")[0][:500] or None,
     }
-
-
-def _after(since: datetime, at: datetime | None) -> float | None:
-    return None if at is None else round(max(0.0, (at - since).total_seconds()) * 1000, 3)

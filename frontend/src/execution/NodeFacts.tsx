@@ -1,7 +1,7 @@
 import { useCallback } from "react";
 
 import { ApiError, type Api } from "../api";
-import { dateTime, duration } from "../format";
+import { bytes, dateTime, duration } from "../format";
 import { Icon } from "../icons";
 import { stepWord, type RunView } from "../monitor/WorkflowExecutionMonitor";
 import { Answer } from "./Answer";
@@ -46,6 +46,8 @@ export function NodeFacts({ client, view, nodeId, onClose }: { client: Api; view
                 <Fact name="Took" value={duration(run.duration_ms) || "Not yet"} />
                 <Fact name="Began" value={dateTime(run.started_at) || "Not yet"} />
                 <Fact name="Credits" value={String(run.credits)} />
+                {run.cpu_seconds == null ? null : <Fact name="Processor time" value={duration(run.cpu_seconds * 1000)} />}
+                {run.peak_memory_bytes == null ? null : <Fact name="Peak memory" value={bytes(run.peak_memory_bytes)} />}
               </dl>
               {run.error ? (
                 <p className="fb-note" data-kind="error">
