@@ -143,7 +143,7 @@ def find(user: Any, marks: Mapping[UUID, Mark], newest_before: Set[UUID] | None)
     rows = Execution.objects.visible_to(user).filter(parent=None).order_by("-queued_at", "-pk")
     columns = ("pk", "status", "seq", "held_by")
     newest = _marks(rows.values_list(*columns)[:NEWEST])
-    open_now = _marks(rows.exclude(status__in=states.TERMINAL).values_list(*columns)[:OPEN_SHOWN])
+    open_now = _marks(rows.open().values_list(*columns)[:OPEN_SHOWN])
     gone = marks.keys() - newest.keys() - open_now.keys()
     now = newest | open_now | (_marks(rows.filter(pk__in=gone).values_list(*columns)) if gone else {})
 

@@ -216,6 +216,23 @@ async def test_the_numbers_above_come_with_it(make_run, look):
     assert "throughput_per_minute" in first["tiles"]
 
 
+@pytest.mark.postgres
+def test_a_look_costs_the_same_number_of_queries_however_many_executions_there_are(
+    make_run, people, django_assert_max_num_queries
+):
+    shown = [make_run(), make_run()]
+    first = overview.find(people["alice"], {}, None)
+    for number in range(30):
+        make_run().finish("failed" if number % 2 else "completed", push=False)
+    shown[0].finish(push=False)
+
+    with django_assert_max_num_queries(24):
+        found = overview.find(people["alice"], {UUID(item["id"]): mark for item, mark in first.changed}, first.newest)
+
+    assert len(found.changed) == 31
+    assert found.removed == []
+
+
 def scene_of(count: int) -> overview.Scene:
     scene = overview.Scene(None)
     for number in range(count):
