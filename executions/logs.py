@@ -1,4 +1,4 @@
-"""Keep the secrets that this process has opened out of what it logs, whoever logs and to wherever.
+"""What every log line of this process is: about which execution and node, and without the secrets that were opened here.
 
 Every log record of the process is made by us, so messages, tracebacks and stacks of any library are covered, and no
 handler can be forgotten. A process that opened nothing pays nothing.
@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 from recordings.redaction import MASK, SHORTEST_INSIDE, forms
@@ -94,6 +96,24 @@ class Record(logging.LogRecord):
         if name == "exc_text" and value:
             value = known.clean(value)
         super().__setattr__(name, value)
+
+
+_about: ContextVar[Mapping[str, str]] = ContextVar("about", default=MappingProxyType({}))
+
+
+def about(**ids: str) -> None:
+    """Let the lines of this context, and of the tasks that it starts, be about these things (``execution_id``...), too."""
+    _about.set({**_about.get(), **ids})
+
+
+def forget() -> None:
+    """Let the lines of this context be about nothing."""
+    _about.set({})
+
+
+def ids() -> Mapping[str, str]:
+    """Return what lines of this context are about."""
+    return _about.get()
 
 
 @contextmanager

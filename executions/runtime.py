@@ -398,6 +398,7 @@ async def _run_chain(facts: Facts, chain: Sequence[Ready], inbox: queue.SimpleQu
         if cancelled:
             inbox.put(_cancelled(node, node.attempt, now_us()))
             continue
+        logs.about(execution_id=str(facts.execution_id), node_id=node.planned.node.id)
         try:
             cancelled = await _run_node(facts, node, inbox)
         except asyncio.CancelledError:  # while the page of a failed node was captured
@@ -670,6 +671,7 @@ class NodeEnvironment(TeamNotes):
         """Return a context in which ``recordings.get_current_recorder()`` writes into this execution."""
         context = contextvars.copy_context()
         context.run(record_into, self._recorder)
+        context.run(logs.about, execution_id=self.execution_id, node_id=self._planned.node.id)
         return context
 
     def _recorder(self) -> ExecutionRecorder:

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -275,6 +275,21 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
 def _check_connection(**kwargs: object) -> None:
     """Drop this thread's database connection if it broke or is old; Celery keeps it whatever happened to it."""
     close_old_connections()
+
+
+@signals.task_prerun.connect
+def _name_execution(
+    task: Task[..., Any], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None, **more: object
+) -> None:
+    """Let what this thread logs be about the execution of the message."""
+    logs.forget()
+    if task.name in (start.name, advance.name, run_nodes.name):
+        logs.about(execution_id=str(args[0] if args else (kwargs or {}).get("execution_id", "")))
+
+
+@signals.task_postrun.connect
+def _forget_execution(**kwargs: object) -> None:
+    logs.forget()
 
 
 @signals.worker_ready.connect

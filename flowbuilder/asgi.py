@@ -19,6 +19,7 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from flowbuilder.bodies import BoundedBodies  # noqa: E402
+from flowbuilder.request_ids import RequestIds  # noqa: E402
 from flowbuilder.sockets import OpenSockets, SocketRate  # noqa: E402
 from monitoring.clients import clients  # noqa: E402
 from monitoring.consumers import websocket_urlpatterns  # noqa: E402
@@ -43,10 +44,14 @@ async def lifespan(
             return
 
 
-application = ProtocolTypeRouter(
-    {
-        "http": BoundedBodies(http, "/hooks/"),
-        "websocket": OriginMiddleware(SocketRate(AuthMiddlewareStack(OpenSockets(URLRouter(websocket_urlpatterns))))),
-        "lifespan": lifespan,
-    }
+application = RequestIds(
+    ProtocolTypeRouter(
+        {
+            "http": BoundedBodies(http, "/hooks/"),
+            "websocket": OriginMiddleware(
+                SocketRate(AuthMiddlewareStack(OpenSockets(URLRouter(websocket_urlpatterns))))
+            ),
+            "lifespan": lifespan,
+        }
+    )
 )

@@ -257,17 +257,25 @@ CONTENT_SECURITY_POLICY = {
 }
 
 # ------------------------------------------------------------------ logs
+LOG_FORMAT = variables.choice("FLOWBUILDER_LOG_FORMAT", "PLAIN", ("PLAIN", "JSON")).lower()
 _LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+_SERVER = ("uvicorn", "uvicorn.error", "uvicorn.access")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "plain", "stream": sys.stderr}},
+    "formatters": {
+        "chosen": {"()": "flowbuilder.lines.JsonLines"}
+        if LOG_FORMAT == "json"
+        else {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "chosen", "stream": sys.stderr}},
     "root": {"handlers": ["stderr"], "level": variables.choice("FLOWBUILDER_LOG_LEVEL", "INFO", _LEVELS)},
     "loggers": {
         "httpx": {"level": "WARNING"},
         # One traceback a second while Redis is away; monitoring.feed says it in one line.
         "channels_redis": {"level": "CRITICAL"},
         "django.request": {"level": "ERROR"},
+        # The web server has handlers of its own, which write plain text.
+        **({name: {"handlers": [], "propagate": True} for name in _SERVER} if LOG_FORMAT == "json" else {}),
     },
 }

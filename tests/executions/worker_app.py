@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -149,4 +150,17 @@ class RecordsAtOnce(NodeExecutor):
     async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
         """Record once."""
         _records(f"{node.inputs['Tag']} light")
+        return {}
+
+
+@register
+class Logs(NodeExecutor):
+    """Log by the standard library, from a step of its own and from a thread."""
+
+    description = NodeDescription(type="test_logs", label="Logs", group="Flow Control", credits=0, start=True)
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Say two things."""
+        logging.getLogger("somebody.else").warning("said by a step")
+        await asyncio.to_thread(logging.getLogger("somebody.else").warning, "said by a thread")
         return {}
