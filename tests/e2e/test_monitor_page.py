@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Response, expect
 
 from tests.conftest import graph, node
 from tests.e2e.axe import assert_accessible
@@ -53,6 +54,7 @@ def test_monitoring_is_for_people_who_are_logged_in(site: Site, page: Page, open
 @pytest.mark.row("S1-27")
 @pytest.mark.row("S1-28")
 @pytest.mark.row("S1-29")
+@pytest.mark.row("S1-37")
 def test_executions_are_watched_side_by_side_over_one_socket(
     site: Site, page: Page, trouble: list[str], tmp_path: Path
 ) -> None:
@@ -61,6 +63,8 @@ def test_executions_are_watched_side_by_side_over_one_socket(
     site.bring(slow_workflow(second, 3, 2, 1.5), tmp_path)
     opened: list[str] = []
     page.on("websocket", lambda socket: opened.append(urlsplit(socket.url).path))
+    scripts: list[Response] = []
+    page.on("response", lambda answer: scripts.append(answer) if urlsplit(answer.url).path.endswith(".js") else None)
     page.goto("/admin/monitoring/")
     left = start(page, first)
     right = start(page, second)
@@ -80,6 +84,9 @@ def test_executions_are_watched_side_by_side_over_one_socket(
         expect(page.get_by_test_id(f"execution-{one}")).to_have_attribute("data-status", "completed", timeout=60_000)
         expect(page.locator(f"[aria-label='Recent executions'] [data-execution='{one}']")).to_be_visible()
     assert opened == ["/ws/monitor"]
+    sizes = {urlsplit(answer.url).path: len(gzip.compress(answer.body())) for answer in scripts}
+    assert any("chunk-react" in path for path in sizes)
+    assert sum(sizes.values()) < 100_000, sizes
     page.reload()
     expect(page.locator(".fb-run")).to_have_count(2)
     page.get_by_test_id(f"execution-{left}").get_by_role("button", name=f"Close {first} here").click()
