@@ -17,7 +17,8 @@ import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
-from executions.models import Execution, NodeRun
+from executions.models import Execution, NodeRun, WorkerLease
+from executions.store import database_now_us
 from executions.triggers import start_execution
 from tests.conftest import graph, node, test_environment, wait_for, wire
 from tests.environment import ROOT
@@ -310,3 +311,28 @@ def test_executions_of_others_are_not_there(asking, bob):
     for verb in (["pause"], ["resume"], ["approve", "ask"]):
         _out, error, code = call(verb[0], str(asking.pk), *verb[1:], "--user", bob.get_username())
         assert (code, "there is no execution" in error) == (1, True)
+
+
+def test_workers_are_listed_with_what_they_do_and_when_they_were_heard():
+    now = database_now_us()
+    common = {"hostname": "host-a", "started_at": datetime(2026, 11, 22, 8, tzinfo=UTC)}
+    WorkerLease.objects.create(
+        boot="b1", pid=11, queues="control,default,browser", slots=8, busy=3, pages=7, chromium_starts=2, beat_at=now,
+        **common,
+    )  # fmt: skip
+    WorkerLease.objects.create(boot="b2", pid=12, queues="beat", beat_at=now - 3_700_000_000, **common)
+
+    shown, found = call("workers")[0], json.loads(call("workers", "--json")[0])
+
+    assert [(item["pid"], item["queues"], item["busy"], item["slots"]) for item in found] == [
+        (11, ["control", "default", "browser"], 3, 8),
+        (12, ["beat"], 0, 0),
+    ]
+    assert found[0]["silent_seconds"] < 600 <= 3600 <= found[1]["silent_seconds"]
+    assert "3 of 8" in shown
+    assert "1 h ago" in shown
+
+
+def test_no_worker_is_said_in_words():
+    assert call("workers")[0].strip() == "no worker is alive; ./flow up starts one"
+    assert json.loads(call("workers", "--json")[0]) == []

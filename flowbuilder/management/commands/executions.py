@@ -21,7 +21,8 @@ from rich.text import Text
 from executions import mailroom, report, states
 from executions.errors import StartRefused
 from executions.events import load_events
-from executions.models import DeadLetter, Execution
+from executions.models import DeadLetter, Execution, WorkerLease
+from executions.store import database_now_us
 from executions.triggers import (
     cancel_execution,
     decide_approval,
@@ -42,6 +43,7 @@ from workflows.strict import read_json
 
 INTERRUPTED = 130
 PAGE_EVENTS = 500
+WORKERS_SHOWN = 1000
 LOOK_SECONDS = 1.0
 """How long the command waits for a push before it looks at the row itself."""
 
@@ -74,7 +76,7 @@ class Command(ProductCommand):
     )
 
     def add_verbs(self) -> None:
-        """Add run, list, show, pause, resume, cancel, approve and reject."""
+        """Add run, list, show, pause, resume, cancel, approve, reject, dead-letters and workers."""
         run = self.verb(
             "run",
             self.run_workflow,
@@ -134,6 +136,8 @@ class Command(ProductCommand):
         letters.add_argument("letter", nargs="?", metavar="ID", help="the letter to replay or discard")
         letters.add_argument("--all", action="store_true", help="list those that were handled, too")
         letters.add_argument("--whole", action="store_true", help="replay every node, not only what failed and follows")
+
+        self.verb("workers", self.workers, "List the processes that run nodes, and the scheduler: what they do now.")
 
     def _move(self, name: str, action: Callable[[dict[str, Any]], int], text: str) -> None:
         verb = self.verb(name, action, text, user=True, examples=(f"./flow executions {name} {EXAMPLE_ID}",))
@@ -331,6 +335,48 @@ class Command(ProductCommand):
         data = {"execution_id": str(execution.pk), "status": execution.status, "cancel_requested": True}
         self.emit(data, lambda console: console.print(f"execution {execution.pk} is being cancelled"))
         return OK
+
+    # ------------------------------------------------------------------ workers
+
+    def workers(self, options: dict[str, Any]) -> int:
+        """List the first processes that hold a lease, oldest first."""
+        now = database_now_us()
+        found = [
+            {
+                "boot": lease.boot,
+                "hostname": lease.hostname,
+                "pid": lease.pid,
+                "queues": lease.queues.split(","),
+                "busy": lease.busy,
+                "slots": lease.slots,
+                "pages": lease.pages,
+                "chromium_starts": lease.chromium_starts,
+                "started_at": lease.started_at.isoformat(timespec="seconds"),
+                "silent_seconds": max(0, (now - lease.beat_at) // 1_000_000),
+            }
+            for lease in WorkerLease.objects.order_by("started_at", "boot")[:WORKERS_SHOWN]
+        ]
+        self.emit(found, lambda console: self._show_workers(console, found))
+        return OK
+
+    def _show_workers(self, console: Console, workers: list[dict[str, Any]]) -> None:
+        if not workers:
+            console.print("no worker is alive; ./flow up starts one")
+            return
+        table = Table(box=None, pad_edge=False)
+        for name in ("host", "pid", "queues", "busy", "pages", "started", "last sign of life"):
+            table.add_column(name, no_wrap=name == "pid")
+        for item in workers:
+            table.add_row(
+                item["hostname"],
+                str(item["pid"]),
+                ", ".join(item["queues"]),
+                f"{item['busy']} of {item['slots']}" if item["slots"] else "-",
+                str(item["pages"]),
+                item["started_at"][:19].replace("T", " "),
+                f"{_age(item['silent_seconds'])} ago",
+            )
+        console.print(table)
 
     # ------------------------------------------------------------------ dead letters
 
