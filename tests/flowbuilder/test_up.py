@@ -144,6 +144,7 @@ class TestRunning:
         assert f"already runs for {up.data_dir} at http://127.0.0.1:{up.port}" in result.stderr
         assert len(result.stderr.splitlines()) == 1
 
+    @pytest.mark.row("S2-57")
     def test_doctor_finds_everything_well(self, up: Up) -> None:
         result = up.manage("doctor", "--json")
 

@@ -36,11 +36,13 @@ def ready() -> tuple[int, dict[str, bool]]:
     return response.status_code, {name: check["ok"] for name, check in checks.items()}
 
 
+@pytest.mark.row("S2-57")
 def test_alive_needs_no_database():
     # No database mark: any query would fail.
     assert healthz(RequestFactory().get("/healthz")).status_code == 200
 
 
+@pytest.mark.row("S2-57")
 @pytest.mark.redis
 @pytest.mark.django_db
 def test_ready_when_everything_serves(live_redis):
@@ -50,6 +52,7 @@ def test_ready_when_everything_serves(live_redis):
     assert ready() == (200, {"database": True, "redis": True, "worker": True, "beat": True})
 
 
+@pytest.mark.row("S2-57")
 @pytest.mark.redis
 @pytest.mark.django_db
 def test_not_ready_without_a_worker(live_redis):
