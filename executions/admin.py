@@ -646,6 +646,10 @@ def _node_run(run: NodeRun, names: dict[str, str]) -> dict[str, Any]:
     }
 
 
+def _short_boot(boot: str) -> SafeString:
+    return format_html('<span title="{}">{}</span>', boot, boot[:8])
+
+
 def _pretty(text: str) -> str:
     """Return JSON text with line breaks; empty for an empty payload."""
     try:
@@ -759,8 +763,13 @@ class NodeRunAdmin(InsideAdmin):
 class BrowserSessionAdmin(InsideAdmin):
     """Browser sessions, to look at."""
 
-    list_display = ("name", "execution_link", "status_pill", "boot", "chromium_pid", "opened", "closed")
+    list_display = ("name", "execution_link", "status_pill", "short_boot", "chromium_pid", "opened", "closed")
     list_filter = ("status", ("opened_at", DateFilter))
+
+    @admin.display(description="Boot", ordering="boot")
+    def short_boot(self, session: BrowserSession) -> SafeString:
+        """Show the beginning of the id of the process that holds it."""
+        return _short_boot(session.boot)
 
     @admin.display(description="Opened", ordering="opened_at")
     def opened(self, session: BrowserSession) -> SafeString | str:
@@ -955,7 +964,7 @@ class DeadLetterAdmin(InsideAdmin):
 class WorkerLeaseAdmin(ReadOnlyAdmin):
     """Worker processes; they belong to nobody, so only superusers see them."""
 
-    list_display = ("process", "life", "slots_text", "stale_text", "queues", "started", "boot")
+    list_display = ("process", "life", "slots_text", "stale_text", "queues", "started", "short_boot")
     fields = ("hostname", "pid", "boot", "life", "queues", "slots", "busy", "stale_text", "browser_text", "started_at")
     readonly_fields = ("life", "stale_text", "browser_text")
     ordering = ("-beat_at",)
@@ -967,6 +976,11 @@ class WorkerLeaseAdmin(ReadOnlyAdmin):
         """Return all workers for superusers, none for others."""
         rows = WorkerLease.objects.all()
         return rows.order_by(*self.ordering) if request.user.is_superuser else rows.none()
+
+    @admin.display(description="Boot", ordering="boot")
+    def short_boot(self, lease: WorkerLease) -> SafeString:
+        """Show the beginning of the id of the process."""
+        return _short_boot(lease.boot)
 
     @admin.display(description="Process", ordering="hostname")
     def process(self, lease: WorkerLease) -> str:

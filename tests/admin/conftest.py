@@ -162,8 +162,9 @@ def make_world(db: None) -> Callable[..., World]:
             status="failed", attempt=1, error="answered 503", started_at=now, finished_at=now,
         )  # fmt: skip
         session = BrowserSession.objects.create(
-            execution=execution, boot="b" * 32, queue="browser.b", status="closed", opened_at=now, closed_at=now
-        )
+            execution=execution, boot="b" * 32, queue="browser.b", status="closed", opened_at=now - timedelta(days=40),
+            closed_at=now - timedelta(days=40),
+        )  # fmt: skip
         letter = DeadLetter.objects.create(
             kind="node", execution=execution, node_id="send", error="gave up", first_failed_at=now, last_failed_at=now
         )
@@ -220,8 +221,9 @@ def make_world(db: None) -> Callable[..., World]:
 def shared_rows(db: None) -> None:
     """Store what belongs to nobody."""
     WorkerLease.objects.create(
-        boot="w" * 32, hostname="host", pid=1, started_at=timezone.now(), beat_at=int(timezone.now().timestamp() * 1e6)
-    )
+        boot="w" * 32, hostname="host", pid=1, queues="control,default,browser", slots=8, pages=1200, chromium_starts=3,
+        started_at=timezone.now() - timedelta(days=40), beat_at=int(timezone.now().timestamp() * 1e6) - 100_000_000,
+    )  # fmt: skip
     StoredFile.objects.create(name="file", content=b"bytes")
     Plan.objects.create(name="Small", nodes=20)
 

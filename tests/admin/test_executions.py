@@ -180,7 +180,9 @@ def test_the_monitor_page_hands_its_addresses_to_the_island(bob: Any) -> None:
 
     found = re.search(r'<script id="monitor-props" type="application/json">(.*?)</script>', html)
     assert found is not None
-    assert json.loads(found[1])["execution_id"] is None
+    props = json.loads(found[1])
+    assert (props["api"], props["ws"], props["workflow_id"]) == ("/api/v1", "/ws", None)
+    assert props["execution_url"] == "/admin/executions/execution/{id}/change/"
 
 
 # ------------------------------------------------------------------ what waits, and what can be done about it
