@@ -35,8 +35,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return twice the number of processors: more than half of the time of a test is waiting for a process."""
-    return 2 * (os.cpu_count() or 1)
+    """Return one more than twice the number of processors: most of the time of a test is waiting for a process."""
+    return 2 * (os.cpu_count() or 1) + 1
 
 
 @pytest.hookimpl(trylast=True)  # of what -m leaves

@@ -123,6 +123,7 @@ def check_lines(page: Page, rows: list[dict[str, Any]], lines: int) -> None:
     assert lines_of(page) == [[row["seq"], row["event_type"]] for row in rows]
 
 
+@pytest.mark.slow
 @pytest.mark.row("S1-09")
 @pytest.mark.row("S1-15")
 def test_every_line_is_there_once_after_ten_deaths_of_the_connection(

@@ -114,7 +114,12 @@ def test_a_start_that_was_stored_but_never_sent_is_sent(processes, alice, make_w
 
 
 @pytest.mark.parametrize(
-    "point", [pytest.param("after-claim", marks=pytest.mark.postgres), "mid-node", "before-commit"]
+    "point",  # fault 02 has the others, among more than one worker
+    [
+        pytest.param("after-claim", marks=pytest.mark.postgres),
+        pytest.param("mid-node", marks=pytest.mark.slow),
+        pytest.param("before-commit", marks=pytest.mark.slow),
+    ],
 )
 def test_nodes_of_a_killed_worker_run_elsewhere(processes, alice, make_workflow, fail_at, point):
     nodes, edges = two_headers()
