@@ -352,7 +352,8 @@ async def test_every_web_process_says_the_same_and_counts_the_sockets_of_all(
                 await sync(server.kill)
 
 
-def test_sockets_of_a_process_that_was_killed_are_forgotten(live_redis: Any) -> None:
+def test_sockets_of_a_process_that_was_killed_are_forgotten(live_redis: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(clients, "KEY", "sockets of this test")
     with live_redis.client() as client:
         now = client.time()[0]
         client.hset(clients.KEY, mapping={"lives": f"2 {now - 25}", "killed": f"5 {now - 31}", "nonsense": "many"})
