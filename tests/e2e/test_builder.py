@@ -60,7 +60,7 @@ def test_the_example_is_drawn_by_mouse_from_an_empty_canvas_and_runs(
         expect(canvas.node(node["id"])).to_contain_text(node["data"]["label"])
     for edge in EXAMPLE["edges"]:
         canvas.wire(edge["source"], slug(edge["sourceHandle"]), edge["target"], slug(edge["targetHandle"]))
-    expect(page.get_by_test_id("problems")).to_have_text([])  # a failure names them
+    expect(page.get_by_test_id("problems")).to_have_text([])
     canvas.save()
 
     page.get_by_role("button", name="Run", exact=True).click()
@@ -125,6 +125,21 @@ def test_two_steps_are_built_saved_and_run_by_keyboard_only(site: Site, page: Pa
     assert trouble == []
 
 
+def test_a_question_for_problems_that_got_lost_is_asked_again(page: Page) -> None:
+    canvas = new_workflow(page, unique("lost answer"))
+    canvas.click_in("deliver_to_webhook")
+    canvas.fill("payload", "anything")
+    expect(page.get_by_test_id("problems")).to_have_count(1)
+    page.route("**/workflows/validate", lambda route: route.abort())
+
+    with page.expect_event("requestfailed"):
+        canvas.fill("webhook-url", "{{ vars.demo_url }}/sink")
+    page.wait_for_timeout(1000)
+    page.unroute("**/workflows/validate")
+
+    expect(page.get_by_test_id("problems")).to_have_text([])
+
+
 def add_by_key(page: Page, words: str) -> None:
     """Add the first step that the search finds for ``words``."""
     page.keyboard.press("Tab")
@@ -178,7 +193,7 @@ def test_a_missing_input_is_found_on_its_step_until_it_is_there(page: Page, trou
 
     expect(node).not_to_have_attribute("data-problem", re.compile("."))
     expect(page.locator(".fb-field-problem")).to_have_count(0)
-    expect(page.get_by_test_id("problems")).to_have_text([])  # a failure names them
+    expect(page.get_by_test_id("problems")).to_have_text([])
     assert trouble == []
 
 

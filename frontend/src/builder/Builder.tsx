@@ -770,7 +770,8 @@ function useValidation(api: Api, ready: boolean): void {
   useEffect(() => {
     if (!ready) return;
     const abort = new AbortController();
-    const timer = setTimeout(() => {
+    let timer = setTimeout(ask, 400);
+    function ask() {
       const state = useBuilder.getState();
       if (state.nodes.length === 0) {
         useBuilder.setState({ findings: [] });
@@ -778,9 +779,11 @@ function useValidation(api: Api, ready: boolean): void {
       }
       api.validate(currentDefinition(state), abort.signal).then(
         (body) => useBuilder.setState({ findings: body.findings }),
-        () => undefined, // the next change asks again; saving reports errors itself
+        () => {
+          if (!abort.signal.aborted) timer = setTimeout(ask, 3000); // what is shown is of an older state
+        },
       );
-    }, 400);
+    }
     return () => {
       clearTimeout(timer);
       abort.abort();
