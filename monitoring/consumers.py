@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from typing import Any, Final, cast
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -30,7 +31,7 @@ MESSAGE_CHARACTERS: Final = 4096
 """The longest text that a client may send."""
 
 
-class WatchingConsumer(AsyncWebsocketConsumer):
+class WatchingConsumer(AsyncWebsocketConsumer, ABC):
     """What all sockets do: accept, send from one task, close with a code that says why."""
 
     # The feed has the process's only channel; none is made per socket.
@@ -64,25 +65,25 @@ class WatchingConsumer(AsyncWebsocketConsumer):
             await self._stop()
             await self._close(refusal.code, str(refusal))
 
+    @abstractmethod
     async def hear(self, text: str) -> None:
         """Do what the client says.
 
         Raises:
             Refused: it may not.
         """
-        raise NotImplementedError
 
     async def disconnect(self, code: int) -> None:
         """Stop following."""
         await self._stop()
 
+    @abstractmethod
     def serving(self) -> Serving:
         """Return what the socket is sent.
 
         Raises:
             Refused: its address cannot be read.
         """
-        raise NotImplementedError
 
     async def _stop(self) -> None:
         task, self._task = self._task, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
@@ -50,7 +51,7 @@ class SharedLine(Line):
         await self.send(message(kind, **{"execution_id": self._execution_id, **content}))
 
 
-class Follower:
+class Follower(ABC):
     """What a socket has of one execution. ``step`` sends the next piece, as much as is in memory at once."""
 
     def __init__(self, execution_id: UUID, line: Line, room: Room, wake: Callable[[Follower], None]) -> None:
@@ -71,9 +72,9 @@ class Follower:
             progress=head.progress,
         )
 
+    @abstractmethod
     async def step(self) -> bool:
         """Send the next piece; return whether there may be another one at once."""
-        raise NotImplementedError
 
     async def _end(self, head: report.Head) -> bool:
         self.ended = True

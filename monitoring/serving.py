@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Final
 from uuid import UUID
@@ -24,7 +25,7 @@ SUBSCRIPTIONS: Final = 200
 NO_SUCH: Final = "no such execution for this login"
 
 
-class Serving:
+class Serving(ABC):
     """One socket: whose it is, what it follows, and what is due by the clock.
 
     ``run`` returns when there is nothing more to send, or raises ``Refused``.
@@ -61,13 +62,13 @@ class Serving:
         self._heartbeat_at = now + HEARTBEAT_SECONDS
         self._check_at = now + settings.SOCKET_CHECK_SECONDS
 
+    @abstractmethod
     async def _obey(self) -> bool:
         """Do what the client said meanwhile; return whether there is anything to go on with."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _refuse(self, execution_id: UUID | str, code: int, reason: str) -> None:
         """Tell why an execution is not followed, or not any more."""
-        raise NotImplementedError
 
     def _wake(self, follower: Follower) -> None:
         if follower.execution_id in self._followers:

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, StorageState, expect
 from flowbuilder.stack import running_stack
 from tests.conftest import graph, node, wire
 from tests.e2e.canvas import unique
-from tests.e2e.conftest import Opener, Site, log_in
+from tests.e2e.conftest import Opener, Site, add_person, log_in
 from tests.e2e.line import Line
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.worker]
@@ -204,14 +204,7 @@ def test_somebody_else_sees_nothing_of_it(
     page.get_by_role("row", name=name).get_by_role("button", name="Run").click()
     expect(page.locator(".fb-run")).to_have_attribute("data-status", "completed", timeout=30_000)
     address = page.url
-    page.goto("/admin/auth/user/add/")
-    page.get_by_label("Username").fill(user)
-    page.get_by_label("Password", exact=True).fill(password)
-    page.get_by_label("Password confirmation").fill(password)
-    page.get_by_role("button", name="Save", exact=True).click()
-    page.get_by_label("Staff status").check()
-    page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.locator(".messagelist")).to_contain_text(user)
+    add_person(page, user, password)
 
     other = open_context().new_page()
     log_in(other, user, password)

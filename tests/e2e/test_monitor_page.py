@@ -13,7 +13,7 @@ from playwright.sync_api import Locator, Page, Response, expect
 from tests.conftest import graph, node
 from tests.e2e.axe import assert_accessible
 from tests.e2e.canvas import unique
-from tests.e2e.conftest import Opener, Site, log_in
+from tests.e2e.conftest import Opener, Site, add_person, log_in
 from tests.e2e.test_monitor import slow_workflow
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.worker]
@@ -135,14 +135,7 @@ def test_somebody_without_executions_is_told_where_to_begin(
     site: Site, page: Page, open_context: Opener, trouble: list[str]
 ) -> None:
     user, password = unique("carol").replace(" ", "-"), "carol-has-a-long-password"
-    page.goto("/admin/auth/user/add/")
-    page.get_by_label("Username").fill(user)
-    page.get_by_label("Password", exact=True).fill(password)
-    page.get_by_label("Password confirmation").fill(password)
-    page.get_by_role("button", name="Save", exact=True).click()
-    page.get_by_label("Staff status").check()
-    page.get_by_role("button", name="Save", exact=True).click()
-    expect(page.locator(".messagelist")).to_contain_text(user)
+    add_person(page, user, password)
 
     other = open_context().new_page()
     log_in(other, user, password)
