@@ -256,8 +256,9 @@ def test_counting_reads_no_more_than_what_is_new(workflow: Workflow) -> None:
     ended(workflow, count=2000)
     while count_ended():
         pass
-    with connection.cursor() as cursor:
-        cursor.execute(f"ANALYZE {Execution._meta.db_table}")
+    if connection.vendor == "postgresql":  # SQLite would keep what it learns here for every later test
+        with connection.cursor() as cursor:
+            cursor.execute(f"ANALYZE {Execution._meta.db_table}")
     (place,) = Counted.objects.all()
     for rows in counting._after(place):
         plan = rows.values("id").explain()
