@@ -229,5 +229,5 @@ def handle_silence(page: admin.ModelAdmin, request: HttpRequest, rule: AlertRule
         page.message_user(request, f'People are told of "{rule.name}" again.', messages.SUCCESS)
         return
     inbox.silence(rule, timedelta(hours=SILENCES[verb][1]))
-    text = format_html('Nobody is told of "{}": it is heard again {}.', rule.name, moment(rule.silenced_until))
+    text = format_html('Nobody is told when "{}" fires; it is heard again {}.', rule.name, moment(rule.silenced_until))
     page.message_user(request, text, messages.SUCCESS)

@@ -190,18 +190,17 @@ def _resolve_all(alerts: Iterable[Alert], now: int, reason: str) -> list[Alert]:
 
 
 def _resolve(alert: Alert, now: int, reason: str = "") -> None:
-    """Note that it is over, and tell those who were told that it began."""
+    """Note that it is over, and tell those who were told that it began, in a silence, too."""
     alert.status, alert.resolved_at, alert.reason = Status.RESOLVED, store.us_to_datetime(now), reason
     with transaction.atomic():
         if not _open(alert).update(status=Status.RESOLVED, resolved_at=alert.resolved_at, reason=reason):
             return
-        if not _is_silenced(alert.rule, alert.resolved_at):
-            outbox.write(alert, Event.RESOLVED, _told(alert), now)
+        outbox.write(alert, Event.RESOLVED, _told(alert), now)
     logger.warning('alert is over: rule "%s": %s', alert.rule_name, alert.message)
 
 
-def _is_silenced(rule: AlertRule | None, moment: datetime) -> bool:
-    return rule is not None and rule.silenced_until is not None and rule.silenced_until > moment
+def _is_silenced(rule: AlertRule, moment: datetime) -> bool:
+    return rule.silenced_until is not None and rule.silenced_until > moment
 
 
 def _told(alert: Alert) -> Any:

@@ -62,9 +62,9 @@ def acknowledge(alert: Alert, user: Any) -> bool:
 
 
 def silence(rule: AlertRule, length: timedelta) -> None:
-    """Let nobody be told of ``rule`` from now on for a while; a silence that there is ends then, too.
+    """Let nobody be told when ``rule`` fires, from now on for a while; a silence that there is ends then, too.
 
-    Its alerts are still listed. The caller keeps ``length`` between 0 and ``LONGEST_SILENCE``.
+    Its alerts are still listed, and who was told of one before hears that it is over. The caller keeps ``length`` between 0 and ``LONGEST_SILENCE``.
     """
     _silence(rule, timezone.now() + length, "silence")
 

@@ -65,7 +65,7 @@ def test_an_alert_is_found_acknowledged_and_silenced(firing: None, page: Page, r
     expect(page.locator(".adm-badge")).to_contain_text("2")
     page.locator("summary", has_text="Silence").click()
     page.get_by_role("button", name="For 8 hours").click()
-    expect(page.locator(".messagelist")).to_contain_text('Nobody is told of "disk is full"')
+    expect(page.locator(".messagelist")).to_contain_text('Nobody is told when "disk is full" fires')
     expect(page.get_by_role("button", name="End silence")).to_be_visible()
     judge(page, refused)
 

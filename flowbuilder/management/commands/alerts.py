@@ -93,7 +93,7 @@ class Command(ProductCommand):
         else:
             inbox.end_silence(rule)
         until = rule.silenced_until
-        told = f"Nobody is told of it until {until:%Y-%m-%d %H:%M} UTC." if until else "People are told of it."
+        told = f"Nobody is told when it fires until {until:%Y-%m-%d %H:%M} UTC." if until else "People are told of it."
         self.emit({"rule": rule.name, "silenced_until": until}, lambda console: console.print(f"{rule.name}: {told}"))
 
     def test(self, options: dict[str, Any]) -> None:

@@ -12,14 +12,18 @@ from uuid import uuid4
 import pytest
 from celery import current_app
 from django.utils import timezone
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
 
 from executions import letters, store
 from executions.models import DeadLetter, Execution, LostWorker, NodeRun, WorkerLease
 from executions.triggers import start_execution
-from monitoring.alerts import channels, evaluation, measures, rules
+from monitoring.alerts import channels, evaluation, inbox, measures, outbox, rules
+from monitoring.alerts.courier import carry
 from monitoring.alerts.evaluation import Evaluator
 from monitoring.models import Alert, AlertChannel, AlertMessage, AlertRule, Total
 from tests.conftest import flush_redis, graph, node
+from tests.executions.smtp import Mailbox
 from workflows.models import Schedule
 
 pytestmark = [pytest.mark.django_db, pytest.mark.postgres]
@@ -355,7 +359,52 @@ def test_nobody_is_told_of_a_silenced_rule_until_the_silence_is_over(alice: Any,
     AlertRule.objects.update(silenced_until=timezone.now() + timedelta(hours=1))
     DeadLetter.objects.all().delete()
     over()
-    assert (firing(), events()) == ([], [("firing", "waiting")])
+    assert (firing(), events()) == ([], [("firing", "waiting"), ("resolved", "waiting")])
+
+
+def test_what_begins_and_ends_in_a_silence_is_told_to_nobody(alice: Any, channel: AlertChannel) -> None:
+    lettered(alice, channel, silenced_until=timezone.now() + timedelta(hours=1))
+    look()
+    DeadLetter.objects.all().delete()
+    over()
+    AlertRule.objects.update(silenced_until=None)
+    look()
+    assert (firing(), events()) == ([], [])
+
+
+def deliver() -> None:
+    """Take what is due to its channels."""
+    for one in outbox.due(store.database_now_us(), but_channels=(), but_owners=()):
+        message = outbox.claim(one.id)
+        assert message is not None
+        carry(message)
+
+
+@pytest.mark.usefixtures("loopback")
+def test_who_was_told_before_a_silence_hears_in_it_that_it_is_over(
+    alice: Any, mailbox: Mailbox, httpserver: HTTPServer
+) -> None:
+    came: list[str] = []
+
+    def take(request: Request) -> Response:
+        came.append(request.get_json()["event"])
+        return Response("taken")
+
+    httpserver.expect_request("/hook", "POST").respond_with_handler(take)
+    mail = channels.save(alice, "mail", "email", "ops@example.com")
+    hook = channels.save(alice, "hook", "webhook", httpserver.url_for("/hook"))
+    rule = rules.save(lettered(alice), [mail, hook])
+    look()
+    deliver()
+    inbox.silence(rule, timedelta(hours=1))
+    DeadLetter.objects.all().delete()
+    over()
+    deliver()
+
+    assert came == ["firing", "resolved"]
+    assert [message["Subject"] for message in mailbox.messages] == [
+        "[Flow Builder] Warning: a dead_letters", "[Flow Builder] Resolved: a dead_letters",
+    ]  # fmt: skip
 
 
 def test_who_acknowledged_in_the_silence_is_not_told_after_it(alice: Any, channel: AlertChannel) -> None:

@@ -68,7 +68,7 @@ def test_a_rule_is_silenced_and_heard_again(bob: Any, carol: Any) -> None:
     rule = make_alert(bob, name="noisy").rule
     assert rule is not None
 
-    assert "Nobody is told of it until" in flow("silence", "noisy", "--hours", "2", "--user", "bob")
+    assert "Nobody is told when it fires until" in flow("silence", "noisy", "--hours", "2", "--user", "bob")
     until = AlertRule.objects.get(pk=rule.pk).silenced_until
     assert until is not None
     assert timedelta(minutes=110) < until - timezone.now() <= timedelta(hours=2)
