@@ -205,7 +205,7 @@ class AlertRuleAdmin(OwnedAdmin):
         for rule in chosen:
             rule.enabled = enabled
             try:
-                rules.save(rule)
+                rules.save(rule, edited=("enabled",))
             except AlertRefused as error:
                 self.message_user(request, str(error), messages.ERROR)
                 continue

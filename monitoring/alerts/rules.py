@@ -26,6 +26,10 @@ WINDOWS_S: Final = (60, 7 * 86_400)
 LONGEST_FOR_S: Final = 86_400
 RESOURCES: Final = ("slots", "browsers", "disk", "memory")
 """What can be exhausted: places for nodes, browser pages, and the disk and memory of the machine of beat."""
+EDITED: Final = (
+    "name", "kind", "workflow", "everyone", "subject", "threshold", "minimum_runs", "window_s", "for_s", "severity", "enabled",
+)  # fmt: skip
+"""The fields that people edit; the others are written by beat and by silences."""
 _SUBJECT = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
 
@@ -69,30 +73,55 @@ KINDS: Final[dict[str, Description]] = {
 }  # fmt: skip
 
 
-def save(rule: AlertRule, channels: Collection[AlertChannel] | None = None) -> AlertRule:
+def save(
+    rule: AlertRule, channels: Collection[AlertChannel] | None = None, *, edited: Collection[str] = EDITED
+) -> AlertRule:
     """Store ``rule``, new or changed, and the channels that it tells (None leaves them); noted in the audit log.
 
+    Of a changed one only the ``edited`` fields are written: beat and other people write to the same row. ``rule`` then
+    has what they wrote to the others.
+
     Raises:
-        AlertRefused: something does not fit, is not its owner's, or there are too many.
+        AlertRefused: something does not fit, is not its owner's, or there are too many, or the rule is gone.
     """
     new = rule._state.adding
     rule.name = rule.name.strip()
-    found = problems(rule, channels or ())
-    if new and AlertRule.objects.filter(owner=rule.owner).count() >= MOST_RULES:
-        found.append(Problem("", f"is one too many: the limit is {MOST_RULES}; delete one first"))
-    if found:
-        raise AlertRefused(f'rule "{rule.name[:NAME_CHARACTERS]}"', found)
     try:
         with transaction.atomic():
-            rule.save()
+            if not new:
+                _take_over(rule, edited)
+            _refuse_unfit(rule, channels or ())
+            rule.save(update_fields=None if new else edited)
             if channels is not None:
                 rule.channels.set(channels)
             audit.note(
                 "create" if new else "change", "alert rule", rule, condition=rule.condition, enabled=rule.enabled
             )
     except IntegrityError:
-        raise AlertRefused(f'rule "{rule.name}"', [Problem("name", "is that of another rule")]) from None
+        raise AlertRefused(_title(rule), [Problem("name", "is that of another rule")]) from None
     return rule
+
+
+def _take_over(rule: AlertRule, edited: Collection[str]) -> None:
+    """Hold the row of ``rule``, and give ``rule`` what is stored of the fields that were not edited."""
+    stored = AlertRule.objects.select_for_update(no_key=True).filter(pk=rule.pk).first()
+    if stored is None:
+        raise AlertRefused(_title(rule), [Problem("", "was deleted meanwhile")])
+    for field in AlertRule._meta.concrete_fields:
+        if field.name in EDITED and field.name not in edited and field.attname not in edited:
+            setattr(rule, field.attname, getattr(stored, field.attname))
+
+
+def _refuse_unfit(rule: AlertRule, channels: Collection[AlertChannel]) -> None:
+    found = problems(rule, channels)
+    if rule._state.adding and AlertRule.objects.filter(owner=rule.owner).count() >= MOST_RULES:
+        found.append(Problem("", f"is one too many: the limit is {MOST_RULES}; delete one first"))
+    if found:
+        raise AlertRefused(_title(rule), found)
+
+
+def _title(rule: AlertRule) -> str:
+    return f'rule "{rule.name[:NAME_CHARACTERS]}"'
 
 
 def delete(rule: AlertRule) -> None:

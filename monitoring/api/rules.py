@@ -213,4 +213,4 @@ def _store(rule: AlertRule, fields: dict[str, Any]) -> None:
     channels = None if wanted is None else list(AlertChannel.objects.filter(owner=rule.owner, pk__in=wanted))
     if channels is not None and len(channels) < len(set(wanted)):
         raise HttpError(422, "channel_ids: must be those of channels of the owner of the rule")
-    rules.save(rule, channels)
+    rules.save(rule, channels, edited=fields)

@@ -300,6 +300,24 @@ def test_what_was_fine_in_between_begins_to_last_anew(alice: Any) -> None:
     assert rule.holding == {}
 
 
+def test_a_change_of_a_rule_leaves_what_beat_and_others_wrote_meanwhile(alice: Any) -> None:
+    lettered(alice, for_s=300)
+    edited, switched = AlertRule.objects.get(), AlertRule.objects.get()
+
+    look()
+    inbox.silence(AlertRule.objects.get(), timedelta(hours=1))
+    since = AlertRule.objects.get().holding["since"]
+    edited.name, switched.severity = "renamed", "critical"
+    rules.save(edited, edited=("name",))
+    rules.save(switched, edited=("severity",))
+
+    rule = AlertRule.objects.get()
+    assert since
+    assert rule.holding["since"] == since, "it has lasted since then"
+    assert rule.silenced_until is not None
+    assert (rule.name, rule.severity) == ("renamed", "critical")
+
+
 def test_a_value_that_swings_is_one_alert(alice: Any, settings: Any) -> None:
     settings.ALERT_SECONDS = 100
     lettered(alice)

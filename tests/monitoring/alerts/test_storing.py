@@ -148,3 +148,16 @@ def test_a_rule_of_one_workflow_goes_with_it(alice: Any, make_workflow: Any) -> 
 
     workflow.delete()
     assert not AlertRule.objects.exists()
+
+
+def test_two_changes_at_once_fit_together_or_the_second_is_refused(alice: Any, make_workflow: Any) -> None:
+    workflow = make_workflow(graph([node("a", "delay", Duration=0)]))
+    rules.save(rule_of(alice))
+    first, second, third = (AlertRule.objects.get() for _ in range(3))
+    first.everyone = True
+    rules.save(first, edited=("everyone",))
+
+    second.workflow = workflow
+    assert refused(rules.save, second, edited=("workflow",)) == {"everyone"}
+    rules.delete(first)
+    assert refused(rules.save, third, edited=("name",)) == {""}
