@@ -16,11 +16,14 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from celery import shared_task
+from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, close_old_connections, transaction
 from django_celery_beat.models import PeriodicTask
@@ -29,6 +32,7 @@ from django_celery_beat.schedulers import DatabaseScheduler
 from executions import letters, upper
 from executions.errors import ExecutionError
 from executions.failpoints import failpoint
+from executions.machine import gauge as machine_gauge
 from executions.models import WorkerLease
 from executions.reconcile import admit_due, reconcile
 from executions.store import committer, now_us
@@ -161,6 +165,7 @@ class WorkflowScheduler(DatabaseScheduler):
                 "queues": "beat",
                 "started_at": self._started,
                 "beat_at": now_us(),
+                **asdict(machine_gauge.read(Path(settings.DATA_DIR))),
             },
         )
 

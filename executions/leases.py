@@ -16,8 +16,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -26,6 +28,7 @@ from django.db import connection
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from executions import locks, states, store
+from executions.machine import gauge as machine_gauge
 from executions.models import Execution, WorkerLease
 
 logger = logging.getLogger(__name__)
@@ -155,14 +158,16 @@ class WorkerProcess:
             for lost in set(claims) - store.committer.run(lambda tx: store.held_claims(tx, claims)):
                 self._on_lost(lost)  # or all of its nodes ended just now, and there is nothing to stop
         alive = WorkerLease.objects.filter(boot=self.boot)
-        pages, starts = self._browser_use()
-        if not alive.update(
-            beat_at=store.database_now_us(), busy=len(claims), stale=self._stale, pages=pages, chromium_starts=starts
-        ):
+        if not alive.update(beat_at=store.database_now_us(), busy=len(claims), **self._tells()):
             self._write_lease(len(claims))  # somebody took this process for dead
 
-    def _write_lease(self, busy: int) -> None:
+    def _tells(self) -> dict[str, Any]:
+        """Return what a lease says of this process and its machine now."""
         pages, starts = self._browser_use()
+        machine = machine_gauge.read(Path(settings.DATA_DIR))
+        return {"stale": self._stale, "pages": pages, "chromium_starts": starts, **asdict(machine)}
+
+    def _write_lease(self, busy: int) -> None:
         WorkerLease.objects.create(
             boot=self.boot,
             hostname=socket.gethostname(),
@@ -170,11 +175,9 @@ class WorkerProcess:
             queues=self._queues,
             slots=self._slots,
             busy=busy,
-            stale=self._stale,
-            pages=pages,
-            chromium_starts=starts,
             started_at=self._started,
             beat_at=store.database_now_us(),
+            **self._tells(),
         )
 
 

@@ -311,7 +311,8 @@ class WorkerLease(models.Model):
     """One worker process. ``boot`` is new at every start; ``beat_at`` is its last sign of life (microseconds).
 
     ``stale`` counts the messages that it took and that found nothing to do, ``pages`` the browser pages that it opened
-    and ``chromium_starts`` how often it started Chromium for them, all as of its last sign of life.
+    and ``chromium_starts`` how often it started Chromium for them, all as of its last sign of life. So are
+    ``disk_percent`` and ``memory_percent``, which say how full its machine is (``machine``), null when not known.
     """
 
     boot = models.CharField(primary_key=True, max_length=32)
@@ -323,6 +324,8 @@ class WorkerLease(models.Model):
     stale = models.BigIntegerField(default=0, db_default=0)
     pages = models.BigIntegerField(default=0, db_default=0)
     chromium_starts = models.BigIntegerField(default=0, db_default=0)
+    disk_percent = models.FloatField(null=True, blank=True)
+    memory_percent = models.FloatField(null=True, blank=True)
     started_at = models.DateTimeField()
     beat_at = models.BigIntegerField()
 

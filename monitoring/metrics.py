@@ -24,6 +24,7 @@ from executions import states, store
 from executions.models import DeadLetter, Execution, WorkerLease
 from monitoring import clients
 from monitoring.health import BEAT_QUEUES, ISOLATED_QUEUES, LIVE_SECONDS
+from monitoring.machines import fullest
 from monitoring.models import Alert, AlertRule, Counter
 from monitoring.tiles import known, of_installation
 from recordings.models import Blob, Recording
@@ -129,6 +130,11 @@ def _of_processes(slots: Values, browsers: Values) -> Iterator[Metric]:
     yield _gauge("worker_slots_busy", "Tasks that they run.", "", {"": slots["busy"]})
     yield _gauge("browser_slots", "Browser pages that living workers can hold.", "", {"": browsers["limit"]})
     yield _gauge("browser_slots_busy", "Browser pages that they hold.", "", {"": browsers["open"]})
+    for name, one in fullest().items():
+        yield _gauge(
+            f"{name}_used_ratio", f"The {name} in use where most of it is, of the machines of workers and beat; 1 is all.",
+            "", {"": one.percent / 100},
+        )  # fmt: skip
     due = schedules.next_instant()
     yield _gauge(
         "schedule_lag_seconds", "Since when the oldest due schedule waits; 0 when none does.", "", {"": _late(due, now)}

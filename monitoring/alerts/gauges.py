@@ -19,7 +19,8 @@ def note() -> None:
     minute = minute_of(look.now)
     if Gauge.objects.filter(minute=minute).exists():
         return
-    values = {f"{QUEUE}{name}": float(depth) for name, depth in (look.depths() or {}).items()} | look.resources()
+    values = {f"{QUEUE}{name}": float(depth) for name, depth in (look.depths() or {}).items()}
+    values |= {name: reading.value for name, reading in look.resources().items()}
     rows = [Gauge(minute=minute, name=name, value=value) for name, value in values.items()]
     Gauge.objects.bulk_create(rows, ignore_conflicts=True)
 

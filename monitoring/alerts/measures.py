@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from django.conf import settings
 from django.db.models import F, Max, Min, Q, QuerySet
 from kombu.exceptions import OperationalError as BrokerError
 
 from executions import states, store
+from executions.machine import share
 from executions.models import DeadLetter, Execution, LostWorker, WorkerLease
 from monitoring import history, queues
 from monitoring.health import BEAT_QUEUES, ISOLATED_QUEUES
+from monitoring.machines import fullest
 from monitoring.models import AlertRule
 from monitoring.tiles import of_installation
 from workflows.models import Schedule, Workflow
@@ -112,9 +111,9 @@ class Look:
         found: dict[str, int] | None = self._once("depths", _depths)
         return found
 
-    def resources(self) -> dict[str, float]:
-        """Return how much is in use in percent, by the names of ``rules.RESOURCES``; without what there is none of."""
-        found: dict[str, float] = self._once("resources", resources)
+    def resources(self) -> Readings:
+        """Return how much is in use, by the names of ``rules.RESOURCES``; without what there is none of."""
+        found: Readings = self._once("resources", resources)
         return found
 
     def _backlog(self, rule: AlertRule) -> Readings | None:
@@ -122,7 +121,7 @@ class Look:
         return None if depths is None else {name: backlog_reading(name, depth) for name, depth in depths.items()}
 
     def _resources(self, rule: AlertRule) -> Readings:
-        return {name: resource_reading(name, percent) for name, percent in self.resources().items()}
+        return self.resources()
 
     def _lost_workers(self, rule: AlertRule) -> Readings:
         since = self._now_us - rule.window_s * 1_000_000
@@ -171,65 +170,22 @@ def _depths() -> dict[str, int] | None:
         return None
 
 
-def resources() -> dict[str, float]:
-    """Return how much is in use in percent, by the names of ``rules.RESOURCES``; what there is none of is left out."""
+def resources() -> Readings:
+    """Return how much is in use by the names of ``rules.RESOURCES``; what there is none of is left out.
+
+    Of disk and memory it is that of the machine on which most is in use.
+    """
     installation = of_installation()
     slots, browsers = installation["slots"], installation["browsers"]
-    shares = {
-        "slots": _share(slots["busy"], slots["total"]),
-        "browsers": _share(browsers["open"], browsers["limit"]),
-        "disk": _disk(),
-        "memory": _memory(),
-    }
-    return {name: share for name, share in shares.items() if share is not None}
+    shares = {"slots": share(slots["busy"], slots["total"]), "browsers": share(browsers["open"], browsers["limit"])}
+    found = {name: resource_reading(name, percent) for name, percent in shares.items() if percent is not None}
+    return found | {name: resource_reading(name, one.percent, one.hostname) for name, one in fullest().items()}
 
 
 _RESOURCES: Final = {
-    "slots": "the slots of all workers are", "browsers": "the browser pages of all workers are",
-    "disk": "the disk with the data directory is", "memory": "the memory of the machine of the scheduler is",
+    "slots": "the slots of all workers are in use", "browsers": "the browser pages of all workers are in use",
+    "disk": "the disk with the data directory is in use on {}", "memory": "the memory is in use on {}",
 }  # fmt: skip
-
-
-def _share(used: float, total: float) -> float | None:
-    return min(100.0, used * 100 / total) if total else None
-
-
-def _disk() -> float | None:
-    found = shutil.disk_usage(settings.DATA_DIR)
-    return _share(found.used, found.used + found.free)
-
-
-def _memory() -> float | None:
-    """Return how much of this machine's memory is in use, or of what this container may have where that is scarcer.
-
-    None where the kernel is not Linux.
-    """
-    shares = [share for share in (_memory_of_machine(), _memory_of_container()) if share is not None]
-    return max(shares, default=None)
-
-
-def _memory_of_machine() -> float | None:
-    found = _lines(Path("/proc/meminfo"))
-    total = found.get("MemTotal:", 0)
-    return _share(total - found.get("MemAvailable:", 0), total)
-
-
-def _memory_of_container(group: Path = Path("/sys/fs/cgroup")) -> float | None:
-    """Return the share without what the kernel gives back at once; None without a limit."""
-    try:
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):
-        return None
-    return _share(used - _lines(group / "memory.stat").get("inactive_file", 0), limit)
-
-
-def _lines(path: Path) -> dict[str, int]:
-    """Return the numbers of a file of the kernel by their names; empty when there is no such file."""
-    try:
-        lines = [line.split() for line in path.read_text().splitlines()]
-    except OSError:
-        return {}
-    return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdigit()}
 
 
 # ---------------------------------------------------------------------- how to say it
@@ -254,9 +210,9 @@ def backlog_reading(queue: str, depth: float) -> Reading:
     return Reading(depth, f'{_count(round(depth), "message")} wait in the queue "{queue}"')
 
 
-def resource_reading(name: str, percent: float) -> Reading:
-    """Return how much of a resource is in use."""
-    return Reading(percent, f"{percent:.0f} % of {_RESOURCES[name]} in use")
+def resource_reading(name: str, percent: float, hostname: str = "") -> Reading:
+    """Return how much of a resource is in use, and of disk and memory on which machine, where that is known."""
+    return Reading(percent, f"{percent:.0f} % of {_RESOURCES[name].format(hostname or 'the fullest machine')}")
 
 
 def lag_reading(seconds: float) -> Reading:

@@ -318,7 +318,7 @@ def test_workers_are_listed_with_what_they_do_and_when_they_were_heard():
     common = {"hostname": "host-a", "started_at": datetime(2026, 11, 22, 8, tzinfo=UTC)}
     WorkerLease.objects.create(
         boot="b1", pid=11, queues="control,default,browser", slots=8, busy=3, pages=7, chromium_starts=2, beat_at=now,
-        **common,
+        disk_percent=41.6, **common,
     )  # fmt: skip
     WorkerLease.objects.create(boot="b2", pid=12, queues="beat", beat_at=now - 3_700_000_000, **common)
 
@@ -329,7 +329,9 @@ def test_workers_are_listed_with_what_they_do_and_when_they_were_heard():
         (12, ["beat"], 0, 0),
     ]
     assert found[0]["silent_seconds"] < 600 <= 3600 <= found[1]["silent_seconds"]
+    assert (found[0]["disk_percent"], found[0]["memory_percent"]) == (41.6, None)
     assert "3 of 8" in shown
+    assert "42 %" in shown
     assert "1 h ago" in shown
 
 

@@ -85,10 +85,10 @@ def execution(workflow: Workflow, status: str, *, seconds: float | None = None, 
     )  # fmt: skip
 
 
-def lease(queues: str, *, age_s: float = 0, slots: int = 8) -> WorkerLease:
+def lease(queues: str, *, age_s: float = 0, slots: int = 8, **fields: Any) -> WorkerLease:
     return WorkerLease.objects.create(
         boot=uuid4().hex, hostname="h", pid=1, queues=queues, slots=slots, started_at=timezone.now(),
-        beat_at=database_now_us() - round(age_s * 1_000_000),
+        beat_at=database_now_us() - round(age_s * 1_000_000), **fields,
     )  # fmt: skip
 
 
@@ -112,9 +112,9 @@ def busy(workflow: Workflow, settings: Any) -> Workflow:
             error_code=code,
         )
     worker = lease("control,default,browser", age_s=4)
-    lease("isolated", slots=2)
-    lease("beat", slots=0)
-    lease("control,default", age_s=100)
+    lease("isolated", slots=2, disk_percent=30, memory_percent=60)
+    lease("beat", slots=0, disk_percent=40, memory_percent=50)
+    lease("control,default", age_s=100, disk_percent=99, memory_percent=99)
     NodeRun.objects.create(
         execution=open_ones[2], phase_index=0, node_index=0, node_id="n", node_type="x", status="running", claim="c",
         worker=worker.boot, lease_until=database_now_us() + 60_000_000,
@@ -166,6 +166,8 @@ def test_every_number_is_that_of_the_rows(busy: Workflow) -> None:
         ("flowbuilder_worker_slots_busy", ""): 1,
         ("flowbuilder_browser_slots", ""): 4,
         ("flowbuilder_browser_slots_busy", ""): 1,
+        ("flowbuilder_disk_used_ratio", ""): 0.4,
+        ("flowbuilder_memory_used_ratio", ""): 0.6,
         ("flowbuilder_schedule_lag_seconds", ""): pytest.approx(100, abs=12),
         ("flowbuilder_socket_clients", ""): 0,
         ("flowbuilder_redis_up", ""): 1,

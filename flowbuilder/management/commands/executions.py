@@ -351,6 +351,8 @@ class Command(ProductCommand):
                 "slots": lease.slots,
                 "pages": lease.pages,
                 "chromium_starts": lease.chromium_starts,
+                "disk_percent": lease.disk_percent,
+                "memory_percent": lease.memory_percent,
                 "started_at": lease.started_at.isoformat(timespec="seconds"),
                 "silent_seconds": max(0, (now - lease.beat_at) // 1_000_000),
             }
@@ -364,7 +366,7 @@ class Command(ProductCommand):
             console.print("no worker is alive; ./flow up starts one")
             return
         table = Table(box=None, pad_edge=False)
-        for name in ("host", "pid", "queues", "busy", "pages", "started", "last sign of life"):
+        for name in ("host", "pid", "queues", "busy", "pages", "disk", "memory", "started", "last sign of life"):
             table.add_column(name, no_wrap=name == "pid")
         for item in workers:
             table.add_row(
@@ -373,6 +375,10 @@ class Command(ProductCommand):
                 ", ".join(item["queues"]),
                 f"{item['busy']} of {item['slots']}" if item["slots"] else "-",
                 str(item["pages"]),
+                *(
+                    "-" if share is None else f"{share:.0f} %"
+                    for share in (item["disk_percent"], item["memory_percent"])
+                ),
                 item["started_at"][:19].replace("T", " "),
                 f"{_age(item['silent_seconds'])} ago",
             )

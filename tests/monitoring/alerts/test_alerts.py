@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -74,6 +72,14 @@ def settle() -> None:
 
 def events() -> list[tuple[str, str]]:
     return list(AlertMessage.objects.order_by("created_at", "event").values_list("event", "status"))
+
+
+def deliver() -> None:
+    """Take what is due to its channels."""
+    for one in outbox.due(store.database_now_us(), but_channels=(), but_owners=()):
+        message = outbox.claim(one.id)
+        assert message is not None
+        carry(message)
 
 
 def ended(workflow: Any, status: str, runs: int = 1, credits: int = 0, ago_s: int = 0, owner: Any = None) -> None:
@@ -188,19 +194,41 @@ def test_what_is_exhausted_is_told_by_name(alice: Any, workflow: Any, settings: 
     assert firing() == []
 
 
-@pytest.mark.row("S2-48")
-def test_disk_and_memory_are_those_of_this_machine(settings: Any, tmp_path: Path) -> None:
-    found = measures.resources()
-    disk = shutil.disk_usage(settings.DATA_DIR)
-    assert found["disk"] == pytest.approx(disk.used * 100 / (disk.used + disk.free), abs=5)
-    assert 0 < found["memory"] <= 100
-    assert "slots" not in found, "there is no worker, so nothing is exhausted"
+def tell(hostname: str, disk: float | None, memory: float | None, *, age_s: float = 0, **fields: Any) -> None:
+    """Let a process of a machine say how full it is."""
+    WorkerLease.objects.create(
+        boot=uuid4().hex, hostname=hostname, pid=1, started_at=timezone.now(), disk_percent=disk, memory_percent=memory,
+        beat_at=store.database_now_us() - round(age_s * SECOND), **{"queues": "default", **fields},
+    )  # fmt: skip
 
-    for name, content in {"max": "1000", "current": "900", "stat": "anon 600\ninactive_file 100\n"}.items():
-        (tmp_path / f"memory.{name}").write_text(content)
-    assert measures._memory_of_container(tmp_path) == 80
-    (tmp_path / "memory.max").write_text("max")
-    assert measures._memory_of_container(tmp_path) is None
+
+@pytest.mark.row("S2-48")
+def test_disk_and_memory_are_those_of_the_fullest_machine_which_is_named(
+    alice: Any, mailbox: Mailbox, loopback: None
+) -> None:
+    mail = channels.save(alice, "mail", "email", "ops@example.com")
+    rule_of(alice, "resource_exhaustion", mail, threshold=90, subject="disk")
+    tell("main-host", 20, 30, queues="beat")
+    tell("gone-host", 99, 99, age_s=25)
+    tell("old-version", None, None)
+    look()
+    assert firing() == []
+
+    tell("worker-2", 93, 91, queues="isolated")
+    tell("worker-3", 92, 95)
+    look()
+    deliver()
+
+    assert firing() == ["93 % of the disk with the data directory is in use on worker-2"]
+    assert firing()[0] in mailbox.messages[0].get_content()
+    assert measures.resources()["memory"].message == "95 % of the memory is in use on worker-3"
+    WorkerLease.objects.filter(hostname="worker-2").update(disk_percent=40)
+    look()
+    assert firing() == ["92 % of the disk with the data directory is in use on worker-3"], "it is the same alert"
+    assert len(mailbox.messages) == 1
+    WorkerLease.objects.filter(hostname="worker-3").update(disk_percent=40)
+    over()
+    assert firing() == []
 
 
 def test_a_schedule_that_nobody_serves_lags_and_one_that_began_late_did(alice: Any, workflow: Any) -> None:
@@ -388,14 +416,6 @@ def test_what_begins_and_ends_in_a_silence_is_told_to_nobody(alice: Any, channel
     AlertRule.objects.update(silenced_until=None)
     look()
     assert (firing(), events()) == ([], [])
-
-
-def deliver() -> None:
-    """Take what is due to its channels."""
-    for one in outbox.due(store.database_now_us(), but_channels=(), but_owners=()):
-        message = outbox.claim(one.id)
-        assert message is not None
-        carry(message)
 
 
 @pytest.mark.usefixtures("loopback")

@@ -12,8 +12,8 @@ from uuid import uuid4
 import pytest
 from django.utils import timezone
 
-from executions import states
-from executions.models import DeadLetter, Execution, LostWorker
+from executions import states, store
+from executions.models import DeadLetter, Execution, LostWorker, WorkerLease
 from monitoring.alerts import gauges
 from monitoring.alerts.evaluation import Evaluator
 from monitoring.alerts.gauges import minute_of
@@ -166,7 +166,9 @@ def test_queues_and_resources_are_known_since_somebody_looked(alice: Any) -> Non
     assert (trial.firings[0].key, trial.firings[0].message) == ("default", '9 messages wait in the queue "default"')
     assert trial.known_since == datetime.fromtimestamp((now - 50) * 60, UTC)
     assert trial_of(alice, "queue_backlog", threshold=8, subject="browser").known_since is None
-    assert times(trial_of(alice, "resource_exhaustion", threshold=90)) == [(50, 2)]
+    trial = trial_of(alice, "resource_exhaustion", threshold=90)
+    assert times(trial) == [(50, 2)]
+    assert trial.firings[0].message == "95 % of the disk with the data directory is in use on the fullest machine"
 
 
 def alert_that_ended(owner: Any, at: datetime) -> Alert:
@@ -179,6 +181,10 @@ def alert_that_ended(owner: Any, at: datetime) -> Alert:
 @pytest.mark.redis
 def test_a_look_notes_queues_and_resources_once_a_minute_and_old_ones_go(alice: Any, settings: Any) -> None:
     settings.ALERT_SECONDS = 0
+    WorkerLease.objects.create(
+        boot="b", hostname="h", pid=1, queues="beat", started_at=timezone.now(), beat_at=store.database_now_us(),
+        disk_percent=40, memory_percent=50,
+    )  # fmt: skip
     old = Gauge.objects.create(minute=minute_of(timezone.now()) - 9 * 24 * 60, name="disk", value=1)
     for _ in range(2):
         gauges.note()
