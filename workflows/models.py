@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import uuid
 from typing import Any, Self
 
@@ -16,6 +18,14 @@ from workflows.errors import DefinitionError
 IMMUTABLE = "a version is immutable; save a new one"
 MESSAGE_CHARACTERS = 500
 NAME_CHARACTERS = 200
+
+
+def hashes(workflow: Workflow) -> dict[str, str]:
+    """Return a short hash of each of name, description and settings, by which a change of them is seen."""
+    texts = {
+        field: json.dumps(getattr(workflow, field), sort_keys=True) for field in ("name", "description", "settings")
+    }
+    return {field: hashlib.sha256(text.encode()).hexdigest()[:16] for field, text in texts.items()}
 
 
 class OwnedQuerySet(models.QuerySet[Any]):
@@ -59,7 +69,8 @@ class Workflow(models.Model):
     """A named automation of one owner.
 
     ``version`` is what runs; ``draft`` is the newest saved version. Editing an active workflow makes a
-    new draft while ``version`` keeps running.
+    new draft while ``version`` keeps running. ``seen_with_draft`` has hashes of name, description and settings as they
+    were when the newest version (or, before the first, the workflow) was made.
     """
 
     class Status(models.TextChoices):
@@ -103,6 +114,7 @@ class Workflow(models.Model):
     settings = models.JSONField(
         default=dict, blank=True, help_text="deadline_s, tags, recording and more; docs/workflows.md lists them."
     )
+    seen_with_draft = models.JSONField(default=dict, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
@@ -123,6 +135,8 @@ class Workflow(models.Model):
         """Store the workflow; that it is new, or which of its name, settings and owner changed, is in the audit log."""
         from workflows import lifecycle
 
+        if self._state.adding:
+            self.seen_with_draft = hashes(self)
         with transaction.atomic():
             before = lifecycle.noted_values(self, kwargs.get("update_fields"))
             super().save(*args, **kwargs)
@@ -142,7 +156,7 @@ class Workflow(models.Model):
         read = Definition.from_json(definition)
         if len(message) > MESSAGE_CHARACTERS:
             raise DefinitionError(f"has {len(message):,} characters; the limit is {MESSAGE_CHARACTERS}", "message")
-        lifecycle.lock(self, "edit")
+        locked = lifecycle.lock(self, "edit")
         newest = self.versions.order_by("-number").first()
         if newest is not None and newest.content_hash == content_hash(definition):
             self.draft = newest
@@ -152,8 +166,9 @@ class Workflow(models.Model):
             self.draft = WorkflowVersion.objects.create(
                 workflow=self, number=number, definition=definition, author=author, message=message
             )
+            self.seen_with_draft = hashes(locked)
             lifecycle.note_version(self, self.draft)
-        self.save(update_fields=("draft", "updated_at"))
+        self.save(update_fields=("draft", "seen_with_draft", "updated_at"))
         return self.draft
 
     def activate(self) -> None:

@@ -783,6 +783,8 @@ export interface paths {
         /**
          * Retry
          * @description Start a new execution with the version and the input of one that has ended; see ``from_failed``.
+         *
+         *     The same ``Idempotency-Key`` answers the execution that it began first, as that of a start does.
          */
         post: operations["executions_api_executions_retry"];
         delete?: never;
@@ -1183,7 +1185,8 @@ export interface paths {
          * @description Save a new version; errors in it are reported and kept, what is active goes on running.
          *
          *     What the edit began from is said by ``base_version`` or by If-Match, which takes the ETag of GET. When a newer
-         *     version exists, 409 says who saved it and what it changed. If-Match also sees another name, description or settings.
+         *     version exists, 409 says who saved it and what it changed. If-Match also sees another name, description or settings;
+         *     with ``base_version`` alone, those given are not replaced (409) when they were changed since that version was made.
          */
         put: operations["workflows_api_workflows_save_workflow"];
         post?: never;
@@ -2020,6 +2023,7 @@ export interface components {
          * @description A new version. ``base_version`` is the number that the edit began from, unless the header If-Match says it.
          *
          *     Name, description and settings stay when they are not given; ``settings``, tags among them, replace all there are.
+         *     With ``base_version`` alone they are not replaced when they were changed since the newest version was made.
          */
         Edit: {
             base_version?: number | null;
@@ -4303,7 +4307,9 @@ export interface operations {
     executions_api_executions_retry: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                "Idempotency-Key"?: string | null;
+            };
             path: {
                 execution_id: string;
             };

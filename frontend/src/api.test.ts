@@ -20,3 +20,19 @@ it("goes by the clock of the server where ours is wrong, and by ours where it is
   await ask("");
   expect(serverNow() - Date.now()).toBe(0);
 });
+
+it("saves by the tag of what was read, and gives back the tag of what was saved", async () => {
+  const sent: (string | null)[] = [];
+  vi.stubGlobal("fetch", async (_: string, init: RequestInit) => {
+    sent.push(new Headers(init.headers).get("If-Match"));
+    return new Response("{}", { headers: { ETag: `"${sent.length}"` } });
+  });
+  const api = new Api("/api/v1");
+  const body = { name: "n", definition: { nodes: [], edges: [] }, base_version: 1 };
+  const read = await api.workflow("a");
+  const saved = await api.save("a", body, read.etag);
+  await api.save("a", body, null);
+
+  expect(saved.etag).toBe('"2"');
+  expect(sent).toEqual([null, '"1"', null]);
+});

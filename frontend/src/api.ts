@@ -65,6 +65,8 @@ function sentence(body: unknown, status: number): string {
   return `The server answered ${status}.`;
 }
 
+export type Tagged<T> = T & { etag: string | null };
+
 export class Api {
   constructor(private readonly base: string) {}
 
@@ -72,7 +74,7 @@ export class Api {
     method: string,
     path: string,
     body?: unknown,
-    options: { headers?: Record<string, string>; signal?: AbortSignal } = {},
+    options: { headers?: Record<string, string>; signal?: AbortSignal; seen?: (headers: Headers) => void } = {},
   ): Promise<T> {
     const headers: Record<string, string> = { Accept: "application/json", ...options.headers };
     if (body !== undefined) headers["Content-Type"] = "application/json";
@@ -99,7 +101,15 @@ export class Api {
       if (response.ok) throw new ApiError("The server's answer is not JSON.", response.status);
     }
     if (!response.ok) throw new ApiError(sentence(parsed, response.status), response.status, parsed);
+    options.seen?.(response.headers);
     return parsed as T;
+  }
+
+  /** Send and return the answer with its ETag, null where something on the way took it. */
+  private async tagged<T>(method: string, path: string, body?: unknown, headers?: Record<string, string>): Promise<Tagged<T>> {
+    let etag: string | null = null;
+    const answer = await this.send<T>(method, path, body, { headers, seen: (found) => (etag = found.get("ETag")) });
+    return { ...answer, etag };
   }
 
   nodeTypes(): Promise<NodeType[]> {
@@ -114,15 +124,17 @@ export class Api {
     return this.send<WorkflowSummary[] | { items: WorkflowSummary[] }>("GET", "/workflows?limit=100").then(items);
   }
 
-  workflow(id: string): Promise<Workflow> {
-    return this.send("GET", `/workflows/${id}`);
+  workflow(id: string): Promise<Tagged<Workflow>> {
+    return this.tagged("GET", `/workflows/${id}`);
   }
 
+  /** Save what was begun from `base_version` and `etag`; "*" replaces a name that somebody else gave it, too. */
   save(
     id: string,
     body: { name: string; description?: string; definition: WorkflowDefinition; base_version: number },
-  ): Promise<{ id: string; version: number; findings: Finding[] }> {
-    return this.send("PUT", `/workflows/${id}`, body);
+    etag: string | null,
+  ): Promise<Tagged<{ id: string; version: number; findings: Finding[] }>> {
+    return this.tagged("PUT", `/workflows/${id}`, body, etag === null ? undefined : { "If-Match": etag });
   }
 
   validate(definition: WorkflowDefinition, signal?: AbortSignal): Promise<{ findings: Finding[] }> {

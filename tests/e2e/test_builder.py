@@ -277,6 +277,30 @@ def test_two_people_who_save_the_same_version_are_told(
 
 
 @pytest.mark.row("S2-03")
+def test_a_name_that_another_person_gave_meanwhile_is_replaced_only_by_who_wants_that(
+    page: Page, context: BrowserContext, trouble: list[str]
+) -> None:
+    mine = new_workflow(page, unique("named"))
+    mine.drop("delay", 300, 100)
+    mine.fill("duration", "1")
+    mine.save()
+    other = context.new_page()
+    other.goto(page.url)
+    theirs = unique("theirs")
+    other.get_by_label("Workflow name").fill(theirs)
+    Canvas(other).save()
+    mine.fill("duration", "2")
+
+    page.get_by_role("button", name="Save", exact=True).click()
+
+    dialog = page.get_by_role("dialog", name="Somebody saved before you")
+    expect(dialog).to_contain_text("Name, description or settings were changed")
+    dialog.get_by_role("button", name=re.compile("Load")).click()
+    expect(page.get_by_label("Workflow name")).to_have_value(theirs)
+    assert len(trouble) == 1, "the answer 409"
+
+
+@pytest.mark.row("S2-03")
 def test_a_wide_workflow_is_shown_in_its_whole_height(page: Page, trouble: list[str]) -> None:
     page.set_viewport_size({"width": 1280, "height": 900})
     page.goto("/admin/workflows/workflow/")

@@ -544,6 +544,42 @@ def test_what_is_deleted_during_a_save_is_not_found(send: Send, workflow: Workfl
     assert (status, answer["detail"]) == (404, 'workflow "shop" was deleted')
 
 
+def test_a_save_that_names_only_a_version_does_not_undo_what_somebody_changed_meanwhile(
+    send: Send, client: Client, workflow: Workflow
+) -> None:
+    path = f"/workflows/{workflow.pk}"
+    other = Workflow.objects.get(pk=workflow.pk)
+    other.name, other.settings = "theirs", {"tags": ["theirs"]}
+    other.save()
+
+    edits: list[dict[str, Any]] = [{"name": "shop"}, {"settings": {}}, {"name": "mine", "description": "new"}]
+    for mine in edits:
+        status, refused = send("PUT", path, {"definition": BETTER, "base_version": 1, **mine})
+        assert (status, "changed since version 1" in refused["detail"]) == (409, True), mine
+    assert send("PUT", path, {"definition": BETTER, "base_version": 1, "description": "new"})[0] == 200
+    assert send("PUT", path, {"definition": GOOD, "base_version": 2, "name": "mine"})[0] == 200
+    assert send("GET", path)[1]["settings"] == {"tags": ["theirs"]}
+
+    assert send("PUT", path, {"definition": GOOD, "base_version": 3, "name": "renamed"})[1]["version"] == 3
+    assert send("PUT", path, {"definition": GOOD, "base_version": 3, "name": "again"})[0] == 409
+    tag = client.get(API + path)["ETag"]
+    assert send("PUT", path, {"definition": GOOD, "name": "again"}, **{"If-Match": tag})[0] == 200
+    workflow.refresh_from_db()
+    assert (workflow.name, workflow.versions.count()) == ("again", 3)
+
+
+def test_a_workflow_without_a_version_keeps_a_name_that_somebody_gave_it_meanwhile(
+    send: Send, client: Client, bob: Any
+) -> None:
+    made = Workflow.objects.create(owner=bob, name="shop")
+    body = {"definition": GOOD, "base_version": 0, "name": "mine"}
+    Workflow.objects.filter(pk=made.pk).update(name="theirs")
+
+    assert send("PUT", f"/workflows/{made.pk}", body)[0] == 409
+    Workflow.objects.filter(pk=made.pk).update(name="shop")
+    assert send("PUT", f"/workflows/{made.pk}", body)[0] == 200
+
+
 def test_the_etag_of_a_save_is_that_of_the_next_read(send: Send, client: Client, workflow: Workflow) -> None:
     body = json.dumps({"definition": BETTER, "base_version": 1, "name": "renamed"})
     saved = client.put(f"{API}/workflows/{workflow.pk}", body, content_type="application/json")

@@ -33,7 +33,7 @@ from workflows.api.common import (
 from workflows.api.schedules import ScheduleOut
 from workflows.definition import Definition
 from workflows.diff import compare
-from workflows.models import Workflow
+from workflows.models import Workflow, hashes
 from workflows.shown import detail, findings_json, summary
 from workflows.validation import Finding
 
@@ -96,6 +96,7 @@ class Edit(Schema):
     """A new version. ``base_version`` is the number that the edit began from, unless the header If-Match says it.
 
     Name, description and settings stay when they are not given; ``settings``, tags among them, replace all there are.
+    With ``base_version`` alone they are not replaced when they were changed since the newest version was made.
     """
 
     definition: dict[str, Any]
@@ -217,7 +218,8 @@ def save_workflow(
     """Save a new version; errors in it are reported and kept, what is active goes on running.
 
     What the edit began from is said by ``base_version`` or by If-Match, which takes the ETag of GET. When a newer
-    version exists, 409 says who saved it and what it changed. If-Match also sees another name, description or settings.
+    version exists, 409 says who saved it and what it changed. If-Match also sees another name, description or settings;
+    with ``base_version`` alone, those given are not replaced (409) when they were changed since that version was made.
     """
     if body.base_version is None and if_match is None:
         missing = "base_version: Field required, unless the header If-Match brings the ETag of GET"
@@ -228,7 +230,7 @@ def save_workflow(
     try:
         with transaction.atomic():
             workflow = lifecycle.lock(seen, "edit")
-            conflict = _conflict(workflow, body.base_version, if_match)
+            conflict = _conflict(workflow, body.base_version, if_match) or _undone(workflow, body, if_match)
             if conflict:
                 return Status(409, conflict)
             if body.name is not None:
@@ -283,6 +285,27 @@ def _conflict(workflow: Workflow, base: int | None, if_match: str | None) -> dic
         "author": author,
         "saved_at": newest.created_at,
         "changes": compare(old.definition, newest.definition).to_json() if old else None,
+    }
+
+
+def _undone(workflow: Workflow, edit: Edit, if_match: str | None) -> dict[str, Any] | None:
+    """Return why an edit that names only a version would undo another name, description or settings, or None.
+
+    Versions do not number them, so what was changed since the version was made may be unknown to whoever began from it.
+    """
+    if if_match is not None:
+        return None
+    seen, now = workflow.seen_with_draft, hashes(workflow)
+    lost = [
+        field
+        for field in now
+        if getattr(edit, field) not in (None, getattr(workflow, field)) and seen.get(field, now[field]) != now[field]
+    ]
+    if not lost:
+        return None
+    return {
+        "detail": f"{' and '.join(lost)} changed since version {edit.base_version} was made; reload the workflow, make your "
+        "changes again, and bring the ETag of GET as If-Match"
     }
 
 

@@ -153,12 +153,13 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
       setBusy("save");
       try {
         const snapshot = { nodes: state.nodes, edges: state.edges };
-        const result = await api.save(workflow_id, {
+        const body = {
           name: state.name.trim() || "Untitled workflow",
           definition: currentDefinition(state),
           base_version: base ?? state.version,
-        });
-        useBuilder.getState().markSaved(result.version, result.findings ?? [], snapshot, state.name);
+        };
+        const result = await api.save(workflow_id, body, base === undefined ? state.etag : "*");
+        useBuilder.getState().markSaved(result.version, result.findings ?? [], snapshot, state.name, result.etag);
         setConflict(null);
         say(`Saved as version ${result.version}`);
         return true;
@@ -561,8 +562,10 @@ function Workbench({ workflow_id, api: apiBase = "/api/v1", ws = "/ws", executio
         <Dialog title="Somebody saved before you" onClose={() => setConflict(null)}>
           <div className="fb-form">
             <p>
-              You edited version {version}, but version {conflict.newest} was saved meanwhile. If you save yours on top, both
-              stay in the history; if you load theirs, your unsaved changes are dropped.
+              {conflict.newest === version
+                ? `Name, description or settings were changed after you began. If you save yours on top, your name replaces theirs; `
+                : `You edited version ${version}, but version ${conflict.newest} was saved meanwhile. If you save yours on top, both stay in the history; `}
+              if you load theirs, your unsaved changes are dropped.
             </p>
             <footer>
               <button type="button" className="fb-btn" onClick={() => setConflict(null)}>

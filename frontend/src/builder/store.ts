@@ -33,14 +33,16 @@ export interface BuilderState extends Doc {
   savedName: string;
   /** The newest version that we know, which saving is based on. */
   version: number;
+  /** The ETag of what saving is based on, which a name that somebody else gives it changes; null when it is not known. */
+  etag: string | null;
   activeVersion: number | null;
   status: string;
   /** The canvas as it was loaded or saved last. */
   saved: Doc;
   findings: Finding[];
 
-  load: (workflow: Workflow, types: readonly NodeType[]) => { unplaced: boolean };
-  markSaved: (version: number, findings: Finding[], snapshot: Doc, name: string) => void;
+  load: (workflow: Workflow & { etag?: string | null }, types: readonly NodeType[]) => { unplaced: boolean };
+  markSaved: (version: number, findings: Finding[], snapshot: Doc, name: string, etag?: string | null) => void;
   changeNodes: (changes: NodeChange<StepNode>[]) => void;
   changeEdges: (changes: EdgeChange<WireEdge>[]) => void;
   addNode: (type: string, position?: { x: number; y: number }) => string;
@@ -118,6 +120,7 @@ export const useBuilder = create<BuilderState>()(
       name: "",
       savedName: "",
       version: 0,
+      etag: null,
       activeVersion: null,
       status: "draft",
       saved: { nodes: [], edges: [] },
@@ -134,6 +137,7 @@ export const useBuilder = create<BuilderState>()(
           name: workflow.name,
           savedName: workflow.name,
           version: workflow.version,
+          etag: workflow.etag ?? null,
           activeVersion: workflow.active_version,
           status: workflow.status,
           saved: { nodes: loaded.nodes, edges: loaded.edges },
@@ -144,8 +148,8 @@ export const useBuilder = create<BuilderState>()(
         return { unplaced: loaded.unplaced };
       },
 
-      markSaved(version, findings, snapshot, name) {
-        set({ version, findings, saved: snapshot, savedName: name });
+      markSaved(version, findings, snapshot, name, etag = null) {
+        set({ version, findings, saved: snapshot, savedName: name, etag });
       },
 
       changeNodes(changes) {
