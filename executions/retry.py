@@ -15,7 +15,7 @@ from django.db import transaction
 
 from executions import states, triggers
 from executions.context import plan_of
-from executions.errors import StartRefused
+from executions.errors import KeyReused, StartRefused
 from executions.models import Execution, NodeRun
 from executions.planner import Plan
 from recordings.models import BlobRef
@@ -23,28 +23,52 @@ from recordings.models import BlobRef
 logger = logging.getLogger(__name__)
 
 
-def retry_execution(execution: Execution, by: AbstractBaseUser, from_failed: bool = True) -> Execution:
+def retry_execution(
+    execution: Execution, by: AbstractBaseUser, from_failed: bool = True, idempotency_key: str | None = None
+) -> Execution:
     """Queue a new execution with the version and the input of ``execution`` and return it.
 
     ``from_failed`` keeps what completed and does not depend on what failed. Nodes of one browser page are
-    kept or run again together, because the page itself is gone. ``by`` is who wants it, as for ``start_execution``.
+    kept or run again together, because the page itself is gone. ``by`` is who wants it, as for ``start_execution``,
+    and the same ``idempotency_key`` of theirs gives the execution that it began first.
 
     Raises:
+        KeyReused: the key began something else.
         StartRefused: it has not ended, is part of another one, nothing in it failed, a node that wrote to the
             outside would do so twice, or ``by`` may not start the workflow.
     """
+    known = triggers.started_with(by.pk, idempotency_key)
+    if known is not None:
+        return _same_retry(known, execution, from_failed)
     _refuse_unfit(execution)
     with transaction.atomic():
         kept = _kept(execution) if from_failed else []
         new = triggers.start_execution(
             execution.workflow, by=by, trigger="retry", input=json.loads(execution.input),
-            version=execution.version,
+            version=execution.version, idempotency_key=idempotency_key,
         )  # fmt: skip
+        if new.retry_of_id is not None:  # the same request, a moment before
+            return _same_retry(new, execution, from_failed)
         Execution.objects.filter(pk=new.pk).update(retry_of=execution)
         new.retry_of = execution
         _copy(new, kept)
     logger.info("%s runs execution %s again as %s, %d nodes kept", by.get_username(), execution.pk, new.pk, len(kept))
     return new
+
+
+def _same_retry(found: Execution, execution: Execution, from_failed: bool) -> Execution:
+    """Return ``found`` if this is the retry that made it.
+
+    Raises:
+        KeyReused: it is another one, or no retry.
+    """
+    took_over = NodeRun.objects.filter(execution=found, deliveries=0, started_at__lt=found.queued_at).exists()
+    if found.retry_of_id != execution.pk or (took_over != from_failed and (took_over or _kept(execution))):
+        raise KeyReused(
+            f'the idempotency key "{found.idempotency_key}" began execution {found.pk} in another way; '
+            "use a new key for a new start"
+        )
+    return found
 
 
 def _refuse_unfit(execution: Execution) -> None:

@@ -77,9 +77,9 @@ def start_execution(
     if by is not None and not access.can(by, "change", workflow):
         raise StartRefused(f'workflow "{workflow.name}" belongs to somebody else, and {by} may not start it')
     starter: Any = None if by is None else by.pk
-    known = _started_with(starter, idempotency_key)
+    known = started_with(starter, idempotency_key)
     if known is not None:
-        return _same_start(known, workflow, version, payload)
+        return _same_start(known, workflow, version, payload, trigger)
     chosen = version or workflow.version
     if chosen is None:
         raise StartRefused(f'workflow "{workflow.name}" has no active version; activate it, or run its draft')
@@ -115,7 +115,7 @@ def start_execution(
             raise
         if found is None:
             raise StartRefused("the execution could not be stored; try again") from problem
-        return found if idempotency_key is None else _same_start(found, workflow, version, payload)
+        return found if idempotency_key is None else _same_start(found, workflow, version, payload, trigger)
     failpoint("start-committed")
     transaction.on_commit(partial(admission.send, execution))
     return execution
@@ -128,7 +128,7 @@ def _refuse_too_large(workflow: Workflow, version: WorkflowVersion) -> None:
         raise StartRefused(f'version {version.number} of workflow "{workflow.name}" is not run: {told(found)}')
 
 
-def _started_with(by: Any, key: str | None) -> Execution | None:
+def started_with(by: Any, key: str | None) -> Execution | None:
     """Return the execution that user ``by`` (an id) began with ``key``. One query by a unique index, none without a key."""
     if by is None or key is None:
         return None
@@ -138,7 +138,9 @@ def _started_with(by: Any, key: str | None) -> Execution | None:
     return found
 
 
-def _same_start(found: Execution, workflow: Workflow, version: WorkflowVersion | None, payload: str) -> Execution:
+def _same_start(
+    found: Execution, workflow: Workflow, version: WorkflowVersion | None, payload: str, trigger: str
+) -> Execution:
     """Return ``found`` if this is the start that made it.
 
     Raises:
@@ -150,6 +152,7 @@ def _same_start(found: Execution, workflow: Workflow, version: WorkflowVersion |
             ("workflow", found.workflow_id != workflow.pk),
             ("version", version is not None and found.version_id != version.pk),
             ("input", found.input != payload and json.loads(found.input) != json.loads(payload)),
+            ("trigger", (found.trigger == "retry") != (trigger == "retry")),
         )
         if other
     ]
@@ -165,7 +168,7 @@ def _existing(wanted: Execution) -> Execution | None:
     """Return the execution that took the key or the instant before."""
     stored: QuerySet[Execution] = Execution.objects.all()
     if wanted.idempotency_key is not None:
-        found = _started_with(wanted.started_by_id, wanted.idempotency_key)
+        found = started_with(wanted.started_by_id, wanted.idempotency_key)
         if found is not None:
             return found
     if wanted.scheduled_for is not None:

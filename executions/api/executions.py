@@ -370,11 +370,19 @@ def resume(request: HttpRequest, execution_id: UUID) -> Any:
 
 
 @router.post("/{execution_id}/retry", response={202: Started, **ERRORS})
-def retry(request: HttpRequest, execution_id: UUID, body: Retry) -> Any:
-    """Start a new execution with the version and the input of one that has ended; see ``from_failed``."""
+def retry(
+    request: HttpRequest,
+    execution_id: UUID,
+    body: Retry,
+    idempotency_key: Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=200)] = None,
+) -> Any:
+    """Start a new execution with the version and the input of one that has ended; see ``from_failed``.
+
+    The same ``Idempotency-Key`` answers the execution that it began first, as that of a start does.
+    """
     user: Any = request.user
     execution = get_object_or_404(_visible(request).select_related("workflow", "version"), pk=execution_id)
-    new = retry_execution(execution, user, from_failed=body.from_failed)
+    new = retry_execution(execution, user, from_failed=body.from_failed, idempotency_key=idempotency_key)
     return Status(202, {"execution_id": new.pk, "status": new.status})
 
 

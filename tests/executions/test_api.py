@@ -455,6 +455,41 @@ def test_what_has_ended_is_started_again_with_its_version_and_input(as_alice, as
     assert "still running" in running.json()["detail"]
 
 
+def test_a_retry_is_begun_once_by_a_key(as_alice, delay):
+    first, other = (stored(delay, status="failed") for _ in range(2))
+    again = f"{EXECUTIONS}/{first.pk}/retry"
+    key = {"HTTP_IDEMPOTENCY_KEY": "k"}
+
+    began = as_alice.post(again, {}, "application/json", **key)
+    assert as_alice.post(again, {}, "application/json", **key).json() == began.json()
+    elsewhere = as_alice.post(f"{EXECUTIONS}/{other.pk}/retry", {}, "application/json", **key)
+    start = as_alice.post(EXECUTIONS, {"workflow_id": str(delay.pk)}, "application/json", **key)
+
+    assert (began.status_code, elsewhere.status_code, start.status_code) == (202, 422, 422)
+    assert Execution.objects.filter(retry_of=first).count() == Execution.objects.filter(trigger="retry").count() == 1
+
+
+def test_a_key_that_began_a_retry_of_the_whole_does_not_answer_for_one_from_the_failure(as_alice, make_workflow):
+    nodes = [node("a", "delay", Duration=0), node("b", "delay", Duration=0)]
+    execution = stored(make_workflow(graph(nodes)), status="failed")
+    at = datetime.now(UTC) - timedelta(minutes=1)
+    for index, status in enumerate(("completed", "failed")):
+        NodeRun.objects.create(
+            execution=execution, phase_index=0, node_index=index, node_id="ab"[index], node_type="delay",
+            status=status, deliveries=1, started_at=at, finished_at=at,
+        )  # fmt: skip
+
+    def ask(key, from_failed):
+        body, path = {"from_failed": from_failed}, f"{EXECUTIONS}/{execution.pk}/retry"
+        return as_alice.post(path, body, "application/json", HTTP_IDEMPOTENCY_KEY=key)
+
+    for key, from_failed in (("whole", False), ("rest", True)):
+        began = ask(key, from_failed)
+        assert ask(key, from_failed).json() == began.json()
+        assert (began.status_code, ask(key, not from_failed).status_code) == (202, 422)
+    assert NodeRun.objects.filter(execution__retry_of=execution).count() == 1
+
+
 # ------------------------------------------------------------------ dead letters and approvals
 
 
