@@ -1,15 +1,24 @@
-"""What Flower needs of our workers: an answer to its broadcast, and the events that it asks for."""
+"""What Flower needs of our workers: an answer to its broadcast, and the events that it asks for; and what it must not get."""
 
 from __future__ import annotations
 
+import json
+import secrets
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
+from celery import Celery
+from cryptography.fernet import Fernet
 
 from executions.triggers import start_execution
 from flowbuilder.celery import app
+from flowbuilder.stack import free_port
 from tests.conftest import graph, node, wait_for, wait_until_ended
+from tests.environment import RedisServer
 
 
 @pytest.mark.worker
@@ -41,3 +50,74 @@ def test_a_worker_tells_of_its_tasks_once_it_was_asked(processes: Any, alice: An
 
     assert told(execution) == ["task-received", "task-started", "task-succeeded"]
     assert told(quiet) == []
+
+
+class Locked:
+    """A Redis with a password, and the environment of an installation that has a secret wherever one can be."""
+
+    def __init__(self, folder: Path) -> None:
+        self.words = {
+            name: f"Canary{secrets.token_hex(8)}" for name in ("redis", "mail", "key", "metrics", "browser", "var")
+        }
+        self.fernet = Fernet.generate_key().decode()
+        port = free_port()
+        self.server = RedisServer(folder / "redis.sock")
+        self.server.start("--port", str(port), "--requirepass", self.words["redis"])
+        self.url = f"redis://:{self.words['redis']}@127.0.0.1:{port}/0"
+        self.env = {
+            "REDIS_URL": self.url,
+            "FLOWBUILDER_MAIL_URL": f"smtps://ops:{self.words['mail']}@mail.example.com",
+            "FLOWBUILDER_SECRET_KEY": self.words["key"] * 3,
+            "FLOWBUILDER_CREDENTIAL_KEYS": self.fernet,
+            "FLOWBUILDER_METRICS_TOKEN": self.words["metrics"],
+            "FLOWBUILDER_REMOTE_BROWSER": f"wss://ops:{self.words['browser']}@browser.example.com",
+            "FLOWBUILDER_VARS": json.dumps({"shop": self.words["var"]}),
+            "FLOWBUILDER_LOG_LEVEL": "DEBUG",
+            "FLOWBUILDER_LOG_FORMAT": "json",
+        }
+
+    def shown_in(self, text: str) -> list[str]:
+        """Return the names of the secrets that ``text`` shows."""
+        return [name for name, word in {**self.words, "fernet": self.fernet}.items() if word in text]
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Locked]:
+    """Return an installation full of secrets that serves nothing else."""
+    found = Locked(tmp_path)
+    yield found
+    found.server.kill()
+
+
+@pytest.mark.worker
+@pytest.mark.redis
+def test_whoever_asks_the_processes_or_reads_their_lines_learns_no_secret(processes: Any, locked: Locked) -> None:
+    port = free_port()
+    headers = {"Authorization": f"Bearer {locked.words['metrics']}"}
+
+    def ask(path: str) -> str:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=20).text
+        except httpx.TransportError:
+            return ""
+
+    processes.beat(**locked.env)
+    processes.start("-m", "uvicorn", "flowbuilder.asgi:application", "--port", str(port), **locked.env)
+    worker = processes.worker(**locked.env)
+    with Celery(broker=locked.url, set_as_current=False) as other:
+        other.conf.broker_transport_options = app.conf.broker_transport_options
+        inspect = other.control.inspect(timeout=20, limit=1)
+        wait_for(inspect.ping, 60, "the answer of the worker", processes.logs)
+        told: list[Any] = [inspect.conf(with_defaults=True), inspect.report(), inspect.stats(), inspect.active_queues()]
+    wait_for(lambda: "flowbuilder_redis_up 1" in ask("/metrics"), 60, "the web process", processes.logs)
+    locked.server.kill()
+    wait_for(lambda: "flowbuilder_redis_up 0" in ask("/metrics"), 60, "the loss of Redis", processes.logs)
+    wait_for(lambda: "Cannot connect to redis" in processes.log(2), 60, "the worker's loss of Redis", processes.logs)
+
+    assert all(told)
+    assert next(iter(told[0].values()))["broker_url"] == locked.url.replace(locked.words["redis"], "*" * 8)
+    assert locked.shown_in(locked.url) == ["redis"], "a secret would be found"
+    assert locked.shown_in(repr(told)) == []
+    assert locked.shown_in(ask("/metrics") + ask("/readyz")) == []
+    assert locked.shown_in("".join(map(processes.log, range(3)))) == []
+    assert locked.shown_in(Path(f"/proc/{worker.pid}/cmdline").read_text()) == []
