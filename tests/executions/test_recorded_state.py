@@ -13,7 +13,6 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions.models import Execution
 from executions.triggers import start_execution
-from recordings.finding import open_replayer
 from recordings.models import Event, Recording
 from recordings.packing import purge_rows, seal
 from recordings.rows import iter_events
@@ -30,19 +29,31 @@ APP = "tests.executions.worker_app"
 READ = """
 import json
 from recordings.finding import open_replayer
-replayer = open_replayer({id!r})
-print(json.dumps([[e.seq, e.event_type.value, e.node_id, replayer.get_state_at_event(e.event_id)] for e in replayer.events]))
+def states(replayer):
+    return [[e.seq, e.event_type.value, e.node_id, replayer.get_state_at_event(e.event_id)] for e in replayer.events]
+print(json.dumps([states(open_replayer(id)) for id in {ids!r}]))
 """
 
 
-def states_read_elsewhere(recording):
-    """Return (seq, type, node, state) of every event, read by another process."""
+def states_read_elsewhere(*recordings):
+    """Return (seq, type, node, state) of every event of each recording, read by another process."""
+    ids = [str(recording.pk) for recording in recordings]
     result = subprocess.run(
-        [sys.executable, "manage.py", "shell", "-v", "0", "-c", READ.format(id=str(recording.pk))],
+        [sys.executable, "manage.py", "shell", "-v", "0", "-c", READ.format(ids=ids)],
         env=test_environment(), cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
+
+
+def seal_and_purge(recording):
+    """Leave nothing of a recording but its sealed file."""
+    if not recording.sealed:
+        seal(recording)
+    recording.refresh_from_db()
+    assert recording.sealed
+    purge_rows(recording, 100_000)
+    assert not Event.objects.filter(execution_id=recording.execution_id).exists()
 
 
 def assert_states_equal_node_runs(execution, rows):
@@ -113,16 +124,11 @@ def test_state_at_every_event_of_a_run_that_failed_retried_skipped_and_was_kille
 
     recording = Recording.objects.get(execution_id=execution.pk)
     assert_snapshots(execution)
-    before = states_read_elsewhere(recording)
+    [before] = states_read_elsewhere(recording)
     assert_states_equal_node_runs(execution, before)
 
-    if not recording.sealed:
-        seal(recording)
-    recording.refresh_from_db()
-    assert recording.sealed
-    purge_rows(recording, 100_000)
-    assert not Event.objects.filter(execution_id=execution.pk).exists()
-    assert states_read_elsewhere(recording) == before
+    seal_and_purge(recording)
+    assert states_read_elsewhere(recording) == [before]
 
 
 @pytest.mark.row("S0-01")
@@ -153,6 +159,7 @@ def _was_killed(process):
     return process.poll() == -signal.SIGKILL
 
 
+@pytest.mark.timeout(240)
 @pytest.mark.row("S0-04")
 @pytest.mark.row("S0-43")
 def test_loops_subflows_and_retries_are_recorded_as_they_ran_although_workers_were_killed(
@@ -196,17 +203,18 @@ def test_loops_subflows_and_retries_are_recorded_as_they_ran_although_workers_we
     assert execution.status == "completed", execution.error
     everyone = list(Execution.objects.all())
     assert sorted(one.depth for one in everyone) == [0, 1, 1, 2, 2]
-    for one in everyone:
-        replayer = open_replayer(str(Recording.objects.get(execution_id=one.pk).pk))
-        rows = [
-            [e.seq, e.event_type.value, e.node_id, replayer.get_state_at_event(e.event_id)] for e in replayer.events
-        ]
+    assert Event.objects.filter(type="recovered").exists()
+    recordings = {one.pk: Recording.objects.get(execution_id=one.pk) for one in everyone}
+    before = states_read_elsewhere(*recordings.values())
+    for one, rows in zip(everyone, before, strict=True):
         assert [row[0] for row in rows] == list(range(1, one.seq + 1))
         assert_states_equal_node_runs(one, rows)
         assert_attempts_are_recorded(one)
         assert_balanced(one)
         assert_snapshots(one)
-    assert Event.objects.filter(type="recovered").exists()
+    for recording in recordings.values():
+        seal_and_purge(recording)
+    assert states_read_elsewhere(*recordings.values()) == before
 
 
 @pytest.mark.row("S0-42")
