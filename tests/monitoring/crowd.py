@@ -11,6 +11,7 @@ import base64
 import json
 import os
 import random
+import socket
 import sys
 import time
 from collections.abc import Coroutine
@@ -29,6 +30,8 @@ class Message(msgspec.Struct):
     execution_id: str = ""
 
 
+BUFFER_BYTES = 64 * 1024
+"""What a client that reads slowly takes at once: about one frame."""
 _decoder = msgspec.json.Decoder(list[Message] | Message)
 
 
@@ -39,6 +42,7 @@ class Client(asyncio.Protocol):
         self.crowd = crowd
         self.last = self.wrong = self.resyncs = self.sockets = 0
         self.transport: asyncio.Transport | None = None
+        self._pause: float | None = 0.0
 
     async def connect(self) -> None:
         """Open a socket; a server that is away is tried again."""
@@ -49,6 +53,18 @@ class Client(asyncio.Protocol):
                 return
             except OSError:
                 await asyncio.sleep(random.uniform(0.2, 1))
+
+    def read(self, *, never: bool = False, every: float = 0.0) -> None:
+        """Read from now on all that comes, nothing, or what a small buffer holds ``every`` so many seconds."""
+        assert self.transport is not None
+        self._pause = None if never else every
+        if never:
+            self.transport.pause_reading()
+        elif every:
+            sock: socket.socket = self.transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+        else:
+            self.transport.resume_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask to be let in."""
@@ -65,6 +81,9 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take whole frames."""
+        if self._pause and self.transport is not None:
+            self.transport.pause_reading()
+            asyncio.get_running_loop().call_later(self._pause, self.transport.resume_reading)
         self.buffer += data
         if not self.shaken:
             head, found, rest = self.buffer.partition(b"\r\n\r\n")
