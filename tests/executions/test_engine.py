@@ -200,7 +200,7 @@ def test_cancel_ends_a_running_execution_within_two_seconds(processes, alice, ma
     assert cancel_execution(execution, by="alice")
 
     wait_until_ended(execution, 5, processes.logs)
-    assert time.monotonic() - asked < 2.5
+    assert time.monotonic() - asked <= 2
     assert execution.status == "cancelled"
     assert statuses(execution) == {"slow": "cancelled"}
     assert not cancel_execution(execution, by="alice")

@@ -151,8 +151,10 @@ def test_isolated_nodes_run_in_children_of_their_own_and_nothing_else_does(
 
     endless = start_execution(make_workflow(around(node("spin", "test_spins")), name="endless"), by=alice)
     wait_for(lambda: runs(ledger, "spin"), 15, "the running node", processes.logs)
+    asked = time.monotonic()
     assert cancel_execution(endless, by="alice")
     wait_until_ended(endless, 10, processes.logs)
+    assert time.monotonic() - asked <= 2
     assert endless.status == "cancelled"
     [spinning] = runs(ledger, "spin")
     wait_for(lambda: not kernel_start_time(spinning), 10, "the end of the process that still counts", processes.logs)

@@ -210,14 +210,16 @@ def browses_and_is_cancelled(stack, make_workflow, site_url):
     ]
     execution = start_execution(make_workflow(graph(nodes, *wires), name="browsing"), by=stack.alice)
     waits = NodeRun.objects.filter(execution=execution, node_id="wait", status="running")
-    wait_for(waits.exists, 30, "the open page", stack.logs)
+    wait_for(waits.exists, 60, "the open page", stack.logs)
     session = BrowserSession.objects.get(execution=execution)
     assert chromium_pids(session.profile_dir)
     asked = time.monotonic()
     assert cancel_execution(execution, by="alice")
     stack.wait_ended([execution])
+    ended = since(asked)
     closed = BrowserSession.objects.filter(execution=execution, status="closed")
     wait_for(closed.exists, 5, "the closed page", stack.logs)
-    assert since(asked) <= 5
+    print(f"ended {ended:.2f} s and its page was gone {since(asked):.2f} s after it was cancelled")
+    assert since(asked) <= 2
     assert execution.status == "cancelled"
     return session.profile_dir
