@@ -79,7 +79,7 @@ class WorkerProcess:
         try:
             # The connection of this thread was idle for long and may have been cut meanwhile.
             if not self._try(self._delete_lease):
-                self._try(self._delete_lease)
+                self._try(self._delete_lease, last=True)
         finally:
             self._alive.release()
 
@@ -121,12 +121,13 @@ class WorkerProcess:
             self._try(self._each_second)
         connection.close()
 
-    def _try(self, act: Callable[..., None], *arguments: object) -> bool:
+    def _try(self, act: Callable[..., None], *arguments: object, last: bool = False) -> bool:
         """Return whether ``act`` worked; nothing may end this thread, for all that this process runs depends on it."""
         try:
             act(*arguments)
         except DatabaseError as error:
-            logger.warning("this worker could not reach the database and tries again: %s", error)
+            then = "its lease runs out by itself" if last else "tries again"
+            logger.warning("this worker could not reach the database and %s: %s", then, error)
             connection.close()
         except Exception:
             logger.exception("this worker goes on after an error in its own upkeep")

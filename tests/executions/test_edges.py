@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import OperationalError, connection
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions import beat, context, engine, reconcile, recovery, runtime, states, store, tasks, triggers
@@ -619,6 +619,22 @@ def test_the_thread_that_keeps_a_worker_alive_survives_what_it_calls(alice, make
     finally:
         worker.stop()
     wait_for(lambda: leases.is_dead(worker.boot), 15, "the release of its lock")
+
+
+def test_a_worker_that_ends_says_that_it_tries_again_only_when_it_does(db, caplog):
+    from executions import leases
+
+    worker = leases.WorkerProcess(queues="default", slots=1, on_cancel=print, kept=set, on_end=print, on_lost=print)
+    with connection.execute_wrapper(_unreachable):
+        worker.stop()
+
+    said = [record.getMessage() for record in caplog.records if record.name == "executions.leases"]
+    assert ["tries again" in line for line in said] == [True, False]
+    assert "its lease runs out by itself" in said[1]
+
+
+def _unreachable(*given):
+    raise OperationalError("the connection was cut")
 
 
 def test_a_reconciler_whose_clock_is_fast_leaves_living_workers_alone(alice, make_workflow, monkeypatch):
