@@ -118,7 +118,7 @@ def _executions_of(user: Any) -> QuerySet[Any]:
     return Recording.objects.filter(user_id=user.pk, execution_id__isnull=False).values("execution_id")
 
 
-class WordFilter(admin.SimpleListFilter):
+class RecordedWordFilter(admin.SimpleListFilter):
     """The words that a column of the user's recordings has; NONE stands for the empty one."""
 
     NONE = "-"
@@ -139,7 +139,7 @@ class WordFilter(admin.SimpleListFilter):
         return queryset.filter(**{self.column: "" if chosen == self.NONE else chosen}) if chosen else queryset
 
 
-class StatusFilter(WordFilter):
+class StatusFilter(RecordedWordFilter):
     """How the runs ended."""
 
     title = column = "status"
@@ -150,7 +150,7 @@ class StatusFilter(WordFilter):
         return "None" if word == self.NONE else status_text(word, None)
 
 
-class TriggerFilter(WordFilter):
+class TriggerFilter(RecordedWordFilter):
     """What started the runs."""
 
     title = column = "trigger"
