@@ -20,7 +20,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import ProtectedError
 from django.utils import timezone
 
-from workflows import audit, credentials, schedules
+from workflows import audit, credentials, schedules, webhooks
 from workflows.definition import Definition
 from workflows.errors import ActivationRefused, DefinitionError, TransitionError, UnknownWorkflow
 from workflows.limits import check_active, limits
@@ -385,6 +385,8 @@ def note_saved(workflow: Workflow, before: dict[str, Any] | None) -> None:
         value = getattr(workflow, column)
         if column in before and before[column] != value:
             audit.note(verb, "workflow", workflow, before=before[column], after=value)
+    if before.get("owner_id", workflow.owner_id) != workflow.owner_id:
+        webhooks.hand_over(workflow)
 
 
 def note_version(workflow: Workflow, version: WorkflowVersion) -> None:

@@ -26,7 +26,7 @@ from django.utils import timezone
 
 from workflows import audit
 from workflows.credentials import seal, unseal, webhook_holder
-from workflows.errors import WebhookError
+from workflows.errors import CredentialError, WebhookError
 from workflows.models import NAME_CHARACTERS, Webhook, Workflow
 from workflows.strict import name_problem
 
@@ -104,7 +104,7 @@ def change(
 def rotate(webhook: Webhook, grace_hours: int = GRACE_HOURS) -> str:
     """Give ``webhook`` a new secret and return it; the present one stays good for ``grace_hours``, 0 ends it now.
 
-    Of an earlier rotation nothing stays good.
+    Of an earlier rotation nothing stays good. After ``hand_over`` the one that ends goes on until then, whatever the grace.
 
     Raises:
         WebhookError: the grace is not from 0 to ``LONGEST_GRACE_HOURS``.
@@ -118,12 +118,32 @@ def rotate(webhook: Webhook, grace_hours: int = GRACE_HOURS) -> str:
         fields = {"secret": secret}
         until = timezone.now() + timedelta(hours=grace_hours) if grace_hours else None
         if until is not None:
-            fields["old"] = _opened(stored)["secret"]
+            present = _opened(stored)
+            fields["old"] = present.get("secret") or present["old"]
+            until = until if "secret" in present else min(until, stored.old_until or until)
         stored.data, stored.old_until = _sealed(stored, fields), until
         stored.save(update_fields=("data", "old_until"))
         _note("rotate", stored, grace_hours=grace_hours)
     webhook.data, webhook.old_until = stored.data, until
     return secret
+
+
+def hand_over(workflow: Workflow) -> None:
+    """End the secrets that the former owner of ``workflow`` knows, in ``GRACE_HOURS``: starts are at the new one's cost.
+
+    Until the new owner rotates a webhook it has no other secret. What is ending already ends no later.
+    """
+    until = timezone.now() + timedelta(hours=GRACE_HOURS)
+    for webhook in Webhook.objects.select_for_update(of=("self",)).filter(workflow=workflow).select_related("workflow"):
+        try:
+            present = _opened(webhook)
+        except CredentialError:
+            continue  # it opens for nobody
+        handed = "secret" not in present
+        ends = min(until, webhook.old_until or until) if handed else until
+        webhook.data, webhook.old_until = _sealed(webhook, {"old": present["old" if handed else "secret"]}), ends
+        webhook.save(update_fields=("data", "old_until"))
+        _note("end secret", webhook, grace_hours=GRACE_HOURS)
 
 
 def delete(webhook: Webhook) -> None:
@@ -240,7 +260,7 @@ def verify(webhook: Webhook, header: str, body: bytes, now: float | None = None)
     """
     opened = _opened(webhook)
     in_grace = webhook.old_until is not None and webhook.old_until > timezone.now()
-    keys = [opened["secret"], *([opened["old"]] if in_grace and "old" in opened else [])]
+    keys = [opened[name] for name in ("secret", *(("old",) if in_grace else ())) if name in opened]
     found = _SIGNATURE.fullmatch(header)
     timestamp, given = (found[1], found[2]) if found else ("0", "0" * 64)
     right = [hmac.compare_digest(sign(key, timestamp, body), given) for key in keys]

@@ -522,6 +522,37 @@ def test_after_a_rotation_the_old_secret_is_good_for_its_grace_only(hook: Hook) 
             webhooks.rotate(hook.row, hours)
 
 
+def test_when_a_workflow_gets_another_owner_the_secrets_that_the_former_one_knows_end(hook: Hook, alice: Any) -> None:
+    workflow = hook.row.workflow
+    old = webhooks.rotate(hook.row, 0)
+    workflow.owner = alice
+    workflow.save()
+    hook.row.refresh_from_db()
+
+    assert hook.post(secret=old).status_code == 202, "what sends goes on for a day"
+    shown = webhooks.public(hook.row)["old_secret_until"]
+    assert timedelta(hours=23.9) < shown - timezone.now() <= timedelta(hours=24)
+    [entry] = AuditEntry.objects.filter(kind="webhook", verb="end secret")
+    assert (entry.owner, entry.detail["grace_hours"]) == (alice, 24)
+
+    new = webhooks.rotate(hook.row, webhooks.LONGEST_GRACE_HOURS)
+    assert hook.post(secret=old).status_code == hook.post(secret=new).status_code == 202
+    assert webhooks.public(hook.row)["old_secret_until"] == shown, "a rotation does not make it last longer"
+    Webhook.objects.update(old_until=timezone.now() - timedelta(seconds=1))
+    assert [hook.post(secret=one).status_code for one in (old, new)] == [401, 202]
+
+
+def test_after_its_grace_a_webhook_of_another_owner_takes_nothing_until_it_is_rotated(hook: Hook, alice: Any) -> None:
+    hook.row.workflow.owner = alice
+    hook.row.workflow.save()
+    Webhook.objects.update(old_until=timezone.now() - timedelta(seconds=1))
+    hook.row.refresh_from_db()
+
+    assert hook.post().status_code == 401
+    new = webhooks.rotate(hook.row)
+    assert [hook.post(secret=one).status_code for one in (hook.secret, new)] == [401, 202]
+
+
 def test_secrets_are_stored_encrypted_bound_to_their_webhook_and_change_keys_with_credentials(
     hook: Hook, settings: Any, bob: Any
 ) -> None:
