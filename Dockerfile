@@ -9,7 +9,7 @@ RUN useradd --create-home --uid 10001 flow && mkdir /data && chown flow:flow /da
 USER flow
 VOLUME /data
 EXPOSE 8000
-CMD ["uvicorn", "flowbuilder.asgi:application", "--host", "0.0.0.0", "--port", "8000", "--ws-per-message-deflate", "false", "--ws-max-size", "65536"]
+CMD ["uvicorn", "flowbuilder.asgi:application", "--no-proxy-headers", "--host", "0.0.0.0", "--port", "8000", "--ws-per-message-deflate", "false", "--ws-max-size", "65536"]
 
 FROM app AS browser
 USER root

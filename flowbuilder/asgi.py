@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 # WhiteNoise serves files by a synchronous iterator; they are small, and Django buffers them.
@@ -19,6 +20,7 @@ from channels.auth import AuthMiddlewareStack  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 
 from flowbuilder.bodies import BoundedBodies  # noqa: E402
+from flowbuilder.proxies import ClientAddresses  # noqa: E402
 from flowbuilder.request_ids import RequestIds  # noqa: E402
 from flowbuilder.sockets import OpenSockets, SocketRate  # noqa: E402
 from monitoring.clients import clients  # noqa: E402
@@ -44,14 +46,17 @@ async def lifespan(
             return
 
 
-application = RequestIds(
-    ProtocolTypeRouter(
-        {
-            "http": BoundedBodies(http, "/hooks/"),
-            "websocket": OriginMiddleware(
-                SocketRate(AuthMiddlewareStack(OpenSockets(URLRouter(websocket_urlpatterns))))
-            ),
-            "lifespan": lifespan,
-        }
-    )
+application = ClientAddresses(
+    RequestIds(
+        ProtocolTypeRouter(
+            {
+                "http": BoundedBodies(http, "/hooks/"),
+                "websocket": OriginMiddleware(
+                    SocketRate(AuthMiddlewareStack(OpenSockets(URLRouter(websocket_urlpatterns))))
+                ),
+                "lifespan": lifespan,
+            }
+        )
+    ),
+    settings.TRUSTED_PROXIES,
 )

@@ -30,6 +30,7 @@ PUBLIC_URL = variables.address("FLOWBUILDER_URL", _stack.web if _stack else f"ht
 NO_BEAT = variables.flag("FLOWBUILDER_NO_BEAT")
 ALLOWED_HOSTS: list[str] = variables.listed("FLOWBUILDER_ALLOWED_HOSTS", ["127.0.0.1", "localhost", "[::1]"])
 CSRF_TRUSTED_ORIGINS: list[str] = variables.listed("FLOWBUILDER_TRUSTED_ORIGINS")
+TRUSTED_PROXIES: list[str] = variables.networks("FLOWBUILDER_TRUSTED_PROXIES")
 
 # ------------------------------------------------------------------ applications
 INSTALLED_APPS = [
@@ -90,6 +91,9 @@ if SQLITE:
         "timeout": 20,
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA cache_size=-20000;",
     }
+_connect_seconds = variables.whole("FLOWBUILDER_DATABASE_CONNECT_SECONDS", 10, least=2, most=300)
+if not SQLITE:
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("connect_timeout", _connect_seconds)
 DATABASES["default"]["CONN_MAX_AGE"] = 600
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

@@ -189,7 +189,7 @@ class Supervisor:
             child = self._child("redis", [program, "-"], env, configuration=redis.configuration, quiet=True)
             self._until(redis.answers, child)
         uvicorn = [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--log-level", "warning"]
-        uvicorn += ["--timeout-graceful-shutdown", "5"]
+        uvicorn += ["--no-proxy-headers", "--timeout-graceful-shutdown", "5"]
         sockets = ["--ws-per-message-deflate", "false", "--ws-max-size", "65536"]
         if self.demo_port:
             self._child("demo", [*uvicorn, "--port", str(self.demo_port), "flowbuilder.demo.site:application"], env)

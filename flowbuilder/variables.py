@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Collection
 from email.headerregistry import Address
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -28,6 +29,17 @@ def text(name: str, default: str = "") -> str:
 def listed(name: str, default: Collection[str] = ()) -> list[str]:
     """Return what stands between commas."""
     return [part.strip() for part in text(name).split(",") if part.strip()] or list(default)
+
+
+def networks(name: str) -> list[str]:
+    """Return addresses and networks that stand between commas."""
+    found = listed(name)
+    for one in found:
+        try:
+            ip_network(one)
+        except ValueError:
+            _refuse(name, f'must be addresses or networks such as 10.0.0.5,192.168.0.0/24; "{one}" is none')
+    return found
 
 
 def flag(name: str, *, default: bool = False) -> bool:

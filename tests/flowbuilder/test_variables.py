@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import runpy
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.db.utils import ConnectionHandler
 
 from tests.flowbuilder.conftest import ROOT
 
@@ -43,6 +47,8 @@ def settings_of() -> dict[str, Any]:
         ("FLOWBUILDER_MAIL_FROM", "Flow <a@b.example>", "must be an address such as flow@example.com"),
         ("FLOWBUILDER_ALERT_SECONDS", "0", "at least 0.1"),
         ("DATABASE_URL", "nonsense", "it looks like postgres://"),
+        ("FLOWBUILDER_DATABASE_CONNECT_SECONDS", "1", "at least 2"),
+        ("FLOWBUILDER_TRUSTED_PROXIES", "10.0.0.5, *", '"*" is none'),
     ],
 )
 def test_a_variable_that_cannot_be_read_is_named(
@@ -98,3 +104,22 @@ def test_what_spoils_the_start_is_one_line_and_exit_code_3(name: str, value: str
     assert (result.returncode, result.stdout) == (3, "")
     [only] = result.stderr.splitlines()
     assert line in only
+
+
+def test_a_database_that_takes_connections_and_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hole:
+        monkeypatch.setenv("DATABASE_URL", f"postgres://nobody@127.0.0.1:{hole.getsockname()[1]}/none")
+        monkeypatch.setenv("FLOWBUILDER_DATABASE_CONNECT_SECONDS", "2")
+        database = ConnectionHandler({"default": settings_of()["DATABASES"]["default"]})["default"]
+        began = time.monotonic()
+
+        with pytest.raises(psycopg.OperationalError, match="timeout"):
+            database.get_new_connection(database.get_connection_params())
+
+        assert 1.5 < time.monotonic() - began < 30
+
+
+def test_what_the_address_of_the_database_says_goes_before_the_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for query, seconds in (("", 10), ("?connect_timeout=3", 3)):
+        monkeypatch.setenv("DATABASE_URL", f"postgres://nobody@127.0.0.1/none{query}")
+        assert int(settings_of()["DATABASES"]["default"]["OPTIONS"]["connect_timeout"]) == seconds
