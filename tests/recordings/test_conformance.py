@@ -6,6 +6,7 @@ First the tests of the reference by their names, then its defects, then what mus
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import recordings
 from executions.local import Executor
 from recordings import (
     ExecutionRecorder,
@@ -36,6 +38,7 @@ from recordings import (
     record_workflow,
     save_workflow_recording_sync,
 )
+from recordings.database import DatabaseRecordingStorage
 from recordings.retention import DAY_SECONDS
 from tests.conftest import graph, node
 from tests.recordings.conftest import blob_storage, record_run
@@ -651,3 +654,19 @@ def test_an_entry_without_its_file_is_not_listed_and_a_file_without_entry_is(tmp
     assert storage.get_metadata_sync(gone) is None
     assert storage.get_storage_stats_sync()["total_recordings"] == 0
     assert ids_of(other) == [moved]
+
+
+def test_every_method_that_waits_has_a_twin_that_does_not() -> None:
+    classes = [found for found in vars(recordings).values() if inspect.isclass(found)]
+    waiting = [
+        (owner, name)
+        for owner in (recordings, DatabaseRecordingStorage, *classes)
+        for name, found in inspect.getmembers(owner)
+        if not name.startswith("_") and (inspect.iscoroutinefunction(found) or inspect.isasyncgenfunction(found))
+    ]
+
+    assert {"save", "load", "list", "delete", "iter_events", "save_workflow_recording"} <= {name for _, name in waiting}
+    for owner, name in waiting:
+        twin = getattr(owner, f"{name}_sync", None)
+        assert callable(twin), f"{owner.__name__}.{name}"
+        assert not inspect.iscoroutinefunction(twin), f"{owner.__name__}.{name}_sync"
