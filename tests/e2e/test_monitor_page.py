@@ -206,3 +206,32 @@ def test_each_status_has_an_icon_a_word_and_a_colour(
     look(running, "Cancelled")
     assert shown == HUES
     assert trouble == []
+
+
+MOVING = """() => document.getAnimations().filter(one =>
+    one.playState === 'running' && one.effect.getComputedTiming().endTime === Infinity).length"""
+
+
+@pytest.mark.row("S1-26")
+def test_the_duration_of_what_runs_grows_and_nothing_moves_for_who_wants_it_so(
+    site: Site, page: Page, trouble: list[str], tmp_path: Path
+) -> None:
+    name = unique("long")
+    site.bring(slow_workflow(name, 1, 1, 50), tmp_path)
+    page.goto("/admin/monitoring/")
+    start(page, name)
+    expect(page.locator(".fb-run")).to_have_attribute("data-status", "running")
+    shown = page.get_by_test_id("duration")
+    expect(shown).to_have_text(re.compile(r"^\d+\.\d s$"))
+    before = float(shown.inner_text().removesuffix(" s"))
+    page.wait_for_timeout(1500)
+    assert before + 1 <= float(shown.inner_text().removesuffix(" s")) < before + 15
+
+    expect(page.locator(".fb-pill svg.fb-icon").first).to_be_visible()
+    assert page.evaluate(MOVING) >= 1
+    page.emulate_media(reduced_motion="reduce")
+    assert page.evaluate(MOVING) == 0
+    page.emulate_media(reduced_motion=None)
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    expect(page.locator(".fb-run")).to_have_attribute("data-status", "cancelled")
+    assert trouble == []
