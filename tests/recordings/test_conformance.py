@@ -668,5 +668,5 @@ def test_every_method_that_waits_has_a_twin_that_does_not() -> None:
     assert {"save", "load", "list", "delete", "iter_events", "save_workflow_recording"} <= {name for _, name in waiting}
     for owner, name in waiting:
         twin = getattr(owner, f"{name}_sync", None)
-        assert callable(twin), f"{owner.__name__}.{name}"
-        assert not inspect.iscoroutinefunction(twin), f"{owner.__name__}.{name}_sync"
+        assert callable(twin), f"{owner}.{name}"
+        assert not inspect.iscoroutinefunction(twin), f"{owner}.{name}_sync"
