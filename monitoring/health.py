@@ -40,14 +40,28 @@ def check_redis(seconds: float = 2) -> str:
     Raises:
         NotReady: it is full and refuses messages.
     """
-    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=seconds, socket_connect_timeout=seconds) as client:
-        memory: Any = client.info("memory")
-    limit = memory.get("maxmemory", 0)
-    if 0 < limit <= memory["used_memory"]:
+    used, limit = _redis_memory(seconds)
+    if 0 < limit <= used:
         raise NotReady(
             f"is full ({limit:,} bytes) and takes no messages; what is started now runs later. Raise its maxmemory"
         )
     return "answers"
+
+
+def redis_percent() -> float | None:
+    """Return how much Redis uses of the memory that it may take; None without a limit, or when it does not answer."""
+    try:
+        used, limit = _redis_memory(PATIENCE_SECONDS)
+    except (redis.RedisError, OSError):
+        return None
+    return min(100.0, used * 100 / limit) if limit else None
+
+
+def _redis_memory(seconds: float) -> tuple[int, int]:
+    """Return how many bytes Redis uses and how many it may, 0 for any number."""
+    with redis.Redis.from_url(settings.REDIS_URL, socket_timeout=seconds, socket_connect_timeout=seconds) as client:
+        memory: Any = client.info("memory")
+    return memory["used_memory"], memory.get("maxmemory", 0)
 
 
 def check_worker() -> str:

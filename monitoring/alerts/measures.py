@@ -15,7 +15,7 @@ from executions import states, store
 from executions.machine import share
 from executions.models import DeadLetter, Execution, LostWorker, WorkerLease
 from monitoring import history, queues
-from monitoring.health import BEAT_QUEUES, ISOLATED_QUEUES
+from monitoring.health import BEAT_QUEUES, ISOLATED_QUEUES, redis_percent
 from monitoring.machines import fullest
 from monitoring.models import AlertRule
 from monitoring.tiles import of_installation
@@ -177,13 +177,18 @@ def resources() -> Readings:
     """
     installation = of_installation()
     slots, browsers = installation["slots"], installation["browsers"]
-    shares = {"slots": share(slots["busy"], slots["total"]), "browsers": share(browsers["open"], browsers["limit"])}
+    shares = {
+        "slots": share(slots["busy"], slots["total"]),
+        "browsers": share(browsers["open"], browsers["limit"]),
+        "redis": redis_percent(),
+    }
     found = {name: resource_reading(name, percent) for name, percent in shares.items() if percent is not None}
     return found | {name: resource_reading(name, one.percent, one.hostname) for name, one in fullest().items()}
 
 
 _RESOURCES: Final = {
     "slots": "the slots of all workers are in use", "browsers": "the browser pages of all workers are in use",
+    "redis": "the memory that Redis may take is in use",
     "disk": "the disk with the data directory is in use on {}", "memory": "the memory is in use on {}",
 }  # fmt: skip
 

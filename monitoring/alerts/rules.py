@@ -24,8 +24,8 @@ MOST_CHANNELS: Final = 10
 WINDOWS_S: Final = (60, 7 * 86_400)
 """Least and most."""
 LONGEST_FOR_S: Final = 86_400
-RESOURCES: Final = ("slots", "browsers", "disk", "memory")
-"""What can be exhausted: places for nodes, browser pages, and disk and memory of the fullest machine."""
+RESOURCES: Final = ("slots", "browsers", "disk", "memory", "redis")
+"""What can be exhausted: places for nodes, browser pages, disk and memory of the fullest machine, and Redis."""
 EDITED: Final = (
     "name", "kind", "workflow", "everyone", "subject", "threshold", "minimum_runs", "window_s", "for_s", "severity", "enabled",
 )  # fmt: skip
@@ -58,7 +58,7 @@ KINDS: Final[dict[str, Description]] = {
         "Queue backlog", "messages", "Messages that wait in a queue.", installation=True, subjects=()
     ),
     Kind.RESOURCES: Description(
-        "Resource exhaustion", "%", "How much is in use of the slots of workers, browser pages, disk or memory; of those of the fullest machine.", 100,
+        "Resource exhaustion", "%", "How much is in use of the slots of workers, browser pages, disk or memory, those of the fullest machine, or of what Redis may take.", 100,
         installation=True, subjects=RESOURCES,
     ),
     Kind.COST: Description("Cost", "credits", "What the executions cost that ended in the window.", counts=True),

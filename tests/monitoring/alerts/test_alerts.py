@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import redis
 from celery import current_app
 from django.utils import timezone
 from pytest_httpserver import HTTPServer
@@ -229,6 +230,27 @@ def test_disk_and_memory_are_those_of_the_fullest_machine_which_is_named(
     WorkerLease.objects.filter(hostname="worker-3").update(disk_percent=40)
     over()
     assert firing() == []
+
+
+@pytest.mark.redis
+@pytest.mark.row("S2-48")
+def test_fault_19_a_redis_that_fills_up_is_told_until_there_is_room(alice: Any, settings: Any) -> None:
+    rule_of(alice, "resource_exhaustion", threshold=90, subject="redis")
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        memory: Any = client.info("memory")
+        try:
+            look()
+            assert firing() == [], "it may take all that there is"
+            client.config_set("maxmemory", memory["used_memory"] // 2)
+            look()
+            assert firing() == ["100 % of the memory that Redis may take is in use"]
+            client.config_set("maxmemory", memory["used_memory"] * 10)
+            over()
+            assert firing() == []
+        finally:
+            client.config_set("maxmemory", 0)
+    settings.REDIS_URL = "redis://127.0.0.1:1/0"
+    assert "redis" not in measures.resources()
 
 
 def test_a_schedule_that_nobody_serves_lags_and_one_that_began_late_did(alice: Any, workflow: Any) -> None:
