@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -9,14 +10,22 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from django.apps import apps
+from django.db import models
+from playwright.sync_api import Dialog, Page, expect, sync_playwright
 
+from executions.models import Execution
 from flowbuilder.stack import free_port
+from monitoring.models import AlertMessage
+from recordings.models import Blob, Event, Recording
 from recordings.packing import seal
+from tests.admin.conftest import DEFINITION
+from tests.admin.test_pages import OURS
 from tests.admin.test_pages import pages as pages  # the fixture
 from tests.conftest import wait_for
 from tests.recordings.conftest import make_execution as make_recording  # the fixture
 from workflows import schedules
+from workflows.models import AuditEntry, WorkflowVersion
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis]
 
@@ -27,6 +36,66 @@ FLAGS = (
 WATCH = "document.addEventListener('securitypolicyviolation', e => console.error('POLICY ' + e.violatedDirective + ' ' + e.blockedURI))"
 CUT = """() => [document.documentElement, ...document.querySelectorAll('.results, .adm-scroll, .adm-card')]
     .filter(box => box.scrollWidth > box.clientWidth + 1).map(box => box.className || box.tagName)"""
+HOSTILE = """javascript:alert(1)//'"></script><img data-harm src=x onerror=alert(1)>"""
+"""Something that a page must only ever show: where it is an address, an attribute, a script or markup, it does harm."""
+SHOWN = HOSTILE.partition('"')[2]
+HARM = """() => [...document.querySelectorAll('[data-harm], [href^="javascript:"], [src^="javascript:"], [action^="javascript:"]')]
+    .map(element => element.outerHTML)"""
+TABS = ("logs", "graph", "timeline", "state", "artifacts", "celery", "raw")
+MEANT = {
+    "Schedule": {"cron", "timezone"}, "Credential": {"kind"}, "AuditEntry": {"verb", "kind", "object_id"},
+    "Execution": {"scope", "held_by"}, "NodeRun": {"node_id", "wait_state", "resume"}, "Event": {"type", "node_id"},
+    "Recording": {"trigger", "status", "sealed", "details"}, "NotRecorded": {"recording"},
+}  # fmt: skip
+"""Texts that the product alone writes, and reads again to find or to do something."""
+STORED_JSON = {"input", "item", "variables", "outputs", "payload", "data"}
+"""Text fields that hold JSON."""
+
+
+def spoiled(value: Any, *kept: str) -> Any:
+    """Return ``value`` with ``HOSTILE`` in the place of each text in it, but for what stands under the names ``kept``."""
+    if isinstance(value, dict):
+        return {key: part if key in kept else spoiled(part, *kept) for key, part in value.items()}
+    if isinstance(value, list):
+        return [spoiled(part, *kept) for part in value]
+    return HOSTILE if isinstance(value, str) else value
+
+
+def spoil() -> None:
+    """Put ``HOSTILE`` into every row of ours, wherever somebody, a page or a program may have written a text."""
+    for model in (model for app in OURS for model in apps.get_app_config(app).get_models()):
+        rows: Any = model._base_manager
+        texts = [
+            field
+            for field in model._meta.concrete_fields
+            if isinstance(field, models.CharField | models.TextField)
+            and not (field.choices or field.unique or field.name in MEANT.get(model.__name__, ()))
+        ]
+        rows.update(**{
+            field.name: json.dumps({HOSTILE: HOSTILE}) if field.name in STORED_JSON else HOSTILE[: field.max_length]
+            for field in texts
+        })  # fmt: skip
+    definition = spoiled(DEFINITION, "id", "type")
+    for one in definition["nodes"]:
+        one["data"]["label"] = HOSTILE
+    models.QuerySet(WorkflowVersion).update(definition=definition)
+    Recording.objects.update(tags=[HOSTILE])
+    AuditEntry.objects.update(detail={HOSTILE: HOSTILE})
+    AlertMessage.objects.update(content={"title": HOSTILE, "text": HOSTILE})
+    saved = Event.objects.get(type="artifact")
+    others = {key: getattr(saved, key) for key in ("execution_id", "timestamp", "node_id")}
+    file = {"kind": HOSTILE, "content_type": "text/html", "size_bytes": 12, "file": HOSTILE}
+    Event.objects.filter(pk=saved.pk).update(data=json.dumps({**file, "blob": Blob.objects.get().sha256}))
+    for kind, data in (("log", {"message": HOSTILE, "level": "error"}), ("node_error", {"error": HOSTILE})):
+        Event.objects.create(seq=Event.objects.count() + 1, type=kind, data=json.dumps(data), **others)
+
+
+@pytest.fixture
+def hostile(pages: list[str]) -> tuple[list[str], str]:
+    """Return the addresses of all pages, whose rows are hostile now, and that of an execution."""
+    spoil()
+    pages = [url for url in pages if "celery_beat" not in url and "/auth/" not in url]
+    return pages, f"/admin/executions/execution/{Execution.objects.get().pk}/change/"
 
 
 @pytest.fixture
@@ -64,10 +133,16 @@ def page(site: str, alice: Any, refused: list[str]) -> Iterator[Page]:
     chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+
+        def dismiss(dialog: Dialog) -> None:
+            refused.append(f"a dialog says {dialog.message}")
+            dialog.dismiss()
+
         page = browser.new_page(viewport={"width": 1280, "height": 900}, base_url=site)
         page.add_init_script(WATCH)
         page.on("console", lambda message: refused.append(f"{page.url}: {message.text}") if _counts(message) else None)
         page.on("pageerror", lambda error: refused.append(f"{page.url}: {error}"))
+        page.on("dialog", dismiss)
         page.goto("/admin/")
         page.get_by_label("Username").fill("alice")
         page.get_by_label("Password").fill("alice-password")
@@ -97,11 +172,51 @@ def test_no_page_is_refused_anything_and_nothing_is_cut_at_1280(
     assert cut == {}
 
 
+@pytest.mark.timeout(240)
+def test_fault_68_what_people_and_pages_write_is_only_shown(
+    hostile: tuple[list[str], str], page: Page, refused: list[str]
+) -> None:
+    harmed = []
+    shown = 0
+    pages, execution = hostile
+
+    def look() -> None:
+        nonlocal shown
+        shown += HOSTILE[:20] in page.content()
+        harmed.extend(page.evaluate(HARM))
+
+    for url in pages:
+        page.goto(url)
+        look()
+    page.goto(execution)
+    for tab in TABS:
+        page.locator(f"[role=tab][href='#{tab}']").click()
+        expect(page.locator(f"[data-tab={tab}]")).to_contain_text(SHOWN, timeout=20_000)
+        look()
+    page.goto(f"/admin/monitoring/#{execution.split('/')[-3]}")
+    expect(page.locator(".fb-run")).to_contain_text(SHOWN, timeout=20_000)
+    look()
+
+    assert harmed == []
+    assert refused == []
+    assert shown > len(pages) / 2
+
+
 def test_a_page_that_breaks_the_policy_would_be_seen(page: Page, refused: list[str]) -> None:
     page.evaluate("document.body.insertAdjacentHTML('beforeend', '<b onclick=\"x\" style=\"color: red\">bold</b>')")
     page.wait_for_timeout(200)
 
     assert any("style-src" in line or "default-src" in line for line in refused)
+
+
+def test_a_page_that_runs_what_somebody_wrote_would_be_seen(page: Page, refused: list[str]) -> None:
+    page.evaluate("text => { document.body.insertAdjacentHTML('beforeend', text) }", HOSTILE)
+    expect(page.locator("[data-harm]")).to_have_count(1)
+    page.evaluate("() => alert(1)")
+
+    assert len(page.evaluate(HARM)) == 1
+    assert any("script-src" in line for line in refused)
+    assert any("a dialog says 1" in line for line in refused)
 
 
 def test_the_theme_can_be_toggled_and_stays(page: Page) -> None:
