@@ -1,8 +1,8 @@
 """End a worker process in good order: take nothing new, let what runs end, hand over what does not end in time.
 
-SIGTERM or Ctrl-C begins it. After ``FLOWBUILDER_DRAIN_SECONDS``, or at once on a second signal or on
-SIGQUIT, the nodes that still run are stopped and given to another worker; this does not count as a
-crash. Then Celery's own shutdown follows, which has nothing left to wait for.
+SIGTERM or Ctrl-C begins it, and ends periodic work on recordings after the piece that it is at. After
+``FLOWBUILDER_DRAIN_SECONDS``, or at once on a second signal or on SIGQUIT, the nodes that still run are
+stopped and given to another worker; this does not count as a crash. Then Celery's own shutdown follows, which has nothing left to wait for.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from django.db import connection
 from executions import leases, reconcile, recovery, runtime, states, tasks
 from executions.leases import WorkerProcess
 from executions.models import BrowserSession, NodeRun
+from recordings import patience
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Drain:
         logger.info("this worker finishes what it runs and takes nothing new")
         until = time.monotonic() + settings.DRAIN_SECONDS
         self._worker.draining = True
+        patience.end()
         for name in list(self._consumer.app.amqp.queues.consume_from):
             if name != self._worker.queue:
                 self._consumer.call_soon(self._consumer.cancel_task_queue, name)

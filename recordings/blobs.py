@@ -8,7 +8,6 @@ import logging
 import math
 import re
 import shutil
-import time
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from django.utils.deconstruct import deconstructible
 from recordings.errors import BlobMissing, DamagedRecording, RecordingError
 from recordings.export import atomic_write
 from recordings.models import Blob, BlobRef, StoredFile
+from recordings.patience import is_over
 
 logger = logging.getLogger(__name__)
 
@@ -207,7 +207,7 @@ def sweep_blobs(before: datetime, until: float = math.inf) -> int:
     Goes on until all are gone, or ``until`` on the monotonic clock; returns how many went.
     """
     removed, last = 0, ""
-    while time.monotonic() < until:
+    while not is_over(until):
         unused = Blob.objects.filter(refs=None, created_at__lt=before, pk__gt=last).order_by("pk")
         names = list(unused.values_list("pk", flat=True)[:SWEEP_BLOBS])
         if not names:
@@ -223,7 +223,7 @@ def _sweep_files(before: float, until: float) -> int:
         return 0
     removed = 0
     for directory in sorted(some.parent.parent.iterdir()):
-        if time.monotonic() > until:
+        if is_over(until):
             break
         if not directory.is_dir():
             continue

@@ -7,7 +7,6 @@ reminder, and it is ticked off in the transaction that forgets its last blob.
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -21,6 +20,7 @@ from django.utils import timezone
 from recordings.errors import RecordingError, RecordingNotFound
 from recordings.finding import undropped
 from recordings.models import NotRecorded, Recording
+from recordings.patience import is_over
 from recordings.removing import apply_policy, remove_leftovers, workflow_sizes
 from recordings.retention import RetentionPolicy
 
@@ -79,7 +79,7 @@ def purge_unrecorded(before: datetime, limit: int, until: float = math.inf) -> i
     due = NotRecorded.objects.filter(events_removed_at=None, ended_at__lt=before).order_by("ended_at", "pk")
     keys = list(due.values_list("pk", flat=True))
     for start in range(0, len(keys), LEFTOVERS_AT_ONCE):
-        if removed >= limit or time.monotonic() > until:
+        if removed >= limit or is_over(until):
             break
         removed += remove_leftovers(keys[start : start + LEFTOVERS_AT_ONCE], limit - removed)
     return removed

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import math
 import tempfile
-import time
 from datetime import datetime
 from typing import IO, Any
 from uuid import UUID
@@ -23,6 +22,7 @@ from recordings.events import RecordingEventType, RecordingMetadata, decode_json
 from recordings.finding import workflow_of_rows
 from recordings.frames import VERSION
 from recordings.models import Event, Recording
+from recordings.patience import is_over
 from recordings.rows import PAGE_EVENTS, load_rows, open_sealed
 from recordings.sealed import SealedWriter
 from recordings.storage import copy_metadata, with_tags
@@ -104,7 +104,7 @@ def finish_abandoned(before: datetime, until: float = math.inf) -> int:
     """Finish what ``abandoned`` finds as interrupted, until a time of the monotonic clock; return how many."""
     finished = 0
     for key in abandoned(before).order_by("started_at").values_list("pk", flat=True):
-        if time.monotonic() > until:
+        if is_over(until):
             break
         try:
             finish_rows(key, None, quiet_since=before)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from recordings import sources
 from recordings.blobs import drop_references, remove_blobs
 from recordings.models import Event, NotRecorded, Recording
 from recordings.packing import PURGE_ROWS
+from recordings.patience import is_over
 from recordings.retention import HOLD_TAG, RetentionPolicy, refuse_held
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def apply_policy(
     plan = policy.plan(_measured(rows))
     deleted: list[str] = []
     for start in range(0, 0 if dry_run else len(plan.delete), TOGETHER):
-        if time.monotonic() > until:
+        if is_over(until):
             break
         deleted += _delete_planned(plan.delete[start : start + TOGETHER])
     return plan.to_dict(deleted)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import uuid
 from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count
+from django.db.models import Count, QuerySet
+from django.utils import timezone
 from redis import Redis
 
 from executions import reconcile, states
 from executions.models import BrowserSession, Execution, NodeRun, WorkerLease
 from executions.triggers import cancel_execution, start_execution
-from recordings.models import Event
+from recordings import tasks
+from recordings.models import Event, Recording
 from tests.conftest import graph, node, statuses, wait_for, wait_until_ended, wire
 from tests.executions.test_engine import assert_numbered, transform
 
@@ -79,6 +82,37 @@ def test_a_burst_of_signals_ends_a_worker_all_the_same(processes):
 
     wait_for(lambda: leaving.poll() is not None, 20, "the end of the worker", processes.logs)
     assert "this worker finishes what it runs" in processes.logs()
+
+
+def test_a_worker_that_is_told_to_end_seals_no_further_recording(processes):
+    """Sealing takes up to twelve seconds, cleaning up some minutes; whoever ends a worker kills it before."""
+    leaving = processes.worker()
+    unsealed = many_ended(600)
+    tasks.seal_finished.delay()
+    wait_for(lambda: unsealed.count() < 600, 20, "the first sealed recording", processes.logs)
+
+    leaving.send_signal(signal.SIGTERM)
+    ends_cleanly(leaving, 20, processes)
+
+    assert unsealed.count() > 300, processes.logs()
+
+
+def many_ended(count: int) -> QuerySet[Recording]:
+    """Store recordings of executions that have ended; return those that are not sealed yet."""
+    ids, now = [uuid.uuid4() for _ in range(count)], timezone.now()
+    Event.objects.bulk_create(
+        Event(execution_id=key, seq=seq, type="log", timestamp=seq, data='{"message": "a line"}')
+        for key in ids
+        for seq in range(1, 31)
+    )
+    Recording.objects.bulk_create(
+        Recording(
+            execution_id=key, workflow_name="shop", started_at=now, completed_at=now, status="completed",
+            event_count=30, version_number=1,
+        )
+        for key in ids
+    )  # fmt: skip
+    return Recording.objects.filter(sealed="")
 
 
 def test_fault_08_a_node_that_takes_too_long_is_handed_to_another_worker(processes, alice, make_workflow):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -19,7 +20,7 @@ from django.utils import timezone
 from executions import retry
 from executions.models import Execution, NodeRun
 from executions.triggers import cancel_execution, start_execution
-from recordings import DatabaseRecordingStorage, RetentionPolicy, keeping, removing, retention, tasks
+from recordings import DatabaseRecordingStorage, RetentionPolicy, keeping, patience, removing, retention, tasks
 from recordings.blobs import read_blob, save_blob, sweep_blobs
 from recordings.errors import BlobMissing, RecordingProtected
 from recordings.models import Blob, BlobRef, Event, NotRecorded, Recording, StoredFile
@@ -317,3 +318,18 @@ def test_the_sweep_takes_everything_in_batches(blobs: str, monkeypatch: pytest.M
     assert sweep_blobs(timezone.now() + DAY) == 9
 
     assert read_blob(kept) == b"5"
+
+
+def test_periodic_work_begins_nothing_more_in_a_process_that_ends(
+    make_execution: Make, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    recording = make_execution(age_days=1000)
+    settings.RECORDING_DAYS = 1
+    monkeypatch.setattr(patience, "_ending", threading.Event())
+
+    patience.end()
+
+    assert (tasks.seal_finished(), tasks.purge_events(), tasks.retention()) == (0, 0, 0)
+    assert Recording.objects.get() == recording
+    monkeypatch.setattr(patience, "_ending", threading.Event())
+    assert tasks.retention() == 1
