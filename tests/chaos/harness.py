@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -140,7 +141,7 @@ class Report:
     nodes_recovered: int = 0
     recovery: dict[str, dict[str, float]] = field(default_factory=dict)
     durations: dict[str, float] = field(default_factory=dict)
-    rest_seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
     arrivals: int = 0
     repeats: int = 0
     unexplained_repeats: int = 0
@@ -173,7 +174,7 @@ class Report:
             f"  node runs     {self.node_runs}, taken back {self.nodes_recovered}, given up {self.given_up}",
             "  end to end    " + _times(self.durations),
             *(f"  recovery      {kind}: " + _times(times) for kind, times in self.recovery.items()),
-            f"  came to rest  {self.rest_seconds:.1f} s after the last fault",
+            "  took          " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.stages.items()),
             f"  sink          {self.arrivals} arrivals, {self.repeats} repeats of an accepted key"
             f" ({self.unexplained_repeats} that no started attempt accounts for)",
             f"  processes     {self.lives} started; load of the machine {self.load:.1f} on {os.cpu_count()} cores",
@@ -227,23 +228,37 @@ class Chaos:
         stack = Stack(WORKERS, self._logs)
         load = Load(sink.url, self._owner, self.report.seed, browser=self._browser, say=self._note)
         try:
-            self._wait_until_ready(stack)
+            with self._stage("to start"):
+                self._wait_until_ready(stack)
             load.start()
             try:
-                self._break_things(stack)
+                with self._stage("faults"):
+                    self._break_things(stack)
             finally:
-                load.stop()
-            self._come_to_rest(stack)
+                with self._stage("last starts"):
+                    load.stop()
+            with self._stage("to rest"):
+                self._come_to_rest(stack)
             self.report.load = os.getloadavg()[0]
             self.report.lives = sum(process.lives for process in stack.processes)
-            self.report.notes += stack.stop()
-            self.report.findings += self._leaks()
+            with self._stage("to stop"):
+                self.report.notes += stack.stop()
+                self.report.findings += self._leaks()
         finally:
             self._frozen.thaw()
             stack.end_now()
             sink.stop()
-        self._judge(load, sink)
+        with self._stage("to judge"):
+            self._judge(load, sink)
         return self.report
+
+    @contextmanager
+    def _stage(self, name: str) -> Iterator[None]:
+        """Note how long a part of the run takes."""
+        begun = time.monotonic()
+        yield
+        self.report.stages[name] = round(time.monotonic() - begun, 2)
+        self._note(f"{name}: {self.report.stages[name]} s")
 
     def _note(self, what: str) -> None:
         moment = datetime.now(UTC).strftime("%H:%M:%S.%f")[:-3]
@@ -444,7 +459,6 @@ class Chaos:
             elif time.monotonic() - moved > STUCK_SECONDS:
                 break
             time.sleep(0.2)
-        self.report.rest_seconds = round(time.monotonic() - begun, 2)
         self.report.findings += list(invariants.nothing_held_by_the_dead(Execution.objects.all()))
 
     def _leaks(self) -> list[Finding]:

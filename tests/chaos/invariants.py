@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -163,7 +164,7 @@ def _started(executions: QuerySet[Execution]) -> set[tuple[UUID, str]]:
 
 def histories_move_forward(executions: QuerySet[Execution]) -> Iterator[Finding]:
     """INV4: no event says that something moved backwards or on from its end, and the rows say the same as the events."""
-    for execution in executions.iterator(chunk_size=200):
+    for execution in executions.prefetch_related("node_runs", "phases").iterator(chunk_size=200):
         events = list(
             Event.objects.filter(execution_id=execution.pk)
             .order_by("seq")
@@ -172,7 +173,7 @@ def histories_move_forward(executions: QuerySet[Execution]) -> Iterator[Finding]
         if not events and Recording.objects.filter(execution_id=execution.pk, events_removed_at__isnull=False).exists():
             continue  # sealed and removed; INV5 reads the sealed file
         runs = list(execution.node_runs.all())
-        phases = list(execution.phases.order_by("index"))
+        phases = sorted(execution.phases.all(), key=attrgetter("index"))
         for what in (
             *_frame(execution, events),
             *_node_histories(runs, events),
@@ -314,7 +315,8 @@ def recordings_tell_the_same(executions: QuerySet[Execution], *, sealed: bool = 
 
     With ``sealed`` each is sealed first, and the sealed file is read and its checksums compared.
     """
-    for execution in executions.filter(status__in=states.TERMINAL).iterator(chunk_size=200):
+    ended = executions.filter(status__in=states.TERMINAL).prefetch_related("node_runs")
+    for execution in ended.iterator(chunk_size=200):
         for what in _recording(execution, sealed):
             yield Finding(5, str(execution.pk), what)
 
