@@ -39,14 +39,37 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return 2 * (os.cpu_count() or 1) + 1
 
 
+SHARED = ("tests/e2e/",)
+"""Folders whose files are looked at on one running product: to start it takes as long as several tests."""
+
+
+def _unit(nodeid: str) -> str:
+    """Return what one process of a parallel run gets as a whole: a file, or a folder that shares a product."""
+    return next((folder for folder in SHARED if nodeid.startswith(folder)), nodeid.partition("::")[0])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process whole units with ``--dist loadfile``."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByUnit(LoadFileScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            return _unit(nodeid)
+
+    return ByUnit(config, log)
+
+
 @pytest.hookimpl(trylast=True)  # of what -m leaves
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what is slow; in parallel, begin with the files that take longest, so that none is left for the end."""
+    """Skip what is slow; in parallel, begin with what takes longest, so that none of that is left for the end."""
     if hasattr(config, "workerinput"):
-        seconds: defaultdict[Path, float] = defaultdict(float)
+        seconds: defaultdict[str, float] = defaultdict(float)
         for item in items:
-            seconds[item.path] += _likely_seconds(item)
-        items.sort(key=lambda item: -seconds[item.path])
+            seconds[_unit(item.nodeid)] += _likely_seconds(item)
+        items.sort(key=lambda item: -seconds[_unit(item.nodeid)])
         for item in items:
             if _races(item):
                 item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=1))
