@@ -27,6 +27,7 @@ from monitoring.clients import clients  # noqa: E402
 from monitoring.consumers import websocket_urlpatterns  # noqa: E402
 from monitoring.doorway import OriginMiddleware  # noqa: E402
 from monitoring.feed import current_feed  # noqa: E402
+from monitoring.presence import current_presence  # noqa: E402
 
 
 async def lifespan(
@@ -34,13 +35,14 @@ async def lifespan(
     receive: Callable[[], Awaitable[dict[str, Any]]],
     send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
-    """Answer the server's start and stop; at the stop, leave the channel layer and take back the number of sockets."""
+    """Answer the server's start and stop; at the stop, leave the channel layer and take back the number of sockets and who follows."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             await send({"type": "lifespan.startup.complete"})
         else:
             await clients.close()
+            await current_presence().close()
             await current_feed().close()
             await send({"type": "lifespan.shutdown.complete"})
             return

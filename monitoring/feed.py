@@ -62,7 +62,7 @@ class Watch:
         self.head: report.Head | None = None
         self.overflowed = False
         self._room = room
-        self._wake = wake
+        self.wake = wake
         self._batches: deque[Batch] = deque()
 
     def offer(self, batch: Batch) -> None:
@@ -74,12 +74,12 @@ class Watch:
             else:
                 self._batches.append(batch)
                 self._room.held += batch.size
-        self._wake()
+        self.wake()
 
     def notice(self, head: report.Head) -> None:
         """Tell the watcher how far the execution is according to the database."""
         self.head = head
-        self._wake()
+        self.wake()
 
     def next(self) -> Batch | None:
         """Return and forget the oldest batch that waits, if any."""

@@ -12,6 +12,7 @@ from executions import report
 from monitoring import rows
 from monitoring.doorway import FAULT, Refused
 from monitoring.feed import Room, Watch
+from monitoring.presence import Company, Others
 from monitoring.wire import Batch, batches, message
 
 logger = logging.getLogger(__name__)
@@ -52,13 +53,16 @@ class SharedLine(Line):
 
 
 class Follower(ABC):
-    """What a socket has of one execution. ``step`` sends the next piece, as much as is in memory at once."""
+    """What a socket has of one execution, for ``person``. ``step`` sends the next piece, as much as is in memory at once."""
 
     def __init__(self, execution_id: UUID, line: Line, room: Room, wake: Callable[[Follower], None]) -> None:
         self.execution_id = execution_id
         self.watch = Watch(room, lambda: wake(self), entries=self.wants_entries)
         self.ended = False
+        self.person = 0
         self._line = line
+        self._others = Others()
+        self._others_changed = False
 
     wants_entries = False
 
@@ -71,6 +75,19 @@ class Follower(ABC):
             last_seq=head.seq,
             progress=head.progress,
         )
+
+    def meet(self, company: Company) -> None:
+        """Take who follows the execution now."""
+        others = company.others(self.person)
+        if others != self._others:
+            self._others, self._others_changed = others, True
+            self.watch.wake()
+
+    async def introduce(self) -> None:
+        """Say who else follows, if others do than was said last; of somebody alone nothing is said."""
+        if self._others_changed:
+            self._others_changed = False
+            await self._line.say("watchers", names=self._others.names, count=self._others.count)
 
     @abstractmethod
     async def step(self) -> bool:

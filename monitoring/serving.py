@@ -16,6 +16,7 @@ from monitoring.doorway import Allowance, Refused, Sight
 from monitoring.feed import Room, current_feed
 from monitoring.following import Follower, Line, LogFollower, Send, SharedLine, StatusFollower
 from monitoring.overview import Viewer, current_overview
+from monitoring.presence import current_presence
 from monitoring.rows import read
 from monitoring.wire import Overview, Ping, Said, Subscribe, Unsubscribe, message
 
@@ -34,6 +35,7 @@ class Serving(ABC):
     def __init__(self, session_key: str | None, send: Send) -> None:
         feed = current_feed()
         self._feed = feed
+        self._presence = current_presence()
         self._send = send
         self._session_key = session_key
         self._room = Room(feed.queue_bytes)
@@ -128,6 +130,9 @@ class Serving(ABC):
             else:
                 await follower.hello(head)
                 self._ready[follower] = None
+                if sight is not None and not head.ended:
+                    follower.person = sight.user.pk
+                    self._presence.join(str(execution_id), follower)
 
     async def _work(self) -> bool:
         """Send one piece of every execution that has something; return whether there may be more at once."""
@@ -136,6 +141,7 @@ class Serving(ABC):
             if self._followers.get(follower.execution_id) is not follower:
                 continue
             try:
+                await follower.introduce()
                 if await follower.step():
                     self._ready[follower] = None
                 elif follower.ended:
@@ -149,6 +155,7 @@ class Serving(ABC):
         follower = self._followers.pop(execution_id, None)
         if follower is not None:
             self._ready.pop(follower, None)
+            self._presence.leave(str(execution_id), follower)
             await self._feed.leave(str(execution_id), follower.watch)
 
 

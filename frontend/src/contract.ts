@@ -129,11 +129,18 @@ export type LogPage = Omit<Schemas["LogPage"], "logs" | "next_after" | "status">
   status: Status;
 };
 
+/** Who else watches an execution: up to 20 names, and how many there are. */
+export interface Watchers {
+  names: readonly string[];
+  count: number;
+}
+
 /** What the socket says about one execution; events come in the order of their seq. */
 export type ExecutionFrame =
   | { type: "hello"; execution_id: string; status: Status; last_seq: number; progress?: Progress }
   | ({ type: "log" | "node" | "status" } & ExecutionLog)
   | { type: "resync"; execution_id: string }
+  | ({ type: "watchers"; execution_id: string } & Watchers)
   | { type: "error"; execution_id: string; code: number; reason: string }
   | { type: "end"; execution_id: string; status: Status };
 

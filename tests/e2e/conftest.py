@@ -92,14 +92,16 @@ def log_in(page: Page, user: str, password: str) -> None:
     expect(page.get_by_role("heading", name="Dashboard")).to_be_visible()
 
 
-def add_person(page: Page, user: str, password: str) -> None:
-    """Add somebody who may use the admin and has nothing yet, by the forms, as the superuser of ``page``."""
+def add_person(page: Page, user: str, password: str, *, everything: bool = False) -> None:
+    """Add somebody who may use the admin, or do everything, and has nothing yet: by the forms, as the superuser of ``page``."""
     page.goto("/admin/auth/user/add/")
     page.get_by_label("Username").fill(user)
     page.get_by_label("Password", exact=True).fill(password)
     page.get_by_label("Password confirmation").fill(password)
     page.get_by_role("button", name="Save", exact=True).click()
     page.get_by_label("Staff status").check()
+    if everything:
+        page.get_by_label("Superuser status").check()
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".messagelist")).to_contain_text(user)
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from tests.conftest import graph, node, wire
 from tests.e2e.canvas import unique
-from tests.e2e.conftest import Site
+from tests.e2e.conftest import Opener, Site, add_person, log_in
 
 pytestmark = [pytest.mark.browser, pytest.mark.redis, pytest.mark.worker]
 
@@ -18,11 +18,13 @@ PATIENCE_MS = 60_000
 
 
 @pytest.mark.row("S1-32")
+@pytest.mark.row("S1-35")
 @pytest.mark.timeout(240)
 def test_the_tabs_of_a_run_move_with_it_until_it_is_cancelled_and_run_again(
-    site: Site, page: Page, trouble: list[str], tmp_path: Path
+    site: Site, page: Page, open_context: Opener, trouble: list[str], tmp_path: Path
 ) -> None:
-    name = unique("inside")
+    name, olive, password = unique("inside"), unique("olive").replace(" ", "-"), "olive-has-a-long-password"
+    add_person(page, olive, password, everything=True)
     waits = [node(f"wait{number}", "delay", Duration=1) for number in range(20)]
     first = node("first", "delay", Duration=3)
     last = node("last", "delay", Duration=900)
@@ -52,6 +54,16 @@ def test_the_tabs_of_a_run_move_with_it_until_it_is_cancelled_and_run_again(
     expect(chord).to_contain_text("chord of 2 messages")
     expect(chord.get_by_role("row")).to_have_count(4)
     expect(chord).to_contain_text("Callback executions.advance of phase 3")
+
+    watchers = page.get_by_text("Also watching: ")
+    expect(watchers).to_have_count(0)
+    other = open_context().new_page()
+    log_in(other, olive, password)
+    other.goto(page.url)
+    expect(other.get_by_text("Also watching: admin", exact=True)).to_be_visible()
+    expect(watchers).to_have_text(f"Also watching: {olive}")
+    other.close()
+    expect(watchers).to_have_count(0)
 
     page.get_by_role("button", name="Cancel", exact=True).click()
     run = page.locator(".fb-run")

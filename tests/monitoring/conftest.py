@@ -30,6 +30,7 @@ from executions.models import Execution, NodeRun
 from flowbuilder.redis import find_redis_server
 from monitoring import feed as feed_module
 from monitoring import rows
+from monitoring.presence import current_presence
 from recordings.events import execution_log
 from recordings.models import Event
 from workflows.models import Workflow
@@ -206,6 +207,7 @@ async def feed(live_redis: RedisServer) -> AsyncIterator[feed_module.Feed]:
     feed = feed_module.Feed(check_seconds=0.4)
     feed_module._feeds[asyncio.get_running_loop()] = feed
     yield feed
+    await current_presence().close()
     await feed.close()
     await get_channel_layer().flush()
     await sync_to_async(connections.close_all)()  # of the thread that sessions are read in

@@ -106,6 +106,45 @@ describe("WorkflowExecutionMonitor", () => {
     expect(document.querySelector('[data-node="b"]')?.textContent).toContain("Not run");
   });
 
+  it("says who else watches while the connection stands and others do", async () => {
+    await watch();
+    const line = () => document.querySelector(".fb-watchers");
+    const watchers = (names: string[], count = names.length) => say({ type: "watchers", execution_id: "run-1", names, count });
+    expect(line()).toBeNull();
+
+    await watchers(["olive", "oscar.wilde@example.com"]);
+    expect(screen.getByText("Also watching: olive, oscar.wilde@example.com")).toBeTruthy();
+    const initials = [...document.querySelectorAll(".fb-initials")];
+    expect(initials.map((one) => one.textContent)).toEqual(["O", "OW"]);
+    expect(initials.every((one) => one.getAttribute("aria-hidden") === "true")).toBe(true);
+
+    await watchers(["a", "b", "c", "d", "<i>e</i>"], 30);
+    expect(screen.getByText("Also watching: a, b, c and 27 more")).toBeTruthy();
+    expect(line()?.getAttribute("title")).toBe("a, b, c, d, <i>e</i> and 25 more");
+
+    await watchers([]);
+    expect(line()).toBeNull();
+    await watchers(["olive"]);
+    expect(line()).not.toBeNull();
+    await act(async () => ServerEnd.last.hangUp(1006));
+    expect(line()).toBeNull();
+    await act(() => vi.waitFor(() => expect(ServerEnd.all).toHaveLength(2), 2000));
+    await act(async () => ServerEnd.last.accept());
+    expect(line(), "nobody knows yet whether they are still there").toBeNull();
+    await say({ type: "hello", execution_id: "run-1", status: "running", last_seq: 0 });
+    expect(line()).toBeNull();
+  });
+
+  it("names nobody beside a run that has ended", async () => {
+    await watch();
+    await say({ type: "watchers", execution_id: "run-1", names: ["olive"], count: 1 });
+    await say(
+      event("status", log(1, { event: "workflow_complete", status: "completed" })),
+      { type: "end", execution_id: "run-1", status: "completed" },
+    );
+    expect(document.querySelector(".fb-watchers")).toBeNull();
+  });
+
   it("cancels", async () => {
     await watch();
     await act(async () => screen.getByRole("button", { name: "Cancel" }).click());

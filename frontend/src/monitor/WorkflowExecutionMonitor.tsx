@@ -19,6 +19,7 @@ import { percent, statusOf, total, type RunState } from "./logs";
 import { RunGraph } from "./RunGraph";
 import { useWebSocketLogs } from "./useWebSocketLogs";
 import { Waits } from "./Waits";
+import { WatcherNames } from "./WatcherNames";
 import { placeOf } from "./waiting";
 
 type Action = "cancel" | "pause" | "resume";
@@ -204,6 +205,7 @@ export function WorkflowExecutionMonitor({
           <h2>{name ?? <span className="fb-ghost">Loading the workflow</span>}</h2>
           {version ? <span className="fb-tag">v{version}</span> : null}
           <StatusPill status={status} live />
+          <WatcherNames watchers={live.watchers} />
           <span className="fb-spacer" />
           {executionUrl ? (
             <a className="fb-btn" href={pageOf(executionUrl, execution.id)}>

@@ -1,7 +1,7 @@
 /** What the page knows of one execution: the newest lines, and what all of them add up to. Shared by all who look at it. */
 
 import type { Api } from "../api";
-import type { ExecutionFrame, ExecutionLog, Progress, Status } from "../contract";
+import type { ExecutionFrame, ExecutionLog, Progress, Status, Watchers } from "../contract";
 import { EMPTY_RUN, fold, mergeLogs, type RunState } from "./logs";
 import { connectionTo, type Connection, type ConnectionStatus, type Follower } from "./socket";
 
@@ -16,11 +16,15 @@ export interface FeedView {
   /** What the server said at the start and at the end. */
   readonly serverStatus: Status | null;
   readonly progress: Progress | null;
+  /** Who else watches, as far as the connection stands. */
+  readonly watchers: Watchers;
   /** The server said that nothing will follow. */
   readonly ended: boolean;
   readonly connectionStatus: ConnectionStatus;
   readonly error: string | null;
 }
+
+export const ALONE: Watchers = { names: [], count: 0 };
 
 export const BLANK: FeedView = {
   logs: [],
@@ -29,6 +33,7 @@ export const BLANK: FeedView = {
   lastSeq: 0,
   serverStatus: null,
   progress: null,
+  watchers: ALONE,
   ended: false,
   connectionStatus: "disconnected",
   error: null,
@@ -129,12 +134,15 @@ export class Feed implements Follower {
     switch (frame.type) {
       case "hello":
         this.awaitsHello = false;
-        this.later({ serverStatus: frame.status, progress: frame.progress ?? this.view.progress });
+        this.later({ serverStatus: frame.status, progress: frame.progress ?? this.view.progress, watchers: ALONE });
         break;
       case "log":
       case "node":
       case "status":
         this.take(frame);
+        break;
+      case "watchers":
+        if (!this.awaitsHello) this.later({ watchers: { names: frame.names, count: frame.count } });
         break;
       case "end":
         if (this.awaitsHello) break;
@@ -229,6 +237,7 @@ export class Feed implements Follower {
   private show(part: Partial<FeedView>): void {
     this.view = { ...this.view, ...part };
     this.view = { ...this.view, ...this.connected(), older: this.firstSeq - 1 };
+    if (this.view.connectionStatus !== "connected") this.view = { ...this.view, watchers: ALONE };
     for (const changed of [...this.listeners.keys()]) changed();
   }
 
