@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, ParamSpec, TypeVar
 from uuid import UUID
 
 from channels.db import database_sync_to_async
+from django.db import InterfaceError, OperationalError
 
 from executions.events import PAGE_BYTES, iter_logs
 from monitoring.wire import Entry, entry
 
+logger = logging.getLogger(__name__)
+
+READ_AGAIN_SECONDS: Final = (0.1, 0.4, 1.5, 3.0)
+"""After which times a read that the database failed is tried again; then it has failed."""
 PAGE_ROWS: Final = 500
 """Rows read at once; more are read only when the client took these."""
 PAGE_ENTRY_BYTES: Final = 128 * 1024
@@ -23,10 +30,21 @@ _readers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="monitoring-read
 
 
 async def read(function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Return ``function(...)``, called in one of four database threads of this process."""
+    """Return ``function(...)``, called in one of four database threads of this process.
+
+    A database that restarts or is locked for a moment ends no socket: what it failed is called again.
+    """
     in_thread = database_sync_to_async(function, thread_sensitive=False, executor=_readers)
-    result: _T = await in_thread(*args, **kwargs)
-    return result
+    for pause in READ_AGAIN_SECONDS:
+        try:
+            result: _T = await in_thread(*args, **kwargs)
+        except (OperationalError, InterfaceError) as error:
+            logger.info("a read is tried again in %s s: %s", pause, error)
+            await asyncio.sleep(pause)
+        else:
+            return result
+    last: _T = await in_thread(*args, **kwargs)
+    return last
 
 
 def load_page(execution_id: UUID, after: int) -> tuple[list[Entry], bool]:

@@ -14,6 +14,7 @@ from channels.layers import get_channel_layer
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.contrib.sessions.models import Session
+from django.db import InterfaceError, OperationalError
 
 from executions.events import group_name
 from executions.models import Execution
@@ -374,6 +375,41 @@ async def test_a_fault_of_ours_is_closed_with_1011(make_run, open_socket, monkey
 
     assert socket.code == 1011
     assert run.id in caplog.text
+
+
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError])
+async def test_a_read_that_the_database_failed_for_an_instant_is_tried_again(make_run, open_socket, monkeypatch, error):
+    run = await sync(make_run)
+    await sync(run.write, 3)
+    load_page, calls = rows.load_page, []
+
+    def fail_twice(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) <= 2:
+            raise error("the database system is starting up")
+        return load_page(*args)
+
+    monkeypatch.setattr(rows, "load_page", fail_twice)
+    monkeypatch.setattr(rows, "READ_AGAIN_SECONDS", (0.01, 0.01))
+    async with open_socket(logs(run)) as socket:
+        await socket.until("hello")
+        assert await socket.seqs(3) == [1, 2, 3]
+        await sync(run.write, 1)
+        assert await socket.seqs(1) == [4]
+
+
+async def test_a_database_that_stays_away_ends_the_socket_with_1011(make_run, open_socket, monkeypatch):
+    run = await sync(make_run)
+
+    def fail(*args: object) -> None:
+        raise OperationalError("the database system is shutting down")
+
+    monkeypatch.setattr(rows, "load_page", fail)
+    monkeypatch.setattr(rows, "READ_AGAIN_SECONDS", (0.01, 0.01))
+    async with open_socket(logs(run)) as socket:
+        await socket.until("closed")
+
+    assert socket.code == 1011
 
 
 async def _open_then(open_socket, run, change) -> Any:
