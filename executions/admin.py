@@ -14,6 +14,7 @@ from django.core.exceptions import ValidationError
 from django.core.paginator import Page, Paginator
 from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -71,12 +72,17 @@ def attach_node_names(executions: Sequence[Any]) -> None:
 
 
 def cause(execution: Execution) -> SafeString | str:
-    """Return the failed node and the first line of why, or what is waited for; empty when there is nothing to say."""
+    """Return the failed node and the first line of why, or what is waited for; empty when there is nothing to say.
+
+    That somebody cancelled is said by the status.
+    """
     if waits := [wait_text(wait) for wait in getattr(execution, "waits", ())]:
         more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
         return format_html('<span class="adm-cause adm-waits" title="{0}">{0}</span>', waits[0] + more)
     if held := report.held_reason(execution):
         return format_html('<span class="adm-cause adm-waits" title="{0}">{0}</span>', held[0].upper() + held[1:])
+    if execution.status == states.CANCELLED and execution.error == execution.error_code:
+        return BLANK
     if not execution.error and not execution.error_node:
         return BLANK
     line = execution.error.strip().partition("\n")[0] or execution.error_code
@@ -563,6 +569,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
                 "ws": "/ws",
                 "execution_id": str(execution.pk),
                 "execution_url": "/admin/executions/execution/{id}/change/",
+                "children_url": "/admin/executions/execution/?started={id}",
                 "workflow_id": str(execution.workflow_id),
             },
         }
@@ -640,6 +647,8 @@ def _node_run(run: NodeRun, names: dict[str, str]) -> dict[str, Any]:
         "status": status_pill(run.status, states_word(run.status)),
         "attempt": run.attempt,
         "duration": duration(run.duration_ms),
+        "processor": EMPTY if run.cpu_seconds is None else duration(round(run.cpu_seconds * 1000)),
+        "memory": EMPTY if run.peak_memory_bytes is None else filesizeformat(run.peak_memory_bytes),
         "credits": run.credits,
         "error": run.error.strip().partition("\n")[0],
         "url": reverse("admin:executions_noderun_change", args=(run.pk,)),

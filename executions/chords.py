@@ -38,6 +38,11 @@ class _Task:
         return (self.phase, self.claim, self.worker, self.queue, self.sent)
 
     @property
+    def sent_again(self) -> bool:
+        """Return whether a message was sent after somebody had taken the nodes: a process died, or they had to wait."""
+        return self.sent and self.facts["most_deliveries"] > 1
+
+    @property
     def way(self) -> str:
         """Return how the nodes came to their process."""
         if self.sent:
@@ -119,7 +124,9 @@ def _name_nodes(execution: Execution, tasks: Iterable[_Task]) -> None:
 
 
 def _phase(execution: Execution, phase: Phase, tasks: list[_Task], workers: dict[str, str]) -> dict[str, Any]:
-    messages = max(0, phase.header_count - any(not task.sent for task in tasks))
+    """Return one phase. One header may be kept; sent again it looks like the others, so messages are counted at least."""
+    again = sum(task.sent_again for task in tasks)
+    messages = max(0, phase.header_count - (again > 0 or any(not task.sent for task in tasks)))
     return {
         "index": phase.index,
         "status": phase.status,
@@ -128,6 +135,7 @@ def _phase(execution: Execution, phase: Phase, tasks: list[_Task], workers: dict
         "started_ms": after_ms(execution.queued_at, phase.started_at),
         "finished_ms": after_ms(execution.queued_at, phase.finished_at),
         "message_count": messages,
+        "sent_again": again,
         "callback": {
             "task": CALLBACK,
             "phase": phase.index + 1,
@@ -145,6 +153,7 @@ def _task(execution: Execution, task: _Task, workers: dict[str, str]) -> dict[st
     facts, since = task.facts, execution.queued_at
     return {
         "way": task.way,
+        "sent_again": task.sent_again,
         "claim": task.claim or None,
         "queue": task.queue or None,
         "worker": task.worker or None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from executions import report, states
@@ -17,10 +18,14 @@ from workflows.errors import WorkflowError
 
 CHAIN_SHOWN: Final = 500
 """How many nodes of the critical path one answer names; its length is always complete."""
+TURNS_SHOWN: Final = 100
+"""How many child executions one answer has bars of; their numbers are always complete."""
 
 
 def timeline(execution: Execution, limit: int, offset: int) -> dict[str, Any]:
-    """Return a page of bars in the order in which nodes run, and the critical path of all. Three queries.
+    """Return a page of bars in the order in which nodes run, the critical path of all, and the first child executions.
+
+    At most five queries.
 
     Times are milliseconds since the execution was queued. ``queued_ms`` of a bar is when the message for the node was
     sent, None when the process that opened the phase kept it for itself; ``now_ms`` is how old the execution is, or
@@ -44,6 +49,40 @@ def timeline(execution: Execution, limit: int, offset: int) -> dict[str, Any]:
             {"node_id": node_id, "name": names.get(node_id, node_id), "duration_ms": round(seconds * 1000, 3)}
             for node_id, seconds in chain[:CHAIN_SHOWN]
         ],
+        **_turns(execution, names),
+    }
+
+
+def _turns(execution: Execution, names: dict[str, str]) -> dict[str, Any]:
+    """Return the bars of the first child executions (turns of loops, subflows), and how many there are. Two queries."""
+    children = execution.children.order_by()
+    counted = children.aggregate(
+        count=Count("pk"),
+        ended=Count("pk", filter=Q(status__in=states.TERMINAL)),
+        failed=Count("pk", filter=Q(status=states.FAILED)),
+    )
+    shown = children.order_by("parent_node", "child_index").select_related("workflow") if counted["count"] else ()
+    nodes = [str(node.get("id")) for node in execution.version.definition.get("nodes", ())]
+    return {
+        "turns": [_turn(child, execution.queued_at, nodes, names) for child in shown[:TURNS_SHOWN]],
+        "turn_count": counted["count"],
+        "turns_ended": counted["ended"],
+        "turns_failed": counted["failed"],
+    }
+
+
+def _turn(child: Execution, since: datetime, nodes: list[str], names: dict[str, str]) -> dict[str, Any]:
+    place = -1 if child.parent_node is None else child.parent_node
+    node_id = nodes[place] if 0 <= place < len(nodes) else ""
+    return {
+        "id": str(child.pk),
+        "node_id": node_id,
+        "name": names.get(node_id, node_id),
+        "what": f"turn {(child.child_index or 0) + 1}" if child.scope else child.workflow.name,
+        "status": child.status,
+        "queued_ms": after_ms(since, child.queued_at),
+        "started_ms": after_ms(since, child.started_at),
+        "finished_ms": after_ms(since, child.finished_at),
     }
 
 

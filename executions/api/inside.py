@@ -9,7 +9,7 @@ from django.http import Http404, HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema, Status
 
-from executions.api.runs import NodeStatus, PhaseStatus
+from executions.api.runs import ExecutionStatus, NodeStatus, PhaseStatus
 from executions.artifacts import artifacts
 from executions.chords import chords
 from executions.models import Execution
@@ -49,9 +49,23 @@ class CriticalNode(Schema):
     duration_ms: float
 
 
+class Turn(Schema):
+    """When a child execution was queued, began and ended: ``what`` is the turn of a loop, or the workflow of a subflow."""
+
+    id: str
+    node_id: str
+    name: str
+    what: str
+    status: ExecutionStatus
+    queued_ms: float
+    started_ms: float | None
+    finished_ms: float | None
+
+
 class TimelineOut(Schema):
     """A page of bars, and the chain of nodes that took longest: its first 500, and how many and how long it is.
 
+    ``turns`` are the first 100 child executions, in the order of nodes and turns; the counts are of all.
     Times are milliseconds since ``queued_at``; ``now_ms`` is the age of the execution, at its end if it has ended.
     """
 
@@ -64,6 +78,10 @@ class TimelineOut(Schema):
     critical: list[CriticalNode]
     critical_count: int
     critical_ms: float
+    turns: list[Turn]
+    turn_count: int
+    turns_ended: int
+    turns_failed: int
 
 
 class TaskNode(Schema):
@@ -82,10 +100,12 @@ class TaskOut(Schema):
     ``way`` says how they came to their process: by a message, kept by the process that opened the phase, run at once
     before anything was written, or taken over from the execution that this one is a retry of. ``worker`` is the id of the start
     of the worker, ``worker_name`` its host and process while it lives, for those who may see all executions.
-    ``nodes`` are the first 32.
+    ``nodes`` are the first 32. ``sent_again`` says that a message followed after somebody had already taken the nodes: a
+    process died, or they had to wait.
     """
 
     way: Literal["message", "kept", "at_once", "taken_over"]
+    sent_again: bool
     claim: str | None
     queue: str | None
     worker: str | None
@@ -113,6 +133,7 @@ class CallbackOut(Schema):
 class ChordOut(Schema):
     """What was made of one phase: header tasks of which ``message_count`` were sent; a chord when these are several.
 
+    ``sent_again`` are tasks whose message followed later; then ``message_count`` is what was sent before, at least.
     ``tasks`` are the first 50; after a worker died or a node was tried again they may be more than headers.
     """
 
@@ -121,6 +142,7 @@ class ChordOut(Schema):
     node_count: int
     header_count: int
     message_count: int
+    sent_again: int
     started_ms: float | None
     finished_ms: float | None
     callback: CallbackOut | None

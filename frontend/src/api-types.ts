@@ -1798,6 +1798,7 @@ export interface components {
         /**
          * @description What was made of one phase: header tasks of which ``message_count`` were sent; a chord when these are several.
          *
+         *     ``sent_again`` are tasks whose message followed later; then ``message_count`` is what was sent before, at least.
          *     ``tasks`` are the first 50; after a worker died or a node was tried again they may be more than headers.
          */
         ChordOut: {
@@ -1807,6 +1808,7 @@ export interface components {
             index: number;
             message_count: number;
             node_count: number;
+            sent_again: number;
             started_ms: number | null;
             /** @enum {string} */
             status: "running" | "completed" | "failed" | "cancelled";
@@ -2949,7 +2951,8 @@ export interface components {
          *     ``way`` says how they came to their process: by a message, kept by the process that opened the phase, run at once
          *     before anything was written, or taken over from the execution that this one is a retry of. ``worker`` is the id of the start
          *     of the worker, ``worker_name`` its host and process while it lives, for those who may see all executions.
-         *     ``nodes`` are the first 32.
+         *     ``nodes`` are the first 32. ``sent_again`` says that a message followed after somebody had already taken the nodes: a
+         *     process died, or they had to wait.
          */
         TaskOut: {
             attempts: number;
@@ -2961,6 +2964,7 @@ export interface components {
             node_count: number;
             nodes: components["schemas"]["TaskNode"][];
             queue: string | null;
+            sent_again: boolean;
             sent_ms: number | null;
             started_ms: number | null;
             /** @enum {string} */
@@ -2976,6 +2980,7 @@ export interface components {
         /**
          * @description A page of bars, and the chain of nodes that took longest: its first 500, and how many and how long it is.
          *
+         *     ``turns`` are the first 100 child executions, in the order of nodes and turns; the counts are of all.
          *     Times are milliseconds since ``queued_at``; ``now_ms`` is the age of the execution, at its end if it has ended.
          */
         TimelineOut: {
@@ -2988,6 +2993,10 @@ export interface components {
             now_ms: number;
             queued_at: string;
             started_ms: number | null;
+            turn_count: number;
+            turns: components["schemas"]["Turn"][];
+            turns_ended: number;
+            turns_failed: number;
         };
         /** @description A token that was just made. Its text is shown here only. */
         TokenMade: {
@@ -3037,6 +3046,18 @@ export interface components {
             threshold: number;
             /** Format: date-time */
             until: string;
+        };
+        /** @description When a child execution was queued, began and ended: ``what`` is the turn of a loop, or the workflow of a subflow. */
+        Turn: {
+            finished_ms: number | null;
+            id: string;
+            name: string;
+            node_id: string;
+            queued_ms: number;
+            started_ms: number | null;
+            /** @enum {string} */
+            status: "queued" | "running" | "paused" | "waiting" | "completed" | "completed_with_errors" | "failed" | "cancelled";
+            what: string;
         };
         /** @description A definition to check. */
         Unchecked: {

@@ -108,6 +108,7 @@ export type ExecutionDetail = ExecutionSummary &
 
 export type Timeline = Schemas["TimelineOut"];
 export type Bar = Schemas["Bar"];
+export type Turn = Schemas["Turn"];
 export type Celery = Schemas["CeleryOut"];
 export type Chord = Schemas["ChordOut"];
 export type CeleryTask = Schemas["TaskOut"];

@@ -1,12 +1,14 @@
 /** How times, durations and sizes are written for people. */
 
-/** Return 999 ms as "999 ms", 1500 as "1.5 s", 120000 as "2.0 m", 5400000 as "1.5 h". */
+/** Return 999 ms as "999 ms", 1500 as "1.5 s", 125000 as "2 min 5 s", 5400000 as "1 h 30 min", as the lists of the admin do. */
 export function duration(ms: number | null | undefined): string {
   if (ms == null || Number.isNaN(ms)) return "";
-  if (ms < 1000) return `${Math.round(ms)} ms`;
+  if (ms < 1000) return `${Math.min(999, Math.round(ms))} ms`;
   if (ms < 60_000) return `${(Math.floor(ms / 100) / 10).toFixed(1)} s`;
-  if (ms < 3_600_000) return `${(Math.floor(ms / 6000) / 10).toFixed(1)} m`;
-  return `${(Math.floor(ms / 360_000) / 10).toFixed(1)} h`;
+  const seconds = Math.floor(ms / 1000);
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min${seconds % 60 ? ` ${seconds % 60} s` : ""}`;
+  return `${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
 }
 
 const clockFormat = new Intl.DateTimeFormat(undefined, {

@@ -36,6 +36,20 @@ def test_counters_come_from_the_rows_of_the_user(bob: Any, carol: Any, make_worl
     assert [row["schedule"].workflow.name for row in shown["upcoming"]] == ["mine"]
 
 
+def test_what_runs_and_what_went_well_are_counted_as_in_the_monitor(bob: Any, make_world: Any) -> None:
+    workflow = make_world(bob, "mine").workflow  # with an execution that failed
+    for status in ("completed", "cancelled", "running", "queued", "waiting", "paused"):
+        make_execution(workflow, status)
+
+    shown = dashboard(bob, timezone.now())
+    page = logged_in(bob).get("/admin/").content.decode()
+
+    assert (shown["running"], shown["open_note"]) == (1, "1 pending, 2 waiting or paused")
+    assert shown["today"].success_rate == 50
+    assert "1 pending, 2 waiting or paused" in page
+    assert 'class="adm-tiles-foot" href="/admin/monitoring/"' in page
+
+
 def test_the_failed_node_and_its_cause_are_in_the_row(bob: Any, carol: Any, make_world: Any) -> None:
     make_world(bob, "mine")
     make_world(carol, "other")

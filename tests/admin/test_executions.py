@@ -11,11 +11,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from executions.admin import wait_text
+from executions.admin import cause, execution_url, wait_text
 from executions.models import Execution, NodeRun
 from recordings.models import Event
 from tests.admin.conftest import logged_in, make_execution
 from tests.conftest import graph, node, wire
+from workflows.admin.cells import BLANK, EMPTY, duration
 
 LIST = "/admin/executions/execution/"
 
@@ -122,6 +123,7 @@ def test_the_page_hands_its_addresses_to_the_island(bob: Any, make_world: Any) -
         "ws": "/ws",
         "execution_id": str(world.execution.pk),
         "execution_url": "/admin/executions/execution/{id}/change/",
+        "children_url": "/admin/executions/execution/?started={id}",
         "workflow_id": str(world.workflow.pk),
     }
 
@@ -134,6 +136,39 @@ def test_the_page_shows_rows_and_leads_to_the_recording(bob: Any, make_world: An
     assert "Deliver to Webhook" in html
     assert "answered 503" in html
     assert reverse("admin:recordings_recording_change", args=(world.recording.pk,)) in html
+
+
+def test_the_page_says_what_each_node_used_of_processor_and_memory(bob: Any, make_world: Any) -> None:
+    world = make_world(bob, "shop")
+    NodeRun.objects.filter(execution=world.execution).update(cpu_seconds=1.25, peak_memory_bytes=150 * 2**20)
+    NodeRun.objects.create(execution=world.execution, phase_index=0, node_index=2, node_id="third", node_type="delay")
+
+    rows = logged_in(bob).get(execution_url(world.execution)).context["node_runs"]
+    html = page(bob, world.execution)
+
+    assert [(row["processor"], row["memory"]) for row in rows] == [("1.2 s", "150.0\xa0MB"), (EMPTY, EMPTY)]
+    for shown in (">Processor</th>", ">Memory</th>", "1.2 s</td>", "150.0\xa0MB</td>"):
+        assert shown in html
+
+
+def test_that_somebody_cancelled_is_said_by_the_status_alone(bob: Any, make_world: Any) -> None:
+    workflow = make_world(bob, "shop").workflow
+    plain = make_execution(workflow, "cancelled", error="cancelled", error_code="cancelled")
+    told = make_execution(workflow, "cancelled", error="the worker was told to end", error_code="drained")
+
+    assert cause(plain) == BLANK
+    assert "the worker was told to end" in cause(told)
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "text"),
+    [
+        (None, EMPTY), (999, "999 ms"), (14_674, "14.6 s"), (59_999, "59.9 s"), (60_000, "1 min"), (125_900, "2 min 5 s"),
+        (3_600_000, "1 h"), (5_400_000, "1 h 30 min"),
+    ],
+)  # fmt: skip
+def test_durations_are_written_as_the_live_pages_write_them(milliseconds: int | None, text: str) -> None:
+    assert duration(milliseconds) == text
 
 
 def test_cancel_asks_running_executions_to_stop_and_tells_of_ended_ones(bob: Any, make_world: Any) -> None:

@@ -11,6 +11,7 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
+from executions import store
 from executions.models import Execution, NodeRun, Phase, WorkerLease
 from executions.retry import retry_execution
 from executions.triggers import start_execution
@@ -123,6 +124,31 @@ def test_a_timeline_of_an_execution_that_has_not_begun_is_empty(client: Client, 
     assert found["started_ms"] is found["finished_ms"] is None
 
 
+@pytest.mark.postgres
+def test_turns_of_a_loop_are_in_the_timeline_of_its_parent_with_a_bound(
+    client: Client, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("executions.timeline.TURNS_SHOWN", 3)
+    nodes = [
+        node("loop", "loop_items", {"label": "Each"}, Items=[1, 2, 3, 4, 5], Max_Concurrency=2),
+        node("body", "delay", Duration=0.01),
+    ]
+    execution = run(nodes, wire("loop", "Each", "body", "Execute Condition"))
+
+    with CaptureQueriesContext(connection) as queries:
+        found = ask(client, execution, "timeline")
+
+    assert [(turn["node_id"], turn["name"], turn["what"], turn["status"]) for turn in found["turns"]] == [
+        ("loop", "Each", f"turn {number}", "completed") for number in (1, 2, 3)
+    ]
+    assert (found["turn_count"], found["turns_ended"], found["turns_failed"]) == (5, 5, 0)
+    children = {str(child.pk) for child in execution.children.all()}
+    for turn in found["turns"]:
+        assert turn["id"] in children
+        assert 0 <= turn["queued_ms"] <= turn["started_ms"] <= turn["finished_ms"] <= found["now_ms"]
+    assert len([query for query in queries if '"parent_id" = ' in query["sql"]]) == 2
+
+
 # ------------------------------------------------------------------ tasks
 
 
@@ -176,6 +202,40 @@ def test_phases_come_in_pages_and_what_nobody_took_yet_is_named(client: Client, 
     assert (phase["index"], phase["message_count"], task["way"], task["claim"]) == (1, 1, "message", None)
     assert (task["queue"], task["deliveries"], task["started_ms"]) == ("default", 0, None)
     assert [one["status"] for one in task["nodes"]] == ["queued"]
+
+
+@pytest.mark.postgres
+def test_a_kept_header_that_was_sent_again_after_a_death_is_no_further_message(
+    client: Client, alice: Any, make_workflow: Any
+) -> None:
+    execution = start_execution(make_workflow(wide(3)), by=alice)
+    now = datetime.now(UTC)
+    Phase.objects.create(
+        execution=execution, index=0, node_count=3, header_count=3, open=1, started_at=now, status="running"
+    )
+    for index, (dispatched, deliveries, status) in enumerate(
+        [(0, 1, "running"), (9, 1, "completed"), (9, 1, "completed")]
+    ):
+        NodeRun.objects.create(
+            execution=execution, phase_index=0, node_index=index, node_id=f"n{index}", node_type="delay", queue="default",
+            status=status, dispatched_at=dispatched, deliveries=deliveries, claim=f"{index:032x}", worker=f"{index:032x}",
+        )  # fmt: skip
+
+    def header() -> Any:
+        return ask(client, execution, "celery")["items"][0]
+
+    before = header()
+    assert (before["message_count"], before["sent_again"]) == (2, 0)
+    store.committer.run(lambda tx: store.requeue_nodes(tx, execution.pk, [0], claims=["0" * 32]), execution.pk.hex)
+    NodeRun.objects.filter(execution=execution, node_index=0).update(
+        deliveries=2, claim="f" * 32, worker="f" * 32, status="completed"
+    )
+
+    after_death = header()
+
+    assert (after_death["message_count"], after_death["sent_again"]) == (2, 1)
+    assert [task["sent_again"] for task in after_death["tasks"]] == [True, False, False]
+    assert after_death["callback"] == {**before["callback"], "done": False}
 
 
 def test_workers_are_named_by_host_only_for_those_who_see_everything(bob: Any, make_workflow: Any) -> None:

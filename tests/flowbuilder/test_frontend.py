@@ -80,3 +80,9 @@ def test_hook_and_viewer_have_the_tests_of_their_rows() -> None:
     assert len(found) >= 12 + 29
     for row, titles in ROWS.items():
         assert set(titles) <= set(found), row
+
+
+def test_the_look_of_the_canvas_stands_in_one_place() -> None:
+    told = [file.name for file in FRONTEND.glob("src/**/*.css") if "react-flow__controls-button" in file.read_text()]
+
+    assert told == ["canvas.css"]

@@ -75,16 +75,20 @@ def _distance(seconds: float, local: datetime, zone: str) -> str:
 
 
 def duration(milliseconds: int | None) -> str:
-    """Return a length of time in the two largest fitting units: "840 ms", "3.2 s", "2 min 5 s", "1 h 3 min"."""
+    """Return a length of time in the two largest fitting units: "840 ms", "3.2 s", "2 min 5 s", "1 h 3 min".
+
+    It is cut, not rounded, as the live pages do: the same execution took the same time everywhere.
+    """
     if milliseconds is None:
         return EMPTY
     if milliseconds < 1_000:
         return f"{milliseconds} ms"
-    if milliseconds < 59_950:
-        return f"{milliseconds / 1_000:.1f} s"
-    minutes, seconds = divmod(round(milliseconds / 1_000), 60)
+    if milliseconds < 60_000:
+        return f"{milliseconds // 100 / 10:.1f} s"
+    minutes, seconds = divmod(milliseconds // 1_000, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+    large, small = (f"{hours} h", f" {minutes} min") if hours else (f"{minutes} min", f" {seconds} s")
+    return large + (small if (minutes if hours else seconds) else "")
 
 
 def json_block(value: Any) -> SafeString:

@@ -17,6 +17,8 @@ const WAYS: Record<CeleryTask["way"], { word: string; why: string }> = {
   taken_over: { word: "Taken over", why: "Completed in the execution that this one is a retry of" },
 };
 
+const AGAIN = "A message followed after somebody had taken it: a process died, or the step had to wait";
+
 /** What Celery was given for each phase: the start, header tasks with claim and worker, and the callback of the chord. */
 export function Chords({ client, view }: { client: Api; view: RunView }) {
   const [offset, setOffset] = useState(0);
@@ -43,8 +45,8 @@ function Start({ start }: { start: Celery["start"] }) {
       <code>{start.task}</code>
       <span className="fb-muted">
         {start.sent_ms === null ? "no message was sent" : `sent after ${time(start.sent_ms)}`}
-        {start.sent_again > 0 ? `, sent again ${start.sent_again} times` : ""}
-        {start.deliveries > 0 ? `, taken ${start.deliveries} times` : ""}
+        {start.sent_again > 0 ? `, sent again ${count(start.sent_again, "time")}` : ""}
+        {start.deliveries > 0 ? `, taken ${count(start.deliveries, "time")}` : ""}
       </span>
     </p>
   );
@@ -108,7 +110,7 @@ function Task({ task }: { task: CeleryTask }) {
   const more = task.node_count - task.nodes.length;
   return (
     <tr data-way={task.way}>
-      <td title={WAYS[task.way].why}>{WAYS[task.way].word}</td>
+      <td title={task.sent_again ? AGAIN : WAYS[task.way].why}>{task.sent_again ? "Sent again" : WAYS[task.way].word}</td>
       <td>
         <ul>
           {task.nodes.map((node) => (
@@ -132,8 +134,12 @@ function Task({ task }: { task: CeleryTask }) {
   );
 }
 
-/** Return what became of a phase: "chord of 3 messages", "1 message", "no message". */
-function shape(chord: Chord): string {
+/**
+ * Return what became of a phase: "chord of 3 messages", "1 message", "no message". What was sent again later, after a
+ * process died or a step had waited, is no further message of the chord: "3 headers, 1 sent again".
+ */
+export function shape(chord: Pick<Chord, "header_count" | "message_count" | "sent_again">): string {
+  if (chord.sent_again > 0) return `${count(chord.header_count, "header")}, ${chord.sent_again} sent again`;
   if (chord.message_count > 1) return `chord of ${chord.message_count} messages`;
   return chord.message_count === 1 ? "1 message" : "no message";
 }

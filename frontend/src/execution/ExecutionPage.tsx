@@ -17,13 +17,15 @@ export interface ExecutionProps {
   execution_id: string;
   /** Address of an execution's page with `{id}`. */
   execution_url: string;
+  /** Address of the list of an execution's child executions with `{id}`. */
+  children_url?: string;
 }
 
 // The canvas is half of what the page needs; it is loaded when somebody opens it.
 const Graph = lazy(() => import("./Graph"));
 
 /** The page of one execution: its live head, and its inside in tabs. */
-export function ExecutionPage({ api = "/api/v1", ws = "/ws", execution_id, execution_url }: ExecutionProps) {
+export function ExecutionPage({ api = "/api/v1", ws = "/ws", execution_id, execution_url, children_url }: ExecutionProps) {
   const client = useMemo(() => new Api(api), [api]);
   return (
     <div className="fb fb-monitor fb-execution">
@@ -33,13 +35,18 @@ export function ExecutionPage({ api = "/api/v1", ws = "/ws", execution_id, execu
         ws={ws}
         actions={(view) => <Retry client={client} view={view} executionUrl={execution_url} />}
       >
-        {(view, log) => <Tabs label="Inside this execution" tabs={tabsOf(api, client, view, log)} />}
+        {(view, log) => <Tabs label="Inside this execution" tabs={tabsOf(api, client, view, log, { executionUrl: execution_url, childrenUrl: children_url })} />}
       </WorkflowExecutionMonitor>
     </div>
   );
 }
 
-function tabsOf(api: string, client: Api, view: RunView, log: ReactNode): Tab[] {
+interface Links {
+  executionUrl: string;
+  childrenUrl: string | undefined;
+}
+
+function tabsOf(api: string, client: Api, view: RunView, log: ReactNode, links: Links): Tab[] {
   return [
     { id: "logs", label: "Logs", panel: () => log },
     {
@@ -51,7 +58,7 @@ function tabsOf(api: string, client: Api, view: RunView, log: ReactNode): Tab[] 
         </Suspense>
       ),
     },
-    { id: "timeline", label: "Timeline", panel: () => <Timeline client={client} view={view} /> },
+    { id: "timeline", label: "Timeline", panel: () => <Timeline client={client} view={view} {...links} /> },
     { id: "state", label: "State", panel: () => <State client={client} view={view} /> },
     { id: "artifacts", label: "Artifacts", panel: () => <Files client={client} view={view} /> },
     { id: "celery", label: "Celery", panel: () => <Chords client={client} view={view} /> },

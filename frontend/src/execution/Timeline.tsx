@@ -1,8 +1,9 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 
 import type { Api } from "../api";
-import { isTerminal, type Bar, type Timeline as Times } from "../contract";
+import { isTerminal, type Bar, type Status, type Timeline as Times, type Turn } from "../contract";
 import { count, duration } from "../format";
+import { pageOf } from "../islands";
 import type { RunView } from "../monitor/WorkflowExecutionMonitor";
 import { StatusIcon, statusWord } from "../status";
 import { Answer, Empty } from "./Answer";
@@ -18,8 +19,15 @@ const PAGE = 200;
 const CHAIN_SHOWN = 12;
 const TICK_MS = 250;
 
-/** When each step was queued and ran, as bars, and the chain of steps that took longest. */
-export function Timeline({ client, view }: { client: Api; view: RunView }) {
+interface Links {
+  /** Address of an execution's page with `{id}`. */
+  executionUrl: string;
+  /** Address of the list of an execution's child executions with `{id}`. */
+  childrenUrl?: string | undefined;
+}
+
+/** When each step was queued and ran, as bars, the chain of steps that took longest, and the turns of loops. */
+export function Timeline({ client, view, ...links }: { client: Api; view: RunView } & Links) {
   const [top, setTop] = useState(0);
   const first = Math.floor(top / ROW_PX);
   const offset = Math.floor(first / PAGE) * PAGE;
@@ -71,6 +79,7 @@ export function Timeline({ client, view }: { client: Api; view: RunView }) {
                 </div>
               </div>
             </div>
+            <Turns times={data} whole={whole} listed={links.childrenUrl && pageOf(links.childrenUrl, view.id)} {...links} />
             <p className="fb-legend">
               <span data-kind="queued">Queued: sent to a worker, not taken yet</span>
               <span data-kind="ran">Ran</span>
@@ -118,10 +127,75 @@ function Row({ index, bar, whole }: { index: number; bar: Bar | undefined; whole
   );
 }
 
+/** The child executions: turns of loops and subflows, each a bar on the axis of the steps and a link to its page. */
+export function Turns({
+  times,
+  whole,
+  executionUrl,
+  listed,
+}: {
+  times: Pick<Times, "turns" | "turn_count" | "turns_ended" | "turns_failed">;
+  whole: number;
+  listed?: string | undefined;
+} & Links) {
+  if (times.turn_count === 0) return null;
+  return (
+    <section className="fb-turns" aria-labelledby="turns" data-testid="turns">
+      <h3 id="turns">
+        Turns and child executions
+        <span className="fb-muted">{turnsText(times)}</span>
+        {listed ? <a href={listed}>Show them in the list</a> : null}
+      </h3>
+      <div className="fb-times">
+        <div className="fb-times-rows" role="table" tabIndex={0} aria-label="Timeline of the turns" aria-rowcount={times.turns.length}>
+          {times.turns.map((turn) => (
+            <TurnRow key={turn.id} turn={turn} whole={whole} url={pageOf(executionUrl, turn.id)} />
+          ))}
+        </div>
+      </div>
+    </section>
+  );
+}
+
+function TurnRow({ turn, whole, url }: { turn: Turn; whole: number; url: string }) {
+  const { queued, ran } = spans(turn, whole);
+  return (
+    <div className="fb-times-row" role="row" data-turn={turn.id} data-status={turn.status}>
+      <span role="cell" className="fb-times-name">
+        <StatusIcon status={turn.status} size={13} />
+        <span title={turn.name}>
+          <a href={url}>{turn.what}</a> <span className="fb-muted">{turn.name}</span>
+        </span>
+      </span>
+      <span role="cell" className="fb-times-bar">
+        <span className="fb-sr">{statusWord(turn.status)}</span>
+        {queued ? <i data-kind="queued" style={place(queued, whole)} /> : null}
+        {ran ? <i data-kind="ran" style={place(ran, whole)} /> : null}
+      </span>
+      <span role="cell">{queued ? exact(queued[1] - queued[0]) : ""}</span>
+      <span role="cell">{ran ? exact(ran[1] - ran[0]) : ""}</span>
+    </div>
+  );
+}
+
+/** Return "150 in all, 100 shown, 3 failed, 12 not ended". */
+function turnsText(times: Pick<Times, "turns" | "turn_count" | "turns_ended" | "turns_failed">): string {
+  const open = times.turn_count - times.turns_ended;
+  const number = (value: number) => value.toLocaleString("en");
+  return [
+    `${number(times.turn_count)} in all`,
+    times.turn_count > times.turns.length ? `the first ${number(times.turns.length)} shown` : "",
+    times.turns_failed ? `${number(times.turns_failed)} failed` : "",
+    open ? `${number(open)} not ended` : "",
+  ]
+    .filter(Boolean)
+    .join(", ");
+}
+
 type Span = readonly [number, number];
 
 /** Return from when to when a step was queued, and ran; what goes on lasts until now. */
-export function spans(bar: Bar, now: number): { queued: Span | null; ran: Span | null } {
+export function spans(bar: Pick<Bar, "queued_ms" | "started_ms" | "finished_ms"> & { status: Status }, now: number): { queued: Span | null; ran: Span | null } {
   const ended = bar.finished_ms ?? (isTerminal(bar.status) ? null : now);
   const queuedUntil = bar.started_ms ?? ended;
   const queued: Span | null = bar.queued_ms == null || queuedUntil == null ? null : [bar.queued_ms, Math.max(bar.queued_ms, queuedUntil)];

@@ -1,8 +1,13 @@
-import { describe, expect, it } from "vitest";
+import { cleanup, render, screen } from "@testing-library/react";
+import { afterEach, describe, expect, it } from "vitest";
 
 import type { Bar } from "../contract";
+import { shortened } from "../monitor/RunGraph";
+import { shape } from "./Chords";
 import { ticks } from "./ticks";
-import { spans } from "./Timeline";
+import { spans, Turns } from "./Timeline";
+
+afterEach(cleanup);
 
 function bar(part: Partial<Bar>): Bar {
   return {
@@ -34,5 +39,45 @@ describe("ticks", () => {
     expect(found.length).toBeLessThanOrEqual(7);
     expect(Math.max(...found)).toBeLessThanOrEqual(whole);
     if (whole > 2) expect(found.length).toBeGreaterThanOrEqual(2);
+  });
+});
+
+describe("turns", () => {
+  const turn = (number: number, status: "completed" | "running") => ({
+    id: `child-${number}`, node_id: "loop", name: "Each order", what: `turn ${number}`, status, queued_ms: 10 * number,
+    started_ms: 10 * number, finished_ms: status === "completed" ? 10 * number + 5 : null,
+  });
+  const times = { turns: [turn(1, "completed"), turn(2, "running")], turn_count: 150, turns_ended: 148, turns_failed: 3 };
+  const links = { executionUrl: "/executions/{id}/", listed: "/executions/?started=parent" };
+
+  it("have a bar and a link each, and say how many there are", () => {
+    render(<Turns times={times} whole={100} {...links} />);
+    expect(screen.getByRole("heading").textContent).toContain("150 in all, the first 2 shown, 3 failed, 2 not ended");
+    expect(screen.getByRole("link", { name: "turn 2" }).getAttribute("href")).toBe("/executions/child-2/");
+    expect(screen.getByRole("link", { name: "Show them in the list" }).getAttribute("href")).toBe("/executions/?started=parent");
+    const bars = [...document.querySelectorAll<HTMLElement>("[data-turn] [data-kind=ran]")];
+    expect(bars.map((bar) => [bar.style.left, bar.style.width])).toEqual([["10%", "5%"], ["20%", "80%"]]);
+  });
+
+  it("are not mentioned where there are none", () => {
+    render(<Turns times={{ turns: [], turn_count: 0, turns_ended: 0, turns_failed: 0 }} whole={100} {...links} />);
+    expect(document.querySelector("section")).toBeNull();
+  });
+});
+
+describe("words", () => {
+  it.each([
+    [3, 3, 0, "chord of 3 messages"],
+    [2, 1, 0, "1 message"],
+    [1, 0, 0, "no message"],
+    [3, 2, 1, "3 headers, 1 sent again"],
+    [1, 0, 1, "1 header, 1 sent again"],
+  ])("of %i headers, %i messages, %i of them again", (header_count, message_count, sent_again, text) => {
+    expect(shape({ header_count, message_count, sent_again })).toBe(text);
+  });
+
+  it("cut names to what fits into a step", () => {
+    expect(shortened("Read the page")).toBe("Read the page");
+    expect(shortened("A step with quite a long name")).toBe("A step with quite…");
   });
 });

@@ -8,6 +8,8 @@ import { stepWord, type Step } from "./WorkflowExecutionMonitor";
 const WIDTH = 224;
 const HEIGHT = 88;
 const GAP = 28;
+/** What fits between the edges of a step in the widest usual type; the whole name is in its title. */
+const NAME_CHARACTERS = 19;
 const SMALLEST = 0.5;
 const LARGEST = 0.66;
 const TALLEST = 190;
@@ -100,7 +102,7 @@ export function RunGraph({
               <title>{`${name}: ${word}`}</title>
               <rect x={place.x} y={place.y} width={WIDTH} height={HEIGHT} rx="14" />
               <text x={place.x + 18} y={place.y + 38}>
-                {name.length > 22 ? `${name.slice(0, 21)}…` : name}
+                {shortened(name)}
               </text>
               <text className="fb-graph-word" x={place.x + 18} y={place.y + 64}>
                 {word}
@@ -111,6 +113,11 @@ export function RunGraph({
       </svg>
     </div>
   );
+}
+
+/** Return as much of a name as fits into a step. */
+export function shortened(name: string): string {
+  return name.length > NAME_CHARACTERS ? `${name.slice(0, NAME_CHARACTERS - 1).trimEnd()}…` : name;
 }
 
 /** Return the line of a wire: a curve, or with right angles between the rows when it leads back. */

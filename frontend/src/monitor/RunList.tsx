@@ -81,7 +81,7 @@ function RunRow({
           <span className="fb-spacer" />
           <span>{over ? duration(item.duration_ms) : `${item.progress.done}/${item.progress.total}`}</span>
         </span>
-        {item.error ? (
+        {item.error && item.error !== item.status ? (
           <span className="fb-run-row-error">
             {item.error_node ? `${item.error_node_name ?? item.error_node}: ` : ""}
             {item.error}

@@ -145,6 +145,18 @@ describe("WorkflowExecutionMonitor", () => {
     expect(document.querySelector(".fb-watchers")).toBeNull();
   });
 
+  it("says no share of what failed, and that a run was cancelled once", async () => {
+    await watch();
+    await say(event("status", log(1, { event: "workflow_start" })));
+    expect(screen.getByTestId("progress").textContent).toBe("0 of 4 steps, 0 %");
+    await say(
+      event("status", log(2, { event: "workflow_error", status: "cancelled", error_message: "cancelled" })),
+      { type: "end", execution_id: "run-1", status: "cancelled" },
+    );
+    expect(screen.getByTestId("progress").textContent).toBe("0 of 4 steps");
+    expect(screen.queryByRole("alert")).toBeNull();
+  });
+
   it("cancels", async () => {
     await watch();
     await act(async () => screen.getByRole("button", { name: "Cancel" }).click());

@@ -120,7 +120,8 @@ export function WorkflowExecutionMonitor({
   const done = percent(live.run, nodeTotal, detail?.expected_ms);
   const name = detail?.workflow_name ?? execution.workflow_name;
   const version = detail?.version ?? execution.version;
-  const error = live.run.error ?? (over ? (detail?.error ?? null) : null);
+  const said = live.run.error ?? (over ? (detail?.error ?? null) : null);
+  const error = status === said ? null : said; // "cancelled" is no error, and the pill says it
   const errorNode = live.run.errorNode ?? detail?.error_node ?? null;
 
   const view: RunView = { id: execution.id, status, over, detail, steps, seq: live.logs.at(-1)?.seq ?? 0 };
@@ -254,7 +255,8 @@ export function WorkflowExecutionMonitor({
           <div>
             <dt>Progress</dt>
             <dd data-testid="progress">
-              {live.run.done} of {count(nodeTotal, "step")}, {done} %
+              {live.run.done} of {count(nodeTotal, "step")}
+              {status === "failed" || status === "cancelled" ? "" : `, ${done} %`}
             </dd>
           </div>
           <div>

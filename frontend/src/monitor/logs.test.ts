@@ -134,6 +134,11 @@ describe("fold", () => {
     expect(percent(run, 3, { a: 0, b: 0 })).toBe(66);
   });
 
+  it("ends the bar of a failed run of which every step has ended", () => {
+    const run = fold(EMPTY_RUN, [node(1, "node_error", "a"), log(2, { event: "workflow_error", status: "failed" })]);
+    expect(percent(run, 1)).toBe(100);
+  });
+
   it("leaves a failed run's bar where the run stopped", () => {
     const run = fold(EMPTY_RUN, [node(1, "node_error", "a"), log(2, { event: "workflow_error", status: "failed" })]);
     expect(percent(run, 4)).toBe(25);

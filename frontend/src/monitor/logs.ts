@@ -160,10 +160,12 @@ function settled(log: ExecutionLog, wanted: Status): Status {
 
 /**
  * Return the progress in percent: what ended nodes are of the time that all are expected to take, from event rows only.
- * `expected` is in milliseconds by node id; without it every node weighs the same. 100 is the end, never "nearly".
+ * `expected` is in milliseconds by node id; without it every node weighs the same. 100 is the end, never "nearly"; what
+ * failed or was cancelled stays where it stopped.
  */
 export function percent(run: RunState, total: number, expected: Readonly<Record<string, number>> = {}): number {
-  if (run.status && isTerminal(run.status) && run.status !== "failed" && run.status !== "cancelled") return 100;
+  const over = isTerminal(run.status);
+  if (over && run.status !== "failed" && run.status !== "cancelled") return 100;
   const known = Object.values(expected);
   const usual = known.reduce((sum, ms) => sum + ms, 0) / known.length || 1;
   let [all, ended, count] = [0, 0, 0];
@@ -174,7 +176,7 @@ export function percent(run: RunState, total: number, expected: Readonly<Record<
     if (isTerminal(run.nodes.get(id)?.status)) ended += weight;
   }
   all += Math.max(0, total - count) * usual;
-  return all > 0 ? Math.min(99, Math.floor((ended / all) * 100)) : 0;
+  return all > 0 ? Math.min(over ? 100 : 99, Math.floor((ended / all) * 100)) : 0;
 }
 
 /** Return the total that progress counts against, never less than the nodes already seen. */
