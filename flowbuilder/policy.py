@@ -262,6 +262,7 @@ MODEL_PAGES: Final[dict[str, str]] = {
     "monitoring/alert/<uuid:pk>/handle/<slug:verb>/": STAFF,
     "monitoring/alertrule/<uuid:pk>/handle/<slug:verb>/": STAFF,
     "monitoring/alertrule/<uuid:pk>/test/": STAFF,
+    "monitoring/alertrule/test/": STAFF,
     "monitoring/alertchannel/<uuid:pk>/test/": STAFF,
     "auth/user/<id>/password/": PERMITTED,
 }

@@ -172,15 +172,18 @@ class AlertRule(models.Model):
     kind = models.CharField(max_length=20, choices=Kind.choices)
     workflow = models.ForeignKey(
         "workflows.Workflow", null=True, blank=True, on_delete=models.CASCADE, related_name="alert_rules",
-        help_text="Empty: all workflows of its owner.",
+        help_text="Empty: all workflows of the owner of the rule.",
     )  # fmt: skip
-    everyone = models.BooleanField(default=False, help_text="The workflows of everybody.")
+    everyone = models.BooleanField(default=False, help_text="Off: only those of the owner of the rule.")
     subject = models.CharField(
-        max_length=100, blank=True, default="", help_text="Which queue, or which resource; empty: each of them."
+        max_length=100,
+        blank=True,
+        default="",
+        help_text="One queue, or one of slots, browsers, disk, memory and redis; empty: each of them.",
     )
     threshold = models.FloatField()
     minimum_runs = models.PositiveIntegerField(
-        default=3, help_text="A failure rate of fewer runs in the window is not looked at."
+        default=3, help_text="While fewer runs have ended in that time, nothing fires, however many failed."
     )
     window_s = models.PositiveIntegerField(default=900, verbose_name="window in seconds")
     for_s = models.PositiveIntegerField(default=0, verbose_name="seconds that it must last")
@@ -188,7 +191,7 @@ class AlertRule(models.Model):
     channels = models.ManyToManyField(AlertChannel, blank=True, related_name="rules")
     enabled = models.BooleanField(default=True)
     silenced_until = models.DateTimeField(
-        null=True, blank=True, help_text="Until then nobody is told; what fires is still listed."
+        null=True, blank=True, help_text="Until then nobody is told when it fires; what fires is still listed."
     )
     holding = models.JSONField(default=dict, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)

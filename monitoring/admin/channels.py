@@ -35,7 +35,7 @@ class ChannelForm(forms.ModelForm):
     address = forms.CharField(
         required=False,
         widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off", "spellcheck": "false"}),
-        help_text="A mail address; of webhooks and Slack the address that takes JSON, beginning with https://.",
+        help_text="A mail address; for webhooks and Slack the address that is called, beginning with https://.",
     )
     secret = forms.CharField(
         required=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 from django import forms
 from django.contrib import admin, messages
@@ -50,10 +51,10 @@ class RuleForm(forms.ModelForm):
     """Who asks; set per request."""
 
     window_minutes = forms.IntegerField(
-        label="Looks back, in minutes", initial=15, help_text="What ended or happened in this time is counted."
+        label="Looks back, in minutes", initial=15, help_text="What happened in so many minutes before now is counted."
     )
     for_minutes = forms.IntegerField(
-        label="Must last, in minutes", initial=0, help_text="0: the first look that finds too much is enough."
+        label="Must last, in minutes", initial=0, help_text="0: it fires as soon as there is too much."
     )
 
     class Meta:
@@ -68,7 +69,7 @@ class RuleForm(forms.ModelForm):
             "minimum_runs": "From so many runs on",
             "channels": "Tells",
         }
-        help_texts = {"channels": "Without a channel, what fires is listed only."}
+        help_texts = {"channels": "Without a channel nobody is told; what fires is listed under Alerts."}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Offer what the owner of the rule may watch and tell."""
@@ -220,36 +221,70 @@ class AlertRuleAdmin(OwnedAdmin):
         return [
             path("<uuid:pk>/handle/<slug:verb>/", view(self.handle), name="monitoring_alertrule_handle"),
             path("<uuid:pk>/test/", view(self.try_out), name="monitoring_alertrule_test"),
+            path("test/", view(self.try_form), name="monitoring_alertrule_test_new"),
             *super().get_urls(),
         ]
 
     def try_out(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        """Show what one rule would have done in the last days, with the threshold that is asked for."""
+        """Show what one rule would have done in the last days, with the threshold that is asked for.
+
+        A form that is posted is tried instead of what is stored.
+        """
+        if request.method == "POST":
+            return self.try_form(request, pk)
         if request.method != "GET":
-            return HttpResponseNotAllowed(["GET"])
+            return HttpResponseNotAllowed(["GET", "POST"])
         rule = get_object_or_404(self.get_queryset(request), pk=pk)
         form = TrialForm(
             request.GET
             if "threshold" in request.GET
             else {"threshold": f"{rule.threshold:g}", "days": trial.LONGEST_DAYS}
         )
+        return self._show_trial(request, rule, form)
+
+    def try_form(self, request: HttpRequest, pk: Any = None) -> HttpResponse:
+        """Show what the rule in a form that is not stored would have done; nothing is stored."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        stored = get_object_or_404(self.get_queryset(request), pk=pk) if pk else None
+        posted = request.POST.copy()
+        posted["name"] = uuid4().hex  # the name makes no difference, so none and one that is taken are fine
+        filled: Any = self.get_form(request, stored, change=stored is not None)(posted, instance=stored)
+        days = request.POST.get("days", trial.LONGEST_DAYS)
+        form = TrialForm({"threshold": request.POST.get("threshold"), "days": days})
+        rule: AlertRule = filled.instance
+        problems = [] if filled.is_valid() else _problems(filled)
+        rule.name = request.POST.get("name", "")
+        carried = [
+            (name, value)
+            for name, values in request.POST.lists()
+            if name in {*filled.fields, "name"} - set(form.fields)
+            for value in values
+        ]
+        return self._show_trial(request, rule, form, problems=problems, carried=carried, unsaved=True)
+
+    def _show_trial(self, request: HttpRequest, rule: AlertRule, form: TrialForm, **more: Any) -> HttpResponse:
         found = None
-        if form.is_valid():
+        fits = not more.get("problems")
+        if fits and form.is_valid():
             rule.threshold = form.cleaned_data["threshold"]
             try:
                 found = trial.rule_test(rule, form.cleaned_data["days"])
             except AlertRefused as error:
                 self.message_user(request, str(error), messages.ERROR)
+        kind = rules.KINDS.get(rule.kind)
         context = {
             **self.admin_site.each_context(request),
             "title": "What it would have done",
             "opts": self.opts,
             "rule": rule,
-            "condition": condition_text(rule),
-            "unit": rules.KINDS[rule.kind].unit,
+            "stored": not rule._state.adding,
+            "condition": condition_text(rule) if fits else "",
+            "unit": kind.unit if kind else "",
             "form": form,
             "found": found,
             **(_shown(found) if found else {}),
+            **more,
         }
         return TemplateResponse(request, "admin/monitoring/alertrule/test.html", context)
 
@@ -266,6 +301,9 @@ class AlertRuleAdmin(OwnedAdmin):
     def render_change_form(self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Add the status, what can be done, and the newest alerts."""
         rule: AlertRule | None = kwargs.get("obj")
+        if self.has_change_permission(request, rule):
+            test = ("monitoring_alertrule_test", rule.pk) if rule else ("monitoring_alertrule_test_new",)
+            context["test_address"] = reverse(f"admin:{test[0]}", args=test[1:])
         if rule is not None:
             context |= {
                 "state": self.state(rule),
@@ -322,6 +360,15 @@ class AlertRuleAdmin(OwnedAdmin):
     def told(self, rule: AlertRule) -> SafeString | str:
         """Name the channels."""
         return ", ".join(channel.name for channel in rule.channels.all()) or EMPTY
+
+
+def _problems(form: forms.BaseForm) -> list[str]:
+    """Return what is wrong with a form, each with the name that people see."""
+    return [
+        f"{form[name].label}: {text}" if name in form.fields else str(text)
+        for name, texts in form.errors.items()
+        for text in texts
+    ]
 
 
 def _shown(found: trial.Trial) -> dict[str, Any]:

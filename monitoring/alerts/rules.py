@@ -52,22 +52,22 @@ class Description:
 
 KINDS: Final[dict[str, Description]] = {
     Kind.FAILURE_RATE: Description(
-        "Failure rate", "%", "Runs that failed, of all that ended in the window and nobody cancelled.", 100, counts=True
+        "Failure rate", "%", "Runs that failed, of all that ended in the time that it looks back and that nobody cancelled.", 100, counts=True
     ),
     Kind.QUEUE_BACKLOG: Description(
         "Queue backlog", "messages", "Messages that wait in a queue.", installation=True, subjects=()
     ),
     Kind.RESOURCES: Description(
-        "Resource exhaustion", "%", "How much is in use of the slots of workers, browser pages, disk or memory, those of the fullest machine, or of what Redis may take.", 100,
+        "Resource exhaustion", "%", "How much is in use of the slots of workers, of browser pages, of disk and memory of the fullest machine, and of what Redis may take.", 100,
         installation=True, subjects=RESOURCES,
     ),
-    Kind.COST: Description("Cost", "credits", "What the executions cost that ended in the window.", counts=True),
+    Kind.COST: Description("Cost", "credits", "What the executions cost that ended in the time that it looks back.", counts=True),
     Kind.SCHEDULE_LAG: Description(
         "Schedule lag", "s", "How much later than planned a scheduled run began, or is waiting to begin.", counts=True
     ),
     Kind.DEAD_LETTERS: Description("Dead letters", "letters", "Dead letters that nobody has handled."),
     Kind.WORKER_LOST: Description(
-        "Worker lost", "workers", "Worker processes that died within the window, or give no sign of life.",
+        "Worker lost", "workers", "Worker processes that died in the time that it looks back, or give no sign of life.",
         installation=True, counts=True,
     ),
 }  # fmt: skip

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import Permission
 from django.urls import reverse
+from django.utils import timezone
 
 from monitoring.alerts import channels
-from monitoring.models import AlertChannel, AlertRule
+from monitoring.alerts.gauges import minute_of
+from monitoring.models import AlertChannel, AlertRule, Total
 from tests.admin.conftest import logged_in, make_alert
 from tests.admin.test_alerts import said, verbs
 from workflows.models import AuditEntry
@@ -108,6 +113,64 @@ def test_who_sees_everything_may_watch_the_installation_and_everybody(django_use
     assert (rule.subject, rule.everyone) == ("default", False)
     rule = AlertRule.objects.get(name="too many fail")
     assert (rule.subject, rule.everyone) == ("", True)
+
+
+def tried(user: Any, url: str, **data: Any) -> str:
+    """Return the page that says what a form which is not stored would have done."""
+    answer = logged_in(user).post(url, data)
+    assert answer.status_code == 200
+    return answer.content.decode()
+
+
+def test_a_rule_is_tried_before_it_is_stored(bob: Any, carol: Any, make_world: Any) -> None:
+    Total.objects.create(
+        minute=minute_of(timezone.now() - timedelta(days=2)), workflow_id=uuid4(), owner_id=bob.pk, status="failed",
+        up_to_ms=1000, runs=9, children=0, credits=0, duration_ms=10,
+    )  # fmt: skip
+    url = f"{RULES}test/"
+    assert url in logged_in(bob).get(f"{RULES}add/").content.decode()
+
+    html = tried(bob, url, **RULE)
+    assert "It would have fired 1 time" in html
+    assert "Failure rate ≥ 20 % within 15 minutes" in html
+    assert "It would have fired 1 time" in tried(bob, url, **RULE | {"name": ""}), "its name makes no difference"
+    assert "It would not have fired" in tried(bob, url, **RULE | {"minimum_runs": "10"})
+    assert "It would not have fired" in tried(bob, url, **RULE, days="1")
+    assert "Threshold: It is a number above 0 to 100" in tried(bob, url, **RULE | {"threshold": "101"})
+    assert "Kind: " in tried(bob, url, **RULE | {"kind": "queue_backlog"}), "it is not theirs to watch"
+    hers = make_world(carol, "hers")
+    assert "Workflow: " in tried(bob, url, **RULE, workflow=str(hers.workflow.pk))
+    assert not AlertRule.objects.filter(owner=bob).exists()
+    assert logged_in(bob).get(url).status_code == 405
+
+
+def test_what_is_edited_of_a_stored_rule_is_tried_and_not_stored(bob: Any, carol: Any) -> None:
+    Total.objects.create(
+        minute=minute_of(timezone.now() - timedelta(days=2)), workflow_id=uuid4(), owner_id=bob.pk, status="failed",
+        up_to_ms=1000, runs=9, children=0, credits=0, duration_ms=10,
+    )  # fmt: skip
+    assert stored(bob, f"{RULES}add/", **RULE) == []
+    rule = AlertRule.objects.get(name="too many fail")
+    url = reverse("admin:monitoring_alertrule_test", args=(rule.pk,))
+    assert f'formaction="{url}"' in logged_in(bob).get(page(rule)).content.decode()
+
+    assert "It would not have fired" in tried(bob, url, **RULE | {"minimum_runs": "10"})
+
+    rule.refresh_from_db()
+    assert rule.minimum_runs == 3
+    assert logged_in(carol).post(url, RULE).status_code == 404
+
+
+@pytest.mark.parametrize("form", [RULES, CHANNELS])
+def test_no_help_text_only_repeats_its_label(form: str, django_user_model: Any) -> None:
+    seer = django_user_model.objects.create(username="seer", is_staff=True, is_superuser=True)
+    fields = logged_in(seer).get(f"{form}add/").context["adminform"].form
+
+    def words(text: Any) -> set[str]:
+        return set(re.findall(r"[a-z]+", str(text).lower())) - {"the", "a", "of", "in", "it", "that", "is"}
+
+    repeated = [field.label for field in fields if field.help_text and words(field.help_text) <= words(field.label)]
+    assert repeated == []
 
 
 def test_the_list_says_which_rules_fire_rest_or_are_off(bob: Any) -> None:

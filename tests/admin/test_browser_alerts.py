@@ -132,6 +132,16 @@ def test_a_channel_and_a_rule_are_made_whose_form_shows_what_its_kind_has(page: 
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator(".errorlist").first).to_contain_text("above 0 to 100")
     page.get_by_label("Threshold").fill("20")
+    with page.expect_popup() as opened:
+        page.get_by_role("button", name="Test before saving").click()
+    trial = opened.value
+    expect(trial.get_by_role("heading", name="What “too many fail” would have done")).to_be_visible()
+    trial.get_by_label("With the threshold").fill("70")
+    trial.get_by_role("button", name="Try").click()
+    expect(trial.get_by_label("With the threshold")).to_have_value("70")
+    expect(trial.get_by_text("Failure rate ≥ 70 % within 15 minutes")).to_be_visible()
+    judge(trial, refused)
+    trial.close()
     page.get_by_role("button", name="Save", exact=True).click()
     expect(page.locator("#result_list")).to_contain_text("Failure rate ≥ 20 % within 15 minutes")
     expect(page.locator("#result_list")).to_contain_text("ops room")

@@ -30,7 +30,7 @@ class TokenForm(forms.ModelForm):
         label="May",
         choices=[(scope, f"{scope}: {meaning}") for scope, meaning in tokens.SCOPES.items()],
         widget=forms.CheckboxSelectMultiple,
-        help_text="Whatever may write or run may read the same things.",
+        help_text="A token that may write or run something may read it, too.",
     )
 
     class Meta:

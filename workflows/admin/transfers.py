@@ -39,7 +39,7 @@ class ImportForm(forms.Form):
     name = forms.CharField(
         required=False,
         max_length=200,
-        help_text="Empty: the name in the file. A name that you have already gets a new draft version.",
+        help_text="Empty: the name in the file. A workflow of yours that has the name already gets a new draft version.",
         widget=forms.TextInput(attrs={"class": "vTextField"}),
     )
     activate = forms.BooleanField(
