@@ -55,6 +55,8 @@ def _complete(context: Context, items: Sequence[Ready]) -> Burst | None:
         for what in happened:
             if isinstance(what, Noted):
                 events.append(noted(context, what))
+                if len(events) > runtime.ITEMS_TOGETHER:
+                    return None
             elif isinstance(what, Finished):
                 end, event = ended(context, item.planned, what)
                 if end.status != states.COMPLETED or end.variables:

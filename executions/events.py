@@ -31,6 +31,9 @@ SEND_SECONDS = 5.0
 PAGE_BYTES = 16 << 20
 PUSH_SECONDS = 0.03
 """Events of one execution that follow each other within this time travel in one message."""
+PUSHED_TOGETHER = 500
+"""Events that one message brings, with at most ``PUSHED_CHARACTERS`` of lines; of more only the newest is pushed."""
+PUSHED_CHARACTERS = 1024 * 1024
 
 
 def group_name(execution_id: UUID | str) -> str:
@@ -41,9 +44,13 @@ def group_name(execution_id: UUID | str) -> str:
 def push(execution_id: UUID, base: int, drafts: Sequence[EventDraft], status: str, depth: int = 0) -> None:
     """Send events that were just committed with the numbers after ``base``; never waits, never raises.
 
-    The message is only a hint: whoever misses it reads the rows.
+    The message is only a hint: whoever misses it reads the rows. After very many events watchers read them anyway.
     """
-    logs = [execution_log(to_event(execution_id, base + n, draft, depth)) for n, draft in enumerate(drafts, 1)]
+    first = len(drafts) if len(drafts) > PUSHED_TOGETHER else 1
+    logs = [
+        execution_log(to_event(execution_id, base + number, draft, depth))
+        for number, draft in enumerate(drafts[first - 1 :], first)
+    ]
     _pusher.add(execution_id, logs, status)
 
 
@@ -80,7 +87,7 @@ class _Pusher:
         """Queue ``logs`` and see to it that they are sent."""
         with self._lock:
             known, _ = self._pending.get(execution_id, ([], ""))
-            self._pending[execution_id] = ([*known, *logs], status)
+            self._pending[execution_id] = (_bounded([*known, *logs]), status)
             if self._scheduled:
                 return
             self._scheduled = True
@@ -107,6 +114,12 @@ class _Pusher:
                     await layer.group_send(group_name(execution_id), message)
             except Exception as error:
                 logger.warning("events of %s were not pushed (watchers will read the rows): %s", execution_id, error)
+
+
+def _bounded(logs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return ``logs``, or the newest only where a message would be too large; the rows have what is before it."""
+    few = len(logs) <= PUSHED_TOGETHER and sum(len(log["message"]) for log in logs) <= PUSHED_CHARACTERS
+    return logs if few else [max(logs, key=lambda log: int(log["seq"]))]
 
 
 _pusher = _Pusher()

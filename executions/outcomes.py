@@ -136,6 +136,8 @@ def noted(context: Context, item: Noted) -> EventDraft:
     if switch is not None and not context.records(switch, context.plan.nodes[item.index]):
         data = omit(data, name)
     encoded = store.encode_json(data)
+    if item.lines is not None:
+        item.lines.stored(item.weight, len(encoded))
     stored = msgspec.json.decode(encoded)
     if event.type == Kind.TAG.value:
         context.tags.update(stored["tags"])

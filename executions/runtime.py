@@ -32,6 +32,7 @@ from executions import confinement, logs, mail, samples, states, traffic
 from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan, remove_orphans
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeFailed, NodeInputError, NodeTimeout, NodeWaits, SessionLost
+from executions.lines import Limits, Lines
 from executions.nodes.base import NodeCall, NodeExecutor
 from executions.notes import TEAM_KINDS, Call, NotedTransport, TeamNotes, checked_tags, own_type, refuse_reserved
 from executions.planner import MAIN_SESSION, PlannedNode
@@ -47,6 +48,8 @@ from workflows.registry import DONE, EXECUTE, NODE_REGISTRY, Effect
 logger = logging.getLogger(__name__)
 
 FLUSH_SECONDS = 0.02
+ITEMS_TOGETHER = 1000
+"""The most that is written in one transaction, in which all others of the process wait."""
 IN_PLACE_RETRY_SECONDS = 60.0
 MAXIMUM_BACKOFF_SECONDS = 3600.0
 BROWSER_IDLE_SECONDS = 10.0
@@ -89,12 +92,17 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Noted:
-    """Something happened inside a running node. ``content`` is a blob to store with the event."""
+    """Something happened inside a running node. ``content`` is a blob to store with the event.
+
+    ``lines`` counts it, if it is one of those that may be left out; it weighs ``weight`` there.
+    """
 
     index: int
     event: EventDraft
     content: bytes | None = None
     content_type: str = ""
+    lines: Lines | None = None
+    weight: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +305,7 @@ def run_header(facts: Facts, nodes: Sequence[Ready], claim: str = "") -> Iterato
             items = [inbox.get()]
             open_nodes -= _ends(items[0])
             until = time.monotonic() + FLUSH_SECONDS
-            while open_nodes:
+            while open_nodes and len(items) < ITEMS_TOGETHER:
                 try:
                     item = inbox.get(timeout=max(0.0, until - time.monotonic()))
                 except queue.Empty:
@@ -338,7 +346,7 @@ def _run_at_once(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> R
     try:
         if node.problem is not None:
             raise node.problem
-        executor, call, env = _prepared(facts, node, node.attempt, inbox)
+        executor, call, env = _prepared(facts, node, node.attempt, inbox, Lines(_limits()))
         began = time.thread_time_ns()
         try:
             env.inside().run(_step, executor.run, call, env)
@@ -417,10 +425,10 @@ async def _run_chain(facts: Facts, chain: Sequence[Ready], inbox: queue.SimpleQu
 async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -> bool:
     """Run one node with its attempts; return whether it was cancelled."""
     planned, attempt = node.planned, node.attempt
-    started, used = node.started_us or now_us(), node.used or Used()
+    started, used, lines = node.started_us or now_us(), node.used or Used(), Lines(_limits())
     while True:
         try:
-            outputs, variables = await _attempt(facts, node, attempt, inbox, used)
+            outputs, variables = await _attempt(facts, node, attempt, inbox, used, lines)
             await _keep_traffic(facts, planned, inbox)
             inbox.put(
                 Finished(
@@ -464,15 +472,15 @@ async def _run_node(facts: Facts, node: Ready, inbox: queue.SimpleQueue[Item]) -
 
 
 async def _attempt(
-    facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQueue[Item], used: Used
+    facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQueue[Item], used: Used, lines: Lines
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Run a node once and return its outputs and the variables that it set; add to ``used`` what it took."""
+    """Run a node once and return its outputs and the variables that it set; add to ``used`` and ``lines`` what it took."""
     planned = node.planned
     if node.raised is not None and attempt == node.attempt:
         raise node.raised
     if node.problem is not None:
         raise node.problem
-    executor, call, env = _prepared(facts, node, attempt, inbox)
+    executor, call, env = _prepared(facts, node, attempt, inbox, lines)
     async with _counted(facts, planned, used):
         work = _begun(_guarded(executor, call, env, planned), env.inside(), used)
         _works.add(work)
@@ -519,7 +527,7 @@ async def _confined(planned: PlannedNode, used: Used) -> AsyncIterator[None]:
 
 
 def _prepared(
-    facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQueue[Item]
+    facts: Facts, node: Ready, attempt: int, inbox: queue.SimpleQueue[Item], lines: Lines
 ) -> tuple[NodeExecutor, NodeCall, NodeEnvironment]:
     """Return what runs a node, with inputs that it accepted."""
     planned = node.planned
@@ -533,7 +541,7 @@ def _prepared(
         state=node.state,
         resume=node.resume,
     )
-    env = NodeEnvironment(facts, planned, inbox)
+    env = NodeEnvironment(facts, planned, inbox, lines)
     executor = _executor(planned.node.type)
     executor.validate(call, env)
     return executor, call, env
@@ -543,6 +551,17 @@ def _outputs(planned: PlannedNode, outputs: Any) -> dict[str, Any]:
     if not isinstance(outputs, dict):
         raise NodeFailed(f"node type {planned.node.type} returned {type(outputs).__name__} instead of outputs")
     return {**outputs, DONE: EXECUTE}
+
+
+def _limits() -> Limits:
+    """Return what one node run may write into its log."""
+    return _limits_of(settings.NODE_LOG_LINES, settings.NODE_LOG_MB, settings.NODE_LOG_RATE)
+
+
+@cache
+def _limits_of(lines: int, megabytes: float, rate: Any) -> Limits:
+    count, seconds = (0, 1) if rate is None else (rate.count, rate.seconds)
+    return Limits(lines, int(megabytes * 2**20), count, seconds)
 
 
 def _step(run: Callable[[NodeCall, NodeEnvironment], Any], call: NodeCall, env: NodeEnvironment) -> None:
@@ -653,19 +672,24 @@ def _cancelled(node: Ready, attempt: int, started: int) -> Finished | Released:
 class NodeEnvironment(TeamNotes):
     """The ``Environment`` of one attempt."""
 
-    def __init__(self, facts: Facts, planned: PlannedNode, inbox: queue.SimpleQueue[Item]) -> None:
+    def __init__(
+        self, facts: Facts, planned: PlannedNode, inbox: queue.SimpleQueue[Item], lines: Lines | None = None
+    ) -> None:
         self.execution_id = str(facts.execution_id)
         self.workflow_id = str(facts.workflow_id)
         self.user_id = facts.owner_id
         self.idempotency_key = f"{facts.execution_id}:{planned.node.id}:0"
         self._facts, self._planned, self._inbox = facts, planned, inbox
+        self._lines = lines or Lines(_limits())
         self.variables: dict[str, Any] = {}
         self._open = True
         self._made_recorder: ExecutionRecorder | None = None
 
     def close(self) -> None:
-        """Stop taking events: the attempt is over."""
+        """Stop taking events, and say how many were left out: the attempt is over."""
         self._open = False
+        if told := self._lines.left_out():
+            self._put(Kind.LOG.value, told)
 
     def inside(self) -> contextvars.Context:
         """Return a context in which ``recordings.get_current_recorder()`` writes into this execution."""
@@ -786,12 +810,23 @@ class NodeEnvironment(TeamNotes):
         self, event_type: str, data: dict[str, Any], content: bytes | None = None, content_type: str = "",
         node_id: str = "",
     ) -> None:  # fmt: skip
+        """Take an event, unless it is one line too many; files and tags, which are no lines, are always taken."""
         if not self._open:
             return
+        if content is not None or event_type == Kind.TAG.value:
+            self._put(event_type, data, content=content, content_type=content_type)
+            return
+        weight, told = self._lines.take(data)
+        if told is not None:
+            self._put(Kind.LOG.value, told)
+        if weight:
+            self._put(event_type, data, node_id, lines=self._lines, weight=weight)
+
+    def _put(self, event_type: str, data: dict[str, Any], node_id: str = "", **more: Any) -> None:
         planned = self._planned
         full = {"name": planned.name, "node_type": planned.node.type, **data}
         event = EventDraft(event_type, now_us(), node_id or planned.node.id, full)
-        self._inbox.put(Noted(planned.index, event, content, content_type))
+        self._inbox.put(Noted(planned.index, event, **more))
 
 
 async def _capture(facts: Facts, planned: PlannedNode, inbox: queue.SimpleQueue[Item]) -> None:

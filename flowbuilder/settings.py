@@ -8,6 +8,7 @@ from pathlib import Path
 from django.core.exceptions import ImproperlyConfigured
 
 from flowbuilder import variables
+from flowbuilder.rates import read_rate
 from flowbuilder.secrets import load_secrets
 from flowbuilder.stack import ISOLATED_MARK as _MARK
 from flowbuilder.stack import running_stack
@@ -190,6 +191,9 @@ EVENT_GRACE_SECONDS = variables.whole("FLOWBUILDER_EVENT_GRACE_SECONDS", 3600)
 START_WINDOW = variables.whole("FLOWBUILDER_START_WINDOW", 200, least=1)
 INLINE_OUTPUT_BYTES = 32 * 1024
 OUTPUT_LIMIT_BYTES = 16 * 1024 * 1024
+NODE_LOG_LINES = variables.whole("FLOWBUILDER_NODE_LOG_LINES", 200000, least=1)
+NODE_LOG_MB = variables.number("FLOWBUILDER_NODE_LOG_MB", 64, least=0.001)
+NODE_LOG_RATE = read_rate(variables.rate("FLOWBUILDER_NODE_LOG_RATE", "60000/min"))
 DEAD_LETTER_DAYS = variables.whole("FLOWBUILDER_DEAD_LETTER_DAYS", 14)
 DRAIN_SECONDS = variables.number("FLOWBUILDER_DRAIN_SECONDS", 20.0)
 RECONCILE_OFF: list[str] = variables.listed("FLOWBUILDER_RECONCILE_OFF")

@@ -9,6 +9,7 @@ from typing import Any
 
 from celery import signals
 
+from executions.errors import NodeFailed
 from executions.failpoints import failpoint
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
 from flowbuilder.celery import app
@@ -47,6 +48,36 @@ class Effect(NodeExecutor):
         failpoint("in-node")
         note("effect", env.idempotency_key)
         return {"Key": env.idempotency_key}
+
+
+@register
+class Flood(NodeExecutor):
+    """Log as fast as it can for some seconds, an error among a thousand lines, and then end in some way."""
+
+    description = NodeDescription(
+        type="test_flood", label="Flood", group="Flow Control", credits=1, start=True, weight="light", timeout_s=600,
+        inputs=(Port("Seconds", "NUMBER", default=1.0), Port("End", "STRING", default="completed")),
+        outputs=(Port("Done", "BOOLEAN"),),
+    )  # fmt: skip
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Log; the ledger says how much it was."""
+        until = time.monotonic() + float(node.inputs["Seconds"])
+        lines = 0
+        try:
+            while time.monotonic() < until:
+                for _ in range(999):
+                    env.log("GET https://shop.example.com/products/12345 answered 200 after 0.118 s", product=12345)
+                env.log("something went wrong", level="error")
+                lines += 1000
+                await asyncio.sleep(0)
+            if node.inputs["End"] == "failed":
+                raise NodeFailed("has logged enough", retryable=False)
+            if node.inputs["End"] == "cancelled":
+                await asyncio.sleep(600)
+        finally:
+            note(f"logged-{lines}", env.idempotency_key)
+        return {"Done": True}
 
 
 @signals.task_postrun.connect
