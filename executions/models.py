@@ -385,6 +385,11 @@ class BrowserSession(models.Model):
         constraints = (
             models.UniqueConstraint(fields=("execution", "name"), name="browser_session_once_per_execution"),
         )
+        indexes = (
+            models.Index(
+                fields=("boot",), name="browser_session_open", condition=models.Q(status__in=("opening", "live"))
+            ),
+        )
 
     def __str__(self) -> str:
         return f"{self.name} {self.status}"

@@ -256,7 +256,7 @@ def tell_missing_workers() -> int:
 
 def fail_lost_sessions() -> int:
     """Close the books on browser pages whose process died: fail what waits for them, end what is left of Chromium."""
-    sessions = BrowserSession.objects.filter(status__in=(BrowserSession.OPENING, BrowserSession.LIVE))
+    sessions = BrowserSession.objects.filter(status__one_of=(BrowserSession.OPENING, BrowserSession.LIVE)).order_by()
     dead: dict[str, bool] = {}
     count = 0
     for session in list(sessions):
