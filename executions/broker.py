@@ -10,6 +10,7 @@ from celery import current_app
 from kombu import Exchange, Producer, Queue
 
 from executions import store
+from executions.models import WorkerLease
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +19,10 @@ LOST_MESSAGE_US = 2 * _SECOND
 """A message is taken for lost after this time when its queue is empty."""
 QUEUED_MESSAGE_US = 10 * _SECOND
 """The same while its queue still holds messages, which may be the one that we look for."""
+SILENT_US = 30 * _SECOND
+"""How long a worker is silent before it counts as away."""
+KEPT_QUEUES = ("control", "default", "browser")
+"""Queues that wait for a worker while there is none. The isolated worker is begun by sending again."""
 SENTINEL = "sentinel"
 """A queue with one message that nobody takes: when that is gone, so is everything that was sent before."""
 
@@ -43,6 +48,8 @@ class Broker:
                 waiting = _count(channel, queue)
         except Exception:  # it is away, or knows no such queue
             waiting = 0
+        if waiting and not _is_served(queue, now):
+            return self.emptied_at  # what is in it stays there: nobody takes it
         return max(self.emptied_at, now - (QUEUED_MESSAGE_US if waiting else LOST_MESSAGE_US))
 
     def _look_for_sentinel(self, channel: Any, now: int) -> None:
@@ -52,6 +59,12 @@ class Broker:
         Producer(channel).publish({}, exchange=SENTINEL, routing_key=SENTINEL, serializer="json")
         self.emptied_at = now
         logger.info("the broker has lost what it held, or is new; what was sent before is sent again")
+
+
+def _is_served(queue: str, now: int) -> bool:
+    """Return whether a worker is alive that takes from ``queue``; true for every other kind of queue."""
+    rows = WorkerLease.objects.filter(beat_at__gte=now - SILENT_US).values_list("queues", flat=True)
+    return queue not in KEPT_QUEUES or any(queue in queues.split(",") for queues in rows)
 
 
 def depths(queues: Iterable[str]) -> dict[str, int]:

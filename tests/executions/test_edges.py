@@ -14,11 +14,12 @@ from uuid import UUID, uuid4
 import pytest
 from django.conf import settings
 from django.db import OperationalError, connection
+from django.db.models import F
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions import beat, context, engine, reconcile, recovery, runtime, states, store, tasks, triggers
 from executions.beat import WorkflowScheduler, start_due
-from executions.broker import broker
+from executions.broker import broker, depths
 from executions.errors import StartRefused
 from executions.models import DeadLetter, Execution, NodeRun, WorkerLease
 from executions.triggers import cancel_execution, start_execution
@@ -529,6 +530,32 @@ def test_what_a_broker_that_lost_its_memory_held_is_sent_again_at_once(alice, ma
     queued.refresh_from_db()
     assert queued.publish_count == 1
     assert (reconcile.resend_starts(), reconcile.resend_queued()) == (0, 0), "once is enough"
+
+
+def test_half_an_hour_without_workers_leaves_one_message_of_each_start_and_node(alice, make_workflow):
+    flush_redis()
+    workflow = make_workflow(graph([node("wait", "delay", Duration=1)]))
+    reconcile.reconcile()  # notes that the broker is new
+    opened, queued = (start_execution(workflow, by=alice) for _ in range(2))
+    tasks.publish(engine.advance(opened.pk, 0))
+    begun = depths(["control", "default"])
+    minute = 60_000_000
+
+    for _ in range(30):
+        broker.emptied_at -= minute
+        Execution.objects.update(published_at=F("published_at") - minute)
+        NodeRun.objects.update(dispatched_at=F("dispatched_at") - minute)
+        reconcile.resend_starts()
+        reconcile.resend_queued()
+
+    assert depths(["control", "default"]) == begun
+    WorkerLease.objects.create(
+        boot="b" * 32, hostname="here", pid=1, queues="control,default", started_at=opened.queued_at,
+        beat_at=store.now_us(),
+    )  # fmt: skip
+    assert (reconcile.resend_starts(), reconcile.resend_queued()) == (1, 1), "what a worker has lost is sent again"
+    queued.refresh_from_db()
+    assert queued.publish_count == 1
 
 
 # --------------------------------------------------------------------------- beat
