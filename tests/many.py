@@ -10,6 +10,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from executions.models import Execution, NodeRun
+from monitoring.models import Alert, AlertChannel, AlertMessage, AlertRule
 from recordings.models import Recording
 from tests.conftest import graph, node
 from workflows.models import AuditEntry, CreditEntry, Workflow
@@ -17,14 +18,17 @@ from workflows.models import AuditEntry, CreditEntry, Workflow
 EXECUTIONS = 100_000
 WORKFLOWS = 50
 FAILED_EVERY = 1_000
+FIRING_EVERY = 500
 PEOPLE = ("olive", "oscar")
+WRITTEN = (AlertMessage, Alert, AlertRule, AlertChannel, AuditEntry, CreditEntry, Recording, NodeRun, Execution)
 
 
 @dataclass(frozen=True)
 class Many:
     """What there is: ``owner`` has a half of ``workflows`` and of ``executions``, ``other`` has the rest.
 
-    The newest execution began a second ago, every other a second before the one after it; one in 1,000 failed.
+    The newest execution began a second ago, every other a second before the one after it; one in 1,000 failed. There are
+    as many alerts, one raised when each began, with a message each; one in 500 fires and was told and taken on by nobody.
     """
 
     owner: Any
@@ -76,7 +80,7 @@ def _one_of(row: Any, keys: list[Any]) -> str:
 
 def remove() -> None:
     """Empty every table that ``fill`` wrote to, and those that point at them."""
-    tables = [model._meta.db_table for model in (AuditEntry, CreditEntry, Recording, NodeRun, Execution)]
+    tables = [model._meta.db_table for model in WRITTEN]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
@@ -91,7 +95,7 @@ def remove() -> None:
 
 @transaction.atomic
 def fill(executions: int = EXECUTIONS) -> Many:
-    """Store ``executions`` executions, each with a node run, a recording, a credit entry and an audit entry."""
+    """Store ``executions`` executions, each with a node run, a recording, a credit entry, an audit entry and an alert."""
     people = [get_user_model().objects.create(username=name, is_staff=True) for name in PEOPLE]
     workflows = []
     for number in range(WORKFLOWS):
@@ -103,7 +107,7 @@ def fill(executions: int = EXECUTIONS) -> Many:
         _history(person, [workflow for workflow in workflows if workflow.owner == person], executions // 2)
     if connection.vendor == "postgresql":  # as autovacuum does within a minute
         with connection.cursor() as cursor:
-            for model in (Execution, NodeRun, Recording, CreditEntry, AuditEntry):
+            for model in WRITTEN:
                 cursor.execute(f"ANALYZE {model._meta.db_table}")
     return Many(people[0], people[1], workflows, executions)
 
@@ -142,3 +146,33 @@ def _history(owner: Any, workflows: list[Any], count: int) -> None:
     copies(recording, others, whose, id=_any_id(), started_at="e.queued_at", **same)
     copies(entry, others, whose, at="e.queued_at", **same)
     copies(note, others, whose, at="e.queued_at", object_id="CAST(e.id AS TEXT)")
+    _alerts(owner, first, others, [*whose])
+
+
+def _alerts(owner: Any, workflow: Any, others: str, whose: list[Any]) -> None:
+    """Store an alert of one rule for each of ``others``, and a message about each alert."""
+    now = timezone.now()
+    rule = AlertRule.objects.create(owner=owner, name="many fail", kind="failure_rate", threshold=20)
+    channel = AlertChannel.objects.create(owner=owner, name="ops", kind="email", address="ops@example.com", data=b"x")
+    rule.channels.set([channel])
+    alert = Alert.objects.create(
+        owner=owner, rule=rule, rule_name=rule.name, kind=rule.kind, severity="warning", workflow=workflow,
+        workflow_name=workflow.name, condition=rule.condition, status="resolved", value=30, threshold=20,
+        message="3 of 10 runs failed within 15 minutes (30 %)", opened_at=now, last_seen_at=now, told_at=now, resolved_at=now,
+    )  # fmt: skip
+    fires = f"e.number %% {FIRING_EVERY} = 0"
+    copies(
+        alert, others.replace("SELECT *", "SELECT *, row_number() OVER (ORDER BY queued_at) AS number"), whose, id=_any_id(),
+        opened_at="e.queued_at", last_seen_at="e.queued_at", workflow_id="e.workflow_id",
+        key="CAST(e.id AS TEXT)", status=f"CASE WHEN {fires} THEN 'firing' ELSE 'resolved' END",
+        resolved_at=f"CASE WHEN {fires} THEN NULL ELSE e.queued_at END",
+    )  # fmt: skip
+    message = AlertMessage.objects.create(
+        alert=alert, channel=channel, channel_name=channel.name, event="firing", status="sent", attempts=1, next_at=0,
+        content={"event": "firing", "text": alert.message}, created_at=now, sent_at=now,
+    )  # fmt: skip
+    raised = f"(SELECT * FROM {Alert._meta.db_table} WHERE owner_id = %s AND id <> %s) a"
+    copies(
+        message, raised, [owner.pk, _stored(alert, alert.pk)], id=_any_id(), alert_id="a.id", created_at="a.opened_at",
+        sent_at="a.opened_at",
+    )  # fmt: skip

@@ -9,7 +9,7 @@ from uuid import uuid4
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import Count, Q, QuerySet
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.shortcuts import get_object_or_404
 from django.template.response import TemplateResponse
@@ -140,9 +140,8 @@ class AlertRuleAdmin(OwnedAdmin):
 
     def get_queryset(self, request: HttpRequest) -> Any:
         """Return the rules with what their columns need."""
-        firing = Count("alerts", filter=Q(alerts__status=Alert.Status.FIRING))
         rows: Any = super().get_queryset(request).select_related("owner", "workflow").prefetch_related("channels")
-        return rows.annotate(firing=firing).defer("workflow__settings", "workflow__description")
+        return rows.annotate(firing=inbox.firing_of_rule()).defer("workflow__settings", "workflow__description")
 
     def get_fieldsets(self, request: HttpRequest, obj: AlertRule | None = None) -> Any:
         """Ask about everybody's workflows only where the owner of the rule may see them."""

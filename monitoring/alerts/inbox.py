@@ -6,7 +6,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Count, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 
 from monitoring.models import Alert, AlertRule
@@ -37,6 +38,12 @@ def newest(user: Any, limit: int) -> QuerySet[Alert]:
     """Return the newest alerts that fire, of those that ``user`` may see."""
     rows: QuerySet[Alert] = Alert.objects.visible_to(user).filter(STATES["firing"])
     return rows.order_by("-opened_at", "-pk")[:limit]
+
+
+def firing_of_rule() -> Coalesce:
+    """Return how many alerts of a rule fire, for a query of rules: counted without a look at those that are over."""
+    rows = Alert.objects.filter(STATES["firing"], rule=OuterRef("pk")).order_by().values("rule")
+    return Coalesce(Subquery(rows.annotate(count=Count("pk")).values("count")), 0)
 
 
 def is_new(alert: Alert) -> bool:

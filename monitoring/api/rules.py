@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-from django.db.models import Count, Q
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema, Status
@@ -15,7 +14,7 @@ from ninja.errors import HttpError
 
 from monitoring.alerts import inbox, rules, trial
 from monitoring.api.shapes import Kind, Severity
-from monitoring.models import Alert, AlertChannel, AlertRule
+from monitoring.models import AlertChannel, AlertRule
 from workflows.api.common import ERRORS, LARGEST, Name, PageFilters, Text, count_of, user_id
 
 router = Router()
@@ -202,8 +201,7 @@ def _visible(request: HttpRequest) -> Any:
 
 
 def _rules(request: HttpRequest) -> Any:
-    firing = Count("alerts", filter=Q(alerts__status=Alert.Status.FIRING))
-    return _visible(request).annotate(firing=firing).prefetch_related("channels")
+    return _visible(request).annotate(firing=inbox.firing_of_rule()).prefetch_related("channels")
 
 
 def _store(rule: AlertRule, fields: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The lists of workflows and executions stay fast with 100,000 executions."""
+"""The lists of workflows, executions and alerts stay fast with 100,000 executions and alerts."""
 
 from __future__ import annotations
 
@@ -27,6 +27,14 @@ PAGES = (
     "executions/execution/?q=workflow+07",
     "executions/execution/?q=no-such-word",
     "executions/execution/?started=all",
+    "monitoring/alert/",
+    "monitoring/alert/?state=new",
+    "monitoring/alert/?state=all",
+    "monitoring/alert/?state=all&p=900",
+    "monitoring/alert/?state=resolved&workflow=WORKFLOW",
+    "monitoring/alert/?state=all&q=no-such-word",
+    "monitoring/alertrule/",
+    "monitoring/alertchannel/",
 )
 
 

@@ -36,6 +36,15 @@ PAGES = (
     "recordings",
     "recordings?success=false",
     "recordings?workflow_id=WORKFLOW",
+    "alerts",
+    "alerts?limit=200&offset=10000",
+    "alerts?state=firing",
+    "alerts?state=new&limit=200",
+    "alerts?state=resolved",
+    "alerts?severity=critical",
+    "alerts?workflow_id=WORKFLOW",
+    "alert-rules",
+    "alert-channels",
 )
 
 
