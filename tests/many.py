@@ -80,7 +80,8 @@ def _one_of(row: Any, keys: list[Any]) -> str:
 
 def remove() -> None:
     """Empty every table that ``fill`` wrote to, and those that point at them."""
-    tables = [model._meta.db_table for model in WRITTEN]
+    between = [relation.m2m_db_table() for model in WRITTEN for relation in model._meta.many_to_many]
+    tables = [*between, *(model._meta.db_table for model in WRITTEN)]
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute(f"TRUNCATE {', '.join(tables)} CASCADE")
