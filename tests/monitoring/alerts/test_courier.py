@@ -51,7 +51,8 @@ def send_all(courier: Courier) -> None:
     """Send until nothing is due any more."""
 
     def idle() -> bool:
-        return not courier.send_due() and not courier.away
+        away = courier.away  # what ends after this look may have let another one become due
+        return not courier.send_due() and not away
 
     wait_for(idle, 60, "the end of what is due")
 
