@@ -137,8 +137,11 @@ def _horizon() -> tuple[int, int]:
 
 
 def _begin_again(place: Counted, now: int) -> None:
-    """Count the minutes from ``now`` on anew when they come: the clock of the database went back behind them."""
-    minute = now // _MINUTE_US
+    """Count the minutes from ``now`` on anew when they come: the clock of the database went back behind them.
+
+    One minute more, because the clock may have gone back before that of ``now`` began.
+    """
+    minute = now // _MINUTE_US - 1
     logger.warning("the database's clock went back by %.0f s; totals follow", (place.touched_at - now) / 1_000_000)
     Total.objects.filter(minute__gte=minute).delete()
     NodeErrors.objects.filter(minute__gte=minute).delete()
