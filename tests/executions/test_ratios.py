@@ -42,6 +42,7 @@ def check_ratios(*names: str) -> None:
         assert row["redis_commands_per_node"] < row["raw_redis_commands_per_node"] / 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(POSTGRES, reason="on PostgreSQL the ratios depend on what else the machine does: with --slow")
 def test_phases_and_chains_take_a_fraction_of_raw_chords() -> None:
     check_ratios("W1", "W2")
