@@ -62,9 +62,9 @@ class Site:
 
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Start ``./flow up`` with the demo site and one more node type."""
+    """Start ``./flow up`` with the demo site and one more node type, which may log as fast as it can."""
     folder = tmp_path_factory.mktemp("e2e")
-    stack = Up(folder / "var", **chatter.install(folder / "packages"))
+    stack = Up(folder / "var", FLOWBUILDER_NODE_LOG_RATE="off", **chatter.install(folder / "packages"))
     try:
         stack.ready()
         yield Site(stack)
