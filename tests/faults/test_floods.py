@@ -21,7 +21,7 @@ from tests.monitoring.conftest import login_cookie
 
 pytestmark = [pytest.mark.worker, pytest.mark.redis]
 MOST_BYTES = 64 * 2**20
-"""By how much a flood may let a worker grow; without a limit it grows by a gigabyte in ten seconds."""
+"""By how much a flood may let a worker grow."""
 BESIDE_SECONDS = 10
 """How long a node of 0.1 s may take beside a flood, on whatever machine; where nothing else runs it is half a second."""
 
