@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -60,6 +63,28 @@ def test_only_the_proxies_that_are_named_say_who_asks(trusted: list[str], given:
     headers = {"X-Forwarded-Proto": "https", **({"X-Forwarded-For": given} if given else {})}
     with served(trusted) as url, urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
         assert json.load(answer) == expected
+
+
+def test_the_product_believes_those_of_its_setting() -> None:
+    """The whole application, in a process of its own; it tells whom it takes a client for at the door of its pages."""
+    script = """
+import asyncio
+from flowbuilder.asgi import application
+
+async def pages(scope, receive, send):
+    print(scope["client"][0])
+
+application.app.app = pages
+headers = [(b"x-forwarded-for", b"192.0.2.7")]
+scope = {"type": "http", "client": ("127.0.0.1", 1), "scheme": "http", "path": "/", "headers": headers}
+asyncio.run(application(scope, None, None))
+"""
+    env = {**os.environ, "FLOWBUILDER_TRUSTED_PROXIES": "127.0.0.1", "DJANGO_SETTINGS_MODULE": "flowbuilder.settings"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.strip() == "192.0.2.7", done.stderr
 
 
 @pytest.mark.parametrize(
