@@ -116,6 +116,7 @@ OPERATIONS: Final[dict[str, str]] = {
     "POST /alerts/{alert_id}/acknowledge": "alerts:write",
     "GET /alert-rules": "alerts:read",
     "POST /alert-rules": "alerts:write",
+    "POST /alert-rules/test": "alerts:write",
     "GET /alert-rules/{rule_id}": "alerts:read",
     "PUT /alert-rules/{rule_id}": "alerts:write",
     "DELETE /alert-rules/{rule_id}": "alerts:write",
@@ -145,6 +146,7 @@ STARTS: Final = frozenset(
 READING_POSTS: Final = frozenset(
     {
         "POST /workflows/validate",
+        "POST /alert-rules/test",
         "POST /workflows/{workflow_id}/clone",  # the copy is one's own
         "POST /executions/{execution_id}/start-streaming",
     }

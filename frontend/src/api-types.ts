@@ -165,6 +165,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/alert-rules/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Test New Rule
+         * @description Say what a rule that is not stored would have done in the last days; its name may be that of another one.
+         */
+        post: operations["monitoring_api_rules_test_new_rule"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/alerts": {
         parameters: {
             query?: never;
@@ -2816,6 +2836,11 @@ export interface components {
         Silence: {
             hours: number;
         };
+        /** @description How far to look back. */
+        Span: {
+            /** @default 7 */
+            days: number;
+        };
         /**
          * @description What to run. ``version`` is a number, ``"draft"`` for the newest saved one, or empty for the active one.
          *
@@ -3531,6 +3556,32 @@ export interface operations {
             cookie?: never;
         };
         requestBody?: never;
+        responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TrialOut"];
+                };
+            };
+        };
+    };
+    monitoring_api_rules_test_new_rule: {
+        parameters: {
+            query?: {
+                days?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewRule"];
+            };
+        };
         responses: {
             /** @description OK */
             200: {

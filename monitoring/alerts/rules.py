@@ -116,6 +116,20 @@ def _refuse_unfit(rule: AlertRule, channels: Collection[AlertChannel]) -> None:
     found = problems(rule, channels)
     if rule._state.adding and AlertRule.objects.filter(owner=rule.owner).count() >= MOST_RULES:
         found.append(Problem("", f"is one too many: the limit is {MOST_RULES}; delete one first"))
+    _refuse(rule, found)
+
+
+def refuse_unfit(rule: AlertRule, channels: Collection[AlertChannel]) -> None:
+    """See that ``rule`` and the channels that it tells could be stored, but for its name and how many there are.
+
+    Raises:
+        AlertRefused: something does not fit, or is not its owner's.
+    """
+    rule.name = rule.name.strip()
+    _refuse(rule, problems(rule, channels))
+
+
+def _refuse(rule: AlertRule, found: Sequence[Problem]) -> None:
     if found:
         raise AlertRefused(_title(rule), found)
 

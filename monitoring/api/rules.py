@@ -133,10 +133,15 @@ class TrialOut(Schema):
     known_since: datetime | None
 
 
-class TrialFilters(Schema):
-    """How far to look back, and another threshold than that of the rule."""
+class Span(Schema):
+    """How far to look back."""
 
     days: int = Field(trial.LONGEST_DAYS, ge=1, le=trial.LONGEST_DAYS)
+
+
+class TrialFilters(Span):
+    """How far to look back, and another threshold than that of the rule."""
+
     threshold: float | None = Field(None, gt=0, le=1e15, allow_inf_nan=False)
 
 
@@ -153,6 +158,14 @@ def create_rule(request: HttpRequest, body: NewRule) -> Any:
     rule = AlertRule(owner_id=user_id(request))
     _store(rule, body.model_dump())
     return Status(201, _rules(request).get(pk=rule.pk))
+
+
+@router.post("/alert-rules/test", response={200: TrialOut, **ERRORS})
+def test_new_rule(request: HttpRequest, body: NewRule, how: Query[Span]) -> Any:
+    """Say what a rule that is not stored would have done in the last days; its name may be that of another one."""
+    rule = AlertRule(owner_id=user_id(request))
+    rules.refuse_unfit(rule, _filled(rule, body.model_dump()) or ())
+    return _tried(rule, how.days)
 
 
 @router.get("/alert-rules/{rule_id}", response={200: RuleOut, **ERRORS})
@@ -193,7 +206,11 @@ def test_rule(request: HttpRequest, rule_id: UUID, how: Query[TrialFilters]) -> 
     """Say what a rule would have done in the last days, also with another threshold; nothing is changed or sent."""
     rule = get_object_or_404(_visible(request), pk=rule_id)
     rule.threshold = how.threshold or rule.threshold
-    return {**asdict(trial.rule_test(rule, how.days)), "threshold": rule.threshold}
+    return _tried(rule, how.days)
+
+
+def _tried(rule: AlertRule, days: int) -> dict[str, Any]:
+    return {**asdict(trial.rule_test(rule, days)), "threshold": rule.threshold}
 
 
 def _visible(request: HttpRequest) -> Any:
@@ -205,10 +222,16 @@ def _rules(request: HttpRequest) -> Any:
 
 
 def _store(rule: AlertRule, fields: dict[str, Any]) -> None:
+    channels = _filled(rule, fields)
+    rules.save(rule, channels, edited=fields)
+
+
+def _filled(rule: AlertRule, fields: dict[str, Any]) -> list[AlertChannel] | None:
+    """Set the fields of ``rule`` and return the channels that it is to tell, None when those are not among ``fields``."""
     wanted = fields.pop("channel_ids", None)
     for name, value in fields.items():
         setattr(rule, name, value)
     channels = None if wanted is None else list(AlertChannel.objects.filter(owner=rule.owner, pk__in=wanted))
     if channels is not None and len(channels) < len(set(wanted)):
         raise HttpError(422, "channel_ids: must be those of channels of the owner of the rule")
-    rules.save(rule, channels, edited=fields)
+    return channels

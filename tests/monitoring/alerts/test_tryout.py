@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 from pytest_httpserver import HTTPServer
@@ -167,3 +169,68 @@ def test_a_program_tries_a_rule_with_another_threshold(bob: Any, carol: Any, rul
     assert asked(client, "GET", f"{path}?threshold=60")[1]["count"] == 0
     assert asked(client, "GET", f"{path}?days=8")[0] == 422
     assert asked(program(carol), "GET", path)[0] == 404
+
+
+@pytest.mark.row("S2-46")
+def test_a_program_tries_a_rule_that_is_not_stored(bob: Any, carol: Any, rule: AlertRule) -> None:
+    new = {"name": rule.name, "kind": "failure_rate", "threshold": 40}
+
+    def there() -> tuple[int, int, int]:
+        return AlertRule.objects.count(), AuditEntry.objects.exclude(kind="token").count(), AlertMessage.objects.count()
+
+    before = there()
+
+    def tried(owner: Any, path: str = "alert-rules/test", **changed: Any) -> tuple[int, Any]:
+        return asked(program(owner, "alerts:write"), "POST", path, new | changed)
+
+    status, found = tried(bob)
+    assert (status, found["count"], found["highest"], found["threshold"]) == (200, 1, 50, 40)
+    assert found["firings"][0]["message"] == "5 of 10 runs failed within 15 minutes (50 %)"
+    assert found == tried(bob, workflow_id=str(rule.workflow_id))[1] | {"until": found["until"]}
+    assert tried(bob, threshold=60)[1]["count"] == 0
+    assert tried(bob, minimum_runs=11)[1]["count"] == 0
+    assert tried(bob, for_s=3600)[1]["count"] == 0
+    assert tried(bob, "alert-rules/test?days=1")[1]["count"] == 1
+    assert tried(carol)[1]["highest"] == 0, "of hers"
+
+    assert there() == before
+
+
+def test_who_may_not_make_a_rule_may_not_try_it(bob: Any, alice: Any, make_world: Any, rule: AlertRule) -> None:
+    """It would tell of what its maker may not see."""
+    new = {"name": "new", "kind": "failure_rate", "threshold": 40}
+    theirs = make_world(alice, "theirs")
+    channel = channels.save(alice, "hook", "webhook", "https://hooks.example.com/hook")
+
+    assert asked(program(bob, "alerts:read"), "POST", "alert-rules/test", new)[0] == 403
+    assert Client().post("/api/v1/alert-rules/test", new, "application/json").status_code == 401
+    for reach in (
+        {"workflow_id": str(theirs.workflow.pk)}, {"workflow_id": str(uuid4())}, {"everyone": True},
+        {"kind": "worker_lost"}, {"channel_ids": [str(channel.pk)]},
+    ):  # fmt: skip
+        status, found = asked(program(bob), "POST", "alert-rules/test", new | reach)
+        assert status == 422, reach
+        assert "firings" not in found
+    assert asked(program(alice), "POST", "alert-rules/test", new | {"everyone": True})[1]["highest"] == 50
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "said"),
+    [
+        ({"threshold": 101}, "", 'field "threshold" is a number above 0 to 100'),
+        ({"threshold": "much"}, "", "threshold"),
+        ({"kind": "moon_phase"}, "", "kind"),
+        ({"window_s": 61}, "", 'field "window_s" is whole minutes'),
+        ({"subject": "disk"}, "", 'field "subject" is for queues and resources'),
+        ({"name": " "}, "", 'field "name" is a text of 1'),
+        ({}, "?days=8", "days"),
+        ({}, "?days=0", "days"),
+    ],
+)
+def test_a_new_rule_that_could_not_be_stored_is_not_tried(bob: Any, body: Any, query: str, said: str) -> None:
+    new = {"name": "new", "kind": "failure_rate", "threshold": 40}
+
+    status, found = asked(program(bob), "POST", f"alert-rules/test{query}", new | body)
+
+    assert status == 422
+    assert said in json.dumps(found).replace('\\"', '"')
