@@ -387,12 +387,17 @@ async def _run_all(facts: Facts, nodes: Sequence[Ready], inbox: queue.SimpleQueu
         for node in nodes:
             inbox.put(Released(node.planned.index))
         return
-    tasks = {asyncio.create_task(_run_chain(facts, chain, inbox)) for chain in chains}
+    begun = [(asyncio.create_task(_run_chain(facts, chain, inbox)), chain) for chain in chains]
+    tasks = {task for task, _ in begun}
     known = _tasks.setdefault(facts.execution_id, set())
     known.update(tasks)
     _claimed[claim] = tasks
     try:
         await asyncio.gather(*tasks, return_exceptions=True)
+        for task, chain in begun:
+            if task.cancelled():  # before its first step, so that nothing in it could say so
+                for node in chain:
+                    inbox.put(_cancelled(node, node.attempt, now_us()))
     finally:
         _claimed.pop(claim, None)
         known.difference_update(tasks)

@@ -225,6 +225,26 @@ def test_a_node_that_ignores_cancellation_is_left_behind(alice, make_workflow, m
     assert_numbered(execution)
 
 
+def test_nodes_that_are_cancelled_before_their_first_step_end(alice, make_workflow):
+    """The loop is slow on a busy machine: cancelling a task that did not begin runs nothing of it."""
+    execution = start(make_workflow, alice, node("wait", "delay", Duration=20), transform("beside", a=1))
+    over = threading.Event()
+
+    def in_every_round_of_the_loop():
+        runtime.cancel(execution.pk)
+        if not over.is_set():
+            runtime.loop().call_soon(in_every_round_of_the_loop)
+
+    runtime.loop().call_soon_threadsafe(in_every_round_of_the_loop)
+    running = threading.Thread(target=_run_and_close, args=(execution.pk,), daemon=True)
+    running.start()
+    running.join(timeout=5)
+    over.set()
+
+    assert not running.is_alive(), "the thread waits for nodes that never say that they ended"
+    assert statuses(execution) == {"wait": "cancelled", "beside": "cancelled"}
+
+
 def _run_and_close(execution_id):
     try:
         run_here(execution_id)
