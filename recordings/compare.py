@@ -1,8 +1,8 @@
 """Compare two recordings: what happened, in which order, with which values, how long it took.
 
 Events are aligned by the longest common subsequence over (node, type, occurrence). Sealed recordings are read a
-frame at a time; frames that are equal by digest at the beginning and at the end are read once, for both. Memory
-grows with the path lists and by about 30 bytes an event between the first and the last difference, not with values.
+frame at a time, values stay JSON until one differs from the other and there is room to tell it; frames that are equal
+by digest at the beginning and at the end are read once, for both. Memory grows with the path lists and by about 30 bytes an event between the first and the last difference, not with values.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Protocol
 
 import msgspec
@@ -54,11 +55,11 @@ _OUTPUT = {
     _SNAPSHOT: "state",
 }
 _TIMED = frozenset({"node_complete", "node_error"})
-_TELLING = frozenset({*_INPUT, *_OUTPUT})
+_SAID = {**_INPUT, **_OUTPUT}
+_BEYOND = (b'"b"', b'"m"', b'"s"')
+"""What a further line has when its event says more than its own line: blobs, metadata, a state."""
+_CHUNK = 2048
 _NODE_STATUS = {kind.value: status for kind, status in STATUS_OF.items()}
-
-Line = tuple[str, str | None, "bytes | dict[str, Any]", dict[str, Any]]
-"""Event type, node, data (JSON or decoded), metadata."""
 
 
 class Comparable(Protocol):
@@ -72,8 +73,8 @@ class Comparable(Protocol):
         """Return the recorded snapshots."""
 
 
-class _Data(msgspec.Struct):
-    """The part of an event's data that is compared; values stay JSON."""
+class _Said(msgspec.Struct, gc=False):
+    """The part of an event's data that is compared; values stay JSON. Each type of event has one of them."""
 
     initial_context: msgspec.Raw = msgspec.Raw()
     inputs: msgspec.Raw = msgspec.Raw()
@@ -87,25 +88,20 @@ class _Data(msgspec.Struct):
     duration_seconds: Any = None
 
 
-class _Timed(msgspec.Struct):
+class _Timed(msgspec.Struct, gc=False):
     duration_seconds: Any = None
 
 
-_decode_data = msgspec.json.Decoder(_Data).decode
-_decode_timed = msgspec.json.Decoder(_Timed).decode
+class _Numbers(dict[tuple[str, str | None], int]):
+    """Numbers of keys, given as they are met."""
+
+    def __missing__(self, key: tuple[str, str | None]) -> int:
+        number = self[key] = len(self)
+        return number
 
 
-class _Content(msgspec.Struct):
-    """What an event says: values as JSON."""
-
-    given: bytes
-    result: bytes
-    error: Any
-    seconds: float
-
-    def digest(self) -> bytes:
-        parts = (self.given, self.result, encode_json(self.error))
-        return hashlib.blake2b(b"\0".join(parts), digest_size=16).digest()
+_decode_said = msgspec.json.Decoder(_Said)
+_decode_timed = msgspec.json.Decoder(_Timed).decode_lines
 
 
 def compare(mine: Comparable, theirs: Comparable) -> dict[str, Any]:
@@ -124,7 +120,7 @@ def compare(mine: Comparable, theirs: Comparable) -> dict[str, Any]:
     ``final_state_diff``  the same list for its final state
     ``state_diff``        the same list for recorded snapshots, each with the position of its event
     ``left_out``          how many differences of values are not in these lists: a node (and the snapshots together)
-                          has at most 1,000, and all of them at most 8 MiB; an event of a node that has 1,000 counts once
+                          has at most 1,000, and all of them at most 8 MiB; an event behind either limit counts once
     ``error_diff``        run: None or {self, other}; nodes: {node: {self, other}}, the last error of each
     ``status_diff``       run: None or {self, other}, which are metadata's success; nodes: {node: {self, other}}
     ``timing_diff``       per node of both: self, other (seconds of work), seconds (their difference), ratio
@@ -134,7 +130,7 @@ def compare(mine: Comparable, theirs: Comparable) -> dict[str, Any]:
                           states and outcome. Order counts, but for events of different nodes inside one phase,
                           which run side by side. Times, ids, versions and the texts of logs do not count.
 
-    Cost: 1,000,000 equal events in about half a second; when all differ, about seven microseconds an event.
+    Cost: 1,000,000 equal events in about half a second; when all differ, about two seconds.
 
     Raises:
         InvalidRecording: one of them is damaged.
@@ -152,53 +148,60 @@ class _Run:
         self.status: dict[str, str] = {}
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.errors: defaultdict[str, list[Any]] = defaultdict(list)
+        self._shapes: dict[int, tuple[int, array[int]]] = {}
         self._states: dict[str, StateSnapshot] | None = None
 
-    def outline(self, start: int, stop: int) -> Iterator[tuple[str, str | None]]:
+    def outlines(self, start: int, stop: int) -> Iterator[tuple[list[str], list[str | None]]]:
+        """Iterate over event types and nodes, many at once."""
         if isinstance(self.events, SealedRecording):
-            for kinds, nodes, _ in self.events.iter_outlines(start, stop):
-                yield from zip(kinds, nodes, strict=True)
+            for number, places in self.events.frames_between(start, stop):
+                kinds, nodes, further = self.events.outline_of(number)
+                self._shapes[number] = len(kinds), array("q", further)
+                yield kinds[places], nodes[places]
             return
-        for position in range(start, stop):
-            event = self.events[position]
-            yield event.event_type._value_, event.node_id
+        for first in range(start, stop, _CHUNK):
+            events = [self.events[position] for position in range(first, min(first + _CHUNK, stop))]
+            yield [event.event_type._value_ for event in events], [event.node_id for event in events]
 
-    def lines(self, start: int, stop: int) -> Iterator[Line]:
-        if isinstance(self.events, SealedRecording):
-            yield from self.events.iter_lines(start, stop)
+    def said(self, start: int, stop: int) -> Iterator[list[_Said]]:
+        """Iterate over what the events say, many at once; ``outlines`` were read before."""
+        if not isinstance(self.events, SealedRecording):
+            for first in range(start, stop, _CHUNK):
+                yield [self.at(position) for position in range(first, min(first + _CHUNK, stop))]
             return
-        for position in range(start, stop):
-            event = self.events[position]
-            yield event.event_type._value_, event.node_id, event.data, event.metadata
+        for number, places in self.events.frames_between(start, stop):
+            yield self._frame(self.events.data_of(number), *self._shapes[number], places, start)
+            start += places.stop - places.start
 
-    def content(self, line: Line, position: int) -> _Content:
-        """Return what the event at ``position`` says."""
-        kind, _, data, metadata = line
-        given, result = _INPUT.get(kind, ""), _OUTPUT.get(kind, "")
-        if isinstance(data, bytes):
-            try:
-                decoded = _decode_data(data)
-            except (msgspec.DecodeError, RecursionError):
-                return _Content(b"", data, None, 0.0)
-            content = _Content(
-                bytes(getattr(decoded, given)) if given else b"",
-                bytes(getattr(decoded, result)) if result else b"",
-                decoded.error,
-                seconds_of(decoded.duration_seconds),
-            )
+    def _frame(self, data: bytes, count: int, further: array[int], places: slice, start: int) -> list[_Said]:
+        """Return what the events at some places of a frame say; ``start`` is the position of the first of them."""
+        try:
+            found = _decode_said.decode_lines(data)
+        except (msgspec.DecodeError, RecursionError):
+            found = []
+        if len(found) != count + len(further):
+            return [self.at(start + number) for number in range(places.stop - places.start)]
+        chosen = found[places]
+        for place, line in zip(further, data.rsplit(b"\n", len(further))[1:], strict=True) if further else ():
+            if places.start <= place < places.stop and any(mark in line for mark in _BEYOND):
+                chosen[place - places.start] = self.at(start + place - places.start)
+        return chosen
+
+    def at(self, position: int) -> _Said:
+        """Return what one event says, with what is told elsewhere: blobs, hashes of what is left out, a state."""
+        if not isinstance(self.events, SealedRecording):
+            event = self.events[position]
+            kind, metadata, said = event.event_type._value_, event.metadata, _said_of(event)
         else:
-            content = _Content(
-                encode_json(plain(data[given])) if given in data else b"",
-                encode_json(plain(data[result])) if result in data else b"",
-                plain(data.get("error")),
-                seconds_of(data.get("duration_seconds")),
-            )
+            kind, _, data, metadata = next(self.events.iter_lines(position, position + 1))
+            said = _said_in(kind, data)
+        name = _SAID.get(kind, "")
+        hidden = metadata.get(f"{name}_sha256") if name and metadata else None
         if kind == _SNAPSHOT:
-            content.result = self._state(position) or content.result
-        elif metadata:
-            content.given = _hidden(metadata, given) or content.given
-            content.result = _hidden(metadata, result) or content.result
-        return content
+            said.state = msgspec.Raw(self._state(position) or bytes(said.state))
+        elif hidden is not None:
+            setattr(said, name, msgspec.Raw(encode_json({"sha256": hidden})))
+        return said
 
     def _state(self, position: int) -> bytes:
         if isinstance(self.events, SealedRecording):
@@ -209,19 +212,61 @@ class _Run:
             found = self._states.get(str(self.events[position].data.get("snapshot_id")))
         return b"" if found is None else encode_json(plain(found.state))
 
-    def learn(self, kind: str, node: str | None, content: _Content) -> None:
+    def learn(self, kind: str, node: str | None, said: _Said) -> None:
+        """Note how long a node took, and its error."""
         if node is None:
             return
         if kind in _TIMED:
-            self.seconds[node] += content.seconds
-        if content.error not in (None, ""):
-            self.errors[node].append(content.error)
+            self.seconds[node] += seconds_of(said.duration_seconds)
+        if said.error not in (None, ""):
+            self.errors[node].append(said.error)
 
 
-def _hidden(metadata: dict[str, Any], name: str) -> bytes:
-    """Return the hash that was recorded in the place of a value."""
-    found = metadata.get(f"{name}_sha256") if name else None
-    return b"" if found is None else encode_json({"sha256": found})
+class _Stream:
+    """What a run says, from its first event on, taken in pieces."""
+
+    def __init__(self, chunks: Iterator[list[_Said]]) -> None:
+        self.reached = 0
+        self._chunks = chunks
+        self._chunk: list[_Said] = []
+        self._place = 0
+
+    def ready(self) -> int:
+        """Return how many can be taken at once."""
+        if self._place == len(self._chunk):
+            self._chunk, self._place = next(self._chunks, []), 0
+        return len(self._chunk) - self._place
+
+    def take(self, count: int) -> list[_Said]:
+        """Return the next ``count``, which are ready."""
+        start = self._place
+        self._place += count
+        self.reached += count
+        return self._chunk[start : self._place]
+
+    def next(self) -> _Said:
+        """Return the next one."""
+        self.ready()
+        return self.take(1)[0]
+
+
+def _said_of(event: RecordingEvent) -> _Said:
+    said, data = _Said(error=plain(event.data.get("error"))), event.data
+    said.duration_seconds = data.get("duration_seconds")
+    name = _SAID.get(event.event_type._value_)
+    if name in data:
+        setattr(said, name, msgspec.Raw(encode_json(plain(data[name]))))
+    return said
+
+
+def _said_in(kind: str, data: bytes) -> _Said:
+    try:
+        return _decode_said.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        said = _Said()
+        if kind in _SAID:
+            setattr(said, _SAID[kind], msgspec.Raw(data))
+        return said
 
 
 class _Comparison:
@@ -233,6 +278,8 @@ class _Comparison:
         self.final: list[dict[str, Any]] = []
         self.states: list[dict[str, Any]] = []
         self.room_bytes = MOST_CHANGE_BYTES
+        self.no_room = False
+        self.full: set[int] = set()
         self.left_out = 0
         self.seen: Counter[tuple[str, str | None]] = Counter()
         self.phases = 0
@@ -248,7 +295,7 @@ class _Comparison:
         between = first < stop or first < other_stop
         self._read_equal(0, first, count=between)
         self.same_path = len(self.mine.path)
-        numbers: dict[tuple[str, str | None], int] = {}
+        numbers = _Numbers()
         mine = self._read_keys(self.mine, first, stop, numbers)
         theirs = self._read_keys(self.theirs, first, other_stop, numbers)
         self.names = list(numbers)
@@ -263,20 +310,14 @@ class _Comparison:
         if start >= stop or not isinstance(events, SealedRecording):
             return
         seconds: defaultdict[str, float] = defaultdict(float)
-        for kinds, nodes, lines in events.iter_outlines(start, stop, lines=True):
-            path = [node for node in nodes if node is not None]
-            self.mine.path += path
-            self.theirs.path += path
-            changes = {
-                node: _NODE_STATUS[kind]
-                for kind, node in zip(kinds, nodes, strict=True)
-                if kind in _NODE_STATUS and node is not None
-            }
-            self.mine.status.update(changes)
-            self.theirs.status.update(changes)
-            for kind, node, line in zip(kinds, nodes, lines, strict=True):
+        for number, places in events.frames_between(start, stop):
+            kinds, nodes, _ = events.outline_of(number)
+            self._note_path(self.mine, kinds, nodes)
+            self._note_path(self.theirs, kinds, nodes)
+            timed = _decode_timed(events.data_of(number))[places]
+            for kind, node, said in zip(kinds, nodes, timed, strict=True):
                 if kind in _TIMED and node is not None:
-                    value = _decode_timed(line).duration_seconds
+                    value = said.duration_seconds
                     seconds[node] += value if type(value) is float else seconds_of(value)
             if count:
                 self.seen.update(zip(kinds, nodes, strict=True))
@@ -285,114 +326,118 @@ class _Comparison:
             self.mine.seconds[node] += value
             self.theirs.seconds[node] += value
 
-    def _read_keys(self, run: _Run, start: int, stop: int, numbers: dict[tuple[str, str | None], int]) -> array[int]:
+    def _read_keys(self, run: _Run, start: int, stop: int, numbers: _Numbers) -> array[int]:
         keys: array[int] = array("q")
-        for key in run.outline(start, stop):
-            keys.append(numbers.setdefault(key, len(numbers)))
-            kind, node = key
-            if node is not None:
-                run.path.append(node)
-                if kind in _NODE_STATUS:
-                    run.status[node] = _NODE_STATUS[kind]
+        for kinds, nodes in run.outlines(start, stop):
+            keys.extend(map(numbers.__getitem__, zip(kinds, nodes, strict=True)))
+            self._note_path(run, kinds, nodes)
         return keys
+
+    def _note_path(self, run: _Run, kinds: list[str], nodes: list[str | None]) -> None:
+        run.path += [node for node in nodes if node is not None]
+        run.status |= {
+            node: _NODE_STATUS[kind]
+            for kind, node in zip(kinds, nodes, strict=True)
+            if kind in _NODE_STATUS and node is not None
+        }
 
     def _read_values(self, stop: int, other_stop: int) -> None:
         """Walk through both between the equal ends, and compare what belongs together."""
-        mates, lone = self.alignment.mates, frozenset(self.alignment.added)
-        theirs = enumerate(self.theirs.lines(self.start, other_stop))
-        reached = 0
-        waiting: dict[int, _Content | bytes] = {}
-        waiting_bytes = 0
-        self.counts: Counter[tuple[str, str | None]] = Counter(self.seen)
+        self.counts = [self.seen[key] for key in self.names]
+        self.parts = [_part(kind, node) for kind, node in self.names]
+        mine = _Stream(self.mine.said(self.start, stop))
+        theirs = _Stream(self.theirs.said(self.start, other_stop))
+        waiting = _Waiting(self, theirs)
+        mates, place = self.alignment.mates, 0
+        while place < len(mates):
+            key, mate = self.keys[0][place], mates[place]
+            kind, node = self.names[key]
+            if mate == theirs.reached:
+                count = self._in_step(place, min(mine.ready(), theirs.ready()))
+                self._compare(place, mine.take(count), theirs.take(count))
+                place += count
+            elif mate > theirs.reached and kind in _SAID:
+                waiting.pull(mate)
+            else:
+                self.counts[key] += 1
+                said = mine.next()
+                if kind in _SAID:
+                    self.mine.learn(kind, node, said)
+                    other = waiting.mate_of(kind, said, mate)
+                    if other is not None:
+                        self._judge(key, said, other, place)
+                place += 1
+        waiting.pull(other_stop - self.start)
 
-        def take() -> Line:
-            nonlocal reached
-            reached += 1
-            return next(theirs)[1]
+    def _in_step(self, place: int, most: int) -> int:
+        """Return how many events from ``place`` on have mates that follow each other as they do."""
+        if not (self.alignment.added or self.alignment.removed or self.alignment.moved):
+            return most
+        mates, ahead, count = self.alignment.mates, self.alignment.mates[place] - place, 1
+        most = min(most, len(mates) - place)
+        while count < most and mates[place + count] == place + count + ahead:
+            count += 1
+        return count
 
-        def pull_until(place: int) -> None:
-            nonlocal waiting_bytes
-            while reached < place:
-                line = take()
-                if line[0] not in _TELLING:
-                    continue
-                content = self.theirs.content(line, self.start + reached - 1)
-                self.theirs.learn(line[0], line[1], content)
-                if reached - 1 in lone:
-                    continue
-                size = len(content.given) + len(content.result)
-                waiting[reached - 1] = content if waiting_bytes + size <= WAITING_BYTES else content.digest()
-                waiting_bytes += size if waiting_bytes + size <= WAITING_BYTES else 0
-
-        for place, line in enumerate(self.mine.lines(self.start, stop)):
-            kind, node = line[:2]
-            self.counts[kind, node] += 1
-            mate = mates[place]
-            if kind not in _TELLING:
+    def _compare(self, start: int, mine: list[_Said], theirs: list[_Said]) -> None:
+        """Compare events that follow each other in both, with those that they belong to."""
+        counts, parts, full = self.counts, self.parts, self.full
+        seconds, other_seconds = self.mine.seconds, self.theirs.seconds
+        for place, (key, a, b) in enumerate(
+            zip(self.keys[0][start : start + len(mine)], mine, theirs, strict=True), start
+        ):
+            counts[key] += 1
+            part = parts[key]
+            if part is None:
                 continue
-            if mate > reached:
-                pull_until(mate)
-            if mate == reached:
-                other = take()
-                content = self.mine.content(line, self.start + place)
-                self.mine.learn(kind, node, content)
-                if kind == _SNAPSHOT or other[2] != line[2] or other[3] != line[3]:
-                    found = self.theirs.content(other, self.start + mate)
-                    self.theirs.learn(kind, node, found)
-                    self._judge(kind, node, content, found, place)
+            said, timed, node = part
+            if timed:
+                x, y = a.duration_seconds, b.duration_seconds
+                seconds[node] += x if type(x) is float else seconds_of(x)
+                other_seconds[node] += y if type(y) is float else seconds_of(y)
+            if a.error is not None or b.error is not None:
+                self.mine.learn("", node, a)
+                self.theirs.learn("", node, b)
+            if said(a) != said(b):
+                if key in full:
+                    self.left_out += 1
                 else:
-                    self.theirs.learn(kind, node, content)
-                continue
-            content = self.mine.content(line, self.start + place)
-            self.mine.learn(kind, node, content)
-            if mate < 0:
-                continue
-            kept = waiting.pop(mate)
-            if isinstance(kept, _Content):
-                waiting_bytes -= len(kept.given) + len(kept.result)
-                self._judge(kind, node, content, kept, place)
-            elif kept != content.digest():
-                self._judge(kind, node, content, self._again(mate), place)
-        pull_until(other_stop - self.start)
+                    self._judge(key, a, b, place)
 
-    def _again(self, mate: int) -> _Content:
-        position = self.start + mate
-        return self.theirs.content(next(self.theirs.lines(position, position + 1)), position)
-
-    def _judge(self, kind: str, node: str | None, mine: _Content, theirs: _Content, place: int) -> None:
+    def _judge(self, key: int, mine: _Said, theirs: _Said, place: int) -> None:
         """Note what differs between two events that belong together."""
-        for old, new, into in ((mine.given, theirs.given, self.inputs), (mine.result, theirs.result, self.outputs)):
-            if old == new:
-                continue
-            if self._is_full(kind, into.get(node or "", ())):
-                self.left_out += 1
-                continue
-            found = value_diff(_value(old), _value(new))
-            if kind == _START:
-                self._tell(found, self.context)
-            elif kind in _ENDS:
-                self._tell(found, self.final)
-            elif kind == _SNAPSHOT:
-                self._tell(found, self.states, position=self.start + place)
-            elif found:
-                number = self.counts[kind, node]
-                self._tell(found, into.setdefault(node or "", []), **({} if number == 1 else {"occurrence": number}))
+        kind, node = self.names[key]
+        old, new = bytes(getattr(mine, _SAID[kind])), bytes(getattr(theirs, _SAID[kind]))
+        if old == new:
+            return
+        if key in self.full:
+            self.left_out += 1
+            return
+        found = value_diff(_value(old), _value(new))
+        if kind == _START:
+            self._tell(found, self.context)
+        elif kind in _ENDS:
+            self._tell(found, self.final)
+        elif found:
+            where = {"position": self.start + place} if kind == _SNAPSHOT else {}
+            if kind != _SNAPSHOT and self.counts[key] > 1:
+                where = {"occurrence": self.counts[key]}
+            by_node = self.inputs if kind in _INPUT else self.outputs
+            told = self.states if kind == _SNAPSHOT else by_node.setdefault(node or "", [])
+            self._tell(found, told, **where)
+            if self.no_room or len(told) >= MOST_NODE_CHANGES:
+                self.full.add(key)
 
     def _tell(self, found: list[dict[str, Any]], told: list[dict[str, Any]], **where: int) -> None:
         """Add what was found to what is told, as long as there is room."""
         for number, change in enumerate(found):
             size = len(encode_json(change))
             if len(told) >= MOST_NODE_CHANGES or size > self.room_bytes:
+                self.no_room = self.no_room or size > self.room_bytes
                 self.left_out += len(found) - number
                 return
             told.append({**change, **where})
             self.room_bytes -= size
-
-    def _is_full(self, kind: str, changes: Sequence[Any]) -> bool:
-        """Return whether there is no room for another difference; that there are some is known then."""
-        if kind == _START or kind in _ENDS:
-            return False
-        return len(self.states if kind == _SNAPSHOT else changes) >= MOST_NODE_CHANGES
 
     # ------------------------------------------------------------------ telling
 
@@ -487,6 +532,56 @@ class _Comparison:
             phase += kind == _PHASE
             found[phase, node if phase else None].append(key)
         return found
+
+
+class _Waiting:
+    """What was read of the other run before its mates were: whole as long as there is room, then by digest."""
+
+    def __init__(self, comparison: _Comparison, stream: _Stream) -> None:
+        self._run, self._start = comparison.theirs, comparison.start
+        self._names, self._keys = comparison.names, comparison.keys[1]
+        self._lone = frozenset(comparison.alignment.added)
+        self._stream = stream
+        self._said: dict[int, _Said | bytes] = {}
+        self._bytes = 0
+
+    def pull(self, stop: int) -> None:
+        """Read on until ``stop``."""
+        while self._stream.reached < stop:
+            place = self._stream.reached
+            kind, node = self._names[self._keys[place]]
+            said = self._stream.next()
+            if kind not in _SAID:
+                continue
+            self._run.learn(kind, node, said)
+            if place in self._lone:
+                continue
+            size = _size(kind, said)
+            whole = self._bytes + size <= WAITING_BYTES
+            self._said[place] = said if whole else _digest(kind, said)
+            self._bytes += size if whole else 0
+
+    def mate_of(self, kind: str, mine: _Said, mate: int) -> _Said | None:
+        """Return what waits for ``mine``, read again where only its digest waits; None when it says the same."""
+        kept = self._said.pop(mate, None)
+        if isinstance(kept, _Said):
+            self._bytes -= _size(kind, kept)
+            return kept
+        return None if kept is None or kept == _digest(kind, mine) else self._run.at(self._start + mate)
+
+
+def _part(kind: str, node: str | None) -> tuple[Callable[[_Said], Any], bool, Any] | None:
+    """Return what to compare of events of a key: how to get it, and whose seconds to add."""
+    name = _SAID.get(kind)
+    return None if name is None else (attrgetter(name), kind in _TIMED and node is not None, node)
+
+
+def _size(kind: str, said: _Said) -> int:
+    return len(bytes(getattr(said, _SAID[kind])))
+
+
+def _digest(kind: str, said: _Said) -> bytes:
+    return hashlib.blake2b(bytes(getattr(said, _SAID[kind])), digest_size=16).digest()
 
 
 def _equal_frames(mine: Sequence[RecordingEvent], theirs: Sequence[RecordingEvent]) -> tuple[int, int]:

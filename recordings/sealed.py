@@ -384,25 +384,25 @@ class SealedRecording(Sequence[RecordingEvent]):
                 yield kind or "", node, line, extra.get("m", _NOTHING)
             start, number = end, number + 1
 
-    def iter_outlines(
-        self, start: int, stop: int, *, lines: bool = False
-    ) -> Iterator[tuple[list[str], list[str | None], list[bytes]]]:
-        """Iterate over ``(event types, node ids, data)`` of the events from ``start`` on, a frame at a time.
-
-        ``data`` is JSON, and empty without ``lines``; then only columns are read.
-        """
+    def frames_between(self, start: int, stop: int) -> Iterator[tuple[int, slice]]:
+        """Iterate over the frames that hold positions ``start`` to ``stop`` - 1: number, and places in the frame."""
         number = bisect_right(self._starts, start) - 1
         while start < stop and number < len(self._frames):
             first, end = self._starts[number], min(self._starts[number + 1], stop)
-            frame = self._load(number, lines=lines)
-            columns, places = frame.columns, slice(start - first, end - first)
-            names: list[Any] = [*columns.names, None]
-            count = end - start
-            types = [columns.types] * count if isinstance(columns.types, int) else columns.types[places]
-            nodes = [columns.nodes] * count if isinstance(columns.nodes, int) else columns.nodes[places]
-            data = (frame.lines or [])[places] if lines else []
-            yield [names[item] for item in types], [names[item] for item in nodes], data
+            yield number, slice(start - first, end - first)
             start, number = end, number + 1
+
+    def outline_of(self, number: int) -> tuple[list[str], list[str | None], list[int]]:
+        """Return event types and node ids of a frame, and the places that have a further line in its data."""
+        columns, count = self._load(number).columns, self._frames[number].event_count
+        names: list[Any] = [*columns.names, None]
+        types = [columns.types] * count if isinstance(columns.types, int) else columns.types
+        nodes = [columns.nodes] * count if isinstance(columns.nodes, int) else columns.nodes
+        return [names[item] for item in types], [names[item] for item in nodes], columns.extras
+
+    def data_of(self, number: int) -> bytes:
+        """Return the data of a frame: a line of JSON for each event, then the further lines; nothing is kept."""
+        return self._part(number, 1)
 
     def iter_of(self, kinds: Collection[str]) -> Iterator[RecordingEvent]:
         """Iterate over the events of the types ``kinds``; frames that have none are not decoded."""
