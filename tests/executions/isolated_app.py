@@ -9,9 +9,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from django.db.backends.signals import connection_created
+
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
 from flowbuilder.celery import app
-from workflows.registry import NodeDescription, Port, register
+from workflows.registry import NodeDescription, Port, Weight, register
 
 __all__ = ["app"]
 
@@ -46,6 +48,33 @@ class Sleeps(Isolated, type="test_isolated"):
     async def act(self, value: Any) -> None:
         """Wait without holding anything."""
         await asyncio.sleep(value or 0)
+
+
+_opened: list[object] = []
+connection_created.connect(lambda connection, **_: _opened.append(connection.alias), weak=False)
+
+
+class Connections(NodeExecutor):
+    """Say how many connections to the database this process has opened since it began."""
+
+    def __init_subclass__(cls, weight: Weight) -> None:
+        cls.description = NodeDescription(
+            type=f"test_connections_{weight}", label="Connections", group="Flow Control", credits=1, start=True,
+            weight=weight, outputs=(Port("Pid", "NUMBER"), Port("Opened", "NUMBER")),
+        )  # fmt: skip
+        register(cls)
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Return both."""
+        return {"Pid": os.getpid(), "Opened": len(_opened)}
+
+
+class ConnectionsOfThreads(Connections, weight="light"):
+    """In the worker of threads."""
+
+
+class ConnectionsOfProcesses(Connections, weight="isolated"):
+    """In a child of the worker of processes."""
 
 
 class Allocates(Isolated, type="test_allocates"):

@@ -167,6 +167,26 @@ def test_isolated_nodes_run_in_children_of_their_own_and_nothing_else_does(
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("weight", ["light", "isolated"])
+def test_a_worker_keeps_its_database_connections_from_task_to_task(isolated, alice, make_workflow, processes, weight):
+    if weight == "isolated":
+        isolated()
+    workflow = make_workflow(graph([node("says", f"test_connections_{weight}")]))
+
+    def opened() -> dict[int, int]:
+        """Return by process how many connections it had opened after as many tasks as it takes to meet every thread."""
+        executions = [start_execution(workflow, by=alice) for _ in range(30)]
+        said = [outputs(wait_until_ended(execution, 30, processes.logs), "says") for execution in executions]
+        return {pid: max(one["Opened"] for one in said if one["Pid"] == pid) for pid in {one["Pid"] for one in said}}
+
+    before, after = opened(), opened()
+
+    print(f"connections that each process opened, after 30 tasks and after 60: {before}, {after}")
+    assert before.keys() <= after.keys()
+    assert sum(after.values()) - sum(before.values()) <= 10, "at most one for a thread that had none yet"
+
+
+@pytest.mark.postgres
 def test_fault_01_a_killed_child_is_seen_at_once_and_its_node_resumes_within_three_seconds(
     processes, isolated, alice, make_workflow, points, ledger
 ):
