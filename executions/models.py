@@ -185,6 +185,11 @@ class Execution(models.Model):
                 name="execution_counted",
                 condition=models.Q(finished_at__isnull=False),
             ),
+            models.Index(
+                fields=("touched_at",),
+                name="execution_page_lost",
+                condition=models.Q(error_code__in=("session_lost",)),
+            ),
         )
 
     def __str__(self) -> str:

@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import json
 import logging
+from uuid import UUID
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import transaction
 
-from executions import states, triggers
+from executions import states, store, triggers
 from executions.context import plan_of
-from executions.errors import KeyReused, StartRefused
+from executions.errors import KeyReused, SessionLost, StartRefused
 from executions.models import Execution, NodeRun
 from executions.planner import Plan
 from recordings.models import BlobRef
+from workflows.errors import WorkflowError
+from workflows.policy import RESTART_BROWSER_SEGMENT, restart_problem
 
 logger = logging.getLogger(__name__)
+
+RESTARTED_WITHIN_US = 15 * 60 * 1_000_000
+"""How long after its end an execution is run again by itself; later nobody expects it any more."""
 
 
 def retry_execution(
@@ -54,6 +60,55 @@ def retry_execution(
         _copy(new, kept)
     logger.info("%s runs execution %s again as %s, %d nodes kept", by.get_username(), execution.pk, new.pk, len(kept))
     return new
+
+
+def restart_lost_pages() -> int:
+    """Run executions again that failed because their page was lost, where the settings of their workflow allow it.
+
+    The new execution keeps what completed without the page and begins with the node that opens it. One for each
+    execution, however many processes look, by its idempotency key; none where somebody was faster.
+    """
+    lost = (
+        Execution.objects.filter(
+            error_code__one_of=(SessionLost.code,), touched_at__gte=store.database_now_us() - RESTARTED_WITHIN_US,
+            status=states.FAILED, parent=None, retries=None,
+        )
+        .filter(workflow__settings__has_key=RESTART_BROWSER_SEGMENT)
+        .select_related("workflow__owner", "version")
+        .order_by("touched_at")
+    )  # fmt: skip
+    found = [execution for execution in lost if execution.pk not in _left]
+    _left.intersection_update(execution.pk for execution in lost)
+    return sum(_restart(execution) for execution in found)
+
+
+_left: set[UUID] = set()
+"""Executions that cannot be restarted, so that it is said once only."""
+
+
+def _restart(execution: Execution) -> bool:
+    allowed = execution.workflow.settings[RESTART_BROWSER_SEGMENT]
+    try:
+        if restart_problem(allowed) or _restarts_before(execution) >= allowed:
+            raise StartRefused(f"{RESTART_BROWSER_SEGMENT} of its workflow is {allowed!r:.20}")
+        retry_execution(execution, execution.workflow.owner, idempotency_key=_restart_key(execution.pk))
+    except (StartRefused, WorkflowError) as error:
+        _left.add(execution.pk)
+        logger.warning("execution %s lost its page and is not run again: %s", execution.pk, error)
+        return False
+    return True
+
+
+def _restart_key(lost: UUID | None) -> str:
+    return f"{RESTART_BROWSER_SEGMENT}:{lost}"
+
+
+def _restarts_before(execution: Execution) -> int:
+    """Return how many executions in a row, this one last, were begun because the one before lost its page."""
+    count, current = 0, execution
+    while current.retry_of is not None and current.idempotency_key == _restart_key(current.retry_of_id):
+        count, current = count + 1, current.retry_of
+    return count
 
 
 def _same_retry(found: Execution, execution: Execution, from_failed: bool) -> Execution:
@@ -107,7 +162,8 @@ def _again(plan: Plan, ended_well: set[int]) -> set[int]:
     """Return the nodes that run again: what did not end well, what depends on it, and all of a page together."""
     members = [index for phase in plan.phases for index in phase]
     again = _with_followers(plan, members, set(members) - ended_well)
-    pages = {index for index in members if plan.nodes[index].session}
+    pages = {_in_scope(plan, node.index) for node in plan.nodes if node.session and not _own_page(plan, node.index)}
+    pages &= set(members)
     return _with_followers(plan, members, again | pages) if again & pages else again
 
 
@@ -122,6 +178,18 @@ def _with_followers(plan: Plan, members: list[int], start: set[int]) -> set[int]
         if needs[index] & found:
             found.add(index)
     return found
+
+
+def _own_page(plan: Plan, index: int) -> bool:
+    """Return whether a node works on a page that a loop of this scope opens anew in each of its turns."""
+    while plan.nodes[index].scope != plan.scope:
+        outer = plan.nodes[index].scope
+        if outer is None:
+            return False
+        if plan.body(outer).launches_browser:
+            return True
+        index = outer
+    return False
 
 
 def _in_scope(plan: Plan, index: int) -> int:

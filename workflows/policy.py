@@ -36,6 +36,9 @@ PRIORITIES: Final = {"high": 0, "normal": 5, "low": 9}
 PAUSE_AFTER_FAILURES: Final = "pause_after_failures"
 MOST_FAILURES: Final = 100
 
+RESTART_BROWSER_SEGMENT: Final = "restart_browser_segment"
+MOST_RESTARTS: Final = 10
+
 MOST: Final = 1_000_000
 LONGEST_RATE_S: Final = 86_400
 KEY_CHARACTERS: Final = 200
@@ -171,6 +174,13 @@ def pause_problem(value: Any) -> str:
     return ""
 
 
+def restart_problem(value: Any) -> str:
+    """Return what is wrong with how often a lost page may be opened again; empty if nothing is."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_RESTARTS:
+        return f"must be a whole number from 1 to {MOST_RESTARTS}, not {value!r:.60}"
+    return ""
+
+
 def _overlap_problem(value: Any) -> str:
     return "" if value in OVERLAPS else f"must be one of {', '.join(OVERLAPS)}; not {value!r:.60}"
 
@@ -218,6 +228,7 @@ _KEEPING: Final[dict[str, Callable[[Any], str]]] = {
     "recording": recording_problem,
     "retention": retention_problem,
     PAUSE_AFTER_FAILURES: pause_problem,
+    RESTART_BROWSER_SEGMENT: restart_problem,
     "deadline_s": _deadline_problem,
     "tags": _tags_problem,
     **dict.fromkeys(RECORD_SWITCHES, switch_problem),

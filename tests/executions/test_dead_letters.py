@@ -493,6 +493,28 @@ def test_nodes_of_one_page_run_again_together(failed, alice):
     assert _again(plan, set(index.values())) == set()
 
 
+@pytest.mark.parametrize("opened_in_the_turn", [False, True])
+def test_a_loop_whose_turns_work_on_the_page_around_it_runs_again_with_that_page(failed, alice, opened_in_the_turn):
+    """The page that was open around it is gone; one that each turn opens for itself is not missed."""
+    launch: Any = {"Website_URL": "http://127.0.0.1:1/"}
+    nodes = [
+        node("open", "launch_standard_browser", **launch), node("loop", "loop_items", Items=[1]),
+        node("inner", "launch_standard_browser", **launch) if opened_in_the_turn else node("inner", "get_html"),
+        node("html", "get_html"),
+    ]  # fmt: skip
+    wires = (
+        then("open", "loop"), wire("loop", "Each", "inner", "Execute Condition"),
+        wire("inner", "Web Page", "html", "Web Page"),
+        *(() if opened_in_the_turn else (wire("open", "Web Page", "inner", "Web Page"),)),
+    )  # fmt: skip
+    plan, _ = plan_of(failed([*nodes], *wires).workflow.version_id)
+    index = {n.node.id: n.index for n in plan.nodes}
+
+    again = _again(plan, {index["open"]})
+
+    assert again == ({index["loop"]} if opened_in_the_turn else {index["open"], index["loop"]})
+
+
 def test_executions_that_cannot_be_retried_say_why(failed, alice, make_workflow):
     good = failed([checked("first")])
     with pytest.raises(StartRefused, match="nothing failed"):

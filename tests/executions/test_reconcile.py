@@ -16,6 +16,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from executions.engine import LOCAL_SECONDS
 from executions.models import BrowserSession, DeadLetter, Execution, LostWorker, NodeRun, WorkerLease
 from executions.reconcile import forget_dead_workers
+from executions.retry import restart_lost_pages
 from executions.store import now_us
 from executions.triggers import cancel_execution, start_execution
 from recordings.models import Event
@@ -276,6 +277,69 @@ def test_an_execution_whose_browser_died_with_its_worker_fails_with_the_reason(
     assert (execution.status, execution.error_code, execution.error_node) == ("failed", "session_lost", "html")
     assert BrowserSession.objects.get().status == "lost"
     assert_numbered(execution)
+
+
+@pytest.mark.browser
+@pytest.mark.row("S2-25")
+def test_an_execution_whose_page_died_is_run_again_where_its_workflow_allows_it(
+    processes, alice, make_workflow, tmp_path, site_url
+):
+    """The new one keeps what the page has nothing to do with and begins where the page is opened."""
+    nodes = [
+        node("first", "merge_data", Data_1={"a": 1}, Data_2={}),
+        node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html"),
+        node("wait", "delay", Duration=LOCAL_SECONDS + 1),
+        node("html", "get_html"),
+    ]
+    edges = (
+        wire("first", "Done", "open", "Execute Condition"), wire("open", "Web Page", "html", "Web Page"),
+        wire("open", "Done", "wait", "Execute Condition"), wire("wait", "Done", "html", "Execute Condition"),
+    )  # fmt: skip
+    workflow = make_workflow(graph(nodes, *edges), settings={"restart_browser_segment": 1})
+    armed = tmp_path / "armed"
+    doomed = processes.worker(FLOWBUILDER_FAILPOINT=f"before-publish:{armed}")
+    execution = start_execution(workflow, by=alice)
+    opened = execution.node_runs.filter(node_id="open", status="completed")
+    wait_for(opened.exists, 20, "the page", processes.logs)
+    armed.touch()
+    wait_for_death(doomed, processes)
+    processes.worker()
+
+    recovers(processes, "restart_lost_pages", execution.retries.filter(status="completed").exists)
+
+    execution.refresh_from_db()
+    assert (execution.status, execution.error_code) == ("failed", "session_lost")
+    again = execution.retries.get()
+    assert (again.trigger, again.started_by) == ("retry", alice)
+    ran = set(again.node_runs.filter(deliveries__gt=0).values_list("node_id", flat=True))
+    assert ran == {"open", "wait", "html"}
+    assert_numbered(again)
+
+
+@pytest.mark.postgres
+def test_a_lost_page_is_opened_again_as_often_as_the_workflow_says_and_not_by_two(alice, make_workflow, caplog):
+    workflow = make_workflow(graph([transform("first", a=1)]), settings={"restart_browser_segment": 2})
+    plain = make_workflow(graph([transform("first", a=1)]), name="plain")
+
+    def loses_its_page(execution, minutes_ago=0):
+        Execution.objects.filter(pk=execution.pk).update(
+            status="failed", error_code="session_lost", touched_at=now_us() - minutes_ago * 60_000_000
+        )
+        return execution
+
+    first = loses_its_page(start_execution(workflow, by=alice))
+    loses_its_page(start_execution(plain, by=alice))
+    loses_its_page(start_execution(workflow, by=alice), minutes_ago=20)
+
+    assert restart_lost_pages() == 1
+    assert restart_lost_pages() == 0, "there is one already"
+    second = loses_its_page(first.retries.get())
+    assert restart_lost_pages() == 1
+    third = loses_its_page(second.retries.get())
+    assert [restart_lost_pages(), restart_lost_pages()] == [0, 0]
+
+    assert not third.retries.exists()
+    assert caplog.text.count("is not run again: restart_browser_segment of its workflow is 2") == 1
 
 
 @pytest.mark.row("S2-17")

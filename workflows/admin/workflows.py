@@ -39,7 +39,8 @@ class WorkflowForm(forms.ModelForm):
         widgets = {"description": forms.Textarea(attrs={"class": "vLargeTextField", "rows": 3})}
         help_texts = {
             "settings": "A JSON object: deadline_s, tags, recording, retention, and what limits its starts: "
-            "concurrency, overlap, concurrency_key, key_concurrency, rate, priority. pause_after_failures is after how many failed runs in a row it is paused."
+            "concurrency, overlap, concurrency_key, key_concurrency, rate, priority. pause_after_failures is after how many failed runs in a row it is paused, "
+            "restart_browser_segment how often a run that lost its page is run again."
         }
 
     def clean_name(self) -> str:
