@@ -42,6 +42,16 @@ class NodeFailed(ExecutionError):
         if retryable is not None:
             self.retryable = retryable
 
+    @property
+    def kinds(self) -> set[str]:
+        """Return the names by which ``retry_on`` may mean this failure, from its own code to that of its class.
+
+        A name that cannot be resolved is "network_dns" and "network"; a server that does not answer is "timeout", too.
+        """
+        named = {self.code, type(self).code}
+        named |= {kind.code for kind in type(self).__mro__ if issubclass(kind, NodeFailed) and kind is not NodeFailed}
+        return named | {NodeTimeout.code} if self.code.endswith(f"_{NodeTimeout.code}") else named
+
 
 class NodeInputError(NodeFailed):
     """An input is missing or of the wrong kind."""

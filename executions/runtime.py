@@ -655,7 +655,7 @@ def _retry_delay(planned: PlannedNode, attempt: int, failure: NodeFailed) -> flo
     An answer that says when to come back (Retry-After) is not asked again before.
     """
     policy = planned.node.policy
-    if attempt > policy.retries or (policy.retry_on and failure.code not in policy.retry_on):
+    if attempt > policy.retries or (policy.retry_on and failure.kinds.isdisjoint(policy.retry_on)):
         return None
     delay = min(policy.backoff_s * 2.0 ** (attempt - 1), MAXIMUM_BACKOFF_SECONDS)
     asked = getattr(failure, "retry_after_s", None) or 0.0

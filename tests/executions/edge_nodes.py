@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from executions import engine, opening
-from executions.errors import NodeFailed
+from executions.errors import BrowserError, NetworkError, NodeFailed, NodeInputError, SessionLost
 from executions.models import Execution
 from executions.nodes.base import Environment, NodeCall, NodeExecutor
 from recordings.events import LINE_CHARACTERS
@@ -70,6 +70,22 @@ class Fails(EdgeNode, type="test_fails"):
         """Raise."""
         message, code = FAILURES[node.inputs["Kind"]]
         raise NodeFailed(message, code=code, retryable=False)
+
+
+class Breaks(EdgeNode, type="test_breaks"):
+    """Fail as nodes do, with the failure that ``Kind`` names."""
+
+    async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
+        """Raise."""
+        raise {
+            "status": NetworkError("answered 503", code="http_status"),
+            "silence": NetworkError("did not answer", code="network_timeout"),
+            "page": BrowserError("nothing came", code="element_timeout"),
+            "quota": NodeFailed("used up", code="quota"),
+            "wrong": NodeInputError("not a number"),
+            "lost": SessionLost("gone"),
+            "bug": ZeroDivisionError("oops"),
+        }[node.inputs["Kind"]]
 
 
 class Talks(EdgeNode, type="test_talks"):

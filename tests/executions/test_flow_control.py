@@ -353,6 +353,31 @@ def test_only_the_named_errors_are_tried_again(run, codes, attempts):
     assert execution.node_runs.get().attempt == attempts
 
 
+@pytest.mark.row("S2-27")
+@pytest.mark.parametrize(
+    ("failure", "again_by"),
+    [
+        ("status", {"http_status", "network"}),
+        ("silence", {"network_timeout", "network", "timeout"}),
+        ("page", {"element_timeout", "browser", "timeout"}),
+        ("quota", {"quota", "node_failed"}),
+        ("bug", {"unexpected", "node_failed"}),
+        ("wrong", set()),
+        ("lost", set()),
+    ],
+)
+def test_errors_are_tried_again_by_their_code_and_by_the_kind_it_belongs_to(run, failure, again_by):
+    """Each word is the whole ``retry_on`` of a node of its own; those that do not mean the failure are tried once."""
+    words = ["network", "timeout", "browser", "node_failed", "session_lost", "http_status", "network_timeout",
+             "element_timeout", "quota", "unexpected"]  # fmt: skip
+    policy = {"retries": 1, "backoff_s": 0.001, "on_error": "continue"}
+
+    execution = run([node(word, "test_breaks", {**policy, "retry_on": [word]}, Kind=failure) for word in words])
+
+    attempts = dict(execution.node_runs.values_list("node_id", "attempt"))
+    assert {word for word in words if attempts[word] == 2} == again_by
+
+
 # --------------------------------------------------------------------------- waiting
 
 

@@ -8,7 +8,6 @@ export const ERROR_CODES: readonly [string, string][] = [
   ["network", "network and server errors"],
   ["timeout", "time limit passed"],
   ["browser", "the page did not do it"],
-  ["session_lost", "browser lost"],
   ["node_failed", "any other failure"],
 ];
 
