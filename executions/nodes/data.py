@@ -161,6 +161,7 @@ class MergeData(NodeExecutor):
         label="Merge Data",
         group="Data Storage",
         credits=1,
+        start=True,
         summary="Merges two or more JSON values into one.",
         subtitle="Merge Strategy",
         inputs=(

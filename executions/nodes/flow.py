@@ -318,6 +318,7 @@ class Join(NodeExecutor):
         group="Flow Control",
         credits=0,
         join_input="Mode",
+        start=True,
         summary="Goes on after several paths, with what arrived.",
         subtitle="Mode",
         inputs=(
@@ -357,6 +358,7 @@ class StopAndError(NodeExecutor):
         label="Stop and Error",
         group="Flow Control",
         credits=0,
+        start=True,
         summary="Ends the execution as failed, with a message of your own.",
         subtitle="Message",
         inputs=(

@@ -24,7 +24,7 @@ CATALOGUE = {
     "get_text_from_html": (2, "Data Extraction", True),
     "condense_html": (2, "Data Extraction", True),
     "json_transform": (2, "Data Storage", True),
-    "merge_data": (1, "Data Storage", False),
+    "merge_data": (1, "Data Storage", True),
     "read_property_from_json": (1, "Data Storage", True),
     "write_property_to_json": (1, "Data Storage", True),
     "code": (1, "Data Storage", True),
@@ -42,6 +42,14 @@ def test_every_node_type_has_the_cost_group_and_start_flag_of_the_catalogue(node
     assert (description.credits, description.group, description.start) == CATALOGUE[node_type]
     assert description.group in PALETTE_GROUPS
     assert description.summary
+
+
+@pytest.mark.row("S2-05")
+def test_only_nodes_that_need_an_open_page_cannot_start_a_workflow() -> None:
+    own = {kind for kind, executor in NODE_REGISTRY.items() if executor.__module__.startswith("executions.nodes.")}
+    cannot = {kind for kind in own if not NODE_REGISTRY[kind].description.start}
+
+    assert cannot == {"fill_input", "click_element", "wait_for_element", "get_html"}
 
 
 @pytest.mark.row("S2-23")
