@@ -46,6 +46,8 @@ CLOSE_SECONDS: Final = 8.0
 CAPTURE_SECONDS: Final = 5.0
 SETTLE_SECONDS: Final = 10.0
 SLOT_SECONDS: Final = 30.0
+OPEN_SECONDS: Final = 30.0
+"""How long Chromium, once it runs, may take to make a page; one whose zygote died never does."""
 MOST_PAGES: Final = 8
 STALE_SECONDS: Final = 300.0
 CAPTURE_LIMIT_CHARACTERS: Final = 2 * 1024 * 1024
@@ -528,6 +530,7 @@ class BrowserHost:
         self._sessions: dict[str, _Session] = {}
         self._launching = asyncio.Lock()
         self._chromium: _Chromium | None = None
+        self._given_up: set[_Chromium] = set()
         self._closed = False
         self.pages_opened = 0
         self.chromium_starts = 0
@@ -561,7 +564,7 @@ class BrowserHost:
         async with session.opening:
             try:
                 if options.remote is None:
-                    await session.open(await self._running(), self._policy, options)
+                    await self._open_here(session, options)
                 else:
                     await session.open_remote(self._remote, self._policy, options)
                 self.pages_opened += 1
@@ -573,6 +576,16 @@ class BrowserHost:
         if session.page is None:
             raise SessionLost("the browser session was closed while it was being opened")
         return session.page
+
+    async def _open_here(self, session: _Session, options: BrowserOptions) -> None:
+        chromium = await self._running()
+        try:
+            await asyncio.wait_for(session.open(chromium, self._policy, options), OPEN_SECONDS)
+        except TimeoutError as error:
+            if self._chromium is chromium:
+                self._chromium = None  # the next session gets another; this one ends with its last page
+                self._given_up.add(chromium)
+            raise BrowserError(f"Chromium did not make a page within {OPEN_SECONDS:g} s") from error
 
     def get(self, session_id: str) -> BrowserPage | None:
         """Return the page of an open session, or None. A page that was lost raises when it is used."""
@@ -588,6 +601,13 @@ class BrowserHost:
             await session.close()
         finally:
             self._free.release()
+        await self._end_given_up()
+
+    async def _end_given_up(self) -> None:
+        """End every Chromium that gets no sessions any more and has none left."""
+        for chromium in self._given_up - {session.chromium for session in self._sessions.values()}:
+            self._given_up.discard(chromium)
+            await chromium.close()
 
     async def capture(self, session_id: str, secrets: Collection[str] = ()) -> Capture | None:
         """Return what the page of a session shows now without ``secrets``, or None if there is no page to look at."""

@@ -365,6 +365,33 @@ async def test_a_killed_chromium_loses_its_sessions_and_the_next_one_starts_anot
     assert processes_naming(before.profile_dir) == []
 
 
+async def test_a_chromium_that_makes_no_page_any_more_is_given_up_and_its_other_pages_go_on(
+    site: Site, make_host: MakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = make_host(f"127.0.0.1:{site.port}")
+    page = await host.open("e1:main")
+    await page.goto(f"{site.url}/site/form.html")
+    before = host.processes()
+    assert before is not None
+    for zygote in processes_naming("--type=zygote"):
+        if os.getpgid(zygote) == before.pid:
+            os.kill(zygote, signal.SIGKILL)
+
+    with monkeypatch.context() as impatient:
+        impatient.setattr(browser, "OPEN_SECONDS", 3)
+        with pytest.raises(BrowserError, match="did not make a page within 3 s") as caught:
+            await asyncio.wait_for(host.open("e2:main"), 40)
+
+    assert caught.value.retryable
+    again = await host.open("e2:main")
+    assert await again.goto(f"{site.url}/site/form.html") == "Form"
+    assert await page.html("title") == "<title>Form</title>"
+    assert host.processes() != before
+    await host.close("e1:main")
+    assert not Path(before.profile_dir).exists()
+    assert processes_naming(before.profile_dir) == []
+
+
 @pytest.mark.row("S2-25")
 async def test_a_killed_driver_loses_the_sessions_too(site: Site, make_host: MakeHost) -> None:
     host = make_host(f"127.0.0.1:{site.port}")
