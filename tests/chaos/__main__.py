@@ -30,7 +30,7 @@ def main() -> int:
 
     import django
 
-    from tests import environment
+    import tests.environment  # noqa: F401 - its Redis and its database are those of this run
 
     os.environ["FLOWBUILDER_CODE_NODES"] = "on"
     os.environ["FLOWBUILDER_LOG_LEVEL"] = "CRITICAL"  # of this process, whose own calls meet every outage
@@ -38,6 +38,7 @@ def main() -> int:
     from django.conf import settings
     from django.contrib.auth import get_user_model
     from django.core.management import call_command
+    from django.db import connection
 
     from executions.browser import find_chromium
     from tests.chaos.harness import Chaos
@@ -56,9 +57,9 @@ def main() -> int:
     if args.json:
         args.json.write_text(json.dumps(report.as_dict(), indent=2))
     print(report.text())
-    database = environment.HOME / "main.sqlite3"
-    if (args.keep or not report.ok) and database.exists():
-        shutil.copy(database, logs / "database.sqlite3")
+    if (args.keep or not report.ok) and connection.vendor == "sqlite":
+        with connection.cursor() as cursor:  # a copy of the file would lack what is still in its log
+            cursor.execute("VACUUM INTO %s", [str(logs / "database.sqlite3")])
     if report.ok and not args.keep:
         shutil.rmtree(logs)
     return 0 if report.ok else 1

@@ -38,13 +38,14 @@ from tests.chaos.stack import Process, Stack
 MEAN_SECONDS = 2.0
 WORKERS = 3
 READY_SECONDS = 90.0
-STUCK_SECONDS = 45.0
+STUCK_SECONDS = 160.0
+"""Longer than any node of the load may take."""
 LONGEST_REST_SECONDS = 300.0
 LEAK_SECONDS = 20.0
 PROGRESS = ("workflow_start", "node_start", "node_retry", "node_complete", "node_error", "node_skipped")
 
 WEIGHTS = {
-    "worker killed": 30, "worker frozen": 8, "beat killed": 10, "beat frozen": 3, "redis killed": 7, "redis lost": 6,
+    "worker killed": 30, "worker frozen": 8, "worker drained": 12, "beat killed": 10, "beat frozen": 3, "redis killed": 7, "redis lost": 6,
     "redis frozen": 5, "redis emptied": 6, "postgres cut": 16, "postgres frozen": 6, "chromium killed": 10,
     "chromium frozen": 5, "pool child killed": 8, "pool child frozen": 5,
 }  # fmt: skip
@@ -141,6 +142,7 @@ class Report:
     nodes_recovered: int = 0
     recovery: dict[str, dict[str, float]] = field(default_factory=dict)
     durations: dict[str, float] = field(default_factory=dict)
+    drains: dict[str, float] = field(default_factory=dict)
     stages: dict[str, float] = field(default_factory=dict)
     arrivals: int = 0
     repeats: int = 0
@@ -174,6 +176,7 @@ class Report:
             f"  node runs     {self.node_runs}, taken back {self.nodes_recovered}, given up {self.given_up}",
             "  end to end    " + _times(self.durations),
             *(f"  recovery      {kind}: " + _times(times) for kind, times in self.recovery.items()),
+            "  told to end   " + _times(self.drains),
             "  took          " + ", ".join(f"{name} {seconds:.1f} s" for name, seconds in self.stages.items()),
             f"  sink          {self.arrivals} arrivals, {self.repeats} repeats of an accepted key"
             f" ({self.unexplained_repeats} that no started attempt accounts for)",
@@ -242,8 +245,12 @@ class Chaos:
             self.report.load = os.getloadavg()[0]
             self.report.lives = sum(process.lives for process in stack.processes)
             with self._stage("to stop"):
-                self.report.notes += stack.stop()
+                self._amiss(stack.stop())
                 self.report.findings += self._leaks()
+                self.report.findings += self._leases()
+            self.report.drains = _spread(
+                [seconds for process in (*stack.workers, stack.isolated) for seconds in process.drains]
+            )
         finally:
             self._frozen.thaw()
             stack.end_now()
@@ -280,7 +287,7 @@ class Chaos:
         faults = schedule(self.report.seed, self.report.seconds, kinds)
         begun = time.monotonic()
         while (passed := time.monotonic() - begun) < self.report.seconds:
-            self._died(stack.keep())
+            self._amiss(stack.keep())
             if faults and faults[0].at <= passed:
                 fault = faults.pop(0)
                 hit = self._apply(fault, stack)
@@ -295,16 +302,18 @@ class Chaos:
             return self._browser
         return True
 
-    def _died(self, deaths: Sequence[str]) -> None:
-        for death in deaths:
-            self.report.findings.append(Finding(10, "process", death))
-            self._note(death)
+    def _amiss(self, complaints: Sequence[str]) -> None:
+        for complaint in complaints:
+            self.report.findings.append(Finding(10, "process", complaint))
+            self._note(complaint)
 
     def _apply(self, fault: Fault, stack: Stack) -> str:
         """Do it; return what was hit, empty when there was nothing to hit."""
         match fault.kind:
             case "worker killed" | "worker frozen":
                 return self._hit_worker(fault, stack)
+            case "worker drained":
+                return self._drain_worker(fault, stack)
             case "beat killed":
                 return self._hit_beat(fault, stack)
             case "beat frozen":
@@ -346,7 +355,7 @@ class Chaos:
             return ""
         if fault.kind == "worker frozen":
             return self._freeze(fault, ready, _lease_or_longer(fault))
-        candidates = [*ready, *frozen]
+        candidates = [*ready, *frozen, *(worker for worker in stack.workers if worker.draining)]
         if not candidates:
             return ""
         victim = candidates[int(fault.which * len(candidates))]
@@ -354,6 +363,19 @@ class Chaos:
         victim.kill(0.2 + 2.8 * fault.span)
         self._remember_held("worker killed", victim.boot)
         return f"{victim.name} pid {pid}{' while frozen' if was_frozen else ''}"
+
+    def _drain_worker(self, fault: Fault, stack: Stack) -> str:
+        """Tell a worker, now and then the one of processes, to end as in a restart of one after the other."""
+        ready = [worker for worker in stack.workers if worker.ready()]
+        if len(ready) < 2 and fault.span > 0.25:
+            return ""
+        candidates = [*ready, *([stack.isolated] if stack.isolated.ready() else [])]
+        if not candidates:
+            return ""
+        victim = candidates[int(fault.which * len(candidates))]
+        held = again(NodeRun.objects.filter(worker=victim.boot, status__in=(states.RUNNING, states.RETRYING)).count)
+        victim.drain()
+        return f"{victim.name} pid {victim.pid} with {held} nodes"
 
     def _hit_pool(self, fault: Fault, isolated: Process) -> str:
         """Kill a child of the prefork pool, or now and then its main process, whose children are then orphans."""
@@ -447,7 +469,7 @@ class Chaos:
         begun = moved = time.monotonic()
         before: object = None
         while time.monotonic() - begun < LONGEST_REST_SECONDS:
-            self._died(stack.keep())
+            self._amiss(stack.keep())
             open_now = again(lambda: Execution.objects.exclude(status__in=states.TERMINAL).count())
             late = again(lambda: list(invariants.nothing_held_by_the_dead(Execution.objects.all())))
             if not open_now and not late and all(process.ready() for process in stack.processes):
@@ -459,13 +481,22 @@ class Chaos:
             elif time.monotonic() - moved > STUCK_SECONDS:
                 break
             time.sleep(0.2)
-        self.report.findings += list(invariants.nothing_held_by_the_dead(Execution.objects.all()))
+        everything = Execution.objects.all()
+        # Now, for workers that end give away what they hold.
+        self.report.findings += [*invariants.nothing_held_by_the_dead(everything), *invariants.nothing_open(everything)]
 
     def _leaks(self) -> list[Finding]:
         deadline = time.monotonic() + LEAK_SECONDS
         while (left := list(invariants.nothing_left_behind(self._data_dir))) and time.monotonic() < deadline:
             time.sleep(0.2)
         return left
+
+    def _leases(self) -> list[Finding]:
+        """Workers that ended in good order have taken their leases with them."""
+        return [
+            Finding(7, lease.boot, f"pid {lease.pid} was told to end and left its lease behind")
+            for lease in WorkerLease.objects.exclude(queues="beat")
+        ]
 
     def _judge(self, load: Load, sink: Sink) -> None:
         report, everything = self.report, Execution.objects.all()

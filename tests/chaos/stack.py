@@ -13,6 +13,7 @@ from pathlib import Path
 
 from executions.models import WorkerLease
 from flowbuilder.stack import die_with_parent
+from flowbuilder.supervisor import HAND_OVER_SECONDS
 from tests.chaos.load import again
 from tests.environment import HOME, ROOT, redis_server
 
@@ -32,7 +33,12 @@ ISOLATED = (
 )
 BEAT = ("beat", "-l", "INFO", "--pidfile=")
 REDIS_OPTIONS = ("--appendonly", "yes", "--appendfsync", "everysec")
-STOP_SECONDS = 60.0
+DRAIN_SECONDS = 3
+"""How long a worker that is told to end lets its nodes run: some end, and some it gives away."""
+BOUND_SECONDS = 20 + HAND_OVER_SECONDS
+"""After so long ``./flow up`` kills a worker that it told to end, unless settings say otherwise."""
+OUTAGE_SECONDS = 30.0
+"""By how much longer it may take while the database or Redis is away, or a process of its pool is frozen."""
 
 
 class Process:
@@ -45,18 +51,20 @@ class Process:
         self.is_prefork = "--pool=prefork" in self._arguments
         self.boot = ""
         self.frozen_until = 0.0
-        self.start_at = 0.0
+        self.start_at = self._told_at = 0.0
+        self.drains: list[float] = []
         self.lives = 0
         self.start()
 
     def start(self) -> None:
         """Start it; what it writes is appended to its log."""
         self.lives += 1
-        self.boot, self.start_at = "", 0.0
+        self.boot, self.start_at, self._told_at = "", 0.0, 0.0
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "celery", "-A", "flowbuilder", *self._arguments],
-                env={**os.environ, "PYTHONUNBUFFERED": "1", "FLOWBUILDER_LOG_LEVEL": "INFO"},
+                env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONFAULTHANDLER": "1",
+                     "FLOWBUILDER_LOG_LEVEL": "INFO", "FLOWBUILDER_DRAIN_SECONDS": str(DRAIN_SECONDS)},
                 cwd=ROOT, stdout=log, stderr=log, preexec_fn=die_with_parent(signal.SIGKILL),
                 start_new_session=True,  # the end of a shell sends SIGHUP to groups in which something is stopped
             )  # fmt: skip
@@ -77,9 +85,14 @@ class Process:
         """Return whether we stopped it."""
         return self.frozen_until > 0
 
+    @property
+    def draining(self) -> bool:
+        """Return whether it was told to end, and nobody has seen yet that it did."""
+        return self._told_at > 0
+
     def ready(self) -> bool:
-        """Return whether it runs, is not frozen and, if it is a worker, has its lease."""
-        if not self.alive or self.frozen:
+        """Return whether it runs, is neither frozen nor about to end and, if it is a worker, has its lease."""
+        if not self.alive or self.frozen or self.draining:
             return False
         if self.is_worker and not self.boot:
             pids = self.children() if self.is_prefork else [self.pid]
@@ -94,41 +107,50 @@ class Process:
         """Kill it as a crash would; ``keep`` starts it again after so many seconds."""
         self._process.kill()
         self._process.wait()
-        self.frozen_until, self.start_at = 0.0, time.monotonic() + restart_after
+        self.frozen_until, self._told_at, self.start_at = 0.0, 0.0, time.monotonic() + restart_after
 
     def freeze(self, seconds: float) -> None:
         """Stop it without ending it; ``keep`` lets it go on after so many seconds."""
         self._process.send_signal(signal.SIGSTOP)
         self.frozen_until = time.monotonic() + seconds
 
+    def drain(self) -> None:
+        """Tell it to end, once, as whoever restarts workers in turn does; ``keep`` starts it again when it has."""
+        self._process.send_signal(signal.SIGCONT)
+        self._process.send_signal(signal.SIGTERM)
+        self.frozen_until, self._told_at = 0.0, time.monotonic()
+
     def keep(self, *, now: bool = False) -> str:
-        """Let it go on, or start it again, when its time has come (or ``now``); return what it died of by itself."""
-        died = ""
+        """Let it go on, or start it again, when its time has come (or ``now``); return what it did amiss by itself."""
+        amiss = ""
         moment = time.monotonic()
         if self.frozen and (now or moment >= self.frozen_until):
             self._process.send_signal(signal.SIGCONT)
             self.frozen_until = 0.0
+        if self.draining:
+            amiss = self.see_whether_ended(BOUND_SECONDS + OUTAGE_SECONDS)
         if not self.alive:
             if not self.start_at:
-                died = f"{self.name} (life {self.lives}) ended by itself with status {self._process.returncode}"
+                amiss = f"{self.name} (life {self.lives}) ended by itself with status {self._process.returncode}"
                 self.start_at = moment + 0.5
             if now or moment >= self.start_at:
                 self.start()
-        return died
+        return amiss
 
-    def stop(self) -> str:
-        """End it politely and return a complaint if it had to be killed."""
-        if not self.alive:
-            return ""
-        self._process.send_signal(signal.SIGCONT)
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            return f"{self.name} did not stop within {STOP_SECONDS:.0f} s of SIGTERM"
-        return ""
+    def see_whether_ended(self, bound: float) -> str:
+        """Note how long it took to end once it has; end it after ``bound`` seconds. Return a complaint, or nothing."""
+        took = time.monotonic() - self._told_at
+        if self.alive:
+            if took < bound:
+                return ""
+            self._process.send_signal(signal.SIGABRT)  # its log then says what each of its threads was at
+            time.sleep(1)
+            self.kill(0)
+            return f"{self.name} (life {self.lives}) did not end within {bound:.0f} s of SIGTERM"
+        self.drains.append(took)
+        self._told_at, self.start_at = 0.0, time.monotonic()
+        status = self._process.returncode
+        return f"{self.name} (life {self.lives}) ended with status {status} when it was told to end" if status else ""
 
     def end_now(self) -> None:
         """End it whatever it does."""
@@ -191,11 +213,15 @@ class Stack:
         return [died for process in self.processes if (died := process.keep(now=now))]
 
     def stop(self) -> list[str]:
-        """Stop workers, then beats, then say what did not stop."""
-        for process in (*self.workers, self.isolated):
-            if process.alive:
-                os.kill(process.pid, signal.SIGTERM)
-        return [complaint for process in self.processes if (complaint := process.stop())]
+        """Tell all to end, once; return what did not end well, or not within its bound."""
+        for process in self.processes:
+            if process.alive and not process.draining:
+                process.drain()
+        complaints: list[str] = []
+        while waiting := [process for process in self.processes if process.draining]:
+            complaints += [said for process in waiting if (said := process.see_whether_ended(BOUND_SECONDS))]
+            time.sleep(0.02)
+        return complaints
 
     def end_now(self) -> None:
         """End everything at once."""

@@ -13,8 +13,8 @@ from django.db import connection
 from tests.chaos.harness import WEIGHTS, schedule
 from tests.environment import POSTGRES, ROOT
 
-SECONDS, SEED = 90, 336
-POSTGRES_SECONDS, POSTGRES_SEED = 30, 801
+SECONDS, SEED = 90, 23
+POSTGRES_SECONDS, POSTGRES_SEED = 30, 60
 ONLY_THERE = frozenset({"postgres cut", "postgres frozen"})
 """What can only be done to PostgreSQL."""
 
