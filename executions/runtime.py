@@ -32,7 +32,7 @@ from executions import confinement, logs, mail, samples, states, traffic
 from executions.browser import BrowserHost, BrowserOptions, find_chromium, kill_orphan, remove_orphans
 from executions.egress import EgressPolicy, guarded_client
 from executions.errors import NodeFailed, NodeInputError, NodeTimeout, NodeWaits, SessionLost
-from executions.lines import Limits, Lines
+from executions.log_limits import Limits, Lines
 from executions.nodes.base import NodeCall, NodeExecutor
 from executions.notes import TEAM_KINDS, Call, NotedTransport, TeamNotes, checked_tags, own_type, refuse_reserved
 from executions.planner import MAIN_SESSION, PlannedNode

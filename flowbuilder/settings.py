@@ -272,7 +272,7 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "chosen": {"()": "flowbuilder.lines.JsonLines"}
+        "chosen": {"()": "flowbuilder.json_lines.JsonLines"}
         if LOG_FORMAT == "json"
         else {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"},
     },

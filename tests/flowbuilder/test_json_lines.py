@@ -12,7 +12,7 @@ import pytest
 
 from executions import logs
 from executions.triggers import start_execution
-from flowbuilder.lines import JsonLines
+from flowbuilder.json_lines import JsonLines
 from flowbuilder.stack import free_port
 from tests.conftest import graph, node, wait_for, wait_until_ended
 from tests.executions import worker_app

@@ -8,9 +8,9 @@ import threading
 import pytest
 from django.conf import settings
 
-from executions import lines as module
+from executions import log_limits as module
 from executions.events import load_logs
-from executions.lines import Limits, Lines, weigh
+from executions.log_limits import Limits, Lines, weigh
 from flowbuilder.rates import read_rate
 from tests.conftest import node
 from tests.executions.edge_nodes import EdgeNode
