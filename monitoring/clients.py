@@ -1,4 +1,4 @@
-"""How many sockets are open: every web process tells the others in Redis, in one hash with a field for each process."""
+"""How many sockets are open: every web process tells the others."""
 
 from __future__ import annotations
 
@@ -8,38 +8,15 @@ import logging
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import redis
-from django.conf import settings
+
+from monitoring import board
 
 logger = logging.getLogger(__name__)
 
 KEY: Final = "flowbuilder:sockets"
-TELL_SECONDS: Final = 1.0
-"""Least time between two words of one process."""
-AGAIN_SECONDS: Final = 10.0
-"""How often a process repeats its number while it has any socket open."""
-FORGET_SECONDS: Final = 30
-"""After so long without a word a process is gone, and its sockets with it."""
-REDIS_SECONDS: Final = 1.0
-
-# Times are those of Redis, so that no clock of a web process counts.
-_TELL: Final = """
-if ARGV[2] == '0' then return redis.call('HDEL', KEYS[1], ARGV[1]) end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2] .. ' ' .. redis.call('TIME')[1])
-return redis.call('EXPIRE', KEYS[1], ARGV[3])
-"""
-_TOTAL: Final = """
-local now, total, told = tonumber(redis.call('TIME')[1]), 0, redis.call('HGETALL', KEYS[1])
-for place = 1, #told, 2 do
-  local count, at = string.match(told[place + 1], '^(%d+) (%d+)$')
-  if not at or now - tonumber(at) > tonumber(ARGV[1]) then redis.call('HDEL', KEYS[1], told[place])
-  else total = total + tonumber(count) end
-end
-return total
-"""
 
 
 class Clients:
@@ -82,15 +59,15 @@ class Clients:
             self._changed.clear()
             told = self.open
             await self._tell(told)
-            await asyncio.sleep(TELL_SECONDS)
+            await asyncio.sleep(board.PAUSE_SECONDS)
             if not told and not self.open:
                 return
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), AGAIN_SECONDS)
+                await asyncio.wait_for(self._changed.wait(), board.AGAIN_SECONDS)
 
     async def _tell(self, count: int) -> None:
         try:
-            await asyncio.to_thread(_ask, _TELL, self._name, count, 2 * FORGET_SECONDS)
+            await asyncio.to_thread(board.exchange, KEY, self._name, str(count).encode() if count else b"")
         except (redis.RedisError, OSError) as error:
             logger.debug("the number of sockets is not told: %s", type(error).__name__)
 
@@ -101,16 +78,7 @@ def total() -> int:
     Raises:
         redis.RedisError: Redis does not answer within a second.
     """
-    return int(_ask(_TOTAL, FORGET_SECONDS))
-
-
-def _ask(script: str, *arguments: Any) -> Any:
-    return _client(settings.REDIS_URL).eval(script, 1, KEY, *arguments)
-
-
-@lru_cache(maxsize=4)
-def _client(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
+    return sum(map(int, board.exchange(KEY, "", None)))
 
 
 clients = Clients()

@@ -1,4 +1,4 @@
-"""Who else follows an execution: every web process tells the others in Redis, in one hash with a field for each process.
+"""Who else follows an execution: every web process tells the others.
 
 Redis holds keys of users only. Names, and who of them may see the execution, are read from the rows: once for all who
 follow it in this process, and only when others follow it than before.
@@ -12,16 +12,15 @@ import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
 import msgspec
 import redis
-from django.conf import settings
 from django.contrib.auth import get_user_model
 
 from executions.models import Execution
+from monitoring import board
 from monitoring.rows import read
 from workflows import access
 
@@ -30,36 +29,12 @@ logger = logging.getLogger(__name__)
 KEY: Final = "flowbuilder:watchers"
 SHOWN: Final = 20
 """How many others are named; of more only the number is told."""
-PAUSE_SECONDS: Final = 1.0
-"""Least time between two looks; all who come and go in between are one change."""
 LOOK_SECONDS: Final = 2.0
 """How often a process looks at what the others told while anybody follows anything here."""
-AGAIN_SECONDS: Final = 10.0
-"""How often a process repeats what it told."""
-FORGET_SECONDS: Final = 30
-"""After so long without a word a process is gone, and those who followed there with it."""
-REDIS_SECONDS: Final = 1.0
-
 Together = dict[str, frozenset[int]]
 """Keys of the users that follow an execution, by its id."""
-NOBODY: Final = b"{}"
+NOBODY: Final = b""
 
-# Times are those of Redis, so that no clock of a web process counts. Nothing to tell is an empty text.
-_EXCHANGE: Final = """
-local now, found = tonumber(redis.call('TIME')[1]), {}
-if ARGV[2] == '{}' then redis.call('HDEL', KEYS[1], ARGV[1])
-elseif ARGV[2] ~= '' then
-  redis.call('HSET', KEYS[1], ARGV[1], now .. ' ' .. ARGV[2])
-  redis.call('EXPIRE', KEYS[1], 2 * tonumber(ARGV[3]))
-end
-local told = redis.call('HGETALL', KEYS[1])
-for place = 1, #told, 2 do
-  local at, text = string.match(told[place + 1], '^(%d+) (.*)$')
-  if not at or now - tonumber(at) > tonumber(ARGV[3]) then redis.call('HDEL', KEYS[1], told[place])
-  elseif told[place] ~= ARGV[1] then found[#found + 1] = text end
-end
-return found
-"""
 _decoder = msgspec.json.Decoder(dict[str, frozenset[int]])
 
 
@@ -113,7 +88,7 @@ class Presence:
         self._name = uuid.uuid4().hex
         self._tables: dict[str, _Table] = {}
         self._elsewhere: Together = {}
-        self._told = NOBODY
+        self._told: bytes | None = NOBODY
         self._told_at = self._heard_at = 0.0
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -143,7 +118,7 @@ class Presence:
         if task is not None:
             task.cancel()
             await asyncio.wait([task])
-            self._told = b""  # it may have been telling just now
+            self._told = None  # it may have been telling just now
             await self._exchange({})
 
     def _look_soon(self) -> None:
@@ -159,9 +134,9 @@ class Presence:
                 await self._look()
             except Exception:
                 logger.exception("who follows executions could not be looked at; it is tried again in a moment")
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(board.PAUSE_SECONDS)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS - PAUSE_SECONDS)
+                await asyncio.wait_for(self._changed.wait(), LOOK_SECONDS - board.PAUSE_SECONDS)
 
     async def _look(self) -> None:
         """Give everybody the company of their execution if others follow it than before."""
@@ -185,14 +160,14 @@ class Presence:
     async def _exchange(self, here: Together) -> None:
         """Tell the other processes who follows here, if they do not know, and hear who follows there. One round trip."""
         now = asyncio.get_running_loop().time()
-        told = msgspec.json.encode({key: sorted(people) for key, people in here.items()})
-        again = told != NOBODY and now - self._told_at >= AGAIN_SECONDS
+        told = msgspec.json.encode({key: sorted(people) for key, people in here.items()}) if here else NOBODY
+        again = told != NOBODY and now - self._told_at >= board.AGAIN_SECONDS
         tells = told != self._told or again
         try:
-            found = await asyncio.to_thread(_ask, self._name, told if tells else b"", FORGET_SECONDS)
+            found = await asyncio.to_thread(board.exchange, KEY, self._name, told if tells else None)
         except (redis.RedisError, OSError) as error:
             logger.debug("who follows executions is not told: %s", type(error).__name__)
-            if now - self._heard_at > FORGET_SECONDS:
+            if now - self._heard_at > board.FORGET_SECONDS:
                 self._elsewhere, self._told = {}, NOBODY
             return
         self._heard_at = now
@@ -225,15 +200,6 @@ def _sum(told: list[bytes], wanted: Mapping[str, Any]) -> Together:
             if key in wanted:
                 found[key] = found.get(key, frozenset()) | people
     return found
-
-
-def _ask(*arguments: Any) -> list[bytes]:
-    return cast(list[bytes], _client(settings.REDIS_URL).eval(_EXCHANGE, 1, KEY, *arguments))
-
-
-@lru_cache(maxsize=4)
-def _client(url: str) -> redis.Redis:
-    return redis.Redis.from_url(url, socket_timeout=REDIS_SECONDS, socket_connect_timeout=REDIS_SECONDS)
 
 
 _presences: WeakKeyDictionary[asyncio.AbstractEventLoop, Presence] = WeakKeyDictionary()

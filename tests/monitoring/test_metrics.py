@@ -358,7 +358,7 @@ def test_sockets_of_a_process_that_was_killed_are_forgotten(live_redis: Any, mon
     monkeypatch.setattr(clients, "KEY", "sockets of this test")
     with live_redis.client() as client:
         now = client.time()[0]
-        client.hset(clients.KEY, mapping={"lives": f"2 {now - 25}", "killed": f"5 {now - 31}", "nonsense": "many"})
+        client.hset(clients.KEY, mapping={"lives": f"{now - 25} 2", "killed": f"{now - 31} 5", "nonsense": "many"})
 
         assert clients.total() == 2
         assert client.hkeys(clients.KEY) == ["lives"]

@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 
 from executions.models import Execution
-from monitoring import presence
+from monitoring import board, presence
 from tests.monitoring.conftest import login_cookie, sync
 from tests.monitoring.test_server import web  # noqa: F401 - a fixture
 from tests.monitoring.test_shared_socket import MONITOR, Talk, kinds, talk  # noqa: F401 - a fixture
@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.redis, pytest.mark.row("S1-35")]
 @pytest.fixture(autouse=True)
 def soon(monkeypatch):
     """Look more often than in real life."""
-    monkeypatch.setattr(presence, "PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(board, "PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(presence, "LOOK_SECONDS", 0.3)
 
 
@@ -140,7 +140,7 @@ async def test_names_are_read_once_for_all_who_come_together_and_not_again_while
         return permitted(together)
 
     monkeypatch.setattr(presence, "permitted", count)
-    monkeypatch.setattr(presence, "PAUSE_SECONDS", 0.5)
+    monkeypatch.setattr(board, "PAUSE_SECONDS", 0.5)
     async with talk() as alice, talk(user="root") as root:
         await alice.subscribe(run)
         await alice.until("hello", run)
@@ -227,7 +227,7 @@ async def test_people_at_two_web_processes_see_each_other_until_one_process_is_k
         assert (message["names"], message["count"]) == (["alice"], 1)
 
         await sync(web.kill)
-        monkeypatch.setattr(presence, "FORGET_SECONDS", 2)
+        monkeypatch.setattr(board, "FORGET_SECONDS", 2)
         assert await watchers(alice, run) == ([], 0)
     with live_redis.client() as client:
         async with asyncio.timeout(5):
@@ -242,7 +242,7 @@ async def test_who_followed_at_a_process_that_stops_is_gone_at_once_and_after_an
     live_redis,
     monkeypatch,
 ):
-    monkeypatch.setattr(presence, "AGAIN_SECONDS", 0.5)
+    monkeypatch.setattr(board, "AGAIN_SECONDS", 0.5)
     run = await sync(make_run)
     oscar, elsewhere = await sync(add_watcher, "oscar"), presence.Presence()
     async with talk() as alice:
