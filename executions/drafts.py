@@ -126,6 +126,12 @@ def end_events(context: Context, end: End, now: int, since_us: int) -> list[Even
     return [EventDraft(kind.value, now, "", data)]
 
 
+def cleanup_event(seconds: float, closed: bool, now: int) -> EventDraft:
+    """Return the event of a browser page that was given back, which took ``seconds``."""
+    data = {"duration_seconds": round(seconds, 6), "what": "browser page", "closed": closed}
+    return EventDraft(Kind.CLEANUP.value, now, "", data if closed else {**data, "level": "warning"})
+
+
 def started_event(context: Context, now: int) -> EventDraft:
     """Return the first event of an execution; ``now`` is when it begins, not after any event that follows."""
     data = {

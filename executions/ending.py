@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from django.db import DatabaseError
 
 from executions import events, leases, metering, runtime, states, store, waits
 from executions.context import Context, load
-from executions.drafts import End, end_events, node_event, snapshot_event, started_event
+from executions.drafts import End, cleanup_event, end_events, node_event, snapshot_event, started_event
 from executions.models import BrowserSession, Execution, NodeRun
 from executions.store import EventDraft, Transaction, now_us
 from recordings.context import FAILED, RecordingConfig
@@ -33,6 +34,9 @@ logger = logging.getLogger(__name__)
 DEADLINE = "deadline"
 FAILURE_TAG = "auto-failure"
 """Tag of recordings that were kept because their execution failed."""
+
+CLEAN_UP_SECONDS = 2.0
+"""How long the end of an execution waits for its page to close; what takes longer goes on closing."""
 
 AFTER_END: list[Callable[[Context], None]] = []
 """What else is to happen when an execution has ended and that is committed; upper modules append theirs."""
@@ -179,17 +183,31 @@ def pause_after_failures(context: Context) -> None:
         logger.info("workflow %s is not paused after failures: %s", context.workflow_id, error)
 
 
-def release(execution_id: UUID, *, wait: bool = True) -> None:
-    """Give back what this process keeps for an ended execution: its browser page.
+def clean_up(context: Context) -> list[EventDraft]:
+    """Close the page of an execution that needs it no more; return the event of it, none where this process has no page.
 
-    Another process that holds the page does the same within a second.
+    To be called before the end is written, outside a transaction, so that the recording has what it took.
+    """
+    if not runtime.holds_session(context.id):
+        return []
+    began = time.perf_counter()
+    closed = release(context.id, wait_s=CLEAN_UP_SECONDS)
+    context.since_us = now_us()
+    return [cleanup_event(time.perf_counter() - began, closed, context.since_us)]
+
+
+def release(execution_id: UUID, *, wait_s: float = 10.0) -> bool:
+    """Give back what this process keeps for an execution: its browser page; return whether it closed within ``wait_s``.
+
+    Another process that holds the page of an ended execution does the same within a second.
     """
     if not runtime.holds_session(execution_id):
-        return
-    runtime.close_session(execution_id, wait=wait)
+        return True
+    closed = runtime.close_session(execution_id, wait_s=wait_s)
     BrowserSession.objects.filter(execution_id=execution_id, boot=leases.this_boot()).update(
         status=BrowserSession.CLOSED, closed_at=store.us_to_datetime(now_us())
     )
+    return closed
 
 
 def request_cancel(execution_id: UUID, by: str, *, code: str = "", error: str = "") -> bool:
@@ -226,14 +244,21 @@ def settle(execution_id: UUID) -> bool:
         return False
     code, reason = Execution.objects.filter(pk=execution_id).values_list("error_code", "error").get()
     status = states.FAILED if code == DEADLINE else states.CANCELLED
+    end = End(status, reason or "cancelled", code or "cancelled")
     drafts: list[EventDraft] = []
+    cleaned = [] if _page_is_used(execution_id) else clean_up(context)
 
     def job(tx: Transaction) -> int | None:
-        if store.count_held(tx, execution_id):
-            return None
-        return _end_all(tx, context, drafts, End(status, reason or "cancelled", code or "cancelled"))
+        return None if store.count_held(tx, execution_id) else _end_all(tx, context, drafts, end, cleaned)
 
     return _finish_now(context, job, drafts, status)
+
+
+def _page_is_used(execution_id: UUID) -> bool:
+    """Return whether this process has a page of the execution while nodes are in somebody's hands."""
+    return runtime.holds_session(execution_id) and bool(
+        store.committer.run(lambda tx: store.count_held(tx, execution_id), execution_id.hex)
+    )
 
 
 def _finish_now(context: Context, job: store.Job[int | None], drafts: list[EventDraft], status: str) -> bool:
@@ -308,7 +333,8 @@ def give_up(execution_id: UUID, problem: WorkflowError) -> bool:
         return False
     drafts: list[EventDraft] = []
     end = End(states.FAILED, context.error_text(f"the workflow cannot be run any more: {problem}"), "definition")
-    return _finish_now(context, lambda tx: _end_all(tx, context, drafts, end), drafts, states.FAILED)
+    cleaned = clean_up(context)
+    return _finish_now(context, lambda tx: _end_all(tx, context, drafts, end, cleaned), drafts, states.FAILED)
 
 
 def fail_unseen(execution_id: UUID, error: str, code: str) -> bool:
@@ -328,9 +354,14 @@ def _load_anyhow(execution_id: UUID) -> Context | None:
         return load(execution_id, planned=False)
 
 
-def _end_all(tx: Transaction, context: Context, drafts: list[EventDraft], end: End) -> int | None:
-    """Cancel what is open and end the execution; fill ``drafts`` and return the number before them."""
-    drafts.clear()
+def _end_all(
+    tx: Transaction, context: Context, drafts: list[EventDraft], end: End, cleaned: Sequence[EventDraft] = ()
+) -> int | None:
+    """Cancel what is open and end the execution; fill ``drafts`` and return the number before them.
+
+    ``cleaned`` are the events of the clean-up before it.
+    """
+    drafts[:] = cleaned
     now = now_us()
     by_id = {node.node.id: node for node in context.plan.nodes}
     exits = waits.exits_of_open_nodes(tx, context)

@@ -19,6 +19,7 @@ from executions.context import Context, load_failures, load_results, load_sessio
 from executions.drafts import end_events, left_event, phase_event, set_apart, start_event, started_event
 from executions.ending import (
     cancel_children,
+    clean_up,
     ended,
     finish,
     insert_recording,
@@ -79,7 +80,7 @@ def _advance(context: Context, phase: int, local_until: float) -> Dispatch | Non
     if phase == 0 and context.records("record_inputs"):
         context.large_payload = set_apart(context, {"initial_context": context.redact(context.payload)})
     before = [left_event(context, phase - 1)] if phase > 0 else []
-    opening = prepare(context, phase, local_until=local_until, at_once=bursts.run)
+    opening = _prepare(context, phase, local_until)
     moved = store.committer.run(
         _step(context, phase, opening, before, lambda tx: _move(tx, context, phase, opening, before, 0)),
         context.turn_of_commit,
@@ -204,6 +205,8 @@ def _run(work: Work) -> tuple[Work | None, Dispatch | None]:
         follow = more.and_also(follow) if more else follow
         remaining -= sum(isinstance(item, Finished) for item in items)
         ends, drafts = record(context, work, ready, items)
+        if remaining == 0:
+            drafts += _give_page_back(work)
         last = work.whole and remaining == 0
         if not ends and not drafts:
             continue
@@ -218,6 +221,16 @@ def _run(work: Work) -> tuple[Work | None, Dispatch | None]:
             last_dispatch = advance_after(context, work.phase, work.local_until)
             return None, last_dispatch.and_also(follow) if last_dispatch else follow
     return None, follow
+
+
+def _give_page_back(work: Work) -> list[EventDraft]:
+    """Close the page with the last nodes that can work on it, whatever the execution does after them."""
+    context = work.context
+    if not runtime.holds_session(context.id):
+        return []
+    if not context.plan.last_on_page(work.phase, [item.planned.index for item in work.nodes]):
+        return []
+    return clean_up(context)
 
 
 def _stop_children(context: Context, ends: Sequence[NodeEnd]) -> None:
@@ -333,7 +346,7 @@ def _close(work: Work, ends: list[NodeEnd], drafts: list[EventDraft]) -> tuple[W
     load_results(context, context.plan.phases[work.phase])
     closing = _closing(work, states.FAILED if failed else states.COMPLETED)
     before = [*drafts, closing, left_event(context, work.phase)]
-    opening = prepare(context, work.phase + 1, local_until=work.local_until, at_once=bursts.run)
+    opening = _prepare(context, work.phase + 1, work.local_until)
 
     def job(tx: Transaction) -> Moved | None:
         now = now_us()
@@ -382,6 +395,14 @@ def advance_after(context: Context, phase: int, local_until: float) -> Dispatch 
     if context.plan.uses_browser and not context.session_boot:
         load_session(context)
     return _advance(context, phase + 1, local_until)
+
+
+def _prepare(context: Context, phase: int, local_until: float) -> Opening:
+    """Return what follows; before an end, the execution gives back what it holds here."""
+    opening = prepare(context, phase, local_until=local_until, at_once=bursts.run)
+    if opening.end is not None:
+        opening.events += clean_up(context)
+    return opening
 
 
 def _step(
@@ -457,7 +478,8 @@ def _events_of_move(
     if phase == 0:
         drafts.insert(0, started_event(context, min((draft.timestamp for draft in drafts), default=now)))
     if opening.end is not None:
-        last = max((draft.timestamp for draft in drafts if draft.node_id), default=context.since_us)
+        last = max((draft.timestamp for draft in drafts if draft.node_id), default=0)
+        last = max(last, context.since_us)
         drafts += end_events(context, opening.end, now, last)
     return drafts
 

@@ -45,7 +45,7 @@ class WorkerProcess:
 
     def __init__(
         self, *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
-        kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], on_lost: Callable[[str], None],
+        kept: Callable[[], set[UUID]], on_end: Callable[[UUID], object], on_lost: Callable[[str], None],
         isolated: bool = False, each_second: Callable[[], None] = lambda: None,
         browser_use: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:  # fmt: skip
@@ -299,7 +299,7 @@ current: WorkerProcess | None = None
 
 def start_worker(
     *, queues: str, slots: int, on_cancel: Callable[[UUID], None],
-    kept: Callable[[], set[UUID]], on_end: Callable[[UUID], None], on_lost: Callable[[str], None],
+    kept: Callable[[], set[UUID]], on_end: Callable[[UUID], object], on_lost: Callable[[str], None],
     isolated: bool = False, each_second: Callable[[], None] = lambda: None,
     browser_use: Callable[[], tuple[int, int]] = lambda: (0, 0),
 ) -> WorkerProcess:  # fmt: skip

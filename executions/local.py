@@ -42,8 +42,8 @@ if not apps.ready:
 
 from executions import opening, outcomes, reuse, runtime, states, store, waits
 from executions.context import LONGEST_SECONDS, Around, Context
-from executions.drafts import End, end_events, left_event, phase_event, start_event, started_event
-from executions.ending import DEADLINE
+from executions.drafts import End, cleanup_event, end_events, left_event, phase_event, start_event, started_event
+from executions.ending import CLEAN_UP_SECONDS, DEADLINE
 from executions.errors import ExecutionError, NodeFailed, NodeWaits, StartRefused
 from executions.events import to_event
 from executions.inputs import NodeResult
@@ -560,9 +560,18 @@ class _Run:
             phase = step.target + 1
             end = self._stopped() or step.end
         self._phases = step.target + (step.dispatch is not None)
+        self._give_page_back()
         self._ended_us = now_us()
         self._emit(end_events(context, end, self._ended_us, context.since_us))
         return end
+
+    def _give_page_back(self) -> None:
+        context = self._context
+        if runtime.holds_session(context.id):
+            began = time.perf_counter()
+            closed = runtime.close_session(context.id, wait_s=CLEAN_UP_SECONDS)
+            self._emit([cleanup_event(time.perf_counter() - began, closed, now_us())])
+            context.since_us = now_us()
 
     def _run_phase(self, phase: int, dispatch: opening.Dispatch) -> None:
         context = self._context
@@ -577,6 +586,8 @@ class _Run:
             self._submit([self._ready[index] for index in indexes])
         while self._left:
             self._collect()
+        if context.plan.last_on_page(phase, context.plan.phases[phase]):
+            self._give_page_back()
         context.since_us = now_us()
         results = [context.results[index].status for index in context.plan.phases[phase]]
         failed = any(self._is_critical(index) for index in context.plan.phases[phase])

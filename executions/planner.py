@@ -106,6 +106,24 @@ class Plan:
         """Return whether a node of this scope opens a page; otherwise a body works on that of its surroundings."""
         return any(launches(self.nodes[index].description) for phase in self.phases for index in phase)
 
+    def last_on_page(self, phase: int, indexes: Iterable[int]) -> bool:
+        """Return whether nothing can work on the page once the nodes ``indexes`` of ``phase`` have ended. O(nodes)."""
+        users = self.page_users()
+        later = (index for members in self.phases[phase + 1 :] for index in members)
+        return users.isdisjoint(later) and users.intersection(self.phases[phase]) <= set(indexes)
+
+    def page_users(self) -> set[int]:
+        """Return the nodes of this scope that work on its page: themselves, or in turns that open none of their own. O(nodes)."""
+        apart = {loop for loop in self.bodies if self.body(loop).launches_browser}
+        found = set()
+        for node in self.nodes:
+            index: int | None = node.index if node.session else None
+            while index is not None and self.nodes[index].scope != self.scope:
+                index = self.nodes[index].scope
+                index = None if index in apart else index
+            found.add(index)
+        return {index for index in found if index is not None}
+
     @property
     def may_wait(self) -> bool:
         """Return whether a node of this scope may be set aside, and so may start executions. O(nodes)."""

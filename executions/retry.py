@@ -162,8 +162,7 @@ def _again(plan: Plan, ended_well: set[int]) -> set[int]:
     """Return the nodes that run again: what did not end well, what depends on it, and all of a page together."""
     members = [index for phase in plan.phases for index in phase]
     again = _with_followers(plan, members, set(members) - ended_well)
-    pages = {_in_scope(plan, node.index) for node in plan.nodes if node.session and not _own_page(plan, node.index)}
-    pages &= set(members)
+    pages = plan.page_users()
     return _with_followers(plan, members, again | pages) if again & pages else again
 
 
@@ -178,18 +177,6 @@ def _with_followers(plan: Plan, members: list[int], start: set[int]) -> set[int]
         if needs[index] & found:
             found.add(index)
     return found
-
-
-def _own_page(plan: Plan, index: int) -> bool:
-    """Return whether a node works on a page that a loop of this scope opens anew in each of its turns."""
-    while plan.nodes[index].scope != plan.scope:
-        outer = plan.nodes[index].scope
-        if outer is None:
-            return False
-        if plan.body(outer).launches_browser:
-            return True
-        index = outer
-    return False
 
 
 def _in_scope(plan: Plan, index: int) -> int:

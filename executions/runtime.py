@@ -981,17 +981,22 @@ def browser_use() -> tuple[int, int]:
     return (0, 0) if _host is None else (_host.pages_opened, _host.chromium_starts)
 
 
-def close_session(execution_id: UUID, *, wait: bool = True) -> None:
-    """Close the browser session of an execution, if this process holds it; wait at most 10 s."""
+def close_session(execution_id: UUID, *, wait_s: float = 10.0) -> bool:
+    """Close the browser session of an execution, if this process holds it; return whether it closed within ``wait_s``.
+
+    One that takes longer goes on closing.
+    """
     if _host is None or not holds_session(execution_id):
-        return
+        return True
     closing = asyncio.run_coroutine_threadsafe(_close(_host, session_id(execution_id)), loop())
-    if not wait:
-        return
+    if not wait_s:
+        return False
     try:
-        closing.result(timeout=10)
+        closing.result(timeout=wait_s)
     except Exception as error:
-        logger.warning("the page of execution %s did not close: %r", execution_id, error)
+        logger.warning("the page of execution %s did not close within %g s: %r", execution_id, wait_s, error)
+        return False
+    return True
 
 
 async def _close(host: BrowserHost, name: str) -> None:

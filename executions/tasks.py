@@ -265,7 +265,7 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
         on_lost=runtime.abandon,
         each_second=admission.look_again,
         browser_use=runtime.browser_use,
-        on_end=partial(ending.release, wait=False),
+        on_end=partial(ending.release, wait_s=0),
     )
     if BROWSER_QUEUE in names:
         instance.app.amqp.queues.select_add(_private(worker.queue))

@@ -78,6 +78,7 @@ class RecordingEventType(Enum):
     CREDIT = "credit"
     CANCEL_REQUESTED = "cancel_requested"
     RECOVERED = "recovered"
+    CLEANUP = "cleanup"
     PAUSE = "pause"
     RESUME = "resume"
     APPROVAL = "approval"
@@ -644,6 +645,8 @@ def _describe(event: RecordingEvent) -> str:
             return f"Cancel requested by {data.get('by', 'a user')}"
         case "recovered":
             return f"Recovered: {data.get('reason', '')}"
+        case "cleanup":
+            return "The browser page did not close in time" if data.get("closed") is False else "Browser page closed"
         case "tag":
             return f"Tagged: {', '.join(data['tags'])}"
         case "log" if data.get("message"):

@@ -325,15 +325,26 @@ async def test_the_page_is_closed_at_the_end_and_when_the_caller_gives_up(site_u
     read = node("read", "get_html", Selector="form")
     both = wire("open", "Web Page", "read", "Web Page")
 
-    result = await execute(graph([launch, read], both))
+    with record_workflow("a page") as recorded:
+        result = await execute(graph([launch, read], both))
 
     assert result.status == "completed", result.errors
     assert "<form" in result.outputs["read"]["Html Content"]
     assert not runtime.holds_session(result.execution_id)
+    kinds = [event.event_type.value for event in recorded.events if event.event_type.value != "artifact"]
+    assert kinds[-4:] == ["cleanup", "phase_complete", "state_snapshot", "workflow_complete"]
+    (cleanup,) = [event.data for event in recorded.events if event.event_type.value == "cleanup"]
+    assert cleanup["closed"]
+    assert 0 < cleanup["duration_seconds"] < result.duration_s
 
     with record_workflow("given up") as recorder:
         task = asyncio.create_task(
-            execute(graph([launch, node("wait", "delay", Duration=30)], wire("open", "Web Page", "wait", "Web Page")))
+            execute(
+                graph(
+                    [launch, node("wait", "wait_for_element", Selector="#never", Visibility="visible")],
+                    wire("open", "Web Page", "wait", "Web Page"),
+                )
+            )
         )
         await until(lambda: any(event.node_id == "wait" for event in recorder.events))
         assert runtime.kept()

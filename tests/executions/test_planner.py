@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from typing import Any
 
 import pytest
 
@@ -150,6 +151,32 @@ def test_the_nodes_of_one_page_stay_together_in_canvas_order():
 
     assert counts == [("browser", 3), ("default", 1)]
     assert groups[0].indexes[:2] == (0, 2)
+
+
+def test_a_page_is_used_by_its_nodes_and_by_loops_whose_turns_open_none():
+    opens: dict[str, Any] = {"Website_URL": "http://a.test"}
+    nodes = [
+        node("open", "launch_standard_browser", **opens),
+        node("around", "loop_items", Items=[1]), node("inner", "loop_items", Items=[1]), node("read", "get_html"),
+        node("apart", "loop_items", Items=[1]), node("own", "launch_standard_browser", **opens), node("see", "get_html"),
+        light("after"),
+    ]  # fmt: skip
+    the_plan = planned(
+        nodes, follows("open", "around"), wire("around", "Each", "inner", "Execute Condition"),
+        wire("inner", "Each", "read", "Execute Condition"), wire("open", "Web Page", "read", "Web Page"),
+        follows("around", "apart"), wire("apart", "Each", "own", "Execute Condition"),
+        wire("own", "Web Page", "see", "Web Page"), follows("apart", "after"),
+    )  # fmt: skip
+    position = the_plan.positions
+
+    assert ids(the_plan) == [["open"], ["around"], ["apart"], ["after"]]
+    assert the_plan.page_users() == {position["open"], position["around"]}
+    assert not the_plan.last_on_page(0, [position["open"]])
+    assert the_plan.last_on_page(1, [position["around"]])
+    assert not the_plan.last_on_page(1, [])
+    assert the_plan.last_on_page(2, [])
+    assert the_plan.body(position["around"]).page_users() == {position["inner"]}
+    assert the_plan.body(position["apart"]).page_users() == {position["own"], position["see"]}
 
 
 def test_every_node_is_in_exactly_one_header():

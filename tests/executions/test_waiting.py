@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import time
 
 import pytest
@@ -10,7 +13,7 @@ from executions.models import Execution, NodeRun
 from executions.triggers import cancel_execution, decide_approval, pause_execution, resume_execution, start_execution
 from recordings.models import Event
 from tests.conftest import graph, node, outputs, statuses, wait_for, wait_until_ended, wire
-from tests.executions.test_engine import assert_numbered
+from tests.executions.test_engine import assert_numbered, events_of
 from tests.executions.test_reconcile import TEST_APP, ends, fail_at, periodic_reconcile, recovers, wait_for_death
 
 pytestmark = [pytest.mark.worker, pytest.mark.redis]
@@ -165,6 +168,78 @@ def test_an_approval_that_was_given_while_no_worker_ran_goes_on_with_the_next(pr
 
     wait_until_ended(execution, 20, processes.logs)
     assert statuses(execution) == {"ask": "completed", "end": "completed"}
+
+
+@pytest.mark.browser
+@pytest.mark.row("S2-20")
+@pytest.mark.postgres
+def test_the_page_is_closed_with_the_last_node_that_can_work_on_it(processes, alice, make_workflow, site_url):
+    nodes = [
+        node("open", "launch_standard_browser", Website_URL=f"{site_url}/form.html"),
+        node("loop", "loop_items", Items=["ada", "bob"]),
+        node("fill", "fill_input", Selector="input >> nth=0", Value="{{ item }}"),
+        node("ask", "approval", Title="Go on?"),
+        plain("end"),
+    ]
+    edges = [
+        wire("open", "Done", "loop", "Execute Condition"), wire("open", "Web Page", "fill", "Web Page"),
+        wire("loop", "Each", "fill", "Execute Condition"), wire("loop", "Done", "ask", "Execute Condition"),
+        wire("ask", "Approved", "end", "Execute Condition"),
+    ]  # fmt: skip
+    processes.worker(TEST_APP)
+    execution = start_execution(make_workflow(graph(nodes, *edges)), by=alice)
+    wait_for(is_waiting(execution, "ask"), 60, "the approval", processes.logs)
+
+    assert execution.browser_sessions.get().status == "closed"
+    kinds = [event.type for event in events_of(execution) if event.type not in ("artifact", "log")]
+    last_turn = len(kinds) - kinds[::-1].index("recursion_exit")
+    assert kinds[last_turn : last_turn + 2] == ["node_complete", "cleanup"], "after the loop, before what follows it"
+    assert decide_approval(execution.pk, 3, True, "yes", "alice")
+
+    wait_until_ended(execution, 20, processes.logs)
+
+    assert execution.status == "completed", execution.error
+    assert_numbered(execution)
+    cleanup = json.loads(next(event.data for event in events_of(execution) if event.type == "cleanup"))
+    assert cleanup["closed"]
+    assert 0 < cleanup["duration_seconds"] < (execution.duration_ms or 0) / 1000
+    assert not any(event.type == "cleanup" for child in execution.children.all() for event in events_of(child))
+
+
+@pytest.mark.browser
+@pytest.mark.row("S2-20")
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_page_that_a_skipped_node_would_need_is_closed_before_the_end(
+    processes, alice, make_workflow, site_url, stopped
+):
+    nodes, edges = browser_then(site_url, node("wait", "delay", Duration=2))
+    nodes.append(node("check", "branch", Left_Value="1", Operator="equals", Right_Value="2"))
+    edges += [
+        wire("wait", "Done", "check", "Execute Condition"), wire("check", "True Path", "read", "Execute Condition"),
+    ]  # fmt: skip
+    processes.worker(TEST_APP)
+    execution = start_execution(make_workflow(graph(nodes, *edges)), by=alice)
+    running = NodeRun.objects.filter(execution=execution, node_id="wait", status="running")
+    wait_for(running.exists, 60, "the open page", processes.logs)
+    pid = execution.browser_sessions.get().chromium_pid or 0
+    assert not any(event.type == "cleanup" for event in events_of(execution))
+    if stopped:
+        os.kill(pid, signal.SIGSTOP)
+
+    try:
+        wait_until_ended(execution, 20, processes.logs)
+    finally:
+        if stopped:
+            os.kill(pid, signal.SIGCONT)
+
+    assert execution.status == "completed", execution.error
+    assert statuses(execution)["read"] == "skipped"
+    *_, cleanup, end = events_of(execution)
+    assert (cleanup.type, end.type) == ("cleanup", "workflow_complete")
+    data = json.loads(cleanup.data)
+    assert data["closed"] is not stopped
+    assert 2 <= data["duration_seconds"] < 3 if stopped else 0 < data["duration_seconds"] < 2
+    assert json.loads(end.data)["collecting_seconds"] < 0.5, "without the clean-up"
 
 
 @pytest.mark.browser
