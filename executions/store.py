@@ -22,7 +22,6 @@ from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
 import msgspec
-import psycopg
 from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, OperationalError, connection, connections
 from django.db.models import Model
@@ -49,6 +48,7 @@ _ROW_SECONDS = 1
 """How long one statement of the engine waits for a row that another session holds."""
 _SUSPECT_US = 5_000_000
 _ROWS_TOGETHER = 32
+_LOCK_NOT_AVAILABLE = "55P03"
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -303,9 +303,7 @@ def _is_transient(error: Exception) -> bool:
 
 def _is_held_up(error: BaseException) -> bool:
     """Return whether a statement gave up waiting for a row of PostgreSQL that another session holds."""
-    return isinstance(error, psycopg.errors.LockNotAvailable) or isinstance(
-        error.__cause__, psycopg.errors.LockNotAvailable
-    )
+    return any(getattr(one, "sqlstate", None) == _LOCK_NOT_AVAILABLE for one in (error, error.__cause__))
 
 
 def _transact(jobs: Sequence[Job[Any]]) -> list[Any]:
@@ -338,7 +336,13 @@ def statements() -> Iterator[Transaction]:
 def _cursor(postgres: bool) -> Any:
     _limit_waiting()
     raw: Any = connections[DEFAULT_DB_ALIAS].connection
-    return psycopg.Cursor(raw) if postgres else raw.cursor()
+    return _driver().Cursor(raw) if postgres else raw.cursor()
+
+
+def _driver() -> Any:
+    """Return the module of the database's driver; that of another database is not even loaded."""
+    database: Any = connections[DEFAULT_DB_ALIAS]
+    return database.Database
 
 
 _limited = threading.local()
@@ -352,7 +356,7 @@ def _limit_waiting() -> None:
     raw: Any = database.connection
     if not on_postgres() or getattr(_limited, "connection", None) is raw:
         return
-    with psycopg.Cursor(raw) as cursor:
+    with _driver().Cursor(raw) as cursor:
         cursor.execute(
             f"SET lock_timeout = '{_ROW_SECONDS}s';"
             f" SET idle_in_transaction_session_timeout = '{settings.LEASE_SECONDS}s'"
@@ -365,8 +369,8 @@ def _begin(postgres: bool) -> Any:
     cursor = _cursor(postgres)
     try:
         cursor.execute("BEGIN" if postgres else "BEGIN IMMEDIATE")
-    except psycopg.Error:
-        if not cursor.connection.closed:
+    except _driver().Error:
+        if not postgres or not cursor.connection.closed:
             raise
         connection.close()
         cursor = _cursor(postgres)
@@ -396,8 +400,8 @@ def read(sql: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
     with connections[DEFAULT_DB_ALIAS].wrap_database_errors:
         try:
             return _read(_adapt(sql, postgres), parameters, postgres)
-        except psycopg.Error:
-            if connection.in_atomic_block or not connection.connection.closed:
+        except _driver().Error:
+            if not postgres or connection.in_atomic_block or not connection.connection.closed:
                 raise
             connection.close()
             return _read(_adapt(sql, postgres), parameters, postgres)

@@ -7,14 +7,17 @@ others does not exist.
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
 from django.core.exceptions import BadRequest, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
+from django.shortcuts import render
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
+from ninja.openapi.docs import Swagger
 from ninja.openapi.schema import OpenAPISchema
 from ninja.parser import Parser
 from ninja.security import HttpBearer, django_auth
@@ -82,6 +85,16 @@ def _describe(path: str, method: str, operation: dict[str, Any]) -> None:
         answer["description"] = description
 
 
+class Docs(Swagger):
+    """The page that describes the API, from files of this installation; without this class they come from elsewhere."""
+
+    def render_page(self, request: HttpRequest, api: NinjaAPI, **options: Any) -> HttpResponse:
+        """Return the page."""
+        address = {**self.settings, "url": self.get_openapi_url(api, options)}
+        context = {"swagger_settings": json.dumps(address, indent=1), "api": api, "add_csrf": True}
+        return render(request, self.template, context)
+
+
 class StrictParser(Parser):
     """Reads bodies as strictly as they are stored: no key twice, no NaN."""
 
@@ -96,6 +109,7 @@ api = Api(
     description='Workflows, executions and recordings. Errors are `{"detail": text}` with the declared status.',
     urls_namespace="api",
     auth=[Token(), django_auth],
+    docs=Docs(),
     docs_url="/docs",
     parser=StrictParser(),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
@@ -43,7 +44,6 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "csp",
-    "ninja",
     "django_celery_beat",
     "workflows",
     "recordings",
@@ -65,13 +65,20 @@ MIDDLEWARE = [
     "flowbuilder.doors.DoorMiddleware",
 ]
 
+
+def _files_of(package: str, folder: str) -> list[Path]:
+    """Return ``folder`` of a package that is no application here: as one it would be loaded by every process."""
+    found = find_spec(package)
+    return [Path(root) / folder for root in (found and found.submodule_search_locations) or ()]
+
+
 ROOT_URLCONF = "flowbuilder.urls"
 ASGI_APPLICATION = "flowbuilder.asgi.application"
 
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "DIRS": [BASE_DIR / "flowbuilder" / "templates"],
+        "DIRS": [BASE_DIR / "flowbuilder" / "templates", *_files_of("ninja", "templates")],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -204,6 +211,7 @@ WORKFLOW_VARS: dict[str, object] = (_stack.variables if _stack else {}) | variab
 
 # ------------------------------------------------------------------ files
 STATIC_URL = "static/"
+STATICFILES_DIRS = _files_of("ninja", "static")
 STATIC_ROOT = variables.directory(DATA_DIR / "static")  # whitenoise warns when it is missing
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = True  # sizes kept from the start would break files that an update changes; costs 0.1 ms each

@@ -18,6 +18,8 @@ def icon(request: HttpRequest) -> HttpResponseRedirect:
     return HttpResponseRedirect(static("flowbuilder/mark.svg"))
 
 
+admin.autodiscover()
+
 urlpatterns = [
     path("favicon.ico", icon),
     path("", RedirectView.as_view(url="/admin/"), name="home"),

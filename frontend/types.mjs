@@ -1,14 +1,23 @@
 // Writes src/api-types.ts from the API's own description; ./flow check says when it was not done after a change.
 
 import { execFileSync } from "node:child_process";
-import { readFileSync, rmSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import openapiTS, { astToString } from "openapi-typescript";
 
-const document = "node_modules/.openapi.json";
-const exported = ["export_openapi_schema", "--api", "flowbuilder.api.api", "--sorted", "--output", document];
-execFileSync("../.venv/bin/python", ["../manage.py", ...exported]);
-const api = JSON.parse(readFileSync(document, "utf8"));
-rmSync(document);
+const described = `
+import json, django
+django.setup()
+from flowbuilder.api import api
+print(json.dumps(api.get_openapi_schema(), sort_keys=True))
+`;
+const api = JSON.parse(
+  execFileSync(".venv/bin/python", ["-c", described], {
+    cwd: "..",
+    env: { ...process.env, DJANGO_SETTINGS_MODULE: "flowbuilder.settings" },
+    encoding: "utf8",
+    maxBuffer: 2 ** 26,
+  }),
+);
 
 // Every operation may fail in the same ways, and every failure is a Problem: only what succeeds is worth a type.
 for (const operations of Object.values(api.paths)) {

@@ -14,6 +14,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+import flowbuilder.urls  # noqa: F401  # finds the pages of all apps
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Phase, WorkerLease
 from monitoring.models import Alert, AlertChannel, AlertMessage, AlertRule
 from recordings.models import Blob, BlobRef, Event, Recording, StoredFile
