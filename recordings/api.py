@@ -138,6 +138,7 @@ class StateOut(Schema):
 class ComparisonOut(Schema):
     """What differs between two recordings; numbers are the first minus the other. Paths end after 1,000 nodes.
 
+    ``context_diff`` and ``final_state_diff`` are of what the runs were given and came to, ``state_diff`` of recorded states.
     ``left_out`` is how many differences of values are not told: they would be more than 8 MiB, or 1,000 of one node.
     """
 
@@ -148,6 +149,9 @@ class ComparisonOut(Schema):
     event_diff: Any = None
     input_diff: Any = None
     output_diff: Any = None
+    context_diff: Any = None
+    final_state_diff: Any = None
+    state_diff: Any = None
     left_out: int = 0
     error_diff: Any = None
     status_diff: Any = None

@@ -584,6 +584,18 @@ def _digest(kind: str, said: _Said) -> bytes:
     return hashlib.blake2b(bytes(getattr(said, _SAID[kind])), digest_size=16).digest()
 
 
+def of_the_run(difference: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the changes of values that belong to no node, by what they are changes of; those that there are."""
+    parts = {
+        "input": difference["context_diff"],
+        "final state": difference["final_state_diff"],
+        **{f"state at event {change['position'] + 1}": [] for change in difference["state_diff"]},
+    }
+    for change in difference["state_diff"]:
+        parts[f"state at event {change['position'] + 1}"].append(change)
+    return {name: changes for name, changes in parts.items() if changes}
+
+
 def _equal_frames(mine: Sequence[RecordingEvent], theirs: Sequence[RecordingEvent]) -> tuple[int, int]:
     """Return how many events at the beginning, and at the end of the rest, are in frames of equal digest."""
     if not (isinstance(mine, SealedRecording) and isinstance(theirs, SealedRecording)):

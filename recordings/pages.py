@@ -13,6 +13,7 @@ from django.utils.formats import date_format
 from django.utils.safestring import mark_safe
 
 from recordings import inspection
+from recordings.compare import of_the_run
 from recordings.events import RecordingEvent, RecordingEventType, describe, omissions
 from recordings.inspection import DOWNLOADS, shown
 from recordings.models import Recording
@@ -218,13 +219,18 @@ def comparison(first: ExecutionReplayer, second: ExecutionReplayer) -> dict[str,
         "common": len(found["node_diff"]["common"]),
         "difference": difference and {**difference, "position": difference["position"] + 1},
         "changes": [
-            {"title": title, "nodes": _changes(found.get(key) or {})}
-            for title, key in (("Inputs", "input_diff"), ("Outputs", "output_diff"))
+            {"title": title, "nodes": _changes(changed)}
+            for title, changed in (
+                ("Run", of_the_run(found)),
+                ("Inputs", found["input_diff"]),
+                ("Outputs", found["output_diff"]),
+            )
         ],
+        "events": found["event_diff"]["counts"],
         "left_out": found["left_out"],
         "pairs": [
-            {"title": title, "nodes": _pairs(found.get(key))}
-            for title, key in (("Status", "status_diff"), ("Errors", "error_diff"))
+            {"title": "Status", "nodes": _pairs(found["status_diff"]["nodes"])},
+            {"title": "Errors", "nodes": _pairs({"(run)": found["error_diff"]["run"], **found["error_diff"]["nodes"]})},
         ],
         "timing": _timing_rows(found["timing_diff"]),
     }
@@ -275,8 +281,7 @@ def _changes(nodes: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     ]
 
 
-def _pairs(difference: Any) -> list[dict[str, Any]]:
-    nodes = difference.get("nodes", difference) if isinstance(difference, dict) else {}
+def _pairs(nodes: dict[str, Any]) -> list[dict[str, Any]]:
     sides = (("first", "self"), ("second", "other"))
     return [
         {"node": node, **{name: shown(pair[key]) if pair.get(key) is not None else EMPTY for name, key in sides}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import time
 from datetime import timedelta
 
@@ -30,12 +31,21 @@ ABANDONED = timedelta(days=1)
 
 @shared_task(name="recordings.seal")
 def seal_finished() -> int:
-    """Seal recordings of ended executions, the oldest first, for up to twelve seconds; return how many."""
+    """Seal recordings of ended executions, the oldest first, for up to twelve seconds; return how many.
+
+    Where two of these run at once, as two beats send two, each takes them in an order of its own and leaves out what
+    the other has sealed.
+    """
     sealed, deadline = 0, time.monotonic() + SEAL_SECONDS
     waiting = Recording.objects.filter(sealed="", completed_at__isnull=False)
-    for recording in waiting.order_by("completed_at")[:SEAL_RECORDINGS]:
+    oldest = list(waiting.order_by("completed_at").values_list("pk", flat=True)[:SEAL_RECORDINGS])
+    random.shuffle(oldest)
+    for key in oldest:
         if is_over(deadline):
             break
+        recording = waiting.filter(pk=key).first()
+        if recording is None:
+            continue
         try:
             sealed += seal(recording)
         except Exception:  # one bad recording must not hold up the others

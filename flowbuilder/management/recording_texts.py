@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from recordings.compare import of_the_run
 from recordings.events import RecordingEvent, encode_json, omissions
 from recordings.export import human_bytes, human_duration, human_time
 from recordings.replayer import ExecutionReplayer
@@ -148,12 +149,16 @@ def print_comparison(
     console.print(f"  Only in 2: {', '.join(map(clean, nodes['only_in_other'])) or 'none'}")
     console.print(f"  Common: {len(nodes['common'])} nodes")
     _print_path(console, shown["path_diff"]["first_difference"])
-    for title, key in (("Input", "input_diff"), ("Output", "output_diff")):
-        _print_changes(console, title, shown.get(key) or {})
+    _print_events(console, shown["event_diff"]["counts"])
+    for title, changed in (
+        ("Run", of_the_run(shown)), ("Input", shown["input_diff"]), ("Output", shown["output_diff"]),
+    ):  # fmt: skip
+        _print_changes(console, title, changed)
     if shown["left_out"]:
-        console.print(f"\n{shown['left_out']:,} more differences of values are left out, because they are too large")
-    _print_pairs(console, "Status", _of_nodes(shown.get("status_diff")))
-    _print_pairs(console, "Error", _of_nodes(shown.get("error_diff")))
+        console.print(f"\n{shown['left_out']:,} more differences of values are left out, because they are too many")
+    _print_pairs(console, "Status", shown["status_diff"]["nodes"])
+    errors = shown["error_diff"]
+    _print_pairs(console, "Error", {**({"(run)": errors["run"]} if errors["run"] else {}), **errors["nodes"]})
     _print_timing(console, shown["timing_diff"])
     console.print(f"\n{'The recordings are the same.' if shown['identical'] else 'The recordings differ.'}")
 
@@ -168,6 +173,15 @@ def _print_path(console: Console, difference: dict[str, Any] | None) -> None:
     console.print(f"  Recording 2: {clean(difference['other_node'] or '(ended)')}")
 
 
+def _print_events(console: Console, counts: dict[str, int]) -> None:
+    if not any(counts.values()):
+        return
+    console.print("\nEvent differences:")
+    console.print(f"  Only in 1: {counts['removed']:,}")
+    console.print(f"  Only in 2: {counts['added']:,}")
+    console.print(f"  In another order: {counts['moved']:,}")
+
+
 def _print_changes(console: Console, title: str, changed: dict[str, list[dict[str, Any]]]) -> None:
     if not changed:
         return
@@ -178,12 +192,6 @@ def _print_changes(console: Console, title: str, changed: dict[str, list[dict[st
             console.print(f"    {clean(change['path'] or '/')}: {short(change['old'])} -> {short(change['new'])}")
         if len(changes) > LISTED:
             console.print(f"    … and {len(changes) - LISTED} more")
-
-
-def _of_nodes(difference: Any) -> dict[str, Any]:
-    """Return the part of a difference that is by node; that of the whole run is among the metadata."""
-    nodes = difference.get("nodes", difference) if isinstance(difference, dict) else {}
-    return {node: pair for node, pair in nodes.items() if isinstance(pair, dict)}
 
 
 def _print_pairs(console: Console, title: str, pairs: dict[str, Any]) -> None:

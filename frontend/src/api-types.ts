@@ -1850,11 +1850,14 @@ export interface components {
         /**
          * @description What differs between two recordings; numbers are the first minus the other. Paths end after 1,000 nodes.
          *
+         *     ``context_diff`` and ``final_state_diff`` are of what the runs were given and came to, ``state_diff`` of recorded states.
          *     ``left_out`` is how many differences of values are not told: they would be more than 8 MiB, or 1,000 of one node.
          */
         ComparisonOut: {
+            context_diff?: unknown;
             error_diff?: unknown;
             event_diff?: unknown;
+            final_state_diff?: unknown;
             identical: boolean;
             input_diff?: unknown;
             /** @default 0 */
@@ -1869,6 +1872,7 @@ export interface components {
             path_diff: {
                 [key: string]: unknown;
             };
+            state_diff?: unknown;
             status_diff?: unknown;
             timing_diff?: unknown;
             version_diff?: unknown;

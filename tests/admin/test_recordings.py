@@ -15,7 +15,7 @@ from django.urls import reverse
 
 from recordings.blobs import save_blob
 from recordings.database import DatabaseRecordingStorage
-from recordings.models import Recording
+from recordings.models import Event, Recording
 from recordings.packing import seal
 from tests.admin.conftest import logged_in
 from tests.recordings.conftest import blobs as blobs
@@ -281,12 +281,27 @@ def test_another_recording_of_the_same_workflow_is_chosen_and_compared(make_reco
     assert not result["identical"]
     assert result["nodes"]["only_in_other"] == ["node4"]
     assert result["difference"]["position"] == 8
+    assert (result["events"]["added"], result["events"]["removed"]) == (2, 0)
     page = client.get(page_of(first, "compare", **{"with": same.pk}))
     assert page.context["result"]["difference"] is None
     assert "The paths are the same" in page.content.decode()
     assert {row["name"]: row["differs"] for row in page.context["result"]["metadata"]}["Version"]
     (slow,) = [row for row in result["timing"] if row["node"] == "node1"]
     assert (slow["first"], slow["second"], slow["text"], slow["ratio"]) == ("500 ms", "500 ms", "0 ms", 1.0)
+
+
+def test_what_differs_that_is_of_no_node_is_on_the_page(make_recording: Make, bob: Any) -> None:
+    """A run of which only the input or the end differs must not be different for no reason."""
+    first, second = make_recording(user=bob), make_recording(user=bob)
+    started = Event.objects.get(execution_id=second.execution_id, seq=1)
+    Event.objects.filter(pk=started.pk).update(data=started.data.replace("eu", "us"))
+
+    page = logged_in(bob).get(page_of(first, "compare", **{"with": second.pk}))
+
+    (run,) = [group for group in page.context["result"]["changes"] if group["title"] == "Run"]
+    assert [node["node"] for node in run["nodes"]] == ["input"]
+    assert [change["new"] for change in run["nodes"][0]["changes"]] == ["us"]
+    assert "0 only in" in page.content.decode()
 
 
 # --------------------------------------------------------------------------- who may see it

@@ -12,6 +12,7 @@ from django.test import Client
 
 from recordings import ExecutionReplayer, sources
 from recordings.blobs import save_blob
+from recordings.finding import replayer_of
 from recordings.models import Recording
 from recordings.packing import seal
 
@@ -110,6 +111,8 @@ def test_two_recordings_are_compared(as_bob: Client, bob: Any, make_execution: M
     first, longer = make_execution(user=bob), make_execution(user=bob, nodes=4)
 
     found = as_bob.get(f"{URL}/{first.pk}/compare/{longer.execution_id}").json()
+    ours = replayer_of(first)
+    assert found.keys() == ours.compare(ours).keys()
 
     assert found["identical"] is False
     assert found["node_diff"]["only_in_other"] == ["node4"]

@@ -17,7 +17,7 @@ import pytest
 
 from executions.triggers import start_execution
 from flowbuilder.management.commands.recordings import Command
-from recordings import ExecutionReplayer, FileRecordingStorage, SealedRecording, keeping
+from recordings import ExecutionRecorder, ExecutionReplayer, FileRecordingStorage, SealedRecording, keeping
 from recordings.models import Recording
 from recordings.packing import seal
 from recordings.sealed import write_sealed
@@ -298,6 +298,42 @@ def test_compare(flow: Flow, make_execution: Make, alice: Any) -> None:
     result = flow.json("compare", str(first.pk), str(longer.pk))
     assert flow.code == 1
     assert result["node_diff"]["only_in_other"] == ["node4"]
+
+
+@pytest.mark.row("S0-25")
+def test_compare_says_what_differs_that_is_of_no_node(flow: Flow, tmp_path: Path) -> None:
+    """What the run was given, what it came to, a recorded state, the order of events, why the run ended."""
+    storage, identifiers = FileRecordingStorage(tmp_path / "recordings"), []
+    for region, nodes, error in (("eu", "ab", None), ("us", "ba", "no room")):
+        recorder = ExecutionRecorder("shop", record_state_snapshots=True)
+        recorder.record_workflow_start({"region": region})
+        for name in nodes:
+            recorder.record_node_start(name)
+        recorder.record_state_snapshot({"place": region})
+        recorder.record_workflow_complete({"orders": len(region + nodes[0]), "for": region}, error is None, error)
+        identifiers.append(storage.save_sync(recorder))
+
+    out = flow("compare", *identifiers, "--storage", str(tmp_path / "recordings"))
+
+    assert flow.code == 1
+    assert "Event differences:\n  Only in 1: 1\n  Only in 2: 1\n  In another order: 1\n" in out
+    assert "Run differences:\n  input:\n    /region: eu -> us\n" in out
+    assert "  state at event 4:\n    /place: eu -> us\n" in out
+    assert "Error differences:\n  (run): none vs no room\n" in out
+
+
+@pytest.mark.row("S0-25")
+def test_compare_says_where_final_states_differ(flow: Flow, tmp_path: Path) -> None:
+    storage, identifiers = FileRecordingStorage(tmp_path / "recordings"), []
+    for orders in (3, 4):
+        recorder = ExecutionRecorder("shop")
+        recorder.record_workflow_complete({"orders": orders}, True)
+        identifiers.append(storage.save_sync(recorder))
+
+    out = flow("compare", *identifiers, "--storage", str(tmp_path / "recordings"))
+
+    assert "Run differences:\n  final state:\n    /orders: 3 -> 4\n" in out
+    assert "Event differences" not in out
 
 
 @pytest.mark.row("S0-26")

@@ -330,6 +330,26 @@ def test_an_ambiguous_prefix_is_refused(make_execution: Make) -> None:
 # --------------------------------------------------------------------------- tasks
 
 
+def test_two_sealing_tasks_at_once_do_not_pack_the_same(make_execution: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two beats send two: what the other has sealed meanwhile is not even read."""
+    for _ in range(6):
+        make_execution()
+    packed: list[Any] = []
+    inner: list[int] = []
+
+    def packing(recording: Recording) -> bool:
+        packed.append(recording.pk)
+        if len(packed) == 1:
+            inner.append(tasks.seal_finished())
+        return seal(recording)
+
+    monkeypatch.setattr(tasks, "seal", packing)
+
+    assert tasks.seal_finished() + inner[0] == 6
+    assert len(packed) == 7
+    assert len(set(packed)) == 6
+
+
 @pytest.mark.postgres
 def test_tasks_seal_purge_and_expire(make_execution: Make, settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     settings.EVENT_GRACE_SECONDS = 3600
