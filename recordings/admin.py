@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
@@ -83,8 +85,8 @@ class WatchedAdmin(admin.ModelAdmin):
     show_full_result_count = False
 
     def visible(self, rows: QuerySet[Any], user: Any) -> QuerySet[Any]:
-        """Return those of ``rows`` that belong to executions of ``user``, who is not a superuser."""
-        raise NotImplementedError
+        """Return those of ``rows`` that belong to executions of ``user``, who is not a superuser: none, where none do."""
+        return rows.none()
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         """Return the rows that the user may see; for a request that changes something, those that they may change."""
@@ -123,6 +125,7 @@ class RecordedWordFilter(admin.SimpleListFilter):
 
     NONE = "-"
     column = ""
+    text: Callable[[str], str] = staticmethod(str)
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Offer the words, and always the chosen one."""
@@ -130,8 +133,8 @@ class RecordedWordFilter(admin.SimpleListFilter):
         return [(word, self.label(word)) for word in _offered([row or self.NONE for row in rows], self.value())]
 
     def label(self, word: str) -> str:
-        """Return how a word is shown."""
-        raise NotImplementedError
+        """Return how a word is shown; what other programs recorded has none."""
+        return "None" if word == self.NONE else self.text(word)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Keep the recordings with the chosen word."""
@@ -144,10 +147,7 @@ class StatusFilter(RecordedWordFilter):
 
     title = column = "status"
     parameter_name = "status__exact"
-
-    def label(self, word: str) -> str:
-        """Return "Completed with errors"; what other programs recorded has no status."""
-        return "None" if word == self.NONE else status_text(word, None)
+    text = staticmethod(partial(status_text, success=None))
 
 
 class TriggerFilter(RecordedWordFilter):
@@ -155,10 +155,7 @@ class TriggerFilter(RecordedWordFilter):
 
     title = column = "trigger"
     parameter_name = "trigger__exact"
-
-    def label(self, word: str) -> str:
-        """Return "Schedule"; what other programs recorded has no trigger."""
-        return "None" if word == self.NONE else trigger_text(word)
+    text = staticmethod(trigger_text)
 
 
 class NameFilter(admin.SimpleListFilter):

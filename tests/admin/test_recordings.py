@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.admin import site
 from django.core.files.base import ContentFile
 from django.core.files.storage import storages
-from django.test import Client
+from django.test import Client, RequestFactory
 from django.urls import reverse
 
+from recordings.admin import WatchedAdmin
 from recordings.blobs import save_blob
 from recordings.database import DatabaseRecordingStorage
 from recordings.models import Event, Recording
@@ -302,6 +304,35 @@ def test_what_differs_that_is_of_no_node_is_on_the_page(make_recording: Make, bo
     assert [node["node"] for node in run["nodes"]] == ["input"]
     assert [change["new"] for change in run["nodes"][0]["changes"]] == ["us"]
     assert "0 only in" in page.content.decode()
+
+
+def test_the_filters_offer_words_that_people_read(make_recording: Make, bob: Any) -> None:
+    make_recording(user=bob, trigger="schedule")
+    DatabaseRecordingStorage(bob).save_sync(record_run())
+
+    page = logged_in(bob).get(LIST)
+
+    offered = {
+        spec.title: [choice["display"] for choice in spec.choices(page.context["cl"])]
+        for spec in page.context["cl"].filter_specs
+    }
+    assert {"Failed", "Completed"} & set(offered["status"])
+    assert {"Schedule", "None"} < set(offered["trigger"])
+
+
+def test_rows_that_no_page_gives_to_anybody_are_for_superusers(make_recording: Make, alice: Any, bob: Any) -> None:
+    """A page that does not say whose rows are whose shows none, not all."""
+    make_recording(user=bob)
+
+    class Careless(WatchedAdmin):
+        """Says nothing."""
+
+    request = RequestFactory().get("/")
+    seen = {}
+    for request.user in (alice, bob):
+        seen[request.user.username] = Careless(Recording, site).get_queryset(request).count()
+
+    assert seen == {"alice": 1, "bob": 0}
 
 
 # --------------------------------------------------------------------------- who may see it
