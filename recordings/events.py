@@ -602,7 +602,8 @@ def _describe(event: RecordingEvent) -> str:
         case "workflow_complete":
             return "Execution " + str(data.get("status", "completed")).replace("_", " ")
         case "workflow_error":
-            return f"Execution {data.get('status', 'failed')}: {error}"
+            status = data.get("status", "failed")
+            return f"Execution {status}" + (f": {error}" if error != status else "")
         case "phase_start":
             count = data.get("node_count", 0)
             return f"Phase {data.get('phase', 0) + 1} started: {count} node{'' if count == 1 else 's'}"
@@ -622,7 +623,8 @@ def _describe(event: RecordingEvent) -> str:
         case "node_retry":
             return f"{name} will be tried again in {data.get('delay_seconds', 0):.1f} s: {error}"
         case "node_skipped":
-            return f"{name} skipped: {data.get('reason', '')}"
+            verb = "cancelled" if data.get("status") == "cancelled" else "skipped"
+            return f"{name} {verb}: {data.get('reason', '')}"
         case "node_waiting":
             return f"{name} waits {data.get('waits_for', '')}".rstrip()
         case "recursion_enter" if isinstance(data.get("index"), int):
@@ -633,7 +635,8 @@ def _describe(event: RecordingEvent) -> str:
             comment = f": {data['comment']}" if data.get("comment") else ""
             return f"{'Approved' if data['approved'] else 'Rejected'} by {data.get('by') or 'somebody'}{comment}"
         case "external_call" if data.get("url"):
-            answer = f" failed: {error}" if error else f": {data.get('status') or 'no answer'}"
+            status = f": {data['status']}" if data.get("status") else ""  # a mail has none
+            answer = f" failed: {error}" if error else status
             return f"{data.get('method', '')} {data['url']}{answer}".strip()
         case "pause":
             return f"Paused by {data.get('by', 'a user')}"

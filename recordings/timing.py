@@ -104,7 +104,7 @@ def _note(nodes: dict[str, NodeTimes], event: RecordingEvent, node_id: str, phas
     node = nodes.get(node_id)
     if node is None:
         node = nodes[node_id] = NodeTimes(node_id, phase, event.timestamp - seconds, event.timestamp)
-    node.status = STATUS_OF[event.event_type]
+    node.status = "cancelled" if event.data.get("status") == "cancelled" else STATUS_OF[event.event_type]
     node.seconds += seconds
     node.ended = max(node.ended, event.timestamp)
     node.runs += event.event_type in _TIMED

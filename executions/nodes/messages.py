@@ -93,7 +93,8 @@ class EmailDelivery(NodeExecutor):
         for address, reason in refused.items():
             env.log(f"the server does not take mail for {address}: {reason}", level="warning")
         taken = len(recipients) - len(refused)
-        env.log(f"sent to {taken} of {len(recipients)} recipients" if refused else f"sent to {taken} recipients")
+        whole = f"{len(recipients)} recipient{'' if len(recipients) == 1 else 's'}"
+        env.log(f"sent to {taken} of {whole}" if refused else f"sent to {whole}")
         status = "partly sent" if refused else "sent"
         return {"Delivery Status": status, "Message ID": str(message["Message-ID"]), "Refused": refused}
 

@@ -230,6 +230,8 @@ def test_a_node_that_names_no_server_uses_that_of_the_installation(run: Callable
     assert (call["method"], call["error"]) == ("SEND", None)
     assert call["url"].startswith("smtp://127.0.0.1:")
     assert call["bytes"] > 100
+    lines = Event.objects.filter(execution_id=execution.pk, type="log")
+    assert "sent to 1 recipient" in [json.loads(line.data)["message"] for line in lines]
 
 
 def test_the_password_of_the_installation_is_not_told_even_when_its_server_tells_it(

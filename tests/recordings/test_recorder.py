@@ -40,6 +40,7 @@ from recordings.events import (
     restore,
 )
 from recordings.frames import VERSION
+from recordings.timing import outline
 from tests.recordings.conftest import record_run
 
 
@@ -540,7 +541,13 @@ def test_a_line_of_a_node_is_described_by_its_own_words() -> None:
         ("external_call", {"method": "GET", "url": "http://a.example/x", "status": 200}, "GET http://a.example/x: 200"),
         ("external_call", {"method": "GET", "url": "http://a.example/x", "status": None, "error": "timed out"},
          "GET http://a.example/x failed: timed out"),
+        ("external_call", {"method": "SEND", "url": "smtp://a.example:25", "status": None}, "SEND smtp://a.example:25"),
         ("external_call", {"by": "hand"}, "external call"),
+        ("workflow_error", {"status": "cancelled", "error": "cancelled"}, "Execution cancelled"),
+        ("workflow_error", {"status": "failed", "error": "a: gone"}, "Execution failed: a: gone"),
+        ("node_skipped", {"name": "A", "status": "cancelled", "reason": "the execution was cancelled"},
+         "A cancelled: the execution was cancelled"),
+        ("node_skipped", {"name": "A", "reason": "its path was not taken"}, "A skipped: its path was not taken"),
         ("approval", {"approved": True, "comment": "fine", "by": "ada"}, "Approved by ada: fine"),
         ("approval", {"approved": False, "comment": "", "by": "link"}, "Rejected by link"),
     ],
@@ -552,6 +559,19 @@ def test_children_calls_and_decisions_are_said_in_words(kind: str, data: dict[st
     )  # fmt: skip
 
     assert describe(event) == text
+
+
+def test_a_node_that_was_stopped_with_its_execution_is_no_skipped_one() -> None:
+    kinds = (("node_start", {}), ("node_skipped", {"status": "cancelled", "reason": "the execution was cancelled"}))
+    events = [
+        RecordingEvent(
+            event_id=event_id("0" * 32, number), event_type=RecordingEventType(kind), timestamp=0.0,
+            workflow_id="0" * 32, node_id="a", data=data,
+        )
+        for number, (kind, data) in enumerate(kinds)
+    ]  # fmt: skip
+
+    assert outline(events).nodes["a"].status == "cancelled"
 
 
 def test_a_very_long_text_becomes_a_reference(tmp_path: Path) -> None:
