@@ -598,13 +598,22 @@ class ExecutionAdmin(ReadOnlyAdmin):
             facts.insert(3, ("Started by", execution.started_by.get_username()))
         if execution.parent_id is not None:
             facts.insert(3, ("Started by", self._parent(execution)))
+        if execution.retry_of_id is not None:
+            facts.insert(3, ("Retry of", _execution_link(execution.retry_of_id)))
+        retries = execution.retries.order_by("-queued_at").values_list("pk", flat=True)
+        if last := retries.first():
+            facts.insert(3, ("Last retry", _execution_link(last)))
         return facts
 
     def _parent(self, execution: Execution) -> SafeString:
         """Lead to the execution that started this one, and say as what."""
-        url = reverse("admin:executions_execution_change", args=(execution.parent_id,))
         turn = f"turn {(execution.child_index or 0) + 1} of {execution.scope}" if execution.scope else "as a subflow"
-        return format_html('<a href="{}">Execution {}</a>, {}', url, str(execution.parent_id)[:8], turn)
+        return format_html("{}, {}", _execution_link(execution.parent_id), turn)
+
+
+def _execution_link(key: Any) -> SafeString:
+    url = reverse("admin:executions_execution_change", args=(key,))
+    return format_html('<a href="{}">Execution {}</a>', url, str(key)[:8])
 
 
 def control_buttons(execution: Execution) -> list[SafeString]:

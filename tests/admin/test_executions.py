@@ -138,6 +138,17 @@ def test_the_page_shows_rows_and_leads_to_the_recording(bob: Any, make_world: An
     assert reverse("admin:recordings_recording_change", args=(world.recording.pk,)) in html
 
 
+def test_a_retry_and_what_it_is_a_retry_of_lead_to_each_other(bob: Any, make_world: Any) -> None:
+    first = make_world(bob, "shop").execution
+    again, last = (make_execution(first.workflow, trigger="retry", retry_of=first) for _ in range(2))
+
+    before, after = page(bob, first), page(bob, last)
+
+    assert f'<a href="{execution_url(last)}">Execution {str(last.pk)[:8]}</a>' in before
+    assert execution_url(again) not in before
+    assert f'<a href="{execution_url(first)}">Execution {str(first.pk)[:8]}</a>' in after
+
+
 def test_the_page_says_what_each_node_used_of_processor_and_memory(bob: Any, make_world: Any) -> None:
     world = make_world(bob, "shop")
     NodeRun.objects.filter(execution=world.execution).update(cpu_seconds=1.25, peak_memory_bytes=150 * 2**20)

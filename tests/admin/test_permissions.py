@@ -136,6 +136,14 @@ def test_workers_and_stored_files_are_for_superusers(alice: Any, bob: Any, share
     assert WorkerLease.objects.count() == 1
 
 
+def test_a_page_that_one_may_not_open_says_so_and_leads_back(bob: Any) -> None:
+    answer = logged_in(bob).get(reverse("admin:auth_user_changelist"))
+
+    assert answer.status_code == 403
+    assert "You may not open this" in answer.content.decode()
+    assert '<a href="/admin/">Dashboard</a>' in answer.content.decode()
+
+
 def test_people_without_staff_status_see_nothing(django_user_model: Any, worlds: Any) -> None:
     guest = django_user_model.objects.create_user("guest", password="guest-password")
     client = logged_in(guest)
