@@ -265,6 +265,9 @@ def test_two_people_who_save_the_same_version_are_told(
 
     dialog = other.page.get_by_role("dialog", name="Somebody saved before you")
     expect(dialog).to_contain_text("version 1 was saved meanwhile")
+    edges = "buttons => buttons.map(button => button.getBoundingClientRect().left)"
+    left = dialog.evaluate("window => window.getBoundingClientRect().left")
+    assert min(dialog.get_by_role("button").evaluate_all(edges)) > left, "no button is cut off"
     dialog.get_by_role("button", name="Keep editing").click()
     expect(dialog).to_have_count(0)
     assert site.ask("workflows", "export", name)["nodes"][0]["data"]["inputs"] == {"Duration": 1}

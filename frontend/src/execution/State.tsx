@@ -15,6 +15,12 @@ const MARKS = { added: "New", changed: "Changed", removed: "Gone" } as const;
 
 /** The state after any event: a slider over the events, and what each of them changed. */
 export function State({ client, view }: { client: Api; view: RunView }) {
+  if (view.seq === 0) return <Empty title="No event yet">The state appears with the first event of the run.</Empty>;
+  return <Moments client={client} view={view} />;
+}
+
+/** The slider and its answer. It begins once it is known how many events there are, so that it asks for the newest at once. */
+function Moments({ client, view }: { client: Api; view: RunView }) {
   const [picked, setPicked] = useState<number | null>(null);
   const last = view.seq;
   const seq = picked === null ? last : Math.min(picked, last);
@@ -24,11 +30,10 @@ export function State({ client, view }: { client: Api; view: RunView }) {
   }, [last]);
   const rested = useRested(picked);
   const load = useCallback(
-    (signal: AbortSignal) => client.state(view.id, Math.max(1, rested ?? newest.current), signal),
+    (signal: AbortSignal) => client.state(view.id, rested ?? newest.current, signal),
     [client, view.id, rested],
   );
   const answer = useFresh(load, rested === null ? last : 0);
-  if (last === 0) return <Empty title="No event yet">The state appears with the first event of the run.</Empty>;
   return (
     <div className="fb-state">
       <div className="fb-slider">

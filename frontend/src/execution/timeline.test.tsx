@@ -2,7 +2,6 @@ import { cleanup, render, screen } from "@testing-library/react";
 import { afterEach, describe, expect, it } from "vitest";
 
 import type { Bar } from "../contract";
-import { shortened } from "../monitor/RunGraph";
 import { shape } from "./Chords";
 import { ticks } from "./ticks";
 import { spans, Turns } from "./Timeline";
@@ -74,10 +73,5 @@ describe("words", () => {
     [1, 0, 1, "1 header, 1 sent again"],
   ])("of %i headers, %i messages, %i of them again", (header_count, message_count, sent_again, text) => {
     expect(shape({ header_count, message_count, sent_again })).toBe(text);
-  });
-
-  it("cut names to what fits into a step", () => {
-    expect(shortened("Read the page")).toBe("Read the page");
-    expect(shortened("A step with quite a long name")).toBe("A step with quite…");
   });
 });

@@ -8,8 +8,6 @@ import { stepWord, type Step } from "./WorkflowExecutionMonitor";
 const WIDTH = 224;
 const HEIGHT = 88;
 const GAP = 28;
-/** What fits between the edges of a step in the widest usual type; the whole name is in its title. */
-const NAME_CHARACTERS = 19;
 const SMALLEST = 0.5;
 const LARGEST = 0.66;
 const TALLEST = 190;
@@ -101,9 +99,9 @@ export function RunGraph({
             <g key={id} className="fb-graph-node" data-graph-node={id} data-status={step?.status ?? "queued"}>
               <title>{`${name}: ${word}`}</title>
               <rect x={place.x} y={place.y} width={WIDTH} height={HEIGHT} rx="14" />
-              <text x={place.x + 18} y={place.y + 38}>
-                {shortened(name)}
-              </text>
+              <foreignObject x={place.x + 18} y={place.y + 18} width={WIDTH - 36} height={26}>
+                <div className="fb-graph-name">{name}</div>
+              </foreignObject>
               <text className="fb-graph-word" x={place.x + 18} y={place.y + 64}>
                 {word}
               </text>
@@ -113,11 +111,6 @@ export function RunGraph({
       </svg>
     </div>
   );
-}
-
-/** Return as much of a name as fits into a step. */
-export function shortened(name: string): string {
-  return name.length > NAME_CHARACTERS ? `${name.slice(0, NAME_CHARACTERS - 1).trimEnd()}…` : name;
 }
 
 /** Return the line of a wire: a curve, or with right angles between the rows when it leads back. */

@@ -145,6 +145,13 @@ describe("WorkflowExecutionMonitor", () => {
     expect(document.querySelector(".fb-watchers")).toBeNull();
   });
 
+  it("shows the whole name of a step, however long, and leaves it to the page to cut it", async () => {
+    await watch();
+    const name = "Ask the warehouse again and again";
+    await say(event("node", log(1, { event: "node_start", node_id: "a", step_name: name, step_type: "delay" })));
+    expect(document.querySelector('[data-node="a"] .fb-step-name')?.getAttribute("title")).toBe(`${name}: delay`);
+  });
+
   it("says no share of what failed, and that a run was cancelled once", async () => {
     await watch();
     await say(event("status", log(1, { event: "workflow_start" })));

@@ -165,7 +165,7 @@ export function WorkflowExecutionMonitor({
                   <span className="fb-step-icon" data-status={step.status}>
                     <StatusIcon status={step.status} />
                   </span>
-                  <span className="fb-step-name" title={step.error ?? step.type}>
+                  <span className="fb-step-name" title={`${step.name}: ${step.error ?? step.type}`}>
                     {step.name}
                     {step.attempt > 1 ? <span className="fb-tag">attempt {step.attempt}</span> : null}
                   </span>

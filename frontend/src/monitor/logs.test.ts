@@ -85,6 +85,15 @@ describe("fold", () => {
     expect(run.nodes.get("b")?.attempt).toBe(2);
   });
 
+  it("says of a step that was stopped with its execution that it was cancelled, not that it was skipped", () => {
+    const run = fold(EMPTY_RUN, [
+      log(1, { event: "workflow_start" }),
+      node(2, "node_start", "a"),
+      node(3, "node_skipped", "a", { status: "cancelled", duration_ms: 3000 }),
+    ]);
+    expect(run.nodes.get("a")).toMatchObject({ status: "cancelled", durationMs: 3000 });
+  });
+
   it("is the same in one step and line by line", () => {
     const events = [
       log(1, { event: "workflow_start" }),

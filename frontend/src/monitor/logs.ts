@@ -153,6 +153,7 @@ export function statusOf(run: RunState): Status | null {
 
 /** An error that will be tried again is not the node's end; an event may name its status itself. */
 function settled(log: ExecutionLog, wanted: Status): Status {
+  if (log.event === "node_skipped" && log.status === "cancelled") return "cancelled";
   if (log.event !== "node_error") return wanted;
   if (log.data?.will_retry === true || log.status === "retrying") return "retrying";
   return log.status === "cancelled" ? "cancelled" : "failed";
