@@ -440,14 +440,16 @@ def test_a_cancellation_at_any_moment_gives_exactly_one_end(alice, make_workflow
         assert_numbered(execution)
 
 
-def test_a_node_that_was_between_two_attempts_keeps_its_count_when_its_worker_dies(alice, make_workflow):
+@pytest.mark.parametrize(("status", "attempts"), [("retrying", 2), ("running", 1)])
+def test_an_attempt_that_its_worker_did_not_survive_does_not_count(alice, make_workflow, status, attempts):
+    """Whoever takes the node next counts its own; one that was between two attempts keeps those that it had."""
     execution = start(make_workflow, alice, transform("one", a=1))
     engine.advance(execution.pk, 0)
-    NodeRun.objects.update(status="retrying", claim="dead", attempt=2, deliveries=1)
+    NodeRun.objects.update(status=status, claim="dead", attempt=2, deliveries=1)
 
     recovery.requeue(execution.pk, 0, [0], ["dead"], "its worker process died")
 
-    assert NodeRun.objects.get().attempt == 2
+    assert NodeRun.objects.get().attempt == attempts
 
 
 def test_tolerated_failures_of_a_lost_process_close_their_phase_as_completed(alice, make_workflow):

@@ -378,6 +378,16 @@ def test_errors_are_tried_again_by_their_code_and_by_the_kind_it_belongs_to(run,
     assert {word for word in words if attempts[word] == 2} == again_by
 
 
+@pytest.mark.row("S2-26")
+def test_who_says_when_to_come_back_is_not_asked_before(run):
+    policy = {"retries": 1, "backoff_s": 0.001, "jitter": False}
+
+    execution = run([node("asks", "test_breaks", policy, Kind="busy")])
+
+    assert execution.node_runs.get().attempt == 2
+    assert execution.duration_ms >= 500
+
+
 # --------------------------------------------------------------------------- waiting
 
 
@@ -507,9 +517,16 @@ def test_a_paused_execution_starts_nothing_until_it_is_resumed(alice, make_workf
 
     assert run_here(execution.pk, dispatch).status == "paused"
     assert statuses(execution) == {"one": "queued"}
+    execution.refresh_from_db()
+    left = execution.deadline_at
+    Execution.objects.filter(pk=execution.pk).update(
+        held_since=database_now_us() - 7_200_000_000, deadline_at=left - 7_200_000_000
+    )
 
     assert resume_execution(execution, "ada")
     assert not resume_execution(execution, "ada")
+    execution.refresh_from_db()
+    assert abs(execution.deadline_at - left) < 60_000_000, "its time limit did not stand still"
     sent = engine.to_resume(execution.pk)
     for message in sent:
         run_here(execution.pk, message)
