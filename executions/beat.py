@@ -1,7 +1,8 @@
 """Beat: starts due workflows by compare-and-set, and runs the reconciler inside its own tick.
 
 Any number of beats may run: a due instant belongs to whoever moves ``next_run_at`` first, and the
-execution's UNIQUE(workflow, scheduled_for) is the second guard.
+execution's UNIQUE(workflow, scheduled_for) is the second guard. A periodic task is sent by whoever
+moves its ``last_run_at`` first.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from celery import shared_task
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, close_old_connections, transaction
+from django.db.models import F
 from django_celery_beat.models import PeriodicTask
 from django_celery_beat.schedulers import DatabaseScheduler
 
@@ -119,11 +121,28 @@ class WorkflowScheduler(DatabaseScheduler):
         return min(remaining, TICK_SECONDS, TICK_SECONDS if held is None else max(0.01, held), upcoming)
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
-        """Send a periodic task; the reconciler runs here, so that no queue can delay it."""
-        if entry.task != RECONCILE_TASK:
+        """Send a periodic task if no other beat did; the reconciler runs here, so that no queue can delay it."""
+        if entry.task == RECONCILE_TASK:
+            self._reconcile()
+        elif self._claims(entry):
             super().apply_entry(entry, producer=producer)
-            return
-        self._reconcile()
+
+    def _claims(self, entry: Any) -> bool:
+        """Return whether ``entry``, which is due here, is still to be sent, and write that it was."""
+        row = PeriodicTask.objects.filter(pk=entry.model.pk)
+        try:
+            sent = row.values_list("last_run_at", flat=True).first()
+            if sent is not None and sent > entry.last_run_at and not entry.schedule.is_due(sent).is_due:
+                return False
+            moved = row.filter(last_run_at=sent).update(
+                last_run_at=entry.model.last_run_at, total_run_count=F("total_run_count") + 1
+            )
+        except DatabaseError:
+            self._schedule[entry.name], self._heap = entry, None  # it stays due
+            raise
+        finally:
+            self._dirty.discard(entry.name)  # what this process remembers may be older than the row
+        return bool(moved)
 
     def _reconcile(self) -> None:
         self._reconciled = time.monotonic()

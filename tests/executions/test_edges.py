@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from datetime import timedelta
 from functools import partial
 from uuid import UUID, uuid4
 
@@ -15,6 +16,7 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError, connection
 from django.db.models import F
+from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions import beat, context, engine, reconcile, recovery, runtime, states, store, tasks, triggers
@@ -600,6 +602,69 @@ def test_a_beat_that_is_told_to_end_in_the_middle_of_a_tick_finishes_the_tick_fi
         signal.signal(signal.SIGTERM, before)
 
     assert order == ["the tick goes on", "it ends"]
+
+
+@pytest.fixture
+def hourly(periodic_sent):
+    """A periodic task that became due a moment ago."""
+    PeriodicTask.objects.all().delete()
+    interval, _ = IntervalSchedule.objects.get_or_create(every=1, period="hours")
+    last = timezone.now() - timedelta(hours=1, seconds=1)
+    return PeriodicTask.objects.create(
+        name="hourly", task="executions.start_workflow", interval=interval, last_run_at=last
+    )
+
+
+@pytest.fixture
+def periodic_sent(monkeypatch):
+    """What beats send, by name."""
+    sent: list[str] = []
+    monkeypatch.setattr("celery.beat.Scheduler.apply_async", lambda self, entry, **more: sent.append(entry.name))
+    return sent
+
+
+def ticks(*beats):
+    for _ in range(3):
+        for each in beats:
+            each.tick()
+
+
+def test_two_beats_send_a_periodic_task_once(hourly, periodic_sent):
+    ticks(WorkflowScheduler(app=app), WorkflowScheduler(app=app))
+
+    stored = PeriodicTask.objects.get(name="hourly")
+    assert periodic_sent == ["hourly"]
+    assert stored.total_run_count == 1
+    assert timezone.now() - stored.last_run_at < timedelta(minutes=1)
+
+
+def test_a_beat_that_slept_leaves_what_another_one_sent_and_writes_no_older_time(hourly, periodic_sent):
+    first, second = (WorkflowScheduler(app=app) for _ in range(2))
+    ticks(first)
+    sent = PeriodicTask.objects.get(name="hourly").last_run_at
+
+    ticks(second)
+    second.sync()
+
+    assert periodic_sent == ["hourly"]
+    assert PeriodicTask.objects.get(name="hourly").last_run_at == sent
+
+
+def test_a_periodic_task_stays_due_while_the_database_does_not_answer(hourly, periodic_sent):
+    failed: list[str] = []
+    scheduler = WorkflowScheduler(app=app)
+
+    def silent(execute, sql, params, many, context):
+        if not failed and sql.startswith("UPDATE") and "periodictask" in sql:
+            failed.append(sql)
+            raise OperationalError("server closed the connection")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(silent):
+        ticks(scheduler)
+
+    assert failed
+    assert periodic_sent == ["hourly"]
 
 
 def test_a_row_that_breaks_in_an_unforeseen_way_does_not_hold_up_the_others(make_workflow, monkeypatch):
