@@ -62,6 +62,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByUnit(config, log)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m postgres``, do not even load the files that do not know this mark: five of seven, in every process."""
+    if config.option.markexpr != "postgres" or not collection_path.match("test_*.py"):
+        return None
+    return "postgres" not in collection_path.read_text() or None
+
+
 @pytest.hookimpl(trylast=True)  # of what -m leaves
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what is slow; in parallel, begin with what takes longest, so that none of that is left for the end."""
