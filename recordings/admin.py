@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db.models import Avg, Count, Q, QuerySet, Sum
+from django.db.models import Avg, Case, Count, Q, QuerySet, Sum, When
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
 from django.template.response import TemplateResponse
@@ -416,13 +416,15 @@ class RecordingAdmin(WatchedAdmin):
         return TemplateResponse(request, "admin/recordings/recording/compare.html", context)
 
     def _siblings(self, request: HttpRequest, recording: Recording) -> QuerySet[Recording]:
-        """Return the newest other recordings of the same workflow."""
+        """Return the newest other recordings of the same workflow, those that began like it first: turns of loops are many."""
         rows = self.get_queryset(request).exclude(pk=recording.pk)
+        by_workflow = Q(trigger="workflow")
+        alike = by_workflow if recording.trigger == "workflow" else ~by_workflow
         if recording.workflow_id is not None:
             same: QuerySet[Recording] = rows.filter(workflow_id=recording.workflow_id)
         else:
             same = rows.filter(workflow_name=recording.workflow_name)
-        return same.order_by("-started_at")[:SIBLINGS]
+        return same.order_by(Case(When(alike, then=0), default=1), "-started_at")[:SIBLINGS]
 
     def _get(self, request: HttpRequest, pk: str) -> Recording:
         """Return a recording that the user may see.

@@ -271,6 +271,19 @@ def test_files_that_nodes_saved_are_shown_and_can_be_taken(blobs: str, bob: Any,
     assert (taken.status_code, b"".join(taken)) == (200, b"jpeg")
 
 
+def test_turns_of_loops_are_offered_behind_runs_that_somebody_started(make_recording: Make, bob: Any) -> None:
+    first, before = make_recording(user=bob), make_recording(user=bob)
+    turns = [make_recording(user=bob) for _ in range(2)]
+    Recording.objects.filter(pk__in=[turn.pk for turn in turns]).update(trigger="workflow")
+    client = logged_in(bob)
+
+    def offered(recording: Recording) -> list[Any]:
+        return [choice["recording"].pk for choice in client.get(page_of(recording, "compare")).context["choices"]]
+
+    assert offered(first)[0] == before.pk
+    assert offered(turns[0])[0] == turns[1].pk
+
+
 def test_another_recording_of_the_same_workflow_is_chosen_and_compared(make_recording: Make, bob: Any) -> None:
     first, same = make_recording(user=bob), make_recording(user=bob, version_number=2)
     longer, other = make_recording(user=bob, nodes=4), make_recording(user=bob, workflow_name="other")
