@@ -41,9 +41,18 @@ export function hour(iso: string | null | undefined, now = new Date()): string {
   return (date.toDateString() === now.toDateString() ? todayFormat : dayFormat).format(date);
 }
 
-const fullFormat = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const fullFormat = new Intl.DateTimeFormat(undefined, {
+  day: "numeric",
+  month: "short",
+  year: "numeric",
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hour12: false,
+  timeZoneName: "short",
+});
 
-/** Return date and time in the reader's zone. */
+/** Return date and time in the reader's zone, and which that is. */
 export function dateTime(iso: string | null | undefined): string {
   const date = iso ? new Date(iso) : null;
   return date && !Number.isNaN(date.getTime()) ? fullFormat.format(date) : "";

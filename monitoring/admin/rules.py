@@ -69,7 +69,10 @@ class RuleForm(forms.ModelForm):
             "minimum_runs": "From so many runs on",
             "channels": "Tells",
         }
-        help_texts = {"channels": "Without a channel nobody is told; what fires is listed under Alerts."}
+        help_texts = {
+            "workflow": "",
+            "channels": "Without a channel nobody is told; what fires is listed under Alerts.",
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Offer what the owner of the rule may watch and tell."""
@@ -79,6 +82,7 @@ class RuleForm(forms.ModelForm):
             rule.owner = self.user
         else:
             self.initial.update(window_minutes=rule.window_s // 60, for_minutes=rule.for_s // 60)
+            self.initial["threshold"] = int(rule.threshold) if rule.threshold.is_integer() else rule.threshold
         if "kind" not in self.fields:
             return  # of somebody who only looks
         everything = access.sees_everything(rule.owner)
@@ -87,6 +91,7 @@ class RuleForm(forms.ModelForm):
         ]
         watched = Workflow.objects.visible_to(rule.owner).exclude(status=Workflow.Status.ARCHIVED)
         self.fields["workflow"].queryset = watched.order_by("name")  # type: ignore[attr-defined]
+        self.fields["workflow"].empty_label = "All workflows of the owner"  # type: ignore[attr-defined]
         self.fields["channels"].queryset = AlertChannel.objects.filter(owner=rule.owner)  # type: ignore[attr-defined]
         self.fields["threshold"].help_text = _thresholds()
 
@@ -347,8 +352,8 @@ class AlertRuleAdmin(OwnedAdmin):
         if rule.workflow is not None:
             return rule.workflow.name
         if rules.KINDS[rule.kind].installation:
-            return rule.subject or "the installation"
-        return "all workflows" if rule.everyone else "own workflows"
+            return rule.subject or "The installation"
+        return "All workflows" if rule.everyone else "Own workflows"
 
     @admin.display(description="Severity", ordering="severity")
     def severity_text(self, rule: AlertRule) -> SafeString:

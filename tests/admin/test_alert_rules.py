@@ -53,6 +53,9 @@ def test_a_rule_is_made_changed_and_deleted(bob: Any, make_world: Any) -> None:
     html = logged_in(bob).get(RULES).content.decode()
     assert "Failure rate ≥ 20 % within 15 minutes" in html
     assert "of at least 3 runs, for 5 minutes" in html
+    form = logged_in(bob).get(page(rule)).content.decode()
+    assert re.search(r'name="threshold" value="20"', form)
+    assert '<option value="">All workflows of the owner</option>' in form
     assert stored(bob, page(rule), **RULE | {"threshold": "30", "for_minutes": "0", "enabled": ""}) == []
     rule.refresh_from_db()
     assert (rule.threshold, rule.for_s, rule.enabled, rule.workflow) == (30, 0, False, None)

@@ -6,7 +6,6 @@ import { loopBodies } from "./loops";
 import { tidy } from "./layout";
 import { visiblePorts } from "./NodeCard";
 import { refusal, shapeOf, type Graph, type Wire } from "./ports";
-import { underPath } from "./WireLine";
 
 const types = new Map([...TYPES, LOOP].map((type) => [type.type, type]));
 const wire = (source: string, sourceHandle: string, target: string, targetHandle: string): Wire => ({
@@ -81,16 +80,6 @@ describe("tidy", () => {
 
     expect(x.loop).toBeLessThan(x.one!);
     expect(x.one).toBeLessThan(x.two!);
-  });
-});
-
-describe("underPath", () => {
-  it("passes below what stands between a step and its loop", () => {
-    const [path, , middle] = underPath({ sourceX: 900, sourceY: 50, targetX: 100, targetY: 40 }, 300);
-
-    expect(middle).toBe(328);
-    expect(path.startsWith("M900,50 ")).toBe(true);
-    expect(path.endsWith("H100")).toBe(true);
   });
 });
 

@@ -1,11 +1,13 @@
 import {
   Background,
   BackgroundVariant,
+  BaseEdge,
   Controls,
   Handle,
   Position,
   ReactFlow,
   type Edge,
+  type EdgeProps,
   type Node,
   type NodeProps,
 } from "@xyflow/react";
@@ -15,15 +17,18 @@ import type { Api } from "../api";
 import { duration } from "../format";
 import { partOf, stepWord, type RunView, type Step } from "../monitor/WorkflowExecutionMonitor";
 import { StatusIcon } from "../status";
+import { route, type Box } from "../wires";
 import { Empty } from "./Answer";
-import { arrange, wiresOf } from "./drawing";
+import { arrange, boxesOf, wiresOf } from "./drawing";
 import { NodeFacts } from "./NodeFacts";
 
 /** From this many steps on only those are drawn that are in sight. */
 const MANY = 200;
 
 type RunNode = Node<{ step: Step; over: boolean }, "run">;
+type RunWire = Edge<{ boxes: readonly Box[] }, "wire">;
 const TYPES = { run: memo(RunCard) };
+const WIRES = { wire: memo(Wire) };
 
 /** The workflow as it was drawn, read-only, each step in the colour of its status; a step that is picked says more. */
 export default function Graph({ client, view }: { client: Api; view: RunView }) {
@@ -33,7 +38,8 @@ export default function Graph({ client, view }: { client: Api; view: RunView }) 
     if (!detail) return null;
     const part = partOf(detail);
     const wires = wiresOf(part);
-    return { wires, places: arrange(part, wires) };
+    const places = arrange(part, wires);
+    return { wires, places, boxes: boxesOf(places) };
   }, [detail]);
   const known = useMemo(() => new Map(steps.map((step) => [step.id, step])), [steps]);
   const nodes = useMemo<RunNode[]>(
@@ -45,10 +51,12 @@ export default function Graph({ client, view }: { client: Api; view: RunView }) 
       }),
     [drawn, known, over, picked],
   );
-  const edges = useMemo<Edge[]>(
+  const edges = useMemo<RunWire[]>(
     () =>
       (drawn?.wires ?? []).map(({ source, target, template }) => ({
         id: `${source}-${target}`,
+        type: "wire" as const,
+        data: { boxes: drawn?.boxes ?? [] },
         source,
         target,
         focusable: false,
@@ -61,10 +69,11 @@ export default function Graph({ client, view }: { client: Api; view: RunView }) 
     <div className="fb-canvas">
       <div className="fb-flow" data-testid="graph">
         {drawn ? (
-          <ReactFlow<RunNode>
+          <ReactFlow<RunNode, RunWire>
             nodes={nodes}
             edges={edges}
             nodeTypes={TYPES}
+            edgeTypes={WIRES}
             nodesDraggable={false}
             nodesConnectable={false}
             edgesFocusable={false}
@@ -104,6 +113,15 @@ function RunCard({ data: { step, over }, selected }: NodeProps<RunNode>) {
       <Handle type="source" position={Position.Right} isConnectable={false} />
     </div>
   );
+}
+
+function Wire({ sourceX, sourceY, targetX, targetY, data }: EdgeProps<RunWire>) {
+  const boxes = data?.boxes ?? [];
+  const path = useMemo(
+    () => route({ x: sourceX, y: sourceY }, { x: targetX, y: targetY }, boxes).path,
+    [sourceX, sourceY, targetX, targetY, boxes],
+  );
+  return <BaseEdge path={path} interactionWidth={0} />;
 }
 
 /** Whether the run went along a wire. */

@@ -4,6 +4,7 @@ import dagre from "@dagrejs/dagre";
 
 import type { WorkflowDefinition } from "../contract";
 import { templateLinks } from "../references";
+import type { Box } from "../wires";
 
 const WIDTH = 216;
 const HEIGHT = 68;
@@ -36,6 +37,11 @@ export function arrange({ nodes }: WorkflowDefinition, wires: readonly Wire[]): 
   const given = new Map(nodes.flatMap((node) => (node.position ? [[node.id, node.position] as const] : [])));
   const spread = new Set([...given.values()].map(({ x, y }) => `${x},${y}`));
   return spread.size === nodes.length ? given : byWires(nodes, wires);
+}
+
+/** Return the places with the size of a step. */
+export function boxesOf(places: Places): Box[] {
+  return [...places.values()].map((place) => ({ ...place, width: WIDTH, height: HEIGHT }));
 }
 
 function byWires(nodes: WorkflowDefinition["nodes"], wires: readonly Wire[]): Places {

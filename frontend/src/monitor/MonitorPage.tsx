@@ -66,7 +66,7 @@ export function MonitorPage({ api = "/api/v1", ws = "/ws", execution_url, workfl
         <div className="fb-empty fb-card fb-empty-page">
           <Icon name="play" size={26} />
           <strong>No executions yet</strong>
-          <span>Choose a workflow above and start it. It appears here and you watch every step live.</span>
+          <span>What you start appears here, and you watch every step live.</span>
           <span className="fb-empty-actions">
             <StartDemo onStarted={show} />
             {examples_url ? (

@@ -3,6 +3,7 @@ import { useEffect, useMemo, useRef } from "react";
 import type { WorkflowDefinition } from "../contract";
 import { templateLinks } from "../references";
 import { statusWord } from "../status";
+import { route } from "../wires";
 import { stepWord, type Step } from "./WorkflowExecutionMonitor";
 
 const WIDTH = 224;
@@ -11,8 +12,8 @@ const GAP = 28;
 const SMALLEST = 0.5;
 const LARGEST = 0.66;
 const TALLEST = 190;
-/** How far below the lowest step a wire back to a loop runs. */
-const UNDER = 26;
+/** Of more steps nothing would be read. */
+const MOST = 60;
 /** Steps are lower here than the cards of the canvas, so rows move together. */
 const ROWS = 0.65;
 
@@ -47,21 +48,28 @@ export function RunGraph({
     const edges = definition?.edges ?? [];
     const drawn = new Set(edges.map((edge) => `${edge.source}\n${edge.target}`));
     const links = templateLinks((definition?.nodes ?? []).map((node) => ({ id: node.id, inputs: node.data?.inputs })));
-    return [
+    const all = [
       ...edges.map((edge) => ({ source: edge.source, target: edge.target, template: false })),
       ...links.filter((link) => !drawn.has(`${link.source}\n${link.target}`)).map((link) => ({ ...link, template: true })),
     ];
-  }, [definition]);
+    const boxes = [...places.values()].map((place) => ({ ...place, width: WIDTH, height: HEIGHT }));
+    return all.flatMap((wire) => {
+      const [a, b] = [places.get(wire.source), places.get(wire.target)];
+      if (!a || !b || places.size > MOST) return [];
+      const [start, end] = [{ x: a.x + WIDTH, y: a.y + HEIGHT / 2 }, { x: b.x, y: b.y + HEIGHT / 2 }];
+      return [{ ...wire, ...route(start, end, boxes) }];
+    });
+  }, [definition, places]);
   const spread = new Set([...places.values()].map((place) => `${place.x},${place.y}`)).size;
-  if (places.size < 2 || spread < places.size || places.size > 60) return null;
+  if (places.size < 2 || spread < places.size || places.size > MOST) return null;
 
   const xs = [...places.values()].map((place) => place.x);
   const ys = [...places.values()].map((place) => place.y);
   const left = Math.min(...xs) - GAP;
-  const top = Math.min(...ys) - GAP;
+  const lanes = wires.flatMap((wire) => wire.lane ?? []);
+  const top = Math.min(...ys, ...lanes) - GAP;
   const width = Math.max(...xs) + WIDTH + GAP - left;
-  const under = wires.some((wire) => leadsBack(places, wire)) ? UNDER : 0;
-  const height = Math.max(...ys) + HEIGHT + GAP + under - top;
+  const height = Math.max(...ys.map((y) => y + HEIGHT), ...lanes) + GAP - top;
   const status = new Map(steps.map((step) => [step.id, step]));
 
   const scale = Math.max(SMALLEST, Math.min(LARGEST, TALLEST / height));
@@ -76,10 +84,6 @@ export function RunGraph({
         aria-label={describe(steps)}
       >
         {wires.map((wire, index) => {
-          const a = places.get(wire.source);
-          const b = places.get(wire.target);
-          if (!a || !b) return null;
-          const [x1, y1, x2, y2] = [a.x + WIDTH, a.y + HEIGHT / 2, b.x, b.y + HEIGHT / 2];
           const taken = status.get(wire.source)?.status === "completed" && isTaken(status.get(wire.target)?.status);
           return (
             <path
@@ -87,7 +91,7 @@ export function RunGraph({
               className="fb-graph-edge"
               data-taken={taken || undefined}
               data-template={wire.template || undefined}
-              d={leadsBack(places, wire) ? underPath(x1, y1, x2, y2, Math.max(...ys) + HEIGHT + UNDER) : wirePath(x1, y1, x2, y2)}
+              d={wire.path}
             />
           );
         })}
@@ -111,42 +115,6 @@ export function RunGraph({
       </svg>
     </div>
   );
-}
-
-/** Return the line of a wire: a curve, or with right angles between the rows when it leads back. */
-function wirePath(x1: number, y1: number, x2: number, y2: number): string {
-  const out = 20;
-  const round = 14;
-  const down = Math.sign(y2 - y1) * round;
-  if (x2 >= x1 || Math.abs(y2 - y1) < 4 * round) {
-    const bend = Math.max(30, Math.abs(x2 - x1) / 2);
-    return `M${x1},${y1} C${x1 + bend},${y1} ${x2 - bend},${y2} ${x2},${y2}`;
-  }
-  const [right, left, middle] = [x1 + out, x2 - out, (y1 + y2) / 2];
-  return [
-    `M${x1},${y1} H${right - round} Q${right},${y1} ${right},${y1 + down} V${middle - down}`,
-    `Q${right},${middle} ${right - round},${middle} H${left + round} Q${left},${middle} ${left},${middle + down}`,
-    `V${y2 - down} Q${left},${y2} ${left + round},${y2} H${x2}`,
-  ].join(" ");
-}
-
-type Places = ReadonlyMap<string, { x: number; y: number }>;
-
-/** Whether a wire leads back to a loop beside or above it, where a curve would run through the steps. */
-function leadsBack(places: Places, wire: { source: string; target: string }): boolean {
-  const a = places.get(wire.source);
-  const b = places.get(wire.target);
-  return a !== undefined && b !== undefined && b.x < a.x && b.y <= a.y + HEIGHT / 2;
-}
-
-function underPath(x1: number, y1: number, x2: number, y2: number, y: number): string {
-  const round = 14;
-  const [right, left] = [x1 + 20, x2 - 20];
-  return [
-    `M${x1},${y1} H${right - round} Q${right},${y1} ${right},${y1 + round}`,
-    `V${y - round} Q${right},${y} ${right - round},${y} H${left + round} Q${left},${y} ${left},${y - round}`,
-    `V${y2 + round} Q${left},${y2} ${left + round},${y2} H${x2}`,
-  ].join(" ");
 }
 
 function describe(steps: readonly Step[]): string {

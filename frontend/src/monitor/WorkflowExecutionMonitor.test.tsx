@@ -43,16 +43,18 @@ const ASKS = {
 let posted: string[] = [];
 let bodies: unknown[] = [];
 let waiting: unknown[] = [];
+let stored: object = {};
 
 beforeEach(() => {
   playServer();
   posted = [];
   bodies = [];
   waiting = [];
+  stored = {};
   vi.stubGlobal("fetch", async (url: string, options: RequestInit) => {
     if (options.method === "POST") posted.push(url);
     if (options.method === "POST") bodies.push(JSON.parse(String(options.body)));
-    return new Response(JSON.stringify(options.method === "POST" ? {} : { ...DETAIL, waiting }));
+    return new Response(JSON.stringify(options.method === "POST" ? {} : { ...DETAIL, waiting, ...stored }));
   });
 });
 afterEach(async () => {
@@ -104,6 +106,22 @@ describe("WorkflowExecutionMonitor", () => {
     expect(screen.getByRole("alert").textContent).toBe("A: Timeout");
     expect(screen.queryByRole("button", { name: "Cancel" })).toBeNull();
     expect(document.querySelector('[data-node="b"]')?.textContent).toContain("Not run");
+  });
+
+  it("says how a run ended while its many lines still arrive", async () => {
+    const nodes = ["a", "b", "c", "d"].map((node_id) => ({ node_id, name: "", type: "delay", status: "completed", phase: 0 }));
+    stored = { status: "completed", duration_ms: 5700, progress: { done: 4, total: 4, percent: 100 }, nodes };
+    await watch();
+    await say(
+      event("status", log(1, { event: "workflow_start" })),
+      event("node", log(2, { event: "node_start", node_id: "a", step_name: "A" })),
+    );
+
+    expect(document.querySelector("article")?.dataset.status).toBe("completed");
+    expect([bar(), word("a"), word("d")]).toEqual(["100", "completed", "completed"]);
+    expect(screen.getByTestId("progress").textContent).toBe("4 of 4 steps, 100 %");
+    expect(screen.getByTestId("duration").textContent).toBe("5.7 s");
+    expect(screen.queryByRole("button", { name: "Cancel" })).toBeNull();
   });
 
   it("says who else watches while the connection stands and others do", async () => {

@@ -76,7 +76,9 @@ export function WorkflowExecutionMonitor({
   const live = useWebSocketLogs(execution.id, { api, ws, bufferSize });
 
   const told = live.ended ? live.serverStatus : (statusOf(live.run) ?? live.serverStatus);
-  const status: Status = told ?? detail?.status ?? execution.status ?? "queued";
+  // What is stored of an execution that has ended holds, while the events of a long one are still on their way.
+  const settled = detail && isTerminal(detail.status) ? detail : null;
+  const status: Status = settled?.status ?? told ?? detail?.status ?? execution.status ?? "queued";
   const over = isTerminal(status);
   const waits = useMemo(() => waitingNodes(live.run), [live.run]);
 
@@ -117,7 +119,9 @@ export function WorkflowExecutionMonitor({
 
   const steps = useMemo(() => stepsOf(detail, live.run, over), [detail, live.run, over]);
   const nodeTotal = Math.max(total(live.run, live.progress ?? detail?.progress ?? execution.progress), 0);
-  const done = percent(live.run, nodeTotal, detail?.expected_ms);
+  const arriving = settled !== null && !isTerminal(live.run.status);
+  const steady = arriving ? settled.progress : null;
+  const done = steady?.percent ?? percent(live.run, nodeTotal, detail?.expected_ms);
   const name = detail?.workflow_name ?? execution.workflow_name;
   const version = detail?.version ?? execution.version;
   const said = live.run.error ?? (over ? (detail?.error ?? null) : null);
@@ -255,7 +259,7 @@ export function WorkflowExecutionMonitor({
           <div>
             <dt>Progress</dt>
             <dd data-testid="progress">
-              {live.run.done} of {count(nodeTotal, "step")}
+              {steady?.done ?? live.run.done} of {count(nodeTotal, "step")}
               {status === "failed" || status === "cancelled" ? "" : `, ${done} %`}
             </dd>
           </div>
@@ -371,7 +375,7 @@ export function stepsOf(detail: ExecutionDetail | null, run: RunState, over: boo
       id: node.id,
       name: event?.name || row?.name || label || detail?.node_names[node.id] || node.id,
       type: event?.type || row?.type || node.type,
-      status: event?.status ?? (row && (row.status === "waiting" || (over && isTerminal(row.status))) ? row.status : "queued"),
+      status: shownOf(event?.status, row?.status, over),
       phase: row?.phase ?? Number.MAX_SAFE_INTEGER,
       attempt: event?.attempt ?? 1,
       durationMs: event?.durationMs ?? null,
@@ -382,6 +386,13 @@ export function stepsOf(detail: ExecutionDetail | null, run: RunState, over: boo
   const started = new Map([...run.nodes.keys()].map((id, index) => [id, index]));
   const order = (step: Step) => started.get(step.id) ?? Number.MAX_SAFE_INTEGER;
   return [...steps.values()].sort((a, b) => a.phase - b.phase || order(a) - order(b));
+}
+
+/** Return the status of a step: what events say, but what is stored where it waits, or has ended while they still arrive. */
+function shownOf(event: Status | undefined, row: Status | undefined, over: boolean): Status {
+  if (event && (!over || isTerminal(event))) return event;
+  if (row && (over ? isTerminal(row) : row === "waiting")) return row;
+  return event ?? "queued";
 }
 
 function LiveDuration({ run, over, fallback }: { run: RunState; over: boolean; fallback: number | null }) {
