@@ -201,7 +201,7 @@ def test_a_rule_is_silenced_on_its_page_which_lists_its_alerts(bob: Any) -> None
     assert "silence-1h" in html
     url = reverse("admin:monitoring_alertrule_handle", args=(rule.pk, "silence-1h"))
     assert "Nobody is told" in said(logged_in(bob).post(url, follow=True))[0]
-    assert "silenced until" in logged_in(bob).get(page(rule)).content.decode()
+    assert "silence ends" in logged_in(bob).get(page(rule)).content.decode()
     assert verbs(bob, alert)[0] == "unsilence"
 
 

@@ -124,6 +124,21 @@ describe("WorkflowExecutionMonitor", () => {
     expect(screen.queryByRole("button", { name: "Cancel" })).toBeNull();
   });
 
+  it("asks again for what a server that was away did not answer", async () => {
+    const answer = globalThis.fetch;
+    let away = true;
+    vi.stubGlobal("fetch", (url: string, options: RequestInit) => {
+      if (away) return Promise.reject(new TypeError("Failed to fetch"));
+      return answer(url, options);
+    });
+    await watch();
+    expect(screen.queryByText("Shop")).toBeNull();
+    away = false;
+
+    expect(await screen.findByText("Shop", {}, { timeout: 5000 })).toBeTruthy();
+    expect(screen.queryByRole("alert")).toBeNull();
+  }, 10_000);
+
   it("says who else watches while the connection stands and others do", async () => {
     await watch();
     const line = () => document.querySelector(".fb-watchers");

@@ -71,6 +71,7 @@ export function WorkflowExecutionMonitor({
   const [detail, setDetail] = useState<ExecutionDetail | null>(null);
   const [problem, setProblem] = useState<string | null>(null);
   const [attempt, setAttempt] = useState(0);
+  const [unread, setUnread] = useState(false);
   const [showLogs, setShowLogs] = useState(true);
   const [asked, setAsked] = useState<ReadonlySet<Action>>(new Set());
   const live = useWebSocketLogs(execution.id, { api, ws, bufferSize });
@@ -83,7 +84,8 @@ export function WorkflowExecutionMonitor({
   const waits = useMemo(() => waitingNodes(live.run), [live.run]);
 
   // Names and phases are read once, once more when something waits or goes on, and at the end for what nodes that
-  // never started became. While it waits, how many child executions have ended is looked up now and then.
+  // never started became. While it waits, how many child executions have ended is looked up now and then; what a server
+  // that was away did not answer is asked again.
   useEffect(() => {
     const abort = new AbortController();
     client
@@ -91,18 +93,21 @@ export function WorkflowExecutionMonitor({
       .then((body) => {
         setDetail(body);
         setProblem(null);
+        setUnread(false);
       })
       .catch((error: Error) => {
-        if (error.name !== "AbortError") setProblem(error.message);
+        if (error.name === "AbortError") return;
+        setProblem(error.message);
+        setUnread(!(error instanceof ApiError) || error.status === 0 || error.status >= 500);
       });
     return () => abort.abort();
   }, [client, execution.id, status, waits, attempt]);
   const counts = !over && Boolean(detail?.waiting?.some((wait) => wait.kind === "children"));
   useEffect(() => {
-    if (!counts) return;
+    if (!counts && !unread) return;
     const timer = setInterval(() => setAttempt((n) => n + 1), LOOK_MS);
     return () => clearInterval(timer);
-  }, [counts]);
+  }, [counts, unread]);
   useEffect(() => setAsked((before) => new Set([...before].filter((what) => isOpen(what, status)))), [status]);
 
   const ask = async (what: Action) => {
