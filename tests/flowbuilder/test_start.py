@@ -36,6 +36,13 @@ def test_what_a_start_loads_is_no_more_searched_for_garbage_and_all_else_as_usua
     assert started("gc.get_threshold() == usual, gc.get_freeze_count() > 100_000") == "True True"
 
 
+def test_where_the_pages_are_checked_they_are_loaded() -> None:
+    """Django checks the pages that are there; without them it would find everything well."""
+    check = "__import__('django.core.checks').core.checks.run_checks(tags=['admin'])"
+
+    assert started(f"{check}, 'executions.admin' in sys.modules") == "[] True"
+
+
 def test_the_page_about_the_api_needs_no_other_server(client: Client, alice: Any) -> None:
     client.force_login(alice)
 
