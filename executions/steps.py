@@ -250,7 +250,18 @@ def _run(
 # --------------------------------------------------------------------------- statements
 
 _FEW = "LIMIT (SELECT 1000000)"
-"""Lets the planner expect ten rows instead of a hundred, so that it looks them up by index."""
+"""Lets the planner expect a tenth of the rows: ten instead of a hundred, so that it looks them up by index."""
+
+
+def _per_step(columns: str) -> str:
+    """Return a table with a row for each step, of which the planner expects one.
+
+    A prepared statement keeps its plan until its tables are analyzed. For ten rows the plan reads the whole table of
+    executions while that has less than about 2,000, and goes on doing so as it grows; for one it uses the index.
+    """
+    return f"""(SELECT * FROM (SELECT * FROM json_to_recordset(%s::json)
+ AS t({columns}) {_FEW}) AS few {_FEW})"""
+
 
 _ENDS = f"""ends AS (UPDATE {_NODE_RUN} r SET status='completed', outputs=e.o, outputs_blob=e.b, error='', error_code='',
  credits=e.cr, attempt=e.a, cpu_seconds=e.cs, peak_memory_bytes=e.pm, started_at=to_timestamp(e.sa), finished_at=to_timestamp(e.fa), lease_until=0
@@ -291,8 +302,8 @@ def _move_sql(recording: tuple[str, ...], dropped: bool) -> str:
  count(*) FROM {_NODE_RUN} r WHERE r.execution_id=ex.x AND r.status IN ('completed','failed')), ex.seq, ex.credits
  FROM json_to_recordset(%s::json) AS d(x uuid, re text, at float8, rec text, ends int) JOIN ex ON ex.x=d.x
  ON CONFLICT(execution_id) DO NOTHING)"""
-    return f"""WITH s AS (SELECT * FROM json_to_recordset(%s::json)
- AS t(x uuid, k int, f text, n int, tk int, t text, ne int, cr int, dl bigint, at float8) {_FEW}),
+    each = _per_step("x uuid, k int, f text, n int, tk int, t text, ne int, cr int, dl bigint, at float8")
+    return f"""WITH s AS {each},
  {_ENDS},
  ph AS (UPDATE {_PHASE} p SET open=0, status='completed', finished_at=to_timestamp(s.at) FROM s
  WHERE s.n>0 AND p.execution_id=s.x AND p."index"=s.k AND p.open=s.n AND p.failed=0 RETURNING 1),
@@ -316,7 +327,7 @@ def _move_sql(recording: tuple[str, ...], dropped: bool) -> str:
  SELECT c.ok, ex.x, ex.base, 0, {_RELAX} FROM {_check("ends", "ph", "ex")} LEFT JOIN ex ON true"""
 
 
-_CLAIM = f"""WITH s AS (SELECT * FROM json_to_recordset(%s::json) AS t(x uuid, k int, ne int) {_FEW}),
+_CLAIM = f"""WITH s AS {_per_step("x uuid, k int, ne int")},
  cl AS (UPDATE {_NODE_RUN} r SET status='running', claim=v.c, worker=v.w, lease_until={_NOW}+v.l,
  started_at=to_timestamp(v.at), deliveries=r.deliveries+1, attempt=1, retry_at=NULL
  FROM (SELECT * FROM json_to_recordset(%s::json)
@@ -329,8 +340,7 @@ _CLAIM = f"""WITH s AS (SELECT * FROM json_to_recordset(%s::json) AS t(x uuid, k
  SELECT c.ok, ex.x, ex.base, (SELECT p.open FROM {_PHASE} p WHERE p.execution_id=ex.x AND p."index"=ex.k), {_RELAX}
  FROM {_check("cl", "ex")} LEFT JOIN ex ON true"""
 
-_PART = f"""WITH g AS (SELECT * FROM json_to_recordset(%s::json)
- AS t(x uuid, k int, n int, ne int, cr int, at float8, d int, ts bigint, da text) {_FEW}),
+_PART = f"""WITH g AS {_per_step("x uuid, k int, n int, ne int, cr int, at float8, d int, ts bigint, da text")},
  {_ENDS},
  ph AS (UPDATE {_PHASE} p SET open=p.open-g.n, status=CASE WHEN p.open=g.n THEN 'completed' ELSE p.status END,
  finished_at=CASE WHEN p.open=g.n THEN to_timestamp(g.at) END FROM g

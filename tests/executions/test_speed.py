@@ -348,6 +348,27 @@ def test_only_what_may_run_again_does_not_wait_for_the_disk(transactional_db, al
     assert alone() == []
 
 
+@pytest.mark.skipif(not POSTGRES, reason="SQLite plans each statement anew")
+@pytest.mark.django_db
+@pytest.mark.parametrize("statement", ["claim", "part", "move"])
+def test_a_plan_that_is_kept_finds_executions_by_index(statement):
+    """It is made while the table is small, and used until the next ANALYZE however large it becomes."""
+    sql = {"claim": steps._CLAIM, "part": steps._PART, "move": steps._move_sql((), True)}[statement]
+    count = sql.count("%s")
+    for number in range(1, count + 1):
+        sql = sql.replace("%s", f"${number}", 1)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        cursor.execute(f"PREPARE kept_plan AS {sql}")
+        try:
+            cursor.execute(f"EXPLAIN EXECUTE kept_plan({', '.join(['NULL'] * count)})")
+            plan = "\n".join(row[0] for row in cursor.fetchall())
+        finally:
+            cursor.execute("DEALLOCATE kept_plan")
+    assert f"Update on {Execution._meta.db_table}" in plan
+    assert f"Seq Scan on {Execution._meta.db_table}" not in plan
+
+
 def test_what_a_cancelled_execution_wrote_stays_in_order(transactional_db, alice, make_workflow, worker):
     execution = start_execution(make_workflow(definition([[LIGHT]] * 3)), by=alice)
     with Held() as held:
