@@ -92,7 +92,7 @@ class Recording(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     execution_id = models.UUIDField(null=True, blank=True, unique=True)
     workflow_id = models.UUIDField(null=True, blank=True, db_index=True)
-    workflow_name = models.CharField(max_length=200, db_index=True)
+    workflow_name = models.CharField(max_length=200)
     version_number = models.IntegerField(null=True, blank=True)
     user_id = models.BigIntegerField(null=True, blank=True, db_index=True)
     trigger = models.CharField(max_length=16, blank=True, default="")
@@ -123,6 +123,7 @@ class Recording(models.Model):
         ordering = ("-started_at",)
         indexes = (
             models.Index(fields=("-started_at",), name="recording_newest"),
+            models.Index(fields=("workflow_name",), name="recording_of_workflow"),
             models.Index(fields=("completed_at",), name="recording_unsealed", condition=models.Q(sealed="")),
         )
 

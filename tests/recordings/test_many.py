@@ -111,7 +111,7 @@ def plan_of(query: str, parameters: tuple[Any, ...]) -> str:
     ("rows", "index"),
     [
         (lambda: Recording.objects.order_by("-started_at"), "recording_newest"),
-        (lambda: Recording.objects.filter(workflow_name="w1"), "recordings_recording_workflow_name"),
+        (lambda: Recording.objects.filter(workflow_name="w1"), "recording_of_workflow"),
         (lambda: Recording.objects.filter(user_id=3), "recordings_recording_user_id"),
         (lambda: Recording.objects.filter(sealed="").order_by("completed_at"), "recording_unsealed"),
     ],
