@@ -117,8 +117,8 @@ def measure(repeat: int, names: list[str]) -> dict[str, Any]:
 
 
 @contextmanager
-def worker() -> Iterator[None]:
-    """Run one worker, for both sides; it has the installation's settings."""
+def worker() -> Iterator[int]:
+    """Run one worker, for both sides, and give its process id; it has the installation's settings."""
     from executions.models import WorkerLease
     from tests import environment
 
@@ -133,7 +133,7 @@ def worker() -> Iterator[None]:
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise SystemExit(f"the worker did not start:\n{(Path(logs) / 'worker.log').read_text()}")
                 time.sleep(0.1)
-            yield
+            yield process.pid
         except BaseException:
             sys.stderr.write((Path(logs) / "worker.log").read_text()[-4000:])
             raise

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import random
+
 import pytest
 
 from recordings import ExecutionRecorder
 from recordings.events import encode_json
 from tests.benchmarks.recording import events_of, measure_reading, measure_recorder, measure_sizes
-from tests.measuring import reference_us
+from tests.measuring import Ratio, processor_ns, processor_ns_since, ratio_of_pairs, reference_us
 
 
 @pytest.mark.row("S0-36")
@@ -65,3 +68,31 @@ def test_the_reading_part_of_the_benchmark_measures_everything_it_names() -> Non
     assert measured["events"] == 5_000
     assert measured["open_ms"] < 50
     assert {"seek_p99_ms", "steps_1000_ms", "compare_equal_s", "rss_growth_mb", "save_500_fbrec_ms"} <= set(measured)
+
+
+@pytest.mark.parametrize("cost", [1.0, 1.05])
+def test_a_ratio_of_pairs_is_not_misled_by_what_disturbs_both_sides(cost: float) -> None:
+    chance = random.Random(11)
+    load = [chance.choice((1, 1, 2, 9)) for _ in range(400)]
+    others = [busy * chance.gauss(18, 0.5) for busy in load]
+    ours = [busy * chance.gauss(18 * cost, 0.5) for busy in load]
+    ours[7] *= 50
+
+    ratio = ratio_of_pairs(ours, others)
+
+    assert ratio.low < ratio.median < ratio.high
+    assert ratio.low <= cost <= ratio.high
+    assert ratio.high - ratio.low < 0.02
+
+
+def test_a_budget_is_judged_only_where_the_pairs_can_tell() -> None:
+    assert Ratio(1.002, 0.998, 1.006).verdict(1.01) == "kept"
+    assert Ratio(1.03, 1.02, 1.04).verdict(1.01) == "exceeded"
+    assert Ratio(1.011, 0.99, 1.03).verdict(1.01).startswith("not decided")
+    assert ratio_of_pairs([1.0, 3.0], [1.0, 1.0]) == Ratio(2.0, 1.0, 3.0)  # of two pairs nothing is known
+
+
+def test_processor_time_of_a_process_is_that_of_its_threads() -> None:
+    before = processor_ns([os.getpid()])
+    reference_us(lambda: sum(range(1000)), 3)
+    assert processor_ns_since(before, [os.getpid()]) > 1_000_000
