@@ -562,7 +562,10 @@ def test_children_calls_and_decisions_are_said_in_words(kind: str, data: dict[st
 
 
 def test_a_node_that_was_stopped_with_its_execution_is_no_skipped_one() -> None:
-    kinds = (("node_start", {}), ("node_skipped", {"status": "cancelled", "reason": "the execution was cancelled"}))
+    kinds: tuple[tuple[str, dict[str, str]], ...] = (
+        ("node_start", {}),
+        ("node_skipped", {"status": "cancelled", "reason": "the execution was cancelled"}),
+    )
     events = [
         RecordingEvent(
             event_id=event_id("0" * 32, number), event_type=RecordingEventType(kind), timestamp=0.0,
