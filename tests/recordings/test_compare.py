@@ -329,6 +329,23 @@ def test_values_beyond_what_is_told_are_counted_without_a_look_into_them(monkeyp
     assert set(found["output_diff"]) == set(names)
 
 
+def test_a_frame_that_cannot_be_decoded_at_once_is_compared_event_by_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = [step for name in "abc" for step in node(name, {"v": name})]
+    one, two = replay(steps, sealed=4), replay([*steps[:3], node("b", {"v": "x"})[1], *steps[4:]], sealed=4)
+
+    class EventByEvent:
+        decode = comparing._decode_said.decode
+
+        @staticmethod
+        def decode_lines(data: bytes) -> list[Any]:
+            return []
+
+    monkeypatch.setattr(comparing, "_decode_said", EventByEvent)
+
+    assert one.compare(two)["output_diff"] == {"b": [{"path": "/v", "change": "changed", "old": "b", "new": "x"}]}
+    assert one.compare(one)["identical"] is True
+
+
 # --------------------------------------------------------------------------- frames that are equal
 
 

@@ -439,3 +439,26 @@ def test_stepping_builds_an_event_once(tmp_path: Path) -> None:
     backward = list(replayer.step_backward(100))
 
     assert [id(event) for event in reversed(backward)] == [id(event) for event in forward]
+
+
+@pytest.mark.row("S0-29")
+@pytest.mark.parametrize("suffix", [".json", ".fbrec", None])
+def test_a_state_is_the_callers_own(tmp_path: Path, suffix: str | None) -> None:
+    """What a caller does to a state is in no later state and in no event."""
+    recorder = ExecutionRecorder("shop")
+    recorder.record_workflow_start({"region": {"name": "eu"}})
+    recorder.record_node_complete("fetch", {"page": {"links": ["a"]}}, 0.1)
+    recorder.record_node_complete("broken", None, 0.1, "no")
+    replayer = ExecutionReplayer(None, recorder.metadata, recorder.events, recorder.snapshots)
+    if suffix:
+        recorder.save_sync(tmp_path / f"run{suffix}")
+        replayer = ExecutionReplayer.load(tmp_path / f"run{suffix}")
+    wanted = replayer.get_state_at_position(2)
+
+    spoilt = replayer.get_state_at_position(2)
+    spoilt["region"]["name"] = spoilt["page"]["links"][0] = "spoilt"
+    spoilt["$nodes"]["fetch"]["page"]["links"].append("spoilt")
+    spoilt["$errors"].clear()
+
+    assert replayer.get_state_at_position(2) == wanted
+    assert "spoilt" not in str([event.to_dict() for event in replayer.events])

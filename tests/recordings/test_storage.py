@@ -478,3 +478,20 @@ def test_backends(tmp_path: Path) -> None:
     assert type(StorageBackend.POSTGRESQL.open()).__name__ == "DatabaseRecordingStorage"
     with pytest.raises(NotImplementedError, match="RecordingStorage"):
         StorageBackend.MONGODB.open()
+
+
+@pytest.mark.row("S0-14")
+def test_what_is_protected_counts_towards_the_totals_but_is_never_chosen() -> None:
+    """The two oldest are protected; room for three in all leaves room for one other."""
+    rows = [
+        {"recording_id": f"r{age}", "started_at": -age * 86400.0, "success": age != 5, "file_size_bytes": 1 << 29,
+         "tags": ["critical"] if age == 4 else []}
+        for age in range(1, 6)
+    ]  # fmt: skip
+
+    by_count = RetentionPolicy(max_count=3, tags_to_keep=["critical"]).plan(rows, now=0.0)
+    by_size = RetentionPolicy(max_size_gb=1.5, tags_to_keep=["critical"]).plan(rows, now=0.0)
+
+    assert by_count.delete == by_size.delete == ["r3", "r2"]
+    assert by_count.kept_by_rule == {"failed": 1, "tag": 1, "fresh": 1}
+    assert RetentionPolicy(max_count=1, tags_to_keep=["critical"]).plan(rows, now=0.0).delete == ["r3", "r2", "r1"]
