@@ -52,6 +52,44 @@ def test_a_worker_tells_of_its_tasks_once_it_was_asked(processes: Any, alice: An
     assert told(quiet) == []
 
 
+@pytest.mark.worker
+@pytest.mark.redis
+@pytest.mark.django_db(transaction=True)
+def test_flower_itself_shows_the_worker_and_the_task_of_an_execution(
+    processes: Any, alice: Any, make_workflow: Any
+) -> None:
+    workflow, port, word = make_workflow(graph([node("a", "delay", Duration=0)])), free_port(), secrets.token_hex(8)
+    ran: list[str] = []
+    processes.worker()
+    (name,) = wait_for(lambda: app.control.inspect(timeout=2).ping(), 60, "the answer of the worker", processes.logs)
+    where = ("--address=127.0.0.1", f"--port={port}", f"--basic-auth=ops:{word}")
+    processes.start("-m", "celery", "-A", "flowbuilder", "flower", *where)
+
+    def ask(path: str) -> Any:
+        try:
+            answer = httpx.get(f"http://127.0.0.1:{port}/api/{path}", auth=("ops", word), timeout=20)
+        except httpx.TransportError:
+            return {}
+        return answer.json() if answer.status_code == 200 else {}
+
+    def shown() -> list[Any]:
+        """Run once more, since workers tell of what they begin after Flower asked them, and return what it shows."""
+        ran.append(str(wait_until_ended(start_execution(workflow, by=alice), 60, processes.logs).pk))
+        return [
+            task
+            for task in ask("tasks").values()
+            if task["state"] == "SUCCESS" and any(key in f"{task['args']} {task['kwargs']}" for key in ran)
+        ]
+
+    wait_for(lambda: ask("workers?refresh=1").get(name), 60, "the worker in Flower", processes.logs)
+    (task, *_) = wait_for(shown, 60, "a task in Flower", processes.logs)
+
+    assert task["worker"] == name
+    assert task["name"].startswith("executions.")
+    assert "default" in {queue["name"] for queue in ask("workers")[name]["active_queues"]}
+    assert httpx.get(f"http://127.0.0.1:{port}/api/workers", timeout=20).status_code == 401
+
+
 class Locked:
     """A Redis with a password, and the environment of an installation that has a secret wherever one can be."""
 
