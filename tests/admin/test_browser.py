@@ -6,12 +6,16 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from django.apps import apps
 from django.db import models
+from django.db.models import Value
+from django.db.models.functions import Concat
+from django.urls import reverse
 from playwright.sync_api import Dialog, Page, expect, sync_playwright
 
 from executions.models import Execution
@@ -24,6 +28,9 @@ from tests.admin.test_pages import OURS
 from tests.admin.test_pages import pages as pages  # the fixture
 from tests.conftest import wait_for
 from tests.recordings.conftest import make_execution as make_recording  # the fixture
+from tests.recordings.test_compare import node as recorded_node
+from tests.recordings.test_compare import replay
+from tests.recordings.test_drawings import graphviz
 from workflows import schedules
 from workflows.models import AuditEntry, WorkflowVersion
 
@@ -200,6 +207,85 @@ def test_fault_68_what_people_and_pages_write_is_only_shown(
     assert harmed == []
     assert refused == []
     assert shown > len(pages) / 2
+
+
+@pytest.fixture
+def differing(world: Any, make_recording: Any) -> list[str]:
+    """Return the addresses of the pages that say how two versions, and two recordings, of hostile texts differ."""
+    workflow = world.workflow
+    before, after = spoiled(DEFINITION, "id", "type"), spoiled(DEFINITION, "id", "type")
+    before["nodes"][0]["data"]["label"], after["nodes"][0]["data"]["label"] = HOSTILE, f"{HOSTILE} now"
+    before["nodes"][1]["data"]["inputs"] = {"Webhook_URL": HOSTILE, HOSTILE: HOSTILE}
+    after["nodes"][1]["id"] = HOSTILE
+    after |= {"variables": {HOSTILE: HOSTILE}}
+    numbers = [workflow.draft.number + 1, workflow.draft.number + 2]
+    WorkflowVersion.objects.bulk_create(
+        WorkflowVersion(workflow=workflow, number=number, definition=definition, message=HOSTILE)
+        for number, definition in zip(numbers, (before, after), strict=True)
+    )
+    made = [
+        make_recording(user=world.owner, workflow_name=HOSTILE, error=f"{HOSTILE}{n}", tags=[HOSTILE]) for n in "ab"
+    ]
+    for recording, end in zip(made, "ab", strict=True):
+        rows = Event.objects.filter(execution_id=recording.execution_id)
+        rows.exclude(node_id="").update(node_id=Concat(Value(HOSTILE[:100]), "node_id"))
+        rows.filter(node_id__endswith="node3").update(node_id=f"{HOSTILE[:100]}{end}")
+        for kind, data in spoilt_events(f"{HOSTILE}{end}").items():
+            rows.filter(type=kind).update(data=json.dumps(data))
+        assert seal(recording)
+    versions = reverse("admin:workflows_workflow_diff", args=(workflow.pk,))
+    recordings = reverse("admin:recordings_recording_compare", args=(made[0].pk,))
+    return [
+        f"{versions}?from={numbers[0]}&to={numbers[1]}", f"{versions}?from={numbers[1]}&to={numbers[0]}",
+        recordings, f"{recordings}?with={made[1].pk}",
+    ]  # fmt: skip
+
+
+def spoilt_events(text: str) -> dict[str, dict[str, Any]]:
+    """Return what events of each type say when every text in them is ``text``."""
+    return {
+        "workflow_start": {"workflow": text, "version": 1, "initial_context": {text: text}},
+        "node_start": {"inputs": {text: text, "url": text}, "attempt": 1},
+        "node_complete": {"outputs": {text: text, "Html": text}, "duration_seconds": 0.5},
+        "node_error": {"error": text, "duration_seconds": 2.0},
+        "node_skipped": {"reason": text},
+        "workflow_error": {"success": False, "error": text},
+    }
+
+
+@pytest.mark.timeout(240)
+def test_fault_68_what_differs_between_versions_and_between_recordings_is_only_shown(
+    differing: list[str], page: Page, refused: list[str]
+) -> None:
+    for url in differing:
+        page.goto(url)
+        page.evaluate("document.querySelectorAll('details').forEach(closed => { closed.open = true })")
+        expect(page.locator("#content-main, #content").first).to_contain_text(SHOWN)
+        assert page.evaluate(HARM) == [], url
+
+    assert refused == []
+
+
+@pytest.mark.parametrize("form", ["dot", "svg", "html"])
+def test_fault_68_drawings_that_are_opened_without_any_policy_of_ours_only_show(
+    tmp_path: Path, page: Page, refused: list[str], form: str
+) -> None:
+    steps = [*recorded_node(HOSTILE, {HOSTILE: HOSTILE}), *recorded_node(f"{HOSTILE}2", error=HOSTILE)]
+    start = ("workflow_start", None, {"workflow": HOSTILE, "edges": [[HOSTILE, f"{HOSTILE}2"]]})
+    drawn = replay([start, ("phase_start", None, {"phase": 0}), *steps])
+    drawn.metadata.workflow_name = HOSTILE
+    text = drawn.visualize(format=form)
+    name = "svg" if form == "dot" else form
+    file = tmp_path / f"run.{name}"
+    file.write_text(graphviz(text) if form == "dot" else text)
+
+    page.goto(f"file://{file}")
+
+    shown = page.evaluate("document.documentElement.textContent")
+    assert HOSTILE[:20] in shown
+    assert page.evaluate(HARM) == []
+    assert page.evaluate("document.querySelectorAll('script, [href], [onload], [onerror], foreignObject').length") == 0
+    assert refused == []
 
 
 def test_a_page_that_breaks_the_policy_would_be_seen(page: Page, refused: list[str]) -> None:
