@@ -26,6 +26,7 @@ from cryptography.fernet import Fernet
 from django.conf import settings
 from django.db import connection
 from django.test import Client
+from pytest_httpserver import HTTPServer
 from websockets.asyncio.client import connect
 from websockets.typing import Origin
 
@@ -34,6 +35,8 @@ from executions.local import execute_sync
 from executions.models import Execution, NodeRun, WorkerLease
 from executions.triggers import start_execution
 from flowbuilder.stack import free_port
+from monitoring.alerts import channels, rules
+from monitoring.models import Alert, AlertChannel, AlertRule
 from recordings.export import to_json, to_summary
 from recordings.finding import open_replayer
 from recordings.har import to_har
@@ -41,6 +44,7 @@ from recordings.models import Recording
 from recordings.packing import seal
 from tests.conftest import graph, node, wait_for, wire
 from tests.environment import HOME
+from tests.executions.smtp import Mailbox, mail_server
 from tests.faults.canary_app import APP
 from tests.monitoring.conftest import login_cookie
 from tests.workflows.test_kinds import GOOD
@@ -68,13 +72,18 @@ class Canaries:
     def _value(self, kind: str, name: str, value: str) -> str:
         if not kinds.is_secret(kind, name):
             return value
-        word = "Canary" + secrets.token_hex(8)
-        self.words[word] = f"{kind}.{name}"
+        word = self.new(f"{kind}.{name}")
         if kind == "browser_state":
             return value.replace("cookie-value-1", word).replace("stored-value-1", word)
         if kind in ("password", "basic", "smtp", "proxy"):
             return word + TAIL
         return f"-----BEGIN KEY-----\n{word}\n-----END KEY-----" if "\n" in value else f"{word}+/=="
+
+    def new(self, what: str) -> str:
+        """Return one more word that nobody may read anywhere."""
+        word = "Canary" + secrets.token_hex(8)
+        self.words[word] = what
+        return word
 
     def of(self, kind: str, field: str = "") -> dict[str, str]:
         """Return a reference to a credential."""
@@ -242,6 +251,50 @@ class Watcher:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+class Told:
+    """Everybody whom alerts tell: a mailbox and two hooks, whose addresses and secret are secrets, too."""
+
+    KINDS = ("failure_rate", "cost")
+
+    def __init__(self, hooks: HTTPServer, box: Mailbox) -> None:
+        self._hooks, self._box = hooks, box
+
+    def listen(self, owner: Any, canary: Canaries, echo: str) -> None:
+        """Make channels of ``owner``, one of which is refused with all that it sent, and rules that find too much here."""
+        mail = channels.save(owner, f"mail {CONTROL}", "email", "ops@example.com")
+        hook = channels.save(owner, "hook", "webhook", self._address("webhook", canary), canary.new("hook.secret"))
+        chat = channels.save(owner, "chat", "slack", self._address("slack", canary))
+        broken = channels.save(owner, "broken", "webhook", f"{echo}/fails?key={canary.new('broken address')}")
+        for kind in self.KINDS:
+            rule = AlertRule(owner=owner, name=f"{kind} {CONTROL}", kind=kind, threshold=0.5, minimum_runs=1)
+            rules.save(rule, [mail, hook, chat, broken])
+
+    def _address(self, kind: str, canary: Canaries) -> str:
+        path = f"/{kind}/{canary.new(f'{kind} address')}"
+        self._hooks.expect_request(path, "POST").respond_with_data("taken")
+        return self._hooks.url_for(path)
+
+    def content(self) -> dict[str, bytes]:
+        """Return what each was told: mails as they were sent and as they are read, requests with their headers."""
+        mails = b"".join(one.as_bytes() + one.get_content().encode() for one in self._box.messages)
+        found = {"alert mails": mails, "alert webhooks": b"", "alerts at Slack": b""}
+        for request, _ in self._hooks.log:
+            place = "alert webhooks" if request.path.startswith("/webhook/") else "alerts at Slack"
+            found[place] += repr(list(request.headers)).encode() + request.get_data()
+        return found
+
+    def everything(self) -> bool:
+        """Return whether every rule has told everybody."""
+        return all(content.count(kind.encode()) for content in self.content().values() for kind in self.KINDS)
+
+
+@pytest.fixture
+def told(httpserver: HTTPServer, tmp_path: Path) -> Iterator[tuple[Told, int]]:
+    """Run a mail server and hooks; yield what they are told, and the port of the mail server."""
+    with mail_server(tmp_path) as (port, box):
+        yield Told(httpserver, box), port
 
 
 # ---------------------------------------------------------------------- what runs
@@ -475,7 +528,12 @@ def pages(alice: Any, executions: list[Any]) -> bytes:
         "/api/v1/credentials",
         "/admin/executions/deadletter/",
         "/admin/workflows/auditentry/",
+        "/admin/monitoring/alert/",
+        "/api/v1/alerts",
+        "/api/v1/alert-channels",
     ]
+    addresses += [f"/admin/monitoring/alert/{row.pk}/change/" for row in Alert.objects.all()]
+    addresses += [f"/admin/monitoring/alertchannel/{row.pk}/change/" for row in AlertChannel.objects.all()]
     addresses += [f"/admin/workflows/credential/{row.pk}/change/" for row in Credential.objects.all()]
     for key in executions:
         addresses += [
@@ -492,7 +550,7 @@ def pages(alice: Any, executions: list[Any]) -> bytes:
 
 @pytest.fixture
 def living(
-    processes: Any, reconcile_row: None, alice: Any, tmp_path: Path, echo: str
+    processes: Any, reconcile_row: None, alice: Any, tmp_path: Path, echo: str, told: tuple[Told, int]
 ) -> Iterator[tuple[Monitor, Watcher]]:
     """Start a worker, one for isolated nodes, a beat and the web; return who listens to Redis and at the socket."""
     env = {"FLOWBUILDER_LOG_LEVEL": "DEBUG", "FLOWBUILDER_CODE_NODES": "on"}
@@ -503,7 +561,8 @@ def living(
         "-m", "celery", "-A", APP, "worker", "--pool=prefork", "-c", "1", "-Q", "isolated", "-l", "DEBUG",
         "--without-gossip", "--without-mingle", "-n", f"canary{time.monotonic_ns()}@%h", **env,
     )  # fmt: skip
-    processes.beat(APP, **env)
+    mails = f"smtp://127.0.0.1:{told[1]}?security=none"
+    processes.beat(APP, **env, FLOWBUILDER_MAIL_URL=mails, FLOWBUILDER_ALERT_SECONDS="0.5")
     processes.start("-m", "uvicorn", "flowbuilder.asgi:application", "--port", str(port), **env)
     watcher = Watcher(f"http://127.0.0.1:{port}", login_cookie("alice"))
     wait_for(lambda: WorkerLease.objects.count() >= 2, 60, "the workers", processes.logs)
@@ -526,10 +585,11 @@ def answers(port: int) -> bool:
 @pytest.mark.row("S2-08")
 @pytest.mark.row("S2-53")
 def test_fault_70_a_secret_is_nowhere_but_where_it_is_used(
-    processes, alice, make_workflow, echo, mail, tmp_path, living
+    processes, alice, make_workflow, echo, mail, tmp_path, living, told
 ):
     monitor, watcher = living
     canary = Canaries(alice)
+    told[0].listen(alice, canary, echo)
     mixed = {"a": canary.of("bearer"), "control": CONTROL}
     child = [node("a", "test_careless", Value="{{ input.x }}"), node("b", "merge_data", Data_1=mixed, Data_2={})]
     make_workflow(graph(child), name="canary child")
@@ -551,6 +611,7 @@ def test_fault_70_a_secret_is_nowhere_but_where_it_is_used(
 
     run(*workflows)
     run("merge_data", "read_property_from_json")
+    wait_for(told[0].everything, 60, "what alerts tell", processes.logs)
     kept = redis_content()
     processes.stop()
 
@@ -568,6 +629,7 @@ def test_fault_70_a_secret_is_nowhere_but_where_it_is_used(
         "what passed through Redis": bytes(monitor.content),
         "what is left in Redis": kept,
         "socket": "\n".join(watcher.content).encode(),
+        **told[0].content(),
         "pages": pages(
             alice,
             list(
