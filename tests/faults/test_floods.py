@@ -1,27 +1,39 @@
-"""A node that logs without end: what is kept is bounded, what is left out is counted, and nobody else notices."""
+"""Nodes that log without end, and webhooks: what is kept is bounded, what is left out is counted, nobody else notices."""
 
 from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
+import httpx
 import pytest
 
 from executions.events import iter_logs
+from executions.models import Execution
 from executions.triggers import cancel_execution
 from monitoring.wire import FRAME_BYTES
 from recordings.models import Event, Recording
 from recordings.packing import purge_rows, seal
 from tests.conftest import graph, node, wait_for
+from tests.faults.conftest import since
 from tests.faults.test_redis import Web
 from tests.faults.test_secrets import Watcher
 from tests.monitoring.conftest import login_cookie
+from tests.workflows.test_webhooks import ORDER, Hook
+from workflows import webhooks
 
 pytestmark = [pytest.mark.worker, pytest.mark.redis]
 MOST_BYTES = 64 * 2**20
 """By how much a flood may let a worker grow."""
+SENDERS = 8
+"""Who send webhooks at the same time."""
+P95_MS = 5_000
+"""How long a request may take beside a flood of webhooks, on whatever machine; it was 0.3 s on two busy processors."""
+PATHS = ("/api/v1/workflows", "/api/v1/executions", "/admin/executions/execution/", "/healthz")
+"""What a person asks for meanwhile."""
 BESIDE_SECONDS = 10
 """How long a node of 0.1 s may take beside a flood, on whatever machine; where nothing else runs it is half a second."""
 
@@ -170,3 +182,60 @@ def test_fault_39_what_is_left_out_is_told_however_the_node_ends(stack):
 def check_waiting(execution):
     """Return whether the node has logged all that is kept of it."""
     return Event.objects.filter(execution_id=execution.pk, type="log").count() >= 500
+
+
+# ---------------------------------------------------------------------- webhooks
+
+
+class Sender(threading.Thread):
+    """Somebody who sends signed requests to a hook as fast as they are answered."""
+
+    def __init__(self, address, hook):
+        super().__init__(daemon=True)
+        self.answers: Counter[int] = Counter()
+        self._address, self._hook, self._over = address, hook, threading.Event()
+        self.start()
+
+    def run(self):
+        with httpx.Client(base_url=self._address, timeout=30) as client:
+            while not self._over.is_set():
+                self.answers[client.post(self._hook.path, content=ORDER, headers=self._hook.headers()).status_code] += 1
+
+    def stop(self):
+        self._over.set()
+        self.join(30)
+
+
+def p95_ms(web, times=100):
+    """Return within how many milliseconds 95 % of the ``times`` requests of a person were answered."""
+    took = []
+    for number in range(times):
+        began = time.monotonic()
+        assert web.client.get(PATHS[number % len(PATHS)]).status_code == 200
+        took.append((time.monotonic() - began) * 1000)
+    return sorted(took)[int(times * 0.95)]
+
+
+@pytest.mark.postgres
+@pytest.mark.timeout(240)
+def test_fault_73_others_are_answered_while_webhooks_flood_in(stack):
+    web = Web(stack, FLOWBUILDER_WEBHOOK_RATE="60/min")
+    hook = Hook(*webhooks.create(stack.single("flooded"), "orders"))
+    p95_ms(web, 20)
+    before = p95_ms(web)
+    first = time.monotonic()
+    senders = [Sender(f"http://127.0.0.1:{web.port}", hook) for _ in range(SENDERS)]
+    wait_for(lambda: sum(sender.answers[429] for sender in senders) > 20, 60, "the flood", stack.logs)
+    begun, began = sum(sum(sender.answers.values()) for sender in senders), time.monotonic()
+    during = p95_ms(web)
+    rate = (sum(sum(sender.answers.values()) for sender in senders) - begun) / since(began)
+    for sender in senders:
+        sender.stop()
+    web.client.close()
+
+    answers = sum((sender.answers for sender in senders), Counter())
+    print(f"\n{rate:.0f} webhooks a second, {dict(answers)}: p95 of others {during:.0f} ms, {before:.0f} without them")
+    assert answers.keys() == {202, 429}
+    assert answers[202] == Execution.objects.count() <= 60 + 1 + since(first)
+    assert answers[429] > 100, "no flood"
+    assert during < P95_MS

@@ -130,7 +130,7 @@ def test_fault_17_a_deleted_queue_costs_nothing(stack, broker):
 class Web:
     """A real web process and a person who is logged in to it."""
 
-    def __init__(self, stack):
+    def __init__(self, stack, **env):
         self.port = free_port()
         self.client = httpx.Client(
             base_url=f"http://127.0.0.1:{self.port}",
@@ -139,7 +139,7 @@ class Web:
         )
         arguments = ("--port", str(self.port), "--log-level", "warning", "tests.faults.asgi:application")
         stack.processes.start(
-            "-m", "uvicorn", *arguments, **{**stack.env, "DJANGO_SETTINGS_MODULE": "flowbuilder.settings"}
+            "-m", "uvicorn", *arguments, **{**stack.env, "DJANGO_SETTINGS_MODULE": "flowbuilder.settings", **env}
         )
         wait_for(self._answers, 40, "the web process", stack.logs)
 
