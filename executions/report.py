@@ -177,6 +177,7 @@ def summary(
         "held_by": execution.held_by or None,
         "held_reason": held_reason(execution) or None,
         "parent_id": None if execution.parent_id is None else str(execution.parent_id),
+        "retry_of_id": None if execution.retry_of_id is None else str(execution.retry_of_id),
         "waiting": [{**wait, "name": (names or {}).get(wait["node_id"], wait["node_id"])} for wait in found],
     }
 
@@ -408,6 +409,7 @@ def result(execution: Execution, decider: Any = None) -> dict[str, Any]:
         "outputs": outputs_of(execution.pk, {run.node_id for run in runs}),
         **recording_facts(execution),
         "parent_id": None if execution.parent_id is None else str(execution.parent_id),
+        "retry_of_id": None if execution.retry_of_id is None else str(execution.retry_of_id),
         "waiting": waiting(execution, decider),
         "children": children(execution),
     }

@@ -97,7 +97,7 @@ class Summary(Schema):
     """One execution, short. Times are ISO 8601 in UTC; ``duration_ms`` is from queued to the end.
 
     ``held_by`` names the limit that keeps a queued execution from starting; ``parent_id`` is the execution
-    that started this one as a subflow or as a turn of a loop.
+    that started this one as a subflow or as a turn of a loop, ``retry_of_id`` the one that this runs again.
     """
 
     id: UUID
@@ -119,6 +119,7 @@ class Summary(Schema):
     held_by: str | None
     held_reason: str | None
     parent_id: UUID | None
+    retry_of_id: UUID | None
     waiting: list[Wait]
 
 

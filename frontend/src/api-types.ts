@@ -1992,6 +1992,7 @@ export interface components {
             queued_at: string;
             recording_id: string | null;
             recording_note: string | null;
+            retry_of_id: string | null;
             scope: string | null;
             started_at: string | null;
             /** @enum {string} */
@@ -2919,7 +2920,7 @@ export interface components {
          * @description One execution, short. Times are ISO 8601 in UTC; ``duration_ms`` is from queued to the end.
          *
          *     ``held_by`` names the limit that keeps a queued execution from starting; ``parent_id`` is the execution
-         *     that started this one as a subflow or as a turn of a loop.
+         *     that started this one as a subflow or as a turn of a loop, ``retry_of_id`` the one that this runs again.
          */
         Summary: {
             credits: number;
@@ -2936,6 +2937,7 @@ export interface components {
             parent_id: string | null;
             progress: components["schemas"]["Progress"];
             queued_at: string;
+            retry_of_id: string | null;
             started_at: string | null;
             /** @enum {string} */
             status: "queued" | "running" | "paused" | "waiting" | "completed" | "completed_with_errors" | "failed" | "cancelled";

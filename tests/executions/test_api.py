@@ -450,6 +450,7 @@ def test_what_has_ended_is_started_again_with_its_version_and_input(as_alice, as
     new = Execution.objects.get(pk=answer.json()["execution_id"])
     assert (answer.status_code, new.version_id, json.loads(new.input)) == (202, execution.version_id, {"n": 3})
     assert (new.retry_of_id, new.trigger) == (execution.pk, "retry")
+    assert as_alice.get(f"{EXECUTIONS}/{new.pk}").json()["retry_of_id"] == str(execution.pk)
     assert (refused.status_code, running.status_code) == (409, 409)
     assert "nothing failed" in refused.json()["detail"]
     assert "still running" in running.json()["detail"]

@@ -160,6 +160,35 @@ def test_cancel_stops_what_runs_and_refuses_what_has_ended(sums, alice):
 # ------------------------------------------------------------------ running, with a real worker
 
 
+def test_retry_runs_again_what_failed_and_what_follows_or_all_of_it(make_workflow, alice, bob):
+    broken = node("broken", "stop_and_error", Message="no")
+    workflow = make_workflow(
+        graph(
+            [node("fine", "merge_data", Data_1={}, Data_2={}), broken],
+            wire("fine", "Done", "broken", "Execute Condition"),
+        )
+    )
+    execution = start_execution(workflow, by=alice)
+    refused = call("retry", str(execution.pk), "--user", "alice")
+    run_here(execution.pk)
+
+    text, _, code = call("retry", str(execution.pk), "--user", "alice")
+    printed, _, _ = call("retry", str(execution.pk), "--whole", "--json", "--user", "alice")
+
+    assert (refused[0], refused[2]) == ("", 1)
+    assert "has not ended" in refused[1] or "queued" in refused[1], refused[1]
+    assert code == 0
+    first, second = Execution.objects.filter(retry_of=execution).order_by("queued_at")
+    assert text == f"execution {execution.pk} runs again as {first.pk}\n"
+    assert json.loads(printed) == {
+        "execution_id": str(second.pk), "status": "queued", "retry_of_id": str(execution.pk),
+    }  # fmt: skip
+    assert list(first.node_runs.values_list("node_id", flat=True)) == ["fine"]
+    assert not second.node_runs.exists()
+    assert json.loads(call("show", str(first.pk), "--json", "--user", "alice")[0])["retry_of_id"] == str(execution.pk)
+    assert call("retry", str(execution.pk), "--user", "bob")[2] == 1
+
+
 @pytest.mark.redis
 @pytest.mark.worker
 def test_run_prints_one_json_object_and_the_log_on_stderr(sums, processes):

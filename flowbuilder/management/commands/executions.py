@@ -22,6 +22,7 @@ from executions import mailroom, report, states
 from executions.errors import StartRefused
 from executions.events import load_events
 from executions.models import DeadLetter, Execution, WorkerLease
+from executions.retry import retry_execution
 from executions.store import database_now_us
 from executions.triggers import (
     cancel_execution,
@@ -63,9 +64,9 @@ EXAMPLE_ID = "0192c7e4-5f0a-7c3e-9b1d-2f6c8a4e1b70"
 
 
 class Command(ProductCommand):
-    """Run a workflow and see what it does; list, show, pause, resume and cancel executions; decide approvals; handle what was given up."""
+    """Run workflows and see what they do; list, show, pause, resume, cancel and retry executions; decide approvals; handle what was given up."""
 
-    help = "Run a workflow and see what it does; list, show, pause, resume, cancel executions; decide approvals;"
+    help = "Run a workflow and see what it does; list, show, pause, resume, cancel, retry executions; decide approvals;"
     help += " handle what was given up."
     examples: Sequence[str] = (
         "./flow executions run demo-shop --follow",
@@ -76,7 +77,7 @@ class Command(ProductCommand):
     )
 
     def add_verbs(self) -> None:
-        """Add run, list, show, pause, resume, cancel, approve, reject, dead-letters and workers."""
+        """Add run, list, show, pause, resume, cancel, retry, approve, reject, dead-letters and workers."""
         run = self.verb(
             "run",
             self.run_workflow,
@@ -117,6 +118,15 @@ class Command(ProductCommand):
         self._move("resume", self.resume, "Let a paused execution go on.")
 
         self._move("cancel", self.cancel, "Stop one execution.")
+        retry = self.verb(
+            "retry",
+            self.retry,
+            "Queue an execution again that has ended: what failed and what follows, or all of it.",
+            user=True,
+            examples=(f"./flow executions retry {EXAMPLE_ID}", f"./flow executions retry {EXAMPLE_ID} --whole --json"),
+        )
+        retry.add_argument("execution", metavar="ID")
+        retry.add_argument("--whole", action="store_true", help="every node, not only what failed and follows")
         self._decide("approve", self.approve, "Approve what a node asks; the execution goes on.")
         self._decide("reject", self.reject, "Reject what a node asks; the execution goes on along Rejected.")
 
@@ -383,6 +393,15 @@ class Command(ProductCommand):
                 f"{_age(item['silent_seconds'])} ago",
             )
         console.print(table)
+
+    def retry(self, options: dict[str, Any]) -> int:
+        """Queue an execution again."""
+        user = self.user(options)
+        execution = self._execution(options["execution"], user)
+        new = retry_execution(execution, user, from_failed=not options["whole"])
+        data = {"execution_id": str(new.pk), "status": new.status, "retry_of_id": str(execution.pk)}
+        self.emit(data, lambda console: console.print(f"execution {execution.pk} runs again as {new.pk}"))
+        return OK
 
     # ------------------------------------------------------------------ dead letters
 
