@@ -1,4 +1,4 @@
-import { act, cleanup, fireEvent, render, screen } from "@testing-library/react";
+import { act, cleanup, fireEvent, render, screen, waitFor } from "@testing-library/react";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 
 import type { ExecutionLog } from "../contract";
@@ -203,6 +203,16 @@ describe("WorkflowExecutionMonitor", () => {
     expect(posted).toEqual(["/api/v1/executions/run-1/cancel"]);
     expect(screen.getByRole("button", { name: "Cancelling" })).toBeTruthy();
   });
+
+  it("says that a run was cancelled while its many lines still arrive", async () => {
+    await watch();
+    await say(event("status", log(1, { event: "workflow_start" })));
+    await act(async () => screen.getByRole("button", { name: "Cancel" }).click());
+    stored = { status: "cancelled" };
+    const status = () => document.querySelector("article")?.dataset.status;
+    await waitFor(() => expect(status()).toBe("cancelled"), { timeout: 5000 });
+    expect(screen.queryByRole("button", { name: "Cancelling" })).toBeNull();
+  }, 10_000);
 
   it("pauses and resumes", async () => {
     await watch();

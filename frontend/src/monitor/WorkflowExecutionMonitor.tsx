@@ -84,8 +84,8 @@ export function WorkflowExecutionMonitor({
   const waits = useMemo(() => waitingNodes(live.run), [live.run]);
 
   // Names and phases are read once, once more when something waits or goes on, and at the end for what nodes that
-  // never started became. While it waits, how many child executions have ended is looked up now and then; what a server
-  // that was away did not answer is asked again.
+  // never started became. Now and then it is looked up while it waits, for how many child executions have ended; after
+  // Cancel, because many lines may come before the end; and where a server that was away did not answer.
   useEffect(() => {
     const abort = new AbortController();
     client
@@ -103,11 +103,12 @@ export function WorkflowExecutionMonitor({
     return () => abort.abort();
   }, [client, execution.id, status, waits, attempt]);
   const counts = !over && Boolean(detail?.waiting?.some((wait) => wait.kind === "children"));
+  const looks = counts || unread || (!over && asked.has("cancel"));
   useEffect(() => {
-    if (!counts && !unread) return;
+    if (!looks) return;
     const timer = setInterval(() => setAttempt((n) => n + 1), LOOK_MS);
     return () => clearInterval(timer);
-  }, [counts, unread]);
+  }, [looks]);
   useEffect(() => setAsked((before) => new Set([...before].filter((what) => isOpen(what, status)))), [status]);
 
   const ask = async (what: Action) => {
