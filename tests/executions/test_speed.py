@@ -28,6 +28,7 @@ from tests.benchmarks.engine import BLOCKING, IO, LIGHT, definition
 from tests.conftest import graph, node, outputs, statuses, wait_for, wait_until_ended, wire
 from tests.executions import edge_nodes
 from tests.executions.edge_nodes import run_here
+from tests.many import copies
 from workflows.registry import NodeDescription, register
 
 pytestmark = pytest.mark.postgres
@@ -351,8 +352,10 @@ def test_only_what_may_run_again_does_not_wait_for_the_disk(transactional_db, al
 @pytest.mark.skipif(not POSTGRES, reason="SQLite plans each statement anew")
 @pytest.mark.django_db
 @pytest.mark.parametrize("statement", ["claim", "part", "move"])
-def test_a_plan_that_is_kept_finds_executions_by_index(statement):
+def test_a_plan_that_is_kept_finds_executions_by_index(statement, alice, make_workflow):
     """It is made while the table is small, and used until the next ANALYZE however large it becomes."""
+    row = start_execution(make_workflow(graph([node("only", "delay", Duration=0)])), by=alice)
+    copies(row, "generate_series(1, %s)", [300], id="gen_random_uuid()")
     sql = {"claim": steps._CLAIM, "part": steps._PART, "move": steps._move_sql((), True)}[statement]
     count = sql.count("%s")
     for number in range(1, count + 1):
