@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 
-import { ago, clock, count, duration, triggerWord } from "./format";
+import { ago, bytes, clock, count, duration, triggerWord } from "./format";
 
 describe("duration", () => {
   it.each([
@@ -27,10 +27,16 @@ describe("duration", () => {
 describe("ago", () => {
   const now = Date.UTC(2026, 0, 1, 12);
 
-  it("says now, minutes and hours", () => {
-    expect(ago(new Date(now - 2000).toISOString(), now)).toBe("just now");
-    expect(ago(new Date(now - 5 * 60_000).toISOString(), now)).toMatch(/^5 min/);
-    expect(ago(new Date(now + 2 * 3_600_000).toISOString(), now)).toMatch(/^in 2 h/);
+  it.each([
+    [-2, "just now"],
+    [2, "now"],
+    [-5 * 60, "5 min ago"],
+    [-59.6 * 60, "1 h ago"],
+    [2 * 3600, "in 2 h"],
+    [-30 * 3600, "yesterday"],
+    [3 * 86_400, "in 3 days"],
+  ])("says %s seconds as %s", (seconds, words) => {
+    expect(ago(new Date(now + seconds * 1000).toISOString(), now)).toBe(words);
   });
 
   it("is nothing for nothing and nonsense", () => {
@@ -50,4 +56,13 @@ it("writes the clock with milliseconds", () => {
 
 it("writes triggers as people do", () => {
   expect(["api", "one_time", "manual"].map(triggerWord)).toEqual(["API", "One-time", "Manual"]);
+});
+
+it.each([
+  [1, "1 byte"],
+  [900, "900 bytes"],
+  [1536, "1.5 KB"],
+  [2_621_440, "2.5 MB"],
+])("writes %i bytes as %s", (n, words) => {
+  expect(bytes(n)).toBe(words);
 });

@@ -58,22 +58,18 @@ export function dateTime(iso: string | null | undefined): string {
   return date && !Number.isNaN(date.getTime()) ? fullFormat.format(date) : "";
 }
 
-const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
-const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
-  ["day", 86_400_000],
-  ["hour", 3_600_000],
-  ["minute", 60_000],
-];
+const days = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
 
-/** Return how long ago or how far ahead an instant is: "5 min. ago", "in 2 hr.". */
+/** Return how long ago or how far ahead an instant is, in the words of the admin: "5 min ago", "in 2 h", "yesterday". */
 export function ago(iso: string | null | undefined, now = Date.now()): string {
   if (!iso) return "";
   const delta = new Date(iso).getTime() - now;
   if (Number.isNaN(delta)) return "";
-  for (const [unit, size] of STEPS) {
-    if (Math.abs(delta) >= size) return relative.format(Math.trunc(delta / size), unit);
-  }
-  return Math.abs(delta) < 5000 ? "just now" : relative.format(Math.trunc(delta / 1000), "second");
+  const seconds = Math.abs(delta) / 1000;
+  if (seconds < 45) return delta > 0 ? "now" : "just now";
+  if (seconds >= 86_400) return days.format(Math.trunc(delta / 86_400_000), "day");
+  const text = seconds < 3570 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
+  return delta > 0 ? `in ${text}` : `${text} ago`;
 }
 
 /** Return an instant as it reads on a clock in `zone`. */
@@ -101,10 +97,10 @@ export function triggerWord(trigger: string): string {
   return (trigger.charAt(0).toUpperCase() + trigger.slice(1)).replaceAll("_", " ");
 }
 
-/** Return 900 as "900 bytes", 1500 as "1.5 kB", 2500000 as "2.5 MB". */
+/** Return 900 as "900 bytes", 1536 as "1.5 KB", 2621440 as "2.5 MB": units of 1,024, as in the admin. */
 export function bytes(n: number): string {
-  if (n < 1000) return count(n, "byte");
-  return n < 1_000_000 ? `${(n / 1000).toFixed(1)} kB` : `${(n / 1_000_000).toFixed(1)} MB`;
+  if (n < 1024) return count(n, "byte");
+  return n < 1_048_576 ? `${(n / 1024).toFixed(1)} KB` : `${(n / 1_048_576).toFixed(1)} MB`;
 }
 
 /** Return "1 step", "2 steps". */
