@@ -247,10 +247,18 @@ class Watcher:
                     return
 
     def close(self) -> None:
-        """Stop."""
+        """Stop, and hang up where a socket is still open."""
+        asyncio.run_coroutine_threadsafe(self._hang_up(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    async def _hang_up(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 class Told:
