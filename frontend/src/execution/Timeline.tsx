@@ -41,6 +41,7 @@ export function Timeline({ client, view, ...links }: { client: Api; view: RunVie
   return (
     <Answer of={answer}>
       {(data) => {
+        if (data.count === 0 && view.over) return <Empty title="No step began">The execution ended before any was queued.</Empty>;
         if (data.count === 0) return <Empty title="No step has begun yet">Each step appears here as soon as it is queued.</Empty>;
         const whole = data.finished_ms ?? data.now_ms + Math.max(0, now - data.at);
         const rows = Array.from(

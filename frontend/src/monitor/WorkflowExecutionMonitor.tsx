@@ -409,7 +409,7 @@ function LiveDuration({ run, over, fallback }: { run: RunState; over: boolean; f
     const timer = setInterval(() => setNow(serverNow()), 100);
     return () => clearInterval(timer);
   }, [ticking]);
-  if (run.startedAt == null) return <>{fallback == null ? "0 ms" : duration(fallback)}</>;
+  if (run.startedAt == null) return <>{fallback == null ? "–" : duration(fallback)}</>;
   const start = new Date(run.startedAt).getTime() - run.queuedMs;
   if (run.finishedAt != null) return <>{duration(new Date(run.finishedAt).getTime() - start)}</>;
   return <>{over && fallback != null ? duration(fallback) : duration(Math.max(0, now - start))}</>;
