@@ -255,10 +255,13 @@ class Watcher:
 
     async def _hang_up(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks, timeout=5)  # the server hangs up after the end
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.get_running_loop().shutdown_asyncgens()
+        await asyncio.sleep(0.05)  # a transport that was closed in this instant is gone after the next turn of the loop
 
 
 class Told:
