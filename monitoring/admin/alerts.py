@@ -116,9 +116,10 @@ class AlertAdmin(ReadOnlyAdmin):
     @admin.display(description="Found")
     def found(self, alert: Alert) -> str:
         """Say how much of what it was, and from where on it is too much."""
-        unit = rules.KINDS[alert.kind].unit
+        kind = rules.KINDS[alert.kind]
         of = f" ({alert.key})" if alert.key else ""
-        return f"{number(alert.value)} {unit}{of}; too much is {number(alert.threshold)} {unit}"
+        value = f"{number(alert.value)} {kind.unit_of(alert.value)}"
+        return f"{value}{of}; too much is {number(alert.threshold)} {kind.unit_of(alert.threshold)}"
 
     @admin.display(description="Resolved")
     def resolved_text(self, alert: Alert) -> SafeString | str:

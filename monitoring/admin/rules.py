@@ -287,7 +287,7 @@ class AlertRuleAdmin(OwnedAdmin):
             "unit": kind.unit if kind else "",
             "form": form,
             "found": found,
-            **(_shown(found) if found else {}),
+            **(_shown(found, rules.KINDS[rule.kind]) if found else {}),
             **more,
         }
         return TemplateResponse(request, "admin/monitoring/alertrule/test.html", context)
@@ -375,7 +375,7 @@ def _problems(form: forms.BaseForm) -> list[str]:
     ]
 
 
-def _shown(found: trial.Trial) -> dict[str, Any]:
+def _shown(found: trial.Trial, kind: rules.Description) -> dict[str, Any]:
     """Return a trial as words, bars of a chart and rows of a table."""
     length = (found.until - found.since).total_seconds()
 
@@ -387,7 +387,7 @@ def _shown(found: trial.Trial) -> dict[str, Any]:
         start, end = place(firing.began_at), place(firing.ended_at or found.until)
         bars.append({"firing": firing, "x": start, "width": max(end - start, LEAST_WIDTH)})
     return {
-        "highest": None if found.highest is None else number(found.highest),
+        "highest": None if found.highest is None else f"{number(found.highest)} {kind.unit_of(found.highest)}",
         "unknown": place(found.known_since) if found.known_since else CHART_WIDTH,
         "bars": bars,
         "firings": [
@@ -398,7 +398,7 @@ def _shown(found: trial.Trial) -> dict[str, Any]:
                 ),
                 "goes_on": firing.ended_at is None,
                 "message": firing.message,
-                "worst": number(firing.worst),
+                "worst": f"{number(firing.worst)} {kind.unit_of(firing.worst)}",
             }
             for firing in found.firings
         ],

@@ -9,7 +9,7 @@ from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
 from monitoring.alerts import inbox, rules
-from monitoring.alerts.measures import span
+from monitoring.alerts.measures import counted, span
 from monitoring.models import Alert, AlertMessage, AlertRule
 from workflows.admin.cells import button, moment, status_pill
 
@@ -34,12 +34,11 @@ def severity_text(thing: Alert | AlertRule) -> SafeString:
 def condition_text(rule: AlertRule) -> SafeString:
     """Return what makes a rule fire: "Failure rate ≥ 20 % within 15 minutes", and below how much and how long."""
     kind = rules.KINDS[rule.kind]
-    unit = kind.unit if rule.threshold != 1 else kind.unit.removesuffix("s") or kind.unit
     within = f" within {span(rule.window_s)}" if kind.counts else ""
-    more = [f"of at least {rule.minimum_runs:,} runs"] if rule.kind == AlertRule.Kind.FAILURE_RATE else []
+    more = [f"of at least {counted(rule.minimum_runs, 'run')}"] if rule.kind == AlertRule.Kind.FAILURE_RATE else []
     more += [f"for {span(rule.for_s)}"] if rule.for_s else []
     shown = '{} ≥ {} {}{}<span class="adm-second">{}</span>' if more else "{} ≥ {} {}{}{}"
-    return format_html(shown, kind.label, number(rule.threshold), unit, within, ", ".join(more))
+    return format_html(shown, kind.label, number(rule.threshold), kind.unit_of(rule.threshold), within, ", ".join(more))
 
 
 def number(value: float) -> str:

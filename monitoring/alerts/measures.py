@@ -201,18 +201,20 @@ def failure_reading(ended: history.Sums | history.Minute, rule: AlertRule) -> Re
     runs = ended.completed + ended.failed
     rate = ended.failed * 100 / runs if runs >= rule.minimum_runs else 0.0
     return Reading(
-        rate, f"{ended.failed:,} of {_count(runs, 'run')} failed within {span(rule.window_s)} ({rate:.0f} %)"
+        rate, f"{ended.failed:,} of {counted(runs, 'run')} failed within {span(rule.window_s)} ({rate:.0f} %)"
     )
 
 
 def cost_reading(credits: int, window_s: int) -> Reading:
     """Return what was spent."""
-    return Reading(credits, f"{_count(credits, 'credit')} spent within {span(window_s)}")
+    return Reading(credits, f"{counted(credits, 'credit')} spent within {span(window_s)}")
 
 
 def backlog_reading(queue: str, depth: float) -> Reading:
     """Return how much waits in a queue."""
-    return Reading(depth, f'{_count(round(depth), "message")} wait in the queue "{queue}"')
+    messages = round(depth)
+    verb = "waits" if messages == 1 else "wait"
+    return Reading(depth, f'{counted(messages, "message")} {verb} in the queue "{queue}"')
 
 
 def resource_reading(name: str, percent: float, hostname: str = "") -> Reading:
@@ -229,7 +231,7 @@ def lag_reading(seconds: float) -> Reading:
 
 def letters_reading(count: int) -> Reading:
     """Return how many letters wait for a person."""
-    return Reading(count, f"{_count(count, 'dead letter')} not handled yet")
+    return Reading(count, f"{counted(count, 'dead letter')} not handled yet")
 
 
 def workers_reading(lost: Iterable[tuple[str, int]], window_s: int) -> Reading:
@@ -237,16 +239,17 @@ def workers_reading(lost: Iterable[tuple[str, int]], window_s: int) -> Reading:
     names = [f"{host} (process {pid})" for host, pid in lost]
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     which = f": {', '.join(names[:NAMED])}{more}" if names else ""
-    return Reading(len(names), f"{_count(len(names), 'worker')} lost within {span(window_s)}{which}")
+    return Reading(len(names), f"{counted(len(names), 'worker')} lost within {span(window_s)}{which}")
 
 
 def span(seconds: int) -> str:
     """Return a time in its largest whole unit: ``15 minutes``, ``2 days``."""
     for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
         if seconds >= size and seconds % size == 0:
-            return _count(seconds // size, unit)
-    return _count(seconds, "second")
+            return counted(seconds // size, unit)
+    return counted(seconds, "second")
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """Return so many of something: ``1 run``, ``1,200 runs``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

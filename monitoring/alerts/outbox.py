@@ -13,6 +13,7 @@ from django.db.models import Exists, F, OuterRef
 
 from executions import store
 from monitoring.alerts import wording
+from monitoring.alerts.measures import counted
 from monitoring.models import Alert, AlertChannel, AlertMessage
 
 Event, Status = AlertMessage.Event, AlertMessage.Status
@@ -53,7 +54,8 @@ def write(alert: Alert, event: str, channels: Iterable[AlertChannel], now: int) 
         )  # fmt: skip
         if place >= left:
             row.status = Status.WITHHELD
-            row.error = f"more than {settings.ALERT_MESSAGES} messages within an hour (FLOWBUILDER_ALERT_MESSAGES)"
+            most = counted(settings.ALERT_MESSAGES, "message")
+            row.error = f"more than {most} within an hour (FLOWBUILDER_ALERT_MESSAGES)"
         rows.append(row)
     AlertMessage.objects.bulk_create(rows, ignore_conflicts=True)
 

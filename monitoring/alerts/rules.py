@@ -49,6 +49,10 @@ class Description:
     subjects: tuple[str, ...] | None = None
     """What ``subject`` may be; None for a kind without, empty for any name."""
 
+    def unit_of(self, value: float) -> str:
+        """Return the unit as it is written after ``value``: 1 message, 2 messages, 1 s."""
+        return self.unit.removesuffix("s") or self.unit if value == 1 else self.unit
+
 
 KINDS: Final[dict[str, Description]] = {
     Kind.FAILURE_RATE: Description(

@@ -112,6 +112,23 @@ def test_the_page_says_what_was_found_and_who_was_told(bob: Any, make_world: Any
     assert reverse("admin:workflows_workflow_change", args=(world.workflow.pk,)) in html
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "threshold", "found"),
+    [
+        ("queue_backlog", 1, 1, "1 message (default); too much is 1 message"),
+        ("queue_backlog", 2, 1, "2 messages (default); too much is 1 message"),
+        ("dead_letters", 1, 0.5, "1 letter (default); too much is 0.5 letters"),
+        ("schedule_lag", 1, 1, "1 s (default); too much is 1 s"),
+    ],
+)
+def test_one_of_what_was_found_is_in_the_singular(
+    bob: Any, kind: str, value: float, threshold: float, found: str
+) -> None:
+    alert = make_alert(bob, kind=kind, value=value, threshold=threshold, key="default")
+
+    assert found in logged_in(bob).get(page(alert)).content.decode()
+
+
 @pytest.mark.row("S1-34")
 def test_somebody_takes_care_of_an_alert_once(bob: Any, alice: Any) -> None:
     alert = make_alert(bob)

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from flowbuilder.management.base import FAILED, OK, USAGE, ProductCommand
 from monitoring.alerts import inbox, rules, trial
+from monitoring.alerts.measures import counted
 from monitoring.models import Alert, AlertRule
 
 SHOWN = 200
@@ -106,7 +107,7 @@ class Command(ProductCommand):
                 self.fail("--threshold is a number above 0", USAGE)
             rule.threshold = options["threshold"]
         found = trial.rule_test(rule, options["days"])
-        unit = rules.KINDS[rule.kind].unit
+        kind = rules.KINDS[rule.kind]
         shown = {
             "rule": rule.name, "threshold": rule.threshold, "since": found.since, "until": found.until, "count": found.count,
             "highest": found.highest, "known_since": found.known_since,
@@ -117,12 +118,13 @@ class Command(ProductCommand):
         }  # fmt: skip
 
         def page(console: Console) -> None:
-            if found.known_since is None:
-                console.print(f"{rule.name}: nothing is known of the last {options['days']} days.")
+            if found.known_since is None or found.highest is None:
+                console.print(f"{rule.name}: nothing is known of the last {counted(options['days'], 'day')}.")
                 return
             console.print(
-                f"{rule.name}: with the threshold {rule.threshold:g} {unit} it would have fired {found.count} times in "
-                f"{options['days']} days; the highest value was {found.highest:g} {unit}."
+                f"{rule.name}: with the threshold {rule.threshold:g} {kind.unit_of(rule.threshold)} it would have fired "
+                f"{counted(found.count, 'time')} in {counted(options['days'], 'day')}; "
+                f"the highest value was {found.highest:g} {kind.unit_of(found.highest)}."
             )
             grid = Table("Since (UTC)", "Until (UTC)", "At its worst", box=None)
             for one in found.firings:

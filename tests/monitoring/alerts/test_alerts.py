@@ -17,6 +17,7 @@ from werkzeug import Request, Response
 from executions import letters, store
 from executions.models import DeadLetter, Execution, LostWorker, NodeRun, WorkerLease
 from executions.triggers import start_execution
+from monitoring import history
 from monitoring.alerts import channels, evaluation, inbox, measures, outbox, rules
 from monitoring.alerts.courier import carry
 from monitoring.alerts.evaluation import Evaluator
@@ -157,6 +158,25 @@ def test_a_backlog_is_told_queue_by_queue(alice: Any, settings: Any) -> None:
     flush_redis()
     over()
     assert (firing(), Alert.objects.count()) == ([], 1)
+
+
+def test_what_is_found_once_is_said_in_the_singular() -> None:
+    rule = AlertRule(kind="failure_rate", window_s=60, minimum_runs=1)
+    ended = history.Sums(completed=0, failed=1)
+
+    said = [
+        measures.backlog_reading("default", 1), measures.backlog_reading("default", 0), measures.cost_reading(1, 3600),
+        measures.letters_reading(1), measures.workers_reading([("h", 7)], 86_400), measures.failure_reading(ended, rule),
+    ]  # fmt: skip
+
+    assert [reading.message for reading in said] == [
+        '1 message waits in the queue "default"',
+        '0 messages wait in the queue "default"',
+        "1 credit spent within 1 hour",
+        "1 dead letter not handled yet",
+        "1 worker lost within 1 day: h (process 7)",
+        "1 of 1 run failed within 1 minute (100 %)",
+    ]
 
 
 @pytest.mark.row("S2-47")
@@ -483,7 +503,8 @@ def test_a_person_gets_so_many_messages_an_hour_and_no_more(alice: Any, settings
         rules.save(lettered(alice, name=f"rule {number}"), own)
     look()
     assert sorted(status for _, status in events()) == ["waiting", "waiting", "waiting", "withheld"]
-    assert "FLOWBUILDER_ALERT_MESSAGES" in AlertMessage.objects.get(status="withheld").error
+    error = AlertMessage.objects.get(status="withheld").error
+    assert error == "more than 3 messages within an hour (FLOWBUILDER_ALERT_MESSAGES)"
 
     AlertMessage.objects.update(created_at=timezone.now() - timedelta(minutes=61))
     DeadLetter.objects.all().delete()

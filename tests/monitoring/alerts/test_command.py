@@ -7,6 +7,7 @@ import json
 import re
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.management import call_command
@@ -14,7 +15,8 @@ from django.core.management.base import CommandError
 from django.utils import timezone
 
 from monitoring.alerts import inbox, outbox, rules, tryout
-from monitoring.models import Alert, AlertRule
+from monitoring.alerts.gauges import minute_of
+from monitoring.models import Alert, AlertRule, Total
 from tests.admin.conftest import carol as carol  # the fixtures
 from tests.admin.conftest import make_alert
 from tests.environment import ROOT
@@ -90,11 +92,18 @@ def test_a_rule_is_tried_and_not_changed(bob: Any) -> None:
     found = json.loads(flow("test", "noisy", "--threshold", "55", "--user", "bob", "--json"))
     assert (found["threshold"], found["count"]) == (55, 0)
     assert "would have fired 0 times in 7 days" in flow("test", "noisy", "--user", "bob")
+    AlertRule.objects.filter(pk=rule.pk).update(kind="cost", threshold=1, window_s=3600)
+    Total.objects.create(
+        minute=minute_of(timezone.now() - timedelta(hours=1)), workflow_id=uuid4(), owner_id=bob.pk, status="completed",
+        up_to_ms=1000, runs=1, children=0, credits=1, duration_ms=10,
+    )  # fmt: skip
+    one = "threshold 1 credit it would have fired 1 time in 1 day; the highest value was 1 credit."
+    assert one in " ".join(flow("test", "noisy", "--days", "1", "--user", "bob").split())
     for wrong in (("--days", "8"), ("--threshold", "0")):
         with pytest.raises(CommandError):
             flow("test", "noisy", "--user", "bob", *wrong)
     rule.refresh_from_db()
-    assert rule.threshold == 20
+    assert rule.threshold == 1
 
 
 def test_the_document_lists_exactly_the_kinds_and_says_their_numbers() -> None:

@@ -13,6 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_httpserver import HTTPServer
 
+from monitoring.admin.words import condition_text
 from monitoring.alerts import channels, tryout
 from monitoring.alerts.gauges import minute_of
 from monitoring.models import AlertMessage, AlertRule, Total
@@ -127,6 +128,7 @@ def test_the_page_of_a_rule_says_what_it_would_have_done(bob: Any, rule: AlertRu
     assert "5 of 10 runs failed within 15 minutes" in html
     assert html.count('class="adm-bar-failed"') == 1
     assert "It would not have fired" in trial_page(bob, rule, threshold=60, days=7)
+    assert ">of at least 1 run<" in condition_text(AlertRule(kind="failure_rate", threshold=1, minimum_runs=1))
     rule.refresh_from_db()
     assert rule.threshold == 20
 
