@@ -25,6 +25,7 @@ from django.utils.safestring import SafeString
 from executions import report, states, statistics
 from executions.errors import ExecutionError
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, Phase, WorkerLease
+from recordings import admin as recording_pages
 from recordings.errors import RecordingError
 from recordings.keeping import keep, keepable
 from recordings.models import Recording
@@ -156,6 +157,39 @@ def statistics_cell(found: statistics.Statistics) -> SafeString | str:
         rest=100 - found.success_rate,
         credits=credits,
     )
+
+
+# ------------------------------------------------------------------ recordings know from here up who started them
+admin.site.unregister(Recording)
+
+
+class RecordedFilter(recording_pages.StartedFilter):
+    """The same, and the recordings of what one execution started."""
+
+    def children_of(self, rows: QuerySet[Any], chosen: str) -> QuerySet[Any]:
+        """Return what one execution started."""
+        try:
+            children = Execution.objects.filter(parent=UUID(chosen))
+        except ValueError:
+            raise Http404("there is no such execution") from None
+        return rows.filter(execution_id__in=children.values("pk"))
+
+
+@admin.register(Recording)
+class RecordingAdmin(recording_pages.RecordingAdmin):
+    """The pages of recordings, with the way to those of turns and subflows."""
+
+    def get_list_filter(self, request: HttpRequest) -> list[Any]:
+        """Return the filters, of which one asks who started what."""
+        filters = super().get_list_filter(request)
+        return [RecordedFilter if one is recording_pages.StartedFilter else one for one in filters]
+
+    def children_url(self, recording: Recording) -> str:
+        """Return the address of the recordings of what the run started; empty when it started nothing."""
+        key = recording.execution_id
+        if key is None or not Execution.objects.filter(parent=key).exists():
+            return ""
+        return f"{reverse('admin:recordings_recording_changelist')}?started={key}"
 
 
 # ------------------------------------------------------------------ workflows can be run from here up
@@ -298,37 +332,23 @@ class VersionFilter(admin.SimpleListFilter):
         return queryset.filter(version=self.value()) if self.value() else queryset
 
 
-class StartedFilter(admin.SimpleListFilter):
+class StartedFilter(recording_pages.StartedFilter):
     """Executions that people and triggers started, or those that other executions did (subflows, turns of loops)."""
 
-    title = "started by"
-    parameter_name = "started"
+    def runs(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Return what people and triggers started."""
+        return rows.filter(parent=None)
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        """Offer both kinds, and the chosen execution."""
-        chosen = self.value()
-        own = [(chosen, f"Execution {chosen[:8]}")] if chosen and chosen not in ("executions", "all") else []
-        return [("executions", "Other executions"), ("all", "Anything"), *own]
+    def children(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Return what other executions started."""
+        return rows.exclude(parent=None)
 
-    def choices(self, changelist: Any) -> Any:
-        """Name what is shown when nothing is chosen."""
-        for index, choice in enumerate(super().choices(changelist)):
-            yield {**choice, "display": "People and triggers"} if index == 0 else choice
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        """Keep the executions of the chosen kind; those of one parent when its id is chosen."""
-        match self.value():
-            case None:
-                return queryset.filter(parent=None)
-            case "executions":
-                return queryset.exclude(parent=None)
-            case "all":
-                return queryset
-            case chosen:
-                try:
-                    return queryset.filter(parent=chosen)
-                except ValidationError:
-                    raise Http404("there is no such execution") from None
+    def children_of(self, rows: QuerySet[Any], chosen: str) -> QuerySet[Any]:
+        """Return what one execution started."""
+        try:
+            return rows.filter(parent=chosen)
+        except ValidationError:
+            raise Http404("there is no such execution") from None
 
 
 def _starts_with(word: str) -> Q:

@@ -28,6 +28,8 @@ from recordings.pages import EMPTY, seconds_text, status_text
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import HOLD_TAG
 
+BY_EXECUTION = "workflow"
+"""The trigger of what another execution started."""
 OFFERED = 50
 TAGGED_ROWS = 500
 TAGS_SHOWN = 4
@@ -158,6 +160,50 @@ class TriggerFilter(RecordedWordFilter):
     text = staticmethod(trigger_text)
 
 
+class StartedFilter(admin.SimpleListFilter):
+    """What people and triggers started, or what other executions did (subflows, turns of loops), of which there are many."""
+
+    title = "started by"
+    parameter_name = "started"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        """Offer both kinds, and the chosen execution."""
+        chosen = self.value()
+        own = [(chosen, f"Execution {chosen[:8]}")] if chosen and chosen not in ("executions", "all") else []
+        return [("executions", "Other executions"), ("all", "Anything"), *own]
+
+    def choices(self, changelist: Any) -> Any:
+        """Name what is shown when nothing is chosen."""
+        for index, choice in enumerate(super().choices(changelist)):
+            yield {**choice, "display": "People and triggers"} if index == 0 else choice
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Keep what is of the chosen kind; what one execution started when its id is chosen."""
+        match self.value():
+            case None:
+                return self.runs(request, queryset)
+            case "executions":
+                return self.children(queryset)
+            case "all":
+                return queryset
+            case chosen:
+                return self.children_of(queryset, chosen)
+
+    def runs(self, request: HttpRequest, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Return what people and triggers started; whoever asks for the trigger of the others, or its tag, gets those."""
+        by_trigger = request.GET.get(TriggerFilter.parameter_name) == BY_EXECUTION
+        by_tag = request.GET.get(TagFilter.parameter_name) == f"trigger:{BY_EXECUTION}"
+        return rows if by_trigger or by_tag else rows.exclude(trigger=BY_EXECUTION)
+
+    def children(self, rows: QuerySet[Any]) -> QuerySet[Any]:
+        """Return what other executions started."""
+        return rows.filter(trigger=BY_EXECUTION)
+
+    def children_of(self, rows: QuerySet[Any], chosen: str) -> QuerySet[Any]:
+        """Return what one execution started; recordings alone do not know that."""
+        return rows.none()
+
+
 class NameFilter(admin.SimpleListFilter):
     """The workflows that the user has recordings of."""
 
@@ -219,7 +265,9 @@ class RecordingAdmin(WatchedAdmin):
     """List of recordings; the page of one steps through its events."""
 
     list_display = ("workflow_text", "status_pill", "error_line", "started", "length", "events", "size")
-    list_filter = (StatusFilter, NameFilter, TagFilter, DurationFilter, TriggerFilter, ("started_at", DateFilter))
+    list_filter = (
+        StatusFilter, NameFilter, TagFilter, DurationFilter, TriggerFilter, StartedFilter, ("started_at", DateFilter),
+    )  # fmt: skip
     search_fields = ("workflow_name", "error", "id", "execution_id")
     ordering = ("-started_at",)
     empty_text = "Every execution is recorded when it ends. Run a workflow, then step through it here."
@@ -322,6 +370,7 @@ class RecordingAdmin(WatchedAdmin):
             "held": HOLD_TAG in (recording.tags or ()),
             "downloads": pages.downloads(recording),
             "execution_url": self._execution_url(recording),
+            "children_url": self.children_url(recording),
             "media": self.media,
         }
         try:
@@ -418,8 +467,8 @@ class RecordingAdmin(WatchedAdmin):
     def _siblings(self, request: HttpRequest, recording: Recording) -> QuerySet[Recording]:
         """Return the newest other recordings of the same workflow, those that began like it first: turns of loops are many."""
         rows = self.get_queryset(request).exclude(pk=recording.pk)
-        by_workflow = Q(trigger="workflow")
-        alike = by_workflow if recording.trigger == "workflow" else ~by_workflow
+        by_workflow = Q(trigger=BY_EXECUTION)
+        alike = by_workflow if recording.trigger == BY_EXECUTION else ~by_workflow
         if recording.workflow_id is not None:
             same: QuerySet[Recording] = rows.filter(workflow_id=recording.workflow_id)
         else:
@@ -467,6 +516,10 @@ class RecordingAdmin(WatchedAdmin):
             ),
             ("Id", format_html('<span class="adm-mono">{}</span>', recording.pk)),
         ]
+
+    def children_url(self, recording: Recording) -> str:
+        """Return the address of the recordings of what the run started; recordings alone do not know them."""
+        return ""
 
     def _execution_url(self, recording: Recording) -> str:
         """Return the address of the execution's page; empty when there is none."""

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from executions.admin import cause, execution_url, wait_text
 from executions.models import Execution, NodeRun
-from recordings.models import Event
+from recordings.models import Event, Recording
 from tests.admin.conftest import logged_in, make_execution
 from tests.conftest import graph, node, wire
 from workflows.admin.cells import BLANK, EMPTY, duration
@@ -255,6 +255,41 @@ def test_the_dashboard_asks_those_that_an_approval_names_and_nobody_else(
 
     assert "Ship it?" in logged_in(carol).get("/admin/").content.decode()
     assert "Ship it?" not in logged_in(stranger).get("/admin/").content.decode()
+
+
+def test_recordings_of_children_are_in_no_list_but_those_that_ask_for_them(bob: Any, asks: Any) -> None:
+    def recorded(execution: Any) -> Any:
+        tags = [f"trigger:{execution.trigger}"]
+        found, _ = Recording.objects.update_or_create(
+            execution_id=execution.pk,
+            defaults={"trigger": execution.trigger, "tags": tags},
+            create_defaults={
+                "trigger": execution.trigger, "tags": tags, "workflow_name": "shop", "user_id": bob.pk,
+                "status": "completed", "success": True, "started_at": execution.queued_at, "duration_seconds": 1,
+            },
+        )  # fmt: skip
+        return found.pk
+
+    parent = asks(bob, turns=3)
+    other = make_execution(parent.workflow)
+    stranger = recorded(make_execution(parent.workflow, parent=other, parent_node=0, depth=1, trigger="workflow"))
+    turns = {recorded(child) for child in parent.children.all()}
+    runs = {recorded(parent), recorded(other)}
+    client, recordings = logged_in(bob), reverse("admin:recordings_recording_changelist")
+    shown = lambda **query: {row.pk for row in client.get(recordings, query).context["cl"].result_list}  # noqa: E731
+
+    assert shown() == runs
+    assert client.get(recordings).context["totals"]["total"] == "2"
+    assert shown(started="all") == {*runs, *turns, stranger}
+    assert shown(started="executions") == shown(trigger__exact="workflow") == shown(tag="trigger:workflow")
+    assert shown(started="executions") == {*turns, stranger}
+    assert shown(started=str(parent.pk)) == turns
+    assert client.get(recordings, {"started": "nonsense"}).status_code == 404
+
+    way = f'href="{recordings}?started={parent.pk}">Turns and subflows<'
+    page_of = lambda key: client.get(reverse("admin:recordings_recording_change", args=(key,))).content.decode()  # noqa: E731
+    assert way in page_of(Recording.objects.get(execution_id=parent.pk).pk)
+    assert "Turns and subflows" not in page_of(next(iter(turns)))
 
 
 def test_children_are_in_no_list_but_on_the_page_of_their_parent(bob: Any, asks: Any) -> None:
