@@ -338,7 +338,9 @@ class AlertRuleAdmin(OwnedAdmin):
             return status_pill("skipped", "Off")
         pill = status_pill("failed", f"{rule.firing} firing") if rule.firing else status_pill("completed", "Quiet")
         if inbox.is_silenced(rule):
-            return format_html('{}<span class="adm-second">silence ends {}</span>', pill, moment(rule.silenced_until))
+            return format_html(
+                '{}<span class="adm-second adm-nowrap">silence ends {}</span>', pill, moment(rule.silenced_until)
+            )
         return pill
 
     @admin.display(description="Fires at", ordering="kind")

@@ -10,7 +10,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from monitoring.alerts import channels
+from monitoring.alerts import channels, inbox
 from monitoring.alerts.gauges import minute_of
 from monitoring.models import Total
 from tests.admin.conftest import make_alert
@@ -78,6 +78,23 @@ def test_an_alert_is_found_acknowledged_and_silenced(firing: None, page: Page, r
     page.get_by_role("link", name="Acknowledged", exact=True).click()
     expect(page.locator("#result_list tbody tr")).to_have_count(1)
     assert refused == []
+
+
+@pytest.fixture
+def silenced(processes: Any, alice: Any) -> None:
+    """A rule that nobody is told of for a while."""
+    rule = make_alert(alice, name="a rule whose name takes all the room that there is in its list").rule
+    assert rule is not None
+    inbox.silence(rule, timedelta(hours=8, minutes=1))
+
+
+def test_the_end_of_a_silence_stays_on_one_line(silenced: None, page: Page) -> None:
+    page.set_viewport_size({"width": 1000, "height": 700})
+    page.goto("/admin/monitoring/alertrule/")
+
+    second = page.locator("td.field-state .adm-second")
+    expect(second).to_have_text("silence ends in 8 h")
+    assert second.evaluate("one => one.getClientRects()[0].height") < 20  # a line is 17 pixels high
 
 
 @pytest.mark.row("S2-46")
