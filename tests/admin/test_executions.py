@@ -136,6 +136,7 @@ def test_the_page_shows_rows_and_leads_to_the_recording(bob: Any, make_world: An
     assert "Deliver to Webhook" in html
     assert "answered 503" in html
     assert reverse("admin:recordings_recording_change", args=(world.recording.pk,)) in html
+    assert ">Run workflow</button>" in html, "to do this run again is Retry all"
 
 
 def test_a_retry_and_what_it_is_a_retry_of_lead_to_each_other(bob: Any, make_world: Any) -> None:

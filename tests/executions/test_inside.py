@@ -139,7 +139,7 @@ def test_turns_of_a_loop_are_in_the_timeline_of_its_parent_with_a_bound(
         found = ask(client, execution, "timeline")
 
     assert [(turn["node_id"], turn["name"], turn["what"], turn["status"]) for turn in found["turns"]] == [
-        ("loop", "Each", f"turn {number}", "completed") for number in (1, 2, 3)
+        ("loop", "Each", f"Turn {number}", "completed") for number in (1, 2, 3)
     ]
     assert (found["turn_count"], found["turns_ended"], found["turns_failed"]) == (5, 5, 0)
     children = {str(child.pk) for child in execution.children.all()}

@@ -43,7 +43,7 @@ describe("ticks", () => {
 
 describe("turns", () => {
   const turn = (number: number, status: "completed" | "running") => ({
-    id: `child-${number}`, node_id: "loop", name: "Each order", what: `turn ${number}`, status, queued_ms: 10 * number,
+    id: `child-${number}`, node_id: "loop", name: "Each order", what: `Turn ${number}`, status, queued_ms: 10 * number,
     started_ms: 10 * number, finished_ms: status === "completed" ? 10 * number + 5 : null,
   });
   const times = { turns: [turn(1, "completed"), turn(2, "running")], turn_count: 150, turns_ended: 148, turns_failed: 3 };
@@ -52,7 +52,7 @@ describe("turns", () => {
   it("have a bar and a link each, and say how many there are", () => {
     render(<Turns times={times} whole={100} {...links} />);
     expect(screen.getByRole("heading").textContent).toContain("150 in all, the first 2 shown, 3 failed, 2 not ended");
-    expect(screen.getByRole("link", { name: "turn 2" }).getAttribute("href")).toBe("/executions/child-2/");
+    expect(screen.getByRole("link", { name: "Turn 2" }).getAttribute("href")).toBe("/executions/child-2/");
     expect(screen.getByRole("link", { name: "Show them in the list" }).getAttribute("href")).toBe("/executions/?started=parent");
     const bars = [...document.querySelectorAll<HTMLElement>("[data-turn] [data-kind=ran]")];
     expect(bars.map((bar) => [bar.style.left, bar.style.width])).toEqual([["10%", "5%"], ["20%", "80%"]]);
