@@ -7,6 +7,7 @@ compare-and-set, so duplicates and late callers find nothing to do.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -44,6 +45,21 @@ LOCAL_SECONDS = 5.0
 """How long one task goes on with following phases before it sends a message instead."""
 
 _LEASE_US = settings.LEASE_SECONDS * 1_000_000
+_CLOSED_KEPT = 10_000
+_closed: dict[tuple[UUID, int], None] = {}
+_closed_lock = threading.Lock()
+
+
+def closed_here(execution_id: UUID, phase: int) -> bool:
+    """Return whether this process moved an execution on from ``phase``; it knows its last 10,000 moves."""
+    return (execution_id, phase) in _closed
+
+
+def _note_closed(execution_id: UUID, phase: int) -> None:
+    with _closed_lock:
+        _closed[execution_id, phase] = None
+        if len(_closed) > _CLOSED_KEPT:
+            del _closed[next(iter(_closed))]
 
 
 # --------------------------------------------------------------------------- doors for tasks
@@ -90,6 +106,7 @@ def _advance(context: Context, phase: int, local_until: float) -> Dispatch | Non
             leases.note_stale()
         settle(context.id)
         return None
+    _note_closed(context.id, phase - 1)
     _announce(context, *moved, opening)
     failpoint("opened")
     return drive(opening.work) if opening.work is not None else opening.dispatch
@@ -375,6 +392,7 @@ def _close(work: Work, ends: list[NodeEnd], drafts: list[EventDraft]) -> tuple[W
         settle(context.id)
         return None, (advance_after(context, work.phase, work.local_until) if left == 0 else None)
     failpoint("after-commit")
+    _note_closed(context.id, work.phase)
     _announce(context, *moved, opening)
     failpoint("opened")
     return opening.work, opening.dispatch

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from celery import Task, chord, current_app, shared_task, signals
+from celery import Signature, Task, current_app, shared_task, signals, uuid
 from celery.exceptions import Reject
 from celery.worker import WorkController
 from django.conf import settings
@@ -20,6 +20,7 @@ from django.db import close_old_connections
 from django.db.models import F
 from django.db.models.functions import Greatest
 from kombu import Exchange, Queue
+from redis.exceptions import RedisError
 
 from executions import admission, confinement, ending, engine, leases, letters, logs, runtime, states, store
 from executions.failpoints import failpoint
@@ -70,6 +71,9 @@ def purge_dead_letters() -> int:
 @shared_task(name="executions.advance")
 def advance(execution_id: str, phase: int) -> None:
     """Open ``phase`` once the one before it is closed: the body of every phase's chord."""
+    if phase > 0 and engine.closed_here(UUID(execution_id), phase - 1):
+        leases.note_stale()
+        return
     with logs.clean_errors():
         _go_on(engine.advance(UUID(execution_id), phase))
 
@@ -94,8 +98,10 @@ def run_nodes(
     work = partial(_take, UUID(execution_id), phase, list(node_indexes), sent_us)
     if apart:
         _one_by_one.run(work)
-    else:
-        work()
+        return
+    work()
+    if self.request.chord and engine.closed_here(UUID(execution_id), phase):
+        _leave_chord(self)
 
 
 def _take(execution_id: UUID, phase: int, indexes: list[int], sent_us: int) -> None:
@@ -194,20 +200,43 @@ def _send(dispatch: Dispatch) -> None:
     _introduce(queue for _indexes, queue in dispatch.headers)
     execution_id = str(dispatch.execution_id)
     more = {"sent_us": now_us(), **({"apart": True} if dispatch.apart else {})}
-    headers = [
-        run_nodes.si(execution_id, dispatch.phase, list(indexes), **more).set(queue=queue, priority=priority)
-        for indexes, queue in dispatch.headers
-    ]
-    if dispatch.apart:
-        for header in headers:
-            header.apply_async()
-        return
-    if len(headers) == 1:
-        headers[0].apply_async()
-        return
-    failpoint("before-publish-headers")
-    body = advance.si(execution_id, dispatch.phase + 1).set(queue=CONTROL_QUEUE, priority=priority)
-    chord(headers)(body)
+    if dispatch.apart or len(dispatch.headers) == 1:
+        options: list[dict[str, Any]] = [{}] * len(dispatch.headers)
+    else:
+        failpoint("before-publish-headers")
+        body = advance.si(execution_id, dispatch.phase + 1).set(queue=CONTROL_QUEUE, priority=priority)
+        options = _chord(body, len(dispatch.headers))
+    with current_app.producer_or_acquire() as producer:
+        for (indexes, queue), of_chord in zip(dispatch.headers, options, strict=True):
+            run_nodes.apply_async(
+                (execution_id, dispatch.phase, list(indexes)), more,
+                queue=queue, priority=priority, producer=producer, **of_chord,
+            )  # fmt: skip
+
+
+def _chord(body: Signature[Any], size: int) -> list[dict[str, Any]]:
+    """Begin a chord and return the options of its ``size`` header tasks; Celery sends ``body`` after the last of them.
+
+    Celery's own ``chord`` subscribes to the result of each header and never ends that, in the process and in Redis.
+    """
+    group = uuid()
+    current_app.backend.set_chord_size(group, size)
+    return [{"group_id": group, "group_index": index, "chord": body} for index in range(size)]
+
+
+_CHORD_KEYS = (".s", ".j", ".t", ".d")
+"""What Celery's Redis backend keeps of a chord: its size and the results, counts and ids of its headers."""
+
+
+def _leave_chord(task: Task[..., Any]) -> None:
+    """Take a header out of its chord, and end that: the phase is closed, so nobody needs the callback any more."""
+    backend: Any = current_app.backend
+    group = task.request.group
+    task.request.chord = None
+    try:
+        backend.client.delete(*(backend.get_key_for_group(group, key) for key in _CHORD_KEYS))
+    except RedisError as error:
+        logger.debug("what Redis keeps of chord %s goes by itself in an hour: %s", group, error)
 
 
 def _private(name: str) -> Queue:
