@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -104,7 +104,7 @@ class WorkflowScheduler(DatabaseScheduler):
     def tick(self, *args: Any, **kwargs: Any) -> float:
         """Start what is due and return seconds until the next look."""
         try:
-            with _ends_later():
+            with _ends_later(self._hurry):
                 self._say_alive()
                 start_due()
                 remaining: float = super().tick(*args, **kwargs)
@@ -162,6 +162,10 @@ class WorkflowScheduler(DatabaseScheduler):
         if not rows or any(rows):
             self._reconcile()
 
+    def _hurry(self) -> None:
+        """End waits for a broker that is away, so that the tick comes to its end."""
+        self.app.amqp.Connection.gives_up = True
+
     def _tick_above(self) -> None:
         if time.monotonic() - self._ticked_above < TICK_SECONDS:
             return
@@ -190,8 +194,8 @@ class WorkflowScheduler(DatabaseScheduler):
 
 
 @contextmanager
-def _ends_later() -> Iterator[None]:
-    """Let SIGTERM and SIGINT wait for the end of the block.
+def _ends_later(hurry: Callable[[], None]) -> Iterator[None]:
+    """Let SIGTERM and SIGINT wait for the end of the block, and call ``hurry`` when one comes.
 
     Celery's handler writes to the database wherever it interrupts; in the middle of a statement, whose connection is
     locked, it would wait for itself for ever.
@@ -200,10 +204,12 @@ def _ends_later() -> Iterator[None]:
         yield
         return
     came: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, frame: came.append(number))
-        for number in (signal.SIGTERM, signal.SIGINT)
-    }
+
+    def note(number: int, frame: Any) -> None:
+        came.append(number)
+        hurry()
+
+    handlers = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import base64
 import uuid
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import kombu
 from celery.app import amqp
+from kombu.exceptions import OperationalError
 from kombu.transport import redis as kombu_redis
 from kombu.transport.virtual import base as virtual
 from kombu.utils import json
@@ -23,12 +25,26 @@ RECONNECT_SECONDS = 3
 
 
 class Connection(kombu.Connection):
-    """kombu's connection, except that it is back soon however long the broker was away; kombu's pauses grow to 30 s."""
+    """kombu's connection, except that it is back soon however long the broker was away; kombu's pauses grow to 30 s.
+
+    Once somebody sets ``gives_up``, no connection of this process waits for a broker that is away any more.
+    """
+
+    gives_up: ClassVar[bool] = False
 
     def ensure_connection(self, *args: Any, **kwargs: Any) -> Any:
         """Return this connection once it is established."""
         pauses = {"interval_start": 1, "interval_step": 1, "interval_max": RECONNECT_SECONDS}
         return super().ensure_connection(*args, **{**pauses, **kwargs})
+
+    def _ensure_connection(self, *args: Any, callback: Callable[[], None] | None = None, **kwargs: Any) -> Any:
+        def look() -> None:
+            if self.gives_up:
+                raise OperationalError("the broker is away, and this process ends")
+            if callback is not None:
+                callback()
+
+        return super()._ensure_connection(*args, callback=look, **kwargs)  # type: ignore[misc]
 
 
 class AMQP(amqp.AMQP):

@@ -227,6 +227,19 @@ def test_fault_18_without_redis_for_five_minutes(stack, broker, web):
     works_without_redis(stack, web, "18 Redis away for 5 min", REDIS_SILENT, 300, broker.kill, broker.start)
 
 
+def test_a_beat_that_waits_for_redis_ends_when_it_is_told_to(stack, broker):
+    broker.kill()
+    beat = stack.beat()
+    wait_for(lambda: "Trying again in" in stack.processes.log(0), 30, "beat to wait for Redis", stack.logs)
+
+    told = time.monotonic()
+    beat.terminate()
+    beat.wait(timeout=12)
+
+    assert since(told) < 2.5, stack.logs()
+    assert beat.returncode == 0, stack.logs()
+
+
 def test_fault_19_with_a_full_redis_triggers_are_accepted_and_pages_come(stack, broker, web):
     def fill():
         with redis_client() as client:
