@@ -11,7 +11,7 @@ import json
 import logging
 from typing import Any
 
-from django.core.exceptions import BadRequest, SuspiciousOperation
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
 from django.http import Http404, HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
@@ -25,6 +25,7 @@ from ninja.security import HttpBearer, django_auth
 from executions.api import router as executions
 from executions.errors import ExecutionError, KeyReused, LetterRefused, StartRefused
 from flowbuilder import policy
+from flowbuilder.bodies import too_large_text
 from monitoring.api import router as alerts
 from recordings.api import router as recordings
 from workflows.api import router as workflows
@@ -168,11 +169,17 @@ def missing(request: HttpRequest, error: Http404) -> HttpResponse:
     return _answer(request, 404, "not found")
 
 
+@api.exception_handler(RequestDataTooBig)
+def too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+    """Answer 413 with the limit and the way out."""
+    return _answer(request, 413, too_large_text())
+
+
 @api.exception_handler(BadRequest)
 @api.exception_handler(MultiPartParserError)
 @api.exception_handler(SuspiciousOperation)
 def suspicious(request: HttpRequest, error: Exception) -> HttpResponse:
-    """Answer 400, for example when the body is larger than the limit."""
+    """Answer 400, for example when a form has more fields than anybody fills in."""
     return _answer(request, 400, str(error) or "the request is not acceptable")
 
 

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any, Final
 
+from django.conf import settings
+
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
@@ -27,6 +29,15 @@ BODY_SECONDS: Final = 20.0
 LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 4 * LARGEST_BYTES
 """What is thrown away after a refusal, so that a sender who still writes comes to read it."""
+
+
+def too_large_text() -> str:
+    """Return what is said of a request that has more beside its files than Django takes, and the way out."""
+    most, workflow = (size / 1024**2 for size in (settings.DATA_UPLOAD_MAX_MEMORY_SIZE, settings.MAX_DEFINITION_BYTES))
+    return (
+        f"the request is larger than {most:.3g} MB, the most that is taken; send less at once. A workflow may have "
+        f"{workflow:.3g} MB as JSON (FLOWBUILDER_MAX_DEFINITION_BYTES): divide a larger one into subflows"
+    )
 
 
 class BoundedBodies:

@@ -8,13 +8,16 @@ from typing import Any, Final
 
 from django.apps import apps
 from django.conf import settings
-from django.core.exceptions import ValidationError
+from django.core.exceptions import RequestDataTooBig, ValidationError
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest, JsonResponse
 from django.http.response import HttpResponseBase
+from django.shortcuts import render
 from django.utils.cache import patch_vary_headers
+from django.views import defaults
 
 from flowbuilder import policy, throttle
+from flowbuilder.bodies import too_large_text
 from flowbuilder.policy import API
 from flowbuilder.rates import Rate, read_rate
 from workflows import access, audit, tokens
@@ -93,6 +96,14 @@ class DoorMiddleware:
         return None
 
 
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """Answer a request that cannot be read; 413 with the limit and the way out when it is only too large."""
+    if isinstance(exception, RequestDataTooBig):
+        text = too_large_text()
+        return render(request, "413.html", {"reason": text[0].upper() + text[1:]}, status=413)
+    return defaults.bad_request(request, exception)
+
+
 def bearer(request: HttpRequest) -> str | None:
     """Return the text of a bearer token, None when the request does not bring one."""
     scheme, _, text = request.headers.get("Authorization", "").strip().partition(" ")
@@ -137,7 +148,7 @@ def _as_json(response: HttpResponseBase) -> HttpResponseBase:
     """Return an error in the one shape that errors of the API have, also those that Django made."""
     if response.status_code < 400 or response.headers.get("Content-Type", "").startswith("application/json"):
         return response
-    detail = {404: "not found", 405: "this address does not take that method"}
+    detail = {404: "not found", 405: "this address does not take that method", 413: too_large_text()}
     answer = _problem(
         response.status_code, detail.get(response.status_code, HTTPStatus(response.status_code).phrase.lower())
     )

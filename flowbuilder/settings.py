@@ -253,7 +253,7 @@ SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = variables.flag("FLOWBUILDER_HTTPS")
 EXAMPLES = BASE_DIR / "flowbuilder" / "demo" / "workflows"
-DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 1024 * 1024
+DATA_UPLOAD_MAX_MEMORY_SIZE = max(10 * 1024 * 1024, 2 * MAX_DEFINITION_BYTES)  # as a form, JSON takes more room
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": ["'self'"],

@@ -20,6 +20,7 @@ def icon(request: HttpRequest) -> HttpResponseRedirect:
 
 admin.autodiscover()
 
+handler400 = "flowbuilder.doors.bad_request"
 urlpatterns = [
     path("favicon.ico", icon),
     path("", RedirectView.as_view(url="/admin/"), name="home"),

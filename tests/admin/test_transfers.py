@@ -65,6 +65,16 @@ def test_what_is_no_definition_is_refused_with_the_reason(bob: Any, sent: dict[s
     assert not Workflow.objects.exists()
 
 
+def test_a_file_that_is_too_large_is_refused_with_the_limit(bob: Any, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 2_000_000
+    file = SimpleUploadedFile("flow.json", text({**GOOD, "of_its_own": "x" * 1_000_000}).encode())
+
+    html = logged_in(bob).post(IMPORT, {"file": file, "import": "Import"}).content.decode()
+
+    assert "The file is larger than 0.954 MB; divide it into subflows." in html
+    assert not Workflow.objects.exists()
+
+
 def test_checking_stores_nothing(bob: Any) -> None:
     answer = logged_in(bob).post(IMPORT, {"text": text(GOOD), "check": "Check only"})
 

@@ -46,6 +46,31 @@ def test_a_token_needs_neither_a_login_nor_a_csrf_token(bob: Any) -> None:
     assert bob.workflows.get().name == "mine"
 
 
+def test_a_request_that_is_too_large_is_413_with_the_limit_and_the_way_out(bob: Any, settings: Any) -> None:
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE, settings.MAX_DEFINITION_BYTES = 2 * 1024**2, 1024**2
+    large = graph([node("wait", "delay", Duration="x" * 3 * 1024**2)])
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(bob)
+    client.get("/admin/workflows/workflow/import/")
+    sent: Any = {"headers": {"X-CSRFToken": client.cookies["csrftoken"].value}}
+    reason = (
+        "he request is larger than 2 MB, the most that is taken; send less at once. A workflow may have "
+        "1 MB as JSON (FLOWBUILDER_MAX_DEFINITION_BYTES): divide a larger one into subflows"
+    )
+
+    by_token = program(bob)("POST", "/workflows", {"name": "mine", "definition": large})
+    by_builder = client.post("/api/v1/workflows", {"definition": large}, content_type="application/json", **sent)
+    by_form = client.post("/api/v1/workflows", {"definition": json.dumps(large)}, **sent)
+    page = client.post("/admin/workflows/workflow/import/", {"text": json.dumps(large), "import": "Import"}, **sent)
+
+    assert (by_token.status_code, by_token.json()) == (413, {"detail": f"t{reason}"})
+    assert (by_builder.status_code, by_builder.json()) == (413, {"detail": f"t{reason}"})
+    assert (by_form.status_code, by_form.json()) == (413, {"detail": f"t{reason}"})
+    assert page.status_code == 413
+    assert f"T{reason}." in page.content.decode()
+    assert not bob.workflows.exists()
+
+
 def test_a_session_needs_a_csrf_token_to_change_something(bob: Any) -> None:
     client = Client(enforce_csrf_checks=True)
     client.force_login(bob)

@@ -104,8 +104,8 @@ def test_fault_48_a_string_of_50_mb_is_refused_by_both_doors(alice: Any, client:
         call_command("workflows", "import", str(path), stdout=io.StringIO(), stderr=io.StringIO())
     answer = client.post("/api/v1/workflows", f'{{"name": "x", "definition": {text}}}', content_type="application/json")
 
-    assert answer.status_code == 400
-    assert answer.json()["detail"]
+    assert answer.status_code == 413
+    assert "MB, the most that is taken" in answer.json()["detail"]
     assert nothing_is_stored()
 
 

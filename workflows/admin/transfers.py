@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
@@ -22,7 +23,6 @@ from workflows.models import Credential, Workflow
 from workflows.strict import read_json
 from workflows.validation import Finding
 
-FILE_BYTES = 5 * 1024 * 1024
 FINDINGS_SHOWN = 200
 
 
@@ -51,8 +51,9 @@ class ImportForm(forms.Form):
         data = super().clean() or {}
         file = data.get("file")
         if file is not None:
-            if file.size > FILE_BYTES:
-                self.add_error("file", f"The file is larger than {FILE_BYTES // 1024**2} MB.")
+            most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE // 2  # its text comes back as a field of the form
+            if file.size > most:
+                self.add_error("file", f"The file is larger than {most / 1024**2:.3g} MB; divide it into subflows.")
                 return data
             try:
                 data["text"] = file.read().decode("utf-8-sig")
