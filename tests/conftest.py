@@ -16,6 +16,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
@@ -28,6 +29,14 @@ WORKER = (
     "worker", "--pool=threads", "-c", "8", "-Q", "control,default,browser", "-l", "INFO",
     "--without-gossip", "--without-mingle",
 )  # fmt: skip
+
+
+# Examples are the same in every run and take the time that they take: what fails is a change, not the day or the machine.
+# ``--hypothesis-profile=default`` looks for new ones.
+hypothesis.settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("steady")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -177,6 +186,18 @@ def _delete_all_rows(case: TransactionTestCase) -> None:
 
 
 TransactionTestCase._fixture_teardown = _delete_all_rows  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def nothing_known() -> None:
+    """Let no test see what the one before it left in the memory of this process for a second or three."""
+    from executions import admission
+    from monitoring import health, tiles, views
+    from workflows import credits, limits
+
+    for known in (limits, credits, tiles.known, views._known):
+        known.forget()
+    admission._window, health._redis = admission._Window(), health._Redis()
 
 
 @cache
@@ -372,7 +393,11 @@ def rates(settings: Any) -> Iterator[Any]:
     url = settings.REDIS_URL
     flush_redis()
     throttle._quiet_until = 0
-    yield settings
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(throttle, "REDIS_SECONDS", 30)  # who is not answered in time is let through
+        throttle._client.cache_clear()
+        yield settings
+    throttle._client.cache_clear()
     settings.REDIS_URL, throttle._quiet_until = url, 0
     flush_redis()
 
