@@ -122,8 +122,9 @@ def test_who_has_no_account_is_not_metered(alice, bob, make_workflow):
 
 
 def test_the_first_account_of_an_installation_is_seen_at_once_and_nobody_asks_again_meanwhile(
-    alice, make_workflow, django_assert_num_queries
+    alice, make_workflow, django_assert_num_queries, monkeypatch
 ):
+    monkeypatch.setattr(credits, "KNOWN_SECONDS", 3600)
     credits.forget()
     workflow = make_workflow(ONE)
     assert start_execution(workflow, by=alice).reserved is None

@@ -198,28 +198,39 @@ async def _tell(self, node, env):
 # --------------------------------------------------------------------------- nodes that do not stop
 
 
+@pytest.fixture
+def in_the_end_it_stops(monkeypatch):
+    """Let no stubborn node outlive its test."""
+    monkeypatch.setattr(edge_nodes.Stubborn, "goes_on", True)
+    yield
+    edge_nodes.Stubborn.goes_on = False
+    wait_for(lambda: not runtime._tasks, 30, "the end of the stubborn node")
+
+
+@pytest.mark.usefixtures("in_the_end_it_stops")
 def test_a_node_that_ignores_its_time_limit_is_left_behind(alice, make_workflow, monkeypatch):
     monkeypatch.setattr(runtime, "GRACE_SECONDS", 0.3)
-    stubborn = node("stubborn", "test_stubborn", {"timeout_s": 0.2}, Kind=4)
+    stubborn = node("stubborn", "test_stubborn", {"timeout_s": 0.2}, Kind=60)
     begun = time.monotonic()
 
     execution = run_here(start(make_workflow, alice, stubborn).pk)
 
-    assert time.monotonic() - begun < 3
+    assert time.monotonic() - begun < 40
     assert (execution.status, execution.error_code) == ("failed", "timeout")
 
 
+@pytest.mark.usefixtures("in_the_end_it_stops")
 def test_a_node_that_ignores_cancellation_is_left_behind(alice, make_workflow, monkeypatch):
     monkeypatch.setattr(runtime, "GRACE_SECONDS", 0.3)
-    execution = start(make_workflow, alice, node("stubborn", "test_stubborn", Kind=6))
+    execution = start(make_workflow, alice, node("stubborn", "test_stubborn", Kind=60))
     running = threading.Thread(target=_run_and_close, args=(execution.pk,))
     running.start()
-    wait_for(lambda: NodeRun.objects.filter(status="running").exists(), 5, "the running node")
+    wait_for(lambda: NodeRun.objects.filter(status="running").exists(), 30, "the running node")
     assert cancel_execution(execution, by="alice")
     for _ in range(3):
         runtime.cancel(execution.pk)  # as the heartbeat does
         time.sleep(0.1)
-    running.join(timeout=4)
+    running.join(timeout=40)
 
     execution.refresh_from_db()
     assert execution.status == "cancelled"
@@ -229,7 +240,7 @@ def test_a_node_that_ignores_cancellation_is_left_behind(alice, make_workflow, m
 
 def test_nodes_that_are_cancelled_before_their_first_step_end(alice, make_workflow):
     """The loop is slow on a busy machine: cancelling a task that did not begin runs nothing of it."""
-    execution = start(make_workflow, alice, node("wait", "delay", Duration=20), transform("beside", a=1))
+    execution = start(make_workflow, alice, node("wait", "delay", Duration=100), transform("beside", a=1))
     over = threading.Event()
 
     def in_every_round_of_the_loop():
@@ -240,7 +251,7 @@ def test_nodes_that_are_cancelled_before_their_first_step_end(alice, make_workfl
     runtime.loop().call_soon_threadsafe(in_every_round_of_the_loop)
     running = threading.Thread(target=_run_and_close, args=(execution.pk,), daemon=True)
     running.start()
-    running.join(timeout=5)
+    running.join(timeout=60)
     over.set()
 
     assert not running.is_alive(), "the thread waits for nodes that never say that they ended"
@@ -280,7 +291,7 @@ def test_an_engine_that_breaks_stops_the_nodes_that_it_ran(alice, make_workflow,
     with pytest.raises(OSError, match="disk full"):
         run_here(execution.pk)
 
-    wait_for(lambda: execution.pk not in runtime._tasks, 3, "the end of its coroutines")
+    wait_for(lambda: execution.pk not in runtime._tasks, 20, "the end of its coroutines")
 
 
 @pytest.mark.row("S2-24")
@@ -428,7 +439,7 @@ def test_a_cancellation_at_any_moment_gives_exactly_one_end(alice, make_workflow
         running.start()
         time.sleep(0.002 * moment)
         cancel_execution(execution, by="alice")
-        running.join(10)
+        running.join(60)
 
         execution.refresh_from_db()
         last = events_of(execution)[-1]
@@ -728,11 +739,11 @@ def test_the_thread_that_keeps_a_worker_alive_survives_what_it_calls(alice, make
     try:
         time.sleep(leases.CANCEL_POLL_SECONDS * 1.5)
         WorkerLease.objects.all().delete()
-        wait_for(lambda: WorkerLease.objects.filter(boot=worker.boot).exists(), 7, "the lease row")
+        wait_for(lambda: WorkerLease.objects.filter(boot=worker.boot).exists(), 30, "the lease row")
         assert not leases.is_dead(worker.boot)
     finally:
         worker.stop()
-    wait_for(lambda: leases.is_dead(worker.boot), 15, "the release of its lock")
+    wait_for(lambda: leases.is_dead(worker.boot), 60, "the release of its lock")
 
 
 def test_a_worker_that_ends_says_that_it_tries_again_only_when_it_does(db, caplog):

@@ -261,7 +261,7 @@ async def speak(proxy: EgressProxy, data: bytes) -> bytes:
     """Send bytes to the proxy and return everything that it answers until it hangs up."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(proxy.url.rpartition(":")[2]))
     writer.write(data)
-    answer = await asyncio.wait_for(reader.read(), 10)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
     return answer
 
@@ -371,5 +371,5 @@ async def test_closing_the_proxy_cuts_open_connections(proxy: EgressProxy, site:
 
     await proxy.close()
 
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), 60) == b""
     writer.close()

@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         self.server.requests.append({"path": self.path, "key": self.headers.get("authorization"), **body})
-        self.server.together.wait(10)
+        self.server.together.wait(60)
         member = body["messages"][0]["content"].split(",")[0].removeprefix("You are ")
         queued = self.server.answers.get(member)
         text = queued.pop(0) if queued else f"{member} by {body['model']}"

@@ -31,6 +31,7 @@ from tests.conftest import WORKER, graph, node, outputs, statuses, wait_for, wai
 from tests.executions import edge_nodes
 from tests.executions.edge_nodes import run_here
 from tests.many import copies
+from workflows import credits, limits
 from workflows.registry import NodeDescription, register
 
 pytestmark = pytest.mark.postgres
@@ -112,11 +113,11 @@ class Held:
 
         def job(tx):
             begun.set()
-            self._go.wait(20)
+            self._go.wait(60)
             self._last(tx)
 
         (self._future,) = in_threads(lambda: store.committer.run(job))
-        assert begun.wait(10)
+        assert begun.wait(60)
         return self
 
     def wait_for(self, count):
@@ -167,7 +168,10 @@ def statements_per_node(execution):
 def test_a_node_costs_few_statements(
     transactional_db, alice, make_workflow, worker, alone, monkeypatch, phases, sqlite, postgres
 ):
-    monkeypatch.setattr(opening, "BURST_SECONDS", 5)  # a busy machine writes more often, by its clock
+    monkeypatch.setattr(opening, "BURST_SECONDS", 60)  # a busy machine writes more often, by its clock
+    monkeypatch.setattr(engine, "LOCAL_SECONDS", 60)
+    for module in (credits, limits):
+        monkeypatch.setattr(module, "KNOWN_SECONDS", 3600)
     workflow = make_workflow(definition(phases))
     drive(start_execution(workflow, by=alice))
     execution = start_execution(workflow, by=alice)
@@ -494,7 +498,10 @@ def test_the_callback_of_a_phase_that_was_closed_here_asks_nothing(
         tasks.advance(str(execution.pk), 1)
 
 
-def test_nodes_that_cannot_wait_run_before_anything_is_written(transactional_db, alice, make_workflow, worker, alone):
+def test_nodes_that_cannot_wait_run_before_anything_is_written(
+    transactional_db, alice, make_workflow, worker, alone, monkeypatch
+):
+    monkeypatch.setattr(opening, "BURST_SECONDS", 60)  # a busy machine writes more often, by its clock
     execution = start_execution(make_workflow(definition([[LIGHT] * 3] * 4)), by=alice)
     before = store.committer.run
     steps = []

@@ -88,14 +88,14 @@ def test_a_job_inside_a_transaction_belongs_to_it(transactional_db):
 
     def act(number):
         if number:
-            inside.wait(5)
+            inside.wait(60)
             result = committer.run(lambda tx: insert(tx, "other")) if connection.vendor == "postgresql" else None
             outside.set()
             return result
         with transaction.atomic():
             committer.run(lambda tx: insert(tx, "mine"))
             inside.set()
-            outside.wait(5)
+            outside.wait(60)
             transaction.set_rollback(True)
         return None
 
@@ -110,7 +110,7 @@ def test_a_job_in_a_transaction_does_not_wait_for_a_leader_that_needs_its_lock(t
 
     def act(number):
         if number:
-            begun.wait(5)
+            begun.wait(60)
             return committer.run(lambda tx: insert(tx, "leader"))
         with transaction.atomic():
             DeadLetter.objects.filter(node_id="none").update(error="x")  # holds SQLite's only write lock
