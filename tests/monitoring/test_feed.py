@@ -26,7 +26,7 @@ class Watcher(Watch):
         self.seen: list[Batch] = []
         super().__init__(Room(limit), self.news.set)
 
-    async def numbers(self, count: int, timeout: float = 8) -> list[int]:
+    async def numbers(self, count: int, timeout: float = 30) -> list[int]:
         """Return the numbers of the next ``count`` pushed events."""
         found: list[int] = []
         async with asyncio.timeout(timeout):
@@ -38,7 +38,7 @@ class Watcher(Watch):
                     found += [item.seq for item in batch.entries]
         return found
 
-    async def head_of(self, seq: int, timeout: float = 8) -> Head:
+    async def head_of(self, seq: int, timeout: float = 30) -> Head:
         """Return the look at the row that found at least ``seq`` events."""
         async with asyncio.timeout(timeout):
             while self.head is None or self.head.seq < seq:
@@ -237,7 +237,7 @@ async def test_coming_and_going_a_hundred_times_leaves_nothing(make_run, live_re
         assert await sync(live_redis.subscribers, run.id) == 1
 
 
-async def until_subscribed(live_redis, execution_id: str, timeout: float = 10) -> None:
+async def until_subscribed(live_redis, execution_id: str, timeout: float = 30) -> None:
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if await sync(live_redis.subscribers, execution_id):

@@ -32,7 +32,7 @@ class Page:
     async def say(self, **content: Any) -> None:
         await self.socket.say(json.dumps(content))
 
-    async def take(self, timeout: float = 10) -> dict[str, Any]:
+    async def take(self, timeout: float = 30) -> dict[str, Any]:
         """Take the next message of the overview."""
         while True:
             message: dict[str, Any] = await self.socket.next(timeout)
@@ -186,7 +186,7 @@ async def test_off_means_off_and_nobody_looks_when_nobody_watches(make_run, look
         assert current_overview().viewers == 0
         await page.say(type="overview", on=True)
         assert (await page.take())["full"]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while any("Overview._look" in repr(task) for task in asyncio.all_tasks()):
             await asyncio.sleep(0.02)
 

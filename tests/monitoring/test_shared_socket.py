@@ -42,7 +42,7 @@ class Talk:
         content = json.loads(output["text"])
         return content if isinstance(content, list) else [content]
 
-    async def until(self, kind: str, run: Any = None, timeout: float = 10) -> list[dict[str, Any]]:
+    async def until(self, kind: str, run: Any = None, timeout: float = 30) -> list[dict[str, Any]]:
         """Return the messages (of ``run``, if given) up to and with the first one of type ``kind``; others are kept."""
         found: list[dict[str, Any]] = []
         async with asyncio.timeout(timeout):
@@ -60,11 +60,11 @@ class Talk:
     async def seqs(self, run: Any, count: int) -> list[int]:
         """Return the numbers of the next ``count`` entries of ``run``."""
         found: list[int] = []
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(found) < count:
                 mine = [m for m in self.kept if m.get("execution_id") == run.id and "seq" in m]
                 if not mine:
-                    self.kept += await self._frame(10)
+                    self.kept += await self._frame(30)
                     continue
                 self.kept.remove(mine[0])
                 found.append(mine[0]["seq"])

