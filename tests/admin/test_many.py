@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from executions import statistics
 from tests.admin.conftest import logged_in
 from tests.many import Many
+from tests.measuring import reference_us
 
 pytestmark = pytest.mark.django_db
 
@@ -44,14 +46,16 @@ def test_a_list_takes_less_than_300_ms_and_few_queries(many_executions: Many, al
     url = f"/admin/{page}".replace("WORKFLOW", str(many_executions.workflows[0].pk))
     for user in (many_executions.owner, alice):
         client = logged_in(user)
-        client.get(url)
-        taken = []
+        assert client.get(url).status_code == 200
+        look, taken = partial(client.get, url), []
         for _ in range(3):
             began = time.process_time()  # SQLite is part of the process; what others do with the machine is not
-            answer = client.get(url)
+            look()
             taken.append(1000 * (time.process_time() - began))
-            assert answer.status_code == 200
-        assert min(taken) < SLOWEST_MS, (user, taken)
+        took = min(taken)
+        if took >= SLOWEST_MS:  # in the time of the machine that the documents name
+            took = reference_us(look, rounds=10) / 1000
+        assert took < SLOWEST_MS, (user, taken)
         with CaptureQueriesContext(connection) as queries:
             client.get(url)
         assert len(queries) <= MOST_QUERIES, [query["sql"][:120] for query in queries]

@@ -35,7 +35,7 @@ def fail_to_save(client: Any) -> None:
     client.config_set("dbfilename", "taken")
     Path(client.config_get("dir")["dir"], "taken", "inside").mkdir(parents=True)
     client.bgsave()
-    wait_for(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", 10, "a failed save")
+    wait_for(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err", 60, "a failed save")
 
 
 def follow(client: Any) -> None:

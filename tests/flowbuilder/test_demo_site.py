@@ -105,7 +105,7 @@ def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]
         env={**os.environ, "FLOWBUILDER_DEMO_LEDGER": str(ledger)},
     )
     url = f"http://127.0.0.1:{port}"
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while True:
         try:
             httpx.get(url + "/login", timeout=2)
@@ -134,7 +134,9 @@ async def test_what_the_sink_acknowledged_survives_a_kill(served: tuple[subproce
                     acknowledged.append(number)
 
     sending = asyncio.create_task(send())
-    await asyncio.sleep(1)
+    async with asyncio.timeout(60):
+        while len(acknowledged) <= 10:
+            await asyncio.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     await sending
 

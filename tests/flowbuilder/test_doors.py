@@ -285,10 +285,13 @@ def test_a_bucket_gives_exactly_as_many_as_it_holds_to_many_at_once(rates: Any) 
 
 @pytest.mark.redis
 def test_a_bucket_fills_again(rates: Any) -> None:
-    rate = Rate(2, 1)
-    assert [throttle.take("again", rate) for _ in range(3)] == [0, 0, 1]
+    rate, taken = Rate(2, 1), 0
+    while not throttle.take("again", rate):
+        taken += 1
+        assert taken < 50, "it never gets empty"
+    assert taken >= 2
 
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while throttle.take("again", rate) and time.monotonic() < end:
         time.sleep(0.05)
     assert time.monotonic() < end

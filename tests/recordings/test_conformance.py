@@ -449,7 +449,7 @@ def test_d9_recordings_of_threads_at_the_same_time_do_not_mix(storage: Recording
 
     def run(name: str) -> None:
         with record_workflow(name) as recorder:
-            barrier.wait(10)
+            barrier.wait(60)
             for number in range(30):
                 record_node_execution_start(f"{name}-{number}")
         recorders[name] = recorder

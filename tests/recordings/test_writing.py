@@ -68,7 +68,7 @@ def test_a_killed_program_keeps_in_the_database_what_was_flushed_and_another_fin
         try:
             assert program.stdout is not None
             recording_id = program.stdout.readline().strip()
-            wait_for(lambda: Event.objects.count() == 1202, 15, "the events")
+            wait_for(lambda: Event.objects.count() == 1202, 60, "the events")
         finally:
             program.kill()
 

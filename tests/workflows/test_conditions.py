@@ -41,7 +41,7 @@ def test_a_condition_is_evaluated_over_the_given_values(text, expected):
     ],
 )
 def test_what_is_no_condition_is_refused_with_the_reason(text, why):
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(TemplateError, match=why):
         conditions.holds(text, {"last": {}, "l": [1]})
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1

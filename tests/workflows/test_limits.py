@@ -100,8 +100,9 @@ def test_how_many_recordings_are_kept_is_asked_once_for_all_users(
 
 @pytest.mark.django_db
 def test_what_this_process_knows_follows_its_changes_and_needs_no_query_meanwhile(
-    bob, group, django_assert_num_queries
+    bob, group, django_assert_num_queries, monkeypatch
 ):
+    monkeypatch.setattr(limits, "KNOWN_SECONDS", 3600)
     limits.known_limits(bob.pk)
     with django_assert_num_queries(0):
         assert limits.known_limits(bob.pk).nodes == 500
