@@ -213,15 +213,16 @@ def release(execution_id: UUID, *, wait_s: float = 10.0) -> bool:
 def request_cancel(execution_id: UUID, by: str, *, code: str = "", error: str = "") -> bool:
     """Ask an execution to stop; return whether it was still possible. ``code`` "deadline" ends it as failed."""
 
-    def job(tx: Transaction) -> tuple[int, int] | None:
-        base = store.mark_cancelled(tx, execution_id, code=code, error=error)
-        return None if base is None else (base, _insert_one(tx, execution_id, base, draft))
+    data = {"by": by, "error": error or None}
 
-    draft = EventDraft(Kind.CANCEL_REQUESTED.value, now_us(), "", {"by": by, "error": error or None})
+    def job(tx: Transaction) -> _NotedOne | None:
+        base = store.mark_cancelled(tx, execution_id, code=code, error=error)
+        return None if base is None else _insert_one(tx, execution_id, base, Kind.CANCEL_REQUESTED, data)
+
     won = store.committer.run(job, execution_id.hex)
     if won is None:
         return False
-    base, depth = won
+    base, depth, draft = won
     events.push(execution_id, base, [draft], states.RUNNING, depth)
     settle(execution_id)
     cancel_children(execution_id, None, by)
@@ -294,27 +295,34 @@ def _note_move(
     execution_id: UUID, move: Callable[[Transaction, UUID], bool], kind: Kind, data: dict[str, Any], status: str
 ) -> bool:
     """Make a move and write its event in one transaction; return whether it could be made."""
-    draft = EventDraft(kind.value, now_us(), "", data)
 
-    def job(tx: Transaction) -> tuple[int, int] | None:
+    def job(tx: Transaction) -> _NotedOne | None:
         if not move(tx, execution_id):
             return None
         base = store.bump(tx, execution_id, events=1)
-        return None if base is None else (base, _insert_one(tx, execution_id, base, draft))
+        return None if base is None else _insert_one(tx, execution_id, base, kind, data)
 
     won = store.committer.run(job, execution_id.hex)
     if won is None:
         return False
-    base, depth = won
+    base, depth, draft = won
     events.push(execution_id, base, [draft], status, depth)
     return True
 
 
-def _insert_one(tx: Transaction, execution_id: UUID, base: int, draft: EventDraft) -> int:
-    """Insert an event of an execution of which no more is known than its id; return its depth."""
+_NotedOne = tuple[int, int, EventDraft]
+"""The number before an event, the depth of its execution, and the event."""
+
+
+def _insert_one(tx: Transaction, execution_id: UUID, base: int, kind: Kind, data: dict[str, Any]) -> _NotedOne:
+    """Insert an event of an execution of which no more is known than its id, and whose row this transaction holds.
+
+    Its time is now: who waited for the row must not write an earlier one than who had it.
+    """
     depth = store.depth_of(tx, execution_id)
+    draft = EventDraft(kind.value, now_us(), "", data)
     store.insert_events(tx, execution_id, base, [draft], depth)
-    return depth
+    return base, depth, draft
 
 
 def load_or_give_up(execution_id: UUID) -> Context | None:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from uuid import UUID
 
 from django.conf import settings
@@ -33,7 +33,7 @@ from executions.failpoints import failpoint
 from executions.models import NodeRun, Phase
 from executions.opening import DEFAULT_QUEUE, Dispatch, Opening, Work, dispatch_of, make_ready, prepare
 from executions.outcomes import lay_aside, record
-from executions.runtime import Finished, Ready
+from executions.runtime import Finished, Item, Ready, Waiting
 from executions.steps import Claimed, Moved, Written
 from executions.store import EventDraft, Job, NodeEnd, Transaction, now_us
 from recordings.events import RecordingEventType as Kind
@@ -217,7 +217,7 @@ def _run(work: Work) -> tuple[Work | None, Dispatch | None]:
     ready = {item.planned.index: item for item in work.nodes}
     follow: Dispatch | None = None
     failpoint("mid-node")
-    for items in reuse.run_header(context, work.nodes, work.claim):
+    for items in _waiting_last(reuse.run_header(context, work.nodes, work.claim)):
         items, more = lay_aside(work, items, ready)
         follow = more.and_also(follow) if more else follow
         remaining -= sum(isinstance(item, Finished) for item in items)
@@ -238,6 +238,16 @@ def _run(work: Work) -> tuple[Work | None, Dispatch | None]:
             last_dispatch = advance_after(context, work.phase, work.local_until)
             return None, last_dispatch.and_also(follow) if last_dispatch else follow
     return None, follow
+
+
+def _waiting_last(header: Iterable[Sequence[Item]]) -> Iterator[Sequence[Item]]:
+    """Yield what happened, the nodes that ask to be set aside apart: what they and others did before is written first."""
+    for items in header:
+        waiting = [item for item in items if isinstance(item, Waiting)]
+        if len(waiting) < len(items):
+            yield [item for item in items if not isinstance(item, Waiting)]
+        if waiting:
+            yield waiting
 
 
 def _give_page_back(work: Work) -> list[EventDraft]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 import time
 
 import pytest
+from django.db import connection, transaction
+from django.db.models import F
 
 from executions.models import Execution, NodeRun
+from executions.store import now_us
 from executions.triggers import cancel_execution, decide_approval, pause_execution, resume_execution, start_execution
 from recordings.models import Event
 from tests.conftest import graph, node, outputs, statuses, wait_for, wait_until_ended, wire
@@ -168,6 +172,41 @@ def test_an_approval_that_was_given_while_no_worker_ran_goes_on_with_the_next(pr
 
     wait_until_ended(execution, 20, processes.logs)
     assert statuses(execution) == {"ask": "completed", "end": "completed"}
+
+
+@pytest.mark.postgres
+def test_what_a_node_logs_before_it_waits_is_written_before(processes, alice, make_workflow):
+    processes.worker()
+
+    execution = start_execution(make_workflow(graph([node("ask", "approval", Title="Go?")])), by=alice)
+
+    wait_for(is_waiting(execution, "ask"), 15, "the question", processes.logs)
+    found = [(event.type, event.timestamp) for event in events_of(execution)]
+    assert [kind for kind, _ in found][-2:] == ["log", "node_waiting"], found
+    assert [time for _, time in found] == sorted(time for _, time in found)
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(("move", "kind"), [(pause_execution, "pause"), (cancel_execution, "cancel_requested")])
+def test_the_time_of_an_event_is_taken_when_nobody_else_can_write_one(processes, alice, make_workflow, move, kind):
+    processes.worker()
+    execution = start_execution(make_workflow(graph([node("ask", "approval", Title="Go?")])), by=alice)
+    wait_for(lambda: Execution.objects.get(pk=execution.pk).status == "waiting", 15, "the question", processes.logs)
+
+    def run():
+        move(execution, "alice")
+        connection.close()
+
+    mover = threading.Thread(target=run)
+    with transaction.atomic():
+        Execution.objects.filter(pk=execution.pk).update(seq=F("seq"))  # holds the row
+        mover.start()
+        time.sleep(0.5)
+        held_until = now_us()
+    mover.join()
+
+    written = Event.objects.get(execution_id=execution.pk, type=kind)
+    assert written.timestamp >= held_until
 
 
 @pytest.mark.browser
