@@ -93,7 +93,7 @@ class Drain:
 def hand_over(worker: WorkerProcess) -> int:
     """Stop the nodes of this process and give them to others; return how many rows were given away.
 
-    Pages cannot move: the nodes that need one fail with the reason.
+    Pages cannot move: the nodes that need one fail with the reason, unless they were the first on it.
     """
     runtime.release_all()
     until = time.monotonic() + RELEASE_SECONDS
@@ -115,8 +115,10 @@ def hand_over(worker: WorkerProcess) -> int:
 
 
 def _give_away(worker: WorkerProcess, execution_id: UUID, phase: int, index: int, claim: str, session: str) -> None:
-    if session and reconcile.has_session(execution_id, worker.boot):
+    if session and reconcile.loses_page(execution_id, worker.boot, claim):
         reconcile.fail_without_session(execution_id, phase, [index], claim, REASON)
+    elif session:
+        tasks.publish(recovery.reopen(execution_id, phase, claim, worker.boot, REASON, counts=False))
     else:
         tasks.publish(recovery.requeue(execution_id, phase, [index], [claim], REASON, counts=False))
 

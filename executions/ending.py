@@ -204,7 +204,7 @@ def release(execution_id: UUID, *, wait_s: float = 10.0) -> bool:
     if not runtime.holds_session(execution_id):
         return True
     closed = runtime.close_session(execution_id, wait_s=wait_s)
-    BrowserSession.objects.filter(execution_id=execution_id, boot=leases.this_boot()).update(
+    BrowserSession.objects.held(leases.this_boot()).filter(execution_id=execution_id).update(
         status=BrowserSession.CLOSED, closed_at=store.us_to_datetime(now_us())
     )
     return closed

@@ -30,9 +30,9 @@ from executions.ending import (
 )  # fmt: skip
 from executions.errors import StaleTransition
 from executions.failpoints import failpoint
-from executions.models import NodeRun, Phase
+from executions.models import BrowserSession, NodeRun, Phase
 from executions.opening import DEFAULT_QUEUE, Dispatch, Opening, Work, dispatch_of, make_ready, prepare
-from executions.outcomes import lay_aside, record
+from executions.outcomes import lay_aside, record, save_pages
 from executions.runtime import Finished, Item, Ready, Waiting
 from executions.steps import Claimed, Moved, Written
 from executions.store import EventDraft, Job, NodeEnd, Transaction, now_us
@@ -218,6 +218,7 @@ def _run(work: Work) -> tuple[Work | None, Dispatch | None]:
     follow: Dispatch | None = None
     failpoint("mid-node")
     for items in _waiting_last(reuse.run_header(context, work.nodes, work.claim)):
+        save_pages(work, items)
         items, more = lay_aside(work, items, ready)
         follow = more.and_also(follow) if more else follow
         remaining -= sum(isinstance(item, Finished) for item in items)
@@ -280,7 +281,18 @@ def _write_part(work: Work, ends: list[NodeEnd], drafts: list[EventDraft]) -> in
     left, base, kept = store.committer.run(_ending(work, ends, drafts, job), context.id.hex)
     if base is not None:
         events.push(context.id, base, kept, states.RUNNING, context.depth)
+    if ends and left is None:
+        _give_up_page(work)
     return left
+
+
+def _give_up_page(work: Work) -> None:
+    """Close the page that this process opened under a claim which it lost, unless it still is the execution's."""
+    context = work.context
+    if not any(item.planned.session for item in work.nodes) or not runtime.holds_session(context.page_of):
+        return
+    if not BrowserSession.objects.held(leases.this_boot()).filter(execution_id=context.page_of).exists():
+        runtime.close_session(context.page_of, claim=work.claim)
 
 
 def _ending(work: Work, ends: list[NodeEnd], drafts: list[EventDraft], careful: Job[Written]) -> Job[Written]:
@@ -420,7 +432,7 @@ def advance_after(context: Context, phase: int, local_until: float) -> Dispatch 
     if not context.knows_failures:
         load_failures(context, phase)
     load_variables(context)
-    if context.plan.uses_browser and not context.session_boot:
+    if context.plan.uses_browser and not (context.session_boot and context.plan.keeps_page(phase)):
         load_session(context)
     return _advance(context, phase + 1, local_until)
 

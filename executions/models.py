@@ -362,6 +362,14 @@ class LostWorker(models.Model):
         return f"{self.hostname}:{self.pid}"
 
 
+class PageQuerySet(models.QuerySet[Any]):
+    """Browser sessions by the process that holds them."""
+
+    def held(self, boot: str) -> Self:
+        """Return the sessions that the process ``boot`` holds."""
+        return self.filter(boot=boot, status__in=(BrowserSession.OPENING, BrowserSession.LIVE))
+
+
 class BrowserSession(models.Model):
     """A browser context of one execution and the worker process that holds it.
 
@@ -384,6 +392,8 @@ class BrowserSession(models.Model):
     profile_dir = models.CharField(max_length=500, blank=True, default="")
     opened_at = models.DateTimeField()
     closed_at = models.DateTimeField(null=True, blank=True)
+
+    objects = PageQuerySet.as_manager()
 
     class Meta:
         ordering = ("-opened_at",)

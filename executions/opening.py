@@ -107,8 +107,13 @@ class Opening:
 
 
 def dispatch_of(context: Context, phase: int, indexes: Sequence[int], *, apart: bool = False) -> Dispatch:
-    """Return the messages for queued node runs of one phase; ``apart`` gives each node a message of its own."""
-    parts = [[index] for index in indexes] if apart else [indexes]
+    """Return the messages for queued node runs of one phase.
+
+    ``apart`` gives each node a message of its own, but for those of one page, which stay together.
+    """
+    on_page = [index for index in indexes if context.plan.nodes[index].session]
+    alone = [[index] for index in indexes if index not in on_page]
+    parts: Sequence[Sequence[int]] = [on_page, *alone] if apart else [indexes]
     groups = [group for part in parts for group in headers(context.plan, part)]
     messages = tuple((group.indexes, queue_of(context, group)) for group in groups)
     return Dispatch(context.id, phase, messages, priority=context.priority, apart=apart)

@@ -13,7 +13,7 @@ from executions.context import Context, RecordSwitch, note_result
 from executions.drafts import node_event, omit, set_apart, start_event
 from executions.errors import NodeFailed, NodeWaits
 from executions.failpoints import failpoint
-from executions.models import BrowserSession, Execution
+from executions.models import Execution
 from executions.opening import DEFAULT_QUEUE, Dispatch, Work
 from executions.planner import PlannedNode
 from executions.runtime import RECORDED_BY, Finished, Item, Noted, Ready, Resumed, Retrying, SessionOpened, Waiting
@@ -41,7 +41,7 @@ _TEAM_VALUES: dict[str, tuple[RecordSwitch, str]] = {
 def record(
     context: Context, work: Work, ready: dict[int, Ready], items: Sequence[Item]
 ) -> tuple[list[NodeEnd], list[EventDraft]]:
-    """Turn what happened into node ends and events; store blobs and browser sessions on the way."""
+    """Turn what happened into node ends and events; store blobs on the way."""
     ends: list[NodeEnd] = []
     drafts: list[EventDraft] = []
     for item in items:
@@ -57,8 +57,6 @@ def record(
                 drafts = _retry(context, work, ready[item.index].planned, item, drafts)
             case Resumed():
                 drafts = _resume(context, work, ready[item.index], item, drafts)
-            case SessionOpened():
-                _save_session(context, item)
     return ends, drafts
 
 
@@ -311,21 +309,24 @@ def _resume(context: Context, work: Work, ready: Ready, item: Resumed, drafts: l
     return left
 
 
-def _save_session(context: Context, item: SessionOpened) -> None:
+def save_pages(work: Work, items: Sequence[Item]) -> None:
+    """Note which pages this process holds from now on; none that was opened under a claim which it has lost."""
     worker = leases.current
     if worker is None:
         return
-    BrowserSession.objects.update_or_create(
-        execution_id=context.id,
-        name=item.name,
-        defaults={
-            "boot": worker.boot,
-            "queue": worker.queue,
-            "status": BrowserSession.LIVE,
-            "chromium_pid": item.chromium_pid,
-            "chromium_started": item.chromium_started,
-            "profile_dir": item.profile_dir,
-            "opened_at": store.us_to_datetime(now_us()),
-        },
+    context = work.context
+    for item in items:
+        if isinstance(item, SessionOpened) and _save_page(context, work.claim, item, worker):
+            context.session_boot, context.session_queue = worker.boot, worker.queue
+            failpoint("page-opened")
+
+
+def _save_page(context: Context, claim: str, item: SessionOpened, worker: leases.WorkerProcess) -> bool:
+    page = {
+        "name": item.name, "boot": worker.boot, "queue": worker.queue, "chromium_pid": item.chromium_pid,
+        "chromium_started": item.chromium_started, "profile_dir": item.profile_dir,
+    }  # fmt: skip
+    opened = now_us()
+    return store.committer.run(
+        lambda tx: store.save_page(tx, context.id, item.index, claim, page, opened), context.id.hex
     )
-    context.session_boot, context.session_queue = worker.boot, worker.queue

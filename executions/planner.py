@@ -112,6 +112,10 @@ class Plan:
         later = (index for members in self.phases[phase + 1 :] for index in members)
         return users.isdisjoint(later) and users.intersection(self.phases[phase]) <= set(indexes)
 
+    def keeps_page(self, phase: int) -> bool:
+        """Return whether no node of ``phase`` works on the page itself, so that none can have opened it anew."""
+        return not any(self.nodes[index].session for index in self.phases[phase])
+
     def page_users(self) -> set[int]:
         """Return the nodes of this scope that work on its page: themselves, or in turns that open none of their own. O(nodes)."""
         apart = {loop for loop in self.bodies if self.body(loop).launches_browser}

@@ -211,7 +211,7 @@ def requeue_dead(execution_id: UUID | None = None) -> int:
         if not gone and lease_until > now:
             continue
         reason = "its worker process died" if gone else "its worker process stopped answering"
-        if session and has_session(execution_id, worker):
+        if session and loses_page(execution_id, worker, claim):
             count += _safely(fail_without_session, execution_id, phase, [index], claim, reason)
         elif (
             gone
@@ -222,6 +222,8 @@ def requeue_dead(execution_id: UUID | None = None) -> int:
             count += 1
         elif deliveries >= MAXIMUM_DELIVERIES:
             count += _safely(_bury, execution_id, phase, index, node_id, claim, deliveries, reason)
+        elif session:
+            count += _safely(_reopen, execution_id, phase, claim, worker, gone, reason)
         else:
             count += _safely(_requeue, execution_id, phase, index, claim, reason)
     return count
@@ -271,7 +273,8 @@ def fail_lost_sessions() -> int:
 
 def lose_session(session: BrowserSession, reason: str) -> None:
     """Note that the page of ``session`` is gone and fail the node runs that wait for it."""
-    BrowserSession.objects.filter(pk=session.pk).update(status=BrowserSession.LOST, closed_at=datetime.now(UTC))
+    held = BrowserSession.objects.held(session.boot).filter(pk=session.pk)  # it may have been opened anew elsewhere
+    held.update(status=BrowserSession.LOST, closed_at=datetime.now(UTC))
     turns = Q(execution__parent_id=session.execution_id) & ~Q(execution__scope="")
     waiting = NodeRun.objects.filter(
         Q(execution_id=session.execution_id) | turns, status=states.QUEUED, session=session.name, queue=session.queue
@@ -328,12 +331,12 @@ def send_due_retries() -> int:
         .order_by()
         .values_list("execution_id", "phase_index", "node_index", "dispatched_at", "deliveries")[:BATCH]
     )
-    count = 0
     now = store.database_now_us()
+    together: dict[tuple[UUID, int, bool], list[int]] = defaultdict(list)
     for execution_id, phase, index, dispatched, deliveries in due:
         if now - dispatched > LOST_MESSAGE_US:
-            count += _safely(_send_again, execution_id, phase, deliveries > 0, [index])
-    return count
+            together[execution_id, phase, deliveries > 0].append(index)
+    return sum(_safely(_send_again, *where, sorted(indexes)) for where, indexes in together.items())
 
 
 def wake_due() -> int:
@@ -441,6 +444,14 @@ def _requeue(execution_id: UUID, phase: int, index: int, claim: str, reason: str
     tasks.publish(recovery.requeue(execution_id, phase, [index], [claim], reason))
 
 
+def _reopen(execution_id: UUID, phase: int, claim: str, worker: str, gone: bool, reason: str) -> None:
+    """Let others open the page again that a process was opening; end what is left of the Chromium of a dead one."""
+    sessions = list(BrowserSession.objects.held(worker).filter(execution_id=execution_id)) if gone else []
+    tasks.publish(recovery.reopen(execution_id, phase, claim, worker, reason))
+    for session in sessions:
+        _kill_orphan(session)
+
+
 def _wake(execution_id: UUID, phase: int, index: int, kind: str, priority: int) -> bool:
     woken = store.committer.run(
         lambda tx: waits.wake(tx, execution_id, index, kind, {"reason": "timer"}, due=True), execution_id.hex
@@ -480,6 +491,11 @@ def _send_again(execution_id: UUID, phase: int, apart: bool, indexes: list[int])
         return
     store.committer.run(lambda tx: store.touch_dispatched(tx, execution_id, indexes), execution_id.hex)
     tasks.publish(opening.dispatch_of(context, phase, indexes, apart=apart))
+
+
+def loses_page(execution_id: UUID, worker: str, claim: str) -> bool:
+    """Return whether nodes that ``worker`` holds under ``claim`` cannot go on elsewhere: their page has been worked on."""
+    return has_session(execution_id, worker) and not _safely(recovery.first_on_page, execution_id, claim)
 
 
 def has_session(execution_id: UUID, worker: str) -> bool:

@@ -127,8 +127,9 @@ class Resumed:
 
 @dataclass(frozen=True, slots=True)
 class SessionOpened:
-    """A browser session was opened by this process."""
+    """A browser session was opened by this process, for the node ``index``."""
 
+    index: int
     name: str
     chromium_pid: int | None
     chromium_started: int | None
@@ -203,6 +204,8 @@ class Facts:
     """What must not be read in a picture of the page."""
     captures: Callable[[PlannedNode], bool] = lambda node: True
     """Whether the page of a node may be kept when it failed."""
+    claim: str = ""
+    """The claim under which this process holds the nodes; set where one of them works on a page."""
 
 
 # --------------------------------------------------------------------------- the loop of this process
@@ -236,6 +239,8 @@ _claimed: dict[str, set[asyncio.Task[None]]] = {}
 _works: set[asyncio.Future[dict[str, Any]]] = set()
 _verdicts: dict[asyncio.Future[dict[str, Any]], NodeFailed] = {}
 _host: BrowserHost | None = None
+_openers: dict[str, str] = {}
+"""Under which claim every page of this process was opened last, by the name of its session."""
 _releasing = False
 
 
@@ -298,6 +303,8 @@ def run_header(facts: Facts, nodes: Sequence[Ready], claim: str = "") -> Iterato
     inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
     tried = [_run_at_once(facts, node, inbox) if never_waits(node.planned.node.type) else node for node in nodes]
     left = [node for node in tried if node is not None]
+    if any(node.planned.session for node in left):
+        facts = replace(facts, claim=claim)
     running = asyncio.run_coroutine_threadsafe(_run_all(facts, left, inbox, claim), loop()) if left else None
     open_nodes = len(nodes)
     try:
@@ -761,10 +768,12 @@ class NodeEnvironment(TeamNotes):
     async def launch(self, **options: Any) -> Any:
         """Open (or reuse) the browser session of this execution and return its page."""
         host = browser_host()
+        _openers[self._session_id] = self._facts.claim
         page = await host.open(self._session_id, BrowserOptions(**options))
         process = host.processes()
         self._inbox.put(
             SessionOpened(
+                self._planned.index,
                 MAIN_SESSION,
                 process.pid if process else None,
                 process.start_time if process else None,
@@ -981,14 +990,14 @@ def browser_use() -> tuple[int, int]:
     return (0, 0) if _host is None else (_host.pages_opened, _host.chromium_starts)
 
 
-def close_session(execution_id: UUID, *, wait_s: float = 10.0) -> bool:
+def close_session(execution_id: UUID, *, wait_s: float = 10.0, claim: str | None = None) -> bool:
     """Close the browser session of an execution, if this process holds it; return whether it closed within ``wait_s``.
 
-    One that takes longer goes on closing.
+    One that takes longer goes on closing. With ``claim`` only one that was opened under it, and not again since.
     """
     if _host is None or not holds_session(execution_id):
         return True
-    closing = asyncio.run_coroutine_threadsafe(_close(_host, session_id(execution_id)), loop())
+    closing = asyncio.run_coroutine_threadsafe(_close(_host, session_id(execution_id), claim), loop())
     if not wait_s:
         return False
     try:
@@ -999,7 +1008,10 @@ def close_session(execution_id: UUID, *, wait_s: float = 10.0) -> bool:
     return True
 
 
-async def _close(host: BrowserHost, name: str) -> None:
+async def _close(host: BrowserHost, name: str, claim: str | None) -> None:
+    if claim is not None and _openers.get(name) != claim:
+        return
+    _openers.pop(name, None)
     await host.close(name)
     if not host.sessions():
         asyncio.get_running_loop().call_later(BROWSER_IDLE_SECONDS, _shut_down_if_idle, host)

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Generic, TypeVar, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 from django.conf import settings
@@ -28,7 +28,7 @@ from django.db.models import Model
 from django.db.utils import DatabaseError
 
 from executions import states
-from executions.models import Execution, NodeRun, Phase
+from executions.models import BrowserSession, Execution, NodeRun, Phase
 from recordings.events import encode_json as surrogate_safe
 from recordings.models import Event, NotRecorded, Recording
 
@@ -40,6 +40,7 @@ Job = Callable[["Transaction"], Result]
 _EXECUTION = Execution._meta.db_table
 _PHASE = Phase._meta.db_table
 _NODE_RUN = NodeRun._meta.db_table
+_PAGE = BrowserSession._meta.db_table
 _EVENT = Event._meta.db_table
 _RECORDING = Recording._meta.db_table
 _NOT_RECORDED = NotRecorded._meta.db_table
@@ -904,6 +905,42 @@ def fail_nodes(
         (error, error_code, tx.time(now), tx.id(execution_id), phase, *indexes, *claims),
     )
     return [row[0] for row in cursor.fetchall()]
+
+
+def save_page(
+    tx: Transaction, execution_id: UUID, index: int, claim: str, page: Mapping[str, Any], opened_us: int
+) -> bool:
+    """Note that a process holds the page which a node run opened under ``claim``, in the place of an older one.
+
+    ``page`` are columns of ``BrowserSession``. Returns False, and notes nothing, when the claim was lost.
+    """
+    lock = " FOR UPDATE" if tx.postgres else ""
+    held = tx.run(
+        f"SELECT 1 FROM {_NODE_RUN} WHERE execution_id=? AND node_index=? AND claim=?"
+        f" AND status IN ('running','retrying'){lock}",
+        (tx.id(execution_id), index, claim),
+    )
+    if held.fetchone() is None:
+        return False
+    row = {
+        "id": tx.id(uuid4()), "execution_id": tx.id(execution_id), "status": BrowserSession.LIVE, "closed_at": None,
+        "opened_at": tx.time(opened_us), **page,
+    }  # fmt: skip
+    changes = ",".join(f"{column}=excluded.{column}" for column in row if column not in ("id", "execution_id", "name"))
+    tx.run(
+        f"INSERT INTO {_PAGE}({','.join(row)}) VALUES({marks(list(row))})"
+        f" ON CONFLICT(execution_id, name) DO UPDATE SET {changes}",
+        list(row.values()),
+    )
+    return True
+
+
+def lose_page(tx: Transaction, execution_id: UUID, boot: str, now: int) -> None:
+    """Note that the page of an execution which the process ``boot`` holds is gone; nothing if it holds none."""
+    tx.run(
+        f"UPDATE {_PAGE} SET status='lost', closed_at=? WHERE execution_id=? AND boot=? AND status IN ('opening','live')",
+        (tx.time(now), tx.id(execution_id), boot),
+    )
 
 
 def touch_dispatched(tx: Transaction, execution_id: UUID, indexes: Sequence[int]) -> None:
