@@ -191,13 +191,13 @@ TransactionTestCase._fixture_teardown = _delete_all_rows  # type: ignore[attr-de
 @pytest.fixture(autouse=True)
 def nothing_known() -> None:
     """Let no test see what the one before it left in the memory of this process for a second or three."""
-    from executions import admission
+    from executions import admission, reconcile
     from monitoring import health, tiles, views
     from workflows import credits, limits
 
     for known in (limits, credits, tiles.known, views._known):
         known.forget()
-    admission._window, health._redis = admission._Window(), health._Redis()
+    admission._window, health._redis, reconcile._clock = admission._Window(), health._Redis(), None
 
 
 @cache

@@ -208,7 +208,7 @@ def _cancel(execution):
 
 def _late(execution):
     Execution.objects.filter(pk=execution.pk, status="queued").update(
-        status="running", phase_index=0, started_at=datetime.now(UTC), deadline_at=database_now_us() - 1
+        status="running", phase_index=0, started_at=datetime.now(UTC), deadline_at=database_now_us() - 60_000_000
     )
     reconcile.enforce_deadlines()
 

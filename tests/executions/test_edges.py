@@ -511,7 +511,7 @@ def test_one_execution_that_cannot_be_read_does_not_hold_up_the_deadlines_of_oth
     forgotten_type, alice, make_workflow
 ):
     late = start(make_workflow, alice, transform("one", a=1))
-    past = store.now_us() - 1
+    past = store.now_us() - 60_000_000
     Execution.objects.update(status="running", deadline_at=past, started_at="2026-01-01T00:00:00Z")
 
     reconcile.reconcile()

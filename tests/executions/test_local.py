@@ -294,10 +294,10 @@ def test_three_seconds_of_one_phase_take_one():
 
 def test_a_run_that_takes_too_long_fails_and_its_nodes_are_cancelled():
     with record_workflow("late") as recorder:
-        result = execute_sync(chain(0, 30, 0), timeout_s=0.3)
+        result = execute_sync(chain(0, 30, 0), timeout_s=3)
 
     assert result.status == "failed"
-    assert "limit of 0.3 s" in result.error
+    assert "limit of 3 s" in result.error
     assert [outcome.status for outcome in result.nodes] == ["completed", "cancelled"]
     assert result.duration_s < 20, "its node of 30 s ran to its end"
     assert recorder.metadata.status == "failed"
@@ -577,7 +577,7 @@ def test_a_run_that_takes_too_long_cancels_what_runs_inside():
         node("body", "delay", Duration="{{ item }}"),
     ]
 
-    result = execute_sync(graph(turns, wire("loop", "Each", "body", "Execute Condition")), timeout_s=0.5)
+    result = execute_sync(graph(turns, wire("loop", "Each", "body", "Execute Condition")), timeout_s=3)
 
     assert (result.status, result.node("loop").status) == ("failed", "cancelled")
     assert [child.status for child in result.children] == ["cancelled", "cancelled"]

@@ -210,7 +210,7 @@ def test_no_execution_runs_longer_than_the_plan_allows_whatever_its_workflow_say
     }
     assert left == {"long": 5, "short": 2, "none": 5}
     late = Execution.objects.get(workflow__name="long")
-    Execution.objects.filter(pk=late.pk).update(status="running", deadline_at=database_now_us() - 1)
+    Execution.objects.filter(pk=late.pk).update(status="running", deadline_at=database_now_us() - 60_000_000)
     reconcile.enforce_deadlines()
     late.refresh_from_db()
     assert (late.status, late.error_code) == ("failed", "deadline")
