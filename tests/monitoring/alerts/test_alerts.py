@@ -188,8 +188,7 @@ def test_a_broker_that_does_not_answer_neither_raises_nor_resolves(alice: Any, m
         last_seen_at=timezone.now() - timedelta(hours=1),
     )  # fmt: skip
     nobody = "redis://127.0.0.1:1/0"
-    monkeypatch.setattr(current_app.conf, "broker_url", nobody)
-    monkeypatch.setattr(current_app.conf, "broker_write_url", nobody)
+    monkeypatch.setattr(current_app.conf, "broker_read_url", nobody)
     assert Evaluator().look() == 0
     alert.refresh_from_db()
     assert alert.status == "firing"
