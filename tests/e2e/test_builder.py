@@ -322,3 +322,45 @@ def test_a_wide_workflow_is_shown_in_its_whole_height(page: Page, trouble: list[
         arg=[frame["y"], frame["y"] + frame["height"]],
     )
     assert trouble == []
+
+
+STEPS_THAT_FAIL = [
+    ("wait", "delay", {"Duration": 0.15}),
+    ("stop", "stop_and_error", {"Message": "No price was found in the list that the shop gave. " * 6}),
+]
+CUT_LINES = """element => {
+    const lines = document.createRange()
+    lines.selectNodeContents(element)
+    const bottom = element.getBoundingClientRect().bottom
+    return [...lines.getClientRects()].filter(line => line.top < bottom - 1 && line.bottom > bottom + 2).length
+}"""
+
+
+@pytest.mark.row("S2-03")
+def test_the_end_of_a_run_is_told_in_whole_lines(site: Site, page: Page, tmp_path: Path, trouble: list[str]) -> None:
+    name = unique("ends")
+    nodes = [
+        {"id": node_id, "type": node_type, "position": {"x": 300 * place, "y": 0}, "data": {"inputs": inputs}}
+        for place, (node_id, node_type, inputs) in enumerate(STEPS_THAT_FAIL)
+    ]
+    edge = {
+        "id": "e1",
+        "source": "wait",
+        "sourceHandle": "Done",
+        "target": "stop",
+        "targetHandle": "Execute Condition",
+    }
+    site.bring({"name": name, "nodes": nodes, "edges": [edge]}, tmp_path)
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.goto("/admin/workflows/workflow/")
+    page.get_by_role("row", name=f"{name} admin", exact=False).get_by_role("link", name="Builder").first.click()
+    canvas = Canvas(page)
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(canvas.run_panel).to_have_attribute("data-status", "failed", timeout=RUN_MS)
+
+    told = canvas.run_panel.get_by_text("No price was found").first
+    assert told.evaluate(CUT_LINES) == 0
+    chip = canvas.node("wait").locator(".fb-node-status")
+    expect(chip).to_contain_text(re.compile(r"Completed.*ms"))
+    assert chip.evaluate("element => element.offsetHeight") < 24
+    assert trouble == []
