@@ -29,6 +29,7 @@ def test_a_token_is_made_in_the_admin_and_shown_once(bob: Any) -> None:
     assert token is not None
     assert (token.owner, token.name, token.scopes) == (bob, "deploy", ["executions:run"])
     assert "no-store" in answer["Cache-Control"]
+    assert f'<a class="adm-crumb" href="{LIST}">API tokens</a>' in answer.content.decode()
     assert ApiToken.objects.count() == 1
     assert [(entry.verb, entry.door) for entry in AuditEntry.objects.all()] == [("create", "admin")]
     for url in (LIST, reverse("admin:workflows_apitoken_change", args=(token.pk,))):

@@ -707,6 +707,7 @@ def test_the_admin_makes_shows_rotates_switches_and_deletes(hook: Hook, bob: Any
     new = Hook(Webhook.objects.get(name="new"), secret[0])
     assert webhooks.url_of(new.row) in page
     assert "openssl dgst" in page
+    assert f'<a class="adm-crumb" href="{base}">Webhooks</a>' in page
     assert new.post().status_code == 202
     assert "has a webhook" in client.post(f"{base}add/", form).content.decode()
 
