@@ -289,7 +289,7 @@ def test_three_seconds_of_one_phase_take_one():
     while min(took) >= 1.3 and len(took) < 10:  # others share the machine
         took.append(execute_sync(phase).duration_s)
     print(f"a phase of three nodes of one second each took {min(took):.3f} s in this process")
-    assert 1.0 <= min(took) < 1.3, took
+    assert 1.0 <= min(took) < 2, took  # usual is 1.05; two of them one after another are 2
 
 
 def test_a_run_that_takes_too_long_fails_and_its_nodes_are_cancelled():
