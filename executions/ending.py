@@ -196,17 +196,30 @@ def clean_up(context: Context) -> list[EventDraft]:
     return [cleanup_event(time.perf_counter() - began, closed, context.since_us)]
 
 
+_to_note: set[UUID] = set()
+"""Executions whose page this process closes, until the database knows."""
+
+
+def kept() -> set[UUID]:
+    """Return the executions whose page this process holds, or of which the database does not know yet that it is closed."""
+    return runtime.sessions() | _to_note
+
+
 def release(execution_id: UUID, *, wait_s: float = 10.0) -> bool:
     """Give back what this process keeps for an execution: its browser page; return whether it closed within ``wait_s``.
 
-    Another process that holds the page of an ended execution does the same within a second.
+    Another process that holds the page of an ended execution does the same within a second, and so does this one
+    where the database was away when the page was closed.
     """
-    if not runtime.holds_session(execution_id):
+    if not runtime.holds_session(execution_id) and execution_id not in _to_note:
         return True
+    _to_note.add(execution_id)
     closed = runtime.close_session(execution_id, wait_s=wait_s)
-    BrowserSession.objects.held(leases.this_boot()).filter(execution_id=execution_id).update(
-        status=BrowserSession.CLOSED, closed_at=store.us_to_datetime(now_us())
+    boot = leases.this_boot()
+    store.committer.run(
+        lambda tx: store.end_page(tx, execution_id, boot, BrowserSession.CLOSED, now_us()), execution_id.hex
     )
+    _to_note.discard(execution_id)
     return closed
 
 

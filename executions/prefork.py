@@ -43,7 +43,7 @@ def _begin_child(**kwargs: object) -> None:
     isolated = ISOLATED_QUEUE in names
     worker = leases.start_worker(
         queues=",".join(names), slots=1, isolated=isolated,
-        on_cancel=runtime.cancel, kept=runtime.kept,
+        on_cancel=runtime.cancel, kept=ending.kept,
         on_lost=runtime.abandon, on_end=partial(ending.release, wait_s=0),
     )  # fmt: skip
     if isolated:

@@ -11,7 +11,7 @@ from executions import events, leases, states, store, waits
 from executions.context import Context, load
 from executions.drafts import node_event, phase_event
 from executions.engine import advance_after
-from executions.models import NodeRun
+from executions.models import BrowserSession, NodeRun
 from executions.opening import Dispatch, dispatch_of
 from executions.store import EventDraft, Transaction, now_us
 from recordings.events import RecordingEventType as Kind
@@ -126,7 +126,7 @@ def requeue(
         if not freed:
             return {}, None
         if boot:
-            store.lose_page(tx, execution_id, boot, now_us())
+            store.end_page(tx, execution_id, boot, BrowserSession.LOST, now_us())
         for index in freed:
             drafts.append(node_event(Kind.RECOVERED, context.plan.nodes[index], {"reason": reason}))
         base = store.bump(tx, execution_id, events=len(drafts))

@@ -980,11 +980,6 @@ def sessions() -> set[UUID]:
     return set() if _host is None else {UUID(name.partition(":")[0]) for name in _host.sessions()}
 
 
-def kept() -> set[UUID]:
-    """Return the executions whose page this process holds."""
-    return sessions()
-
-
 def browser_use() -> tuple[int, int]:
     """Return how many pages this process has opened, and how often it started Chromium for them."""
     return (0, 0) if _host is None else (_host.pages_opened, _host.chromium_starts)

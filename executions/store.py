@@ -935,11 +935,11 @@ def save_page(
     return True
 
 
-def lose_page(tx: Transaction, execution_id: UUID, boot: str, now: int) -> None:
-    """Note that the page of an execution which the process ``boot`` holds is gone; nothing if it holds none."""
+def end_page(tx: Transaction, execution_id: UUID, boot: str, status: str, now: int) -> None:
+    """Note that the page of an execution which the process ``boot`` holds is closed or lost; nothing if it holds none."""
     tx.run(
-        f"UPDATE {_PAGE} SET status='lost', closed_at=? WHERE execution_id=? AND boot=? AND status IN ('opening','live')",
-        (tx.time(now), tx.id(execution_id), boot),
+        f"UPDATE {_PAGE} SET status=?, closed_at=? WHERE execution_id=? AND boot=? AND status IN ('opening','live')",
+        (status, tx.time(now), tx.id(execution_id), boot),
     )
 
 

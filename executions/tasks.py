@@ -290,7 +290,7 @@ def _prepare_worker(sender: str, instance: WorkController, **kwargs: object) -> 
         queues=",".join(names),
         slots=getattr(instance, "concurrency", None) or 0,
         on_cancel=runtime.cancel,
-        kept=runtime.kept,
+        kept=ending.kept,
         on_lost=runtime.abandon,
         each_second=admission.look_again,
         browser_use=runtime.browser_use,

@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 import pytest
+from django.db import OperationalError, connection
 from django.utils import timezone
 
-from executions import context, ending, engine, leases, opening, outcomes, reconcile, recovery, runtime, tasks
+from executions import context, ending, engine, leases, opening, outcomes, reconcile, recovery, runtime, store, tasks
 from executions.models import BrowserSession, Execution, NodeRun
 from executions.runtime import SessionOpened
 from executions.triggers import start_execution
@@ -215,17 +216,70 @@ def test_a_first_node_that_cost_three_workers_their_life_is_given_up(visit):
     assert (a.status, a.error_code) == ("failed", "poison")
 
 
-@pytest.mark.browser
-def test_closing_the_page_of_a_lost_claim_leaves_that_of_a_later_one(visit, monkeypatch):
+@pytest.fixture
+def page(visit: Any, monkeypatch: Any) -> Any:
+    """Return the name of a page that this process opened in Chromium for the execution."""
     monkeypatch.setattr(runtime, "_host", None)
     name = runtime.session_id(visit.pk)
     opening = runtime.browser_host().open(name)
     asyncio.run_coroutine_threadsafe(opening, runtime.loop()).result(30)
-    monkeypatch.setitem(runtime._openers, name, "later")
-    try:
-        runtime.close_session(visit.pk, claim="lost")
-        assert runtime.holds_session(visit.pk)
-        runtime.close_session(visit.pk, claim="later")
-        assert not runtime.holds_session(visit.pk)
-    finally:
-        runtime.shut_down()
+    yield name
+    runtime.shut_down()
+
+
+@pytest.mark.browser
+def test_closing_the_page_of_a_lost_claim_leaves_that_of_a_later_one(visit, page, monkeypatch):
+    monkeypatch.setitem(runtime._openers, page, "later")
+
+    runtime.close_session(visit.pk, claim="lost")
+    assert runtime.holds_session(visit.pk)
+    runtime.close_session(visit.pk, claim="later")
+    assert not runtime.holds_session(visit.pk)
+
+
+@pytest.mark.browser
+@pytest.mark.postgres
+def test_a_connection_that_is_cut_while_a_page_closes_leaves_no_page_that_is_said_to_be_live(
+    visit, page, boot, monkeypatch
+):
+    BrowserSession.objects.update(boot=boot)
+    close = runtime.close_session
+
+    def close_and_cut(execution_id: Any, **options: Any) -> bool:
+        closed = close(execution_id, **options)
+        if connection.vendor == "postgresql":
+            connection.connection.pgconn.finish()
+        return closed
+
+    monkeypatch.setattr(runtime, "close_session", close_and_cut)
+
+    assert ending.release(visit.pk)
+
+    assert BrowserSession.objects.get().status == "closed"
+    assert ending.kept() == set()
+
+
+@pytest.mark.browser
+@pytest.mark.postgres
+def test_a_page_that_closed_while_the_database_was_away_is_noted_once_it_is_back(visit, page, boot, monkeypatch):
+    BrowserSession.objects.update(boot=boot)
+    end_page = store.end_page
+
+    def away(*arguments: Any) -> None:
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(store, "end_page", away)
+    with pytest.raises(OperationalError, match="away"):
+        ending.release(visit.pk)
+    assert not runtime.holds_session(visit.pk)
+    assert BrowserSession.objects.get().status == "live"
+    monkeypatch.setattr(store, "end_page", end_page)
+    Execution.objects.update(status="completed")
+
+    worker = leases.WorkerProcess(
+        queues="browser", slots=1, on_cancel=print, kept=ending.kept, on_end=ending.release, on_lost=print
+    )
+    worker._release_ended()
+
+    assert BrowserSession.objects.get().status == "closed"
+    assert ending.kept() == set()

@@ -350,11 +350,11 @@ async def test_the_page_is_closed_at_the_end_and_when_the_caller_gives_up(site_u
             )
         )
         await until(lambda: any(event.node_id == "wait" for event in recorder.events))
-        assert runtime.kept()
+        assert runtime.sessions()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert runtime.kept() == set()
+    assert runtime.sessions() == set()
 
 
 @pytest.mark.browser
@@ -598,7 +598,7 @@ def test_the_turns_of_a_loop_work_on_the_page_around_them(site_url):
 
     assert result.status == "completed", result.errors
     assert ["<form" in html for html in result.outputs["loop"]["Results"]] == [True, True]
-    assert runtime.kept() == set()
+    assert runtime.sessions() == set()
 
 
 def test_credentials_come_from_the_argument():

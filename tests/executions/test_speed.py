@@ -19,7 +19,7 @@ import redis
 from django.conf import settings
 from django.db import connection
 
-from executions import engine, leases, opening, runtime, steps, store, tasks
+from executions import ending, engine, leases, opening, runtime, steps, store, tasks
 from executions.models import Execution, NodeRun, Phase, WorkerLease
 from executions.nodes.base import NodeExecutor
 from executions.triggers import cancel_execution, start_execution
@@ -66,7 +66,7 @@ def worker(monkeypatch):
         queues="",
         slots=8,
         on_cancel=runtime.cancel,
-        kept=runtime.kept,
+        kept=ending.kept,
         on_end=lambda execution_id: None,
         on_lost=runtime.abandon,
     )
