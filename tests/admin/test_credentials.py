@@ -82,6 +82,14 @@ def test_what_is_missing_is_named(fields: dict[str, str], reason: str, bob: Any)
     assert not Credential.objects.exists()
 
 
+def test_own_fields_that_nobody_has_filled_in_are_an_empty_form(bob: Any) -> None:
+    client = logged_in(bob)
+    asked = client.get(ADD), client.post(ADD, {"name": "own", "kind": "custom", "custom__fields": ""})
+
+    for page in asked:
+        assert page.context["adminform"].form["custom__fields"].value() == ""
+
+
 def test_what_is_stored_is_never_shown(alice: Any, bob: Any, make_world: Any) -> None:
     credential = make_world(bob, "shop").credential
 

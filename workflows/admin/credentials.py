@@ -47,6 +47,13 @@ def _form_field(field: KindField) -> forms.Field:
     return forms.CharField(widget=forms.TextInput(attrs={**attrs, "placeholder": field.default}), **common)
 
 
+class _OwnFields(forms.JSONField):
+    """A JSON object; without one the form is empty, where Django writes ``null``."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value is None else super().prepare_value(value)
+
+
 class CredentialForm(forms.ModelForm):
     """Secrets are write-only: what is stored is never shown again. What is no secret is."""
 
@@ -54,7 +61,7 @@ class CredentialForm(forms.ModelForm):
     """Whose names must be unique; set per request."""
 
     kind = forms.ChoiceField(choices=[(kind.name, kind.label) for kind in KINDS.values()], initial="password")
-    custom__fields = forms.JSONField(
+    custom__fields = _OwnFields(
         required=False,
         label="Fields",
         help_text='A JSON object of texts, for example {"client_id": "…", "client_secret": "…"}.',
