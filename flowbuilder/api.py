@@ -16,7 +16,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from ninja import NinjaAPI
-from ninja.errors import HttpError, ValidationError
+from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.openapi.docs import Swagger
 from ninja.openapi.schema import OpenAPISchema
 from ninja.parser import Parser
@@ -153,6 +153,14 @@ def refused(request: HttpRequest, error: Exception) -> HttpResponse:
     if isinstance(error, ActivationRefused):
         body["findings"] = findings_json(error.findings)
     return api.create_response(request, body, status=status)
+
+
+@api.exception_handler(AuthenticationError)
+def unknown(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
+    """Answer 401 with what is missing; a token that does not work was refused at the door."""
+    return _answer(
+        request, 401, "log in, or send the header Authorization: Bearer TOKEN; ./flow tokens create makes one"
+    )
 
 
 @api.exception_handler(HttpError)

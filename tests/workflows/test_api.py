@@ -101,7 +101,7 @@ def test_without_a_session_there_is_nothing(
     )
 
     assert response.status_code == 401
-    assert response.json() == {"detail": "Unauthorized"}
+    assert "send the header Authorization: Bearer TOKEN" in response.json()["detail"]
 
 
 @pytest.mark.parametrize(("method", "path", "body"), [route for route in ROUTES if "{id}" in route[1]])
