@@ -42,7 +42,7 @@ OUTAGE_SECONDS = 30.0
 
 
 class Process:
-    """One process of the stack, through all its lives. ``boot`` is the worker's id of its present life."""
+    """One process of the stack, through all its lives. ``boot`` is the id of its present life, once it has a lease."""
 
     def __init__(self, name: str, arguments: Iterable[str], log_dir: Path) -> None:
         self.name, self._arguments = name, tuple(arguments)
@@ -91,13 +91,13 @@ class Process:
         return self._told_at > 0
 
     def ready(self) -> bool:
-        """Return whether it runs, is neither frozen nor about to end and, if it is a worker, has its lease."""
+        """Return whether it runs, is neither frozen nor about to end, and has its lease: before, signals just end it."""
         if not self.alive or self.frozen or self.draining:
             return False
-        if self.is_worker and not self.boot:
+        if not self.boot:
             pids = self.children() if self.is_prefork else [self.pid]
             self.boot = again(WorkerLease.objects.filter(pid__in=pids).values_list("boot", flat=True).first) or ""
-        return bool(self.boot) or not self.is_worker
+        return bool(self.boot)
 
     def children(self) -> list[int]:
         """Return the pids of its child processes: of a prefork worker, its pool."""
