@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
-from celery import Signature, Task, current_app, shared_task, signals, uuid
+from celery import Task, current_app, shared_task, signals, uuid
 from celery.exceptions import Reject
 from celery.worker import WorkController
 from django.conf import settings
@@ -200,28 +200,30 @@ def _send(dispatch: Dispatch) -> None:
     _introduce(queue for _indexes, queue in dispatch.headers)
     execution_id = str(dispatch.execution_id)
     more = {"sent_us": now_us(), **({"apart": True} if dispatch.apart else {})}
-    if dispatch.apart or len(dispatch.headers) == 1:
-        options: list[dict[str, Any]] = [{}] * len(dispatch.headers)
-    else:
+    many = len(dispatch.headers) > 1 and not dispatch.apart
+    of_chord: dict[str, Any] = {}
+    if many:
         failpoint("before-publish-headers")
         body = advance.si(execution_id, dispatch.phase + 1).set(queue=CONTROL_QUEUE, priority=priority)
-        options = _chord(body, len(dispatch.headers))
+        of_chord = {"group_id": uuid(), "chord": body}
     with current_app.producer_or_acquire() as producer:
-        for (indexes, queue), of_chord in zip(dispatch.headers, options, strict=True):
+        for number, (indexes, queue) in enumerate(dispatch.headers, 1):
+            if many and number == len(dispatch.headers):
+                _set_chord_size(of_chord["group_id"], number)
             run_nodes.apply_async(
                 (execution_id, dispatch.phase, list(indexes)), more,
                 queue=queue, priority=priority, producer=producer, **of_chord,
             )  # fmt: skip
 
 
-def _chord(body: Signature[Any], size: int) -> list[dict[str, Any]]:
-    """Begin a chord and return the options of its ``size`` header tasks; Celery sends ``body`` after the last of them.
+def _set_chord_size(group: str, size: int) -> None:
+    """Let Celery send the callback of a chord once so many of its headers have ended; to be called before the last one.
 
-    Celery's own ``chord`` subscribes to the result of each header and never ends that, in the process and in Redis.
+    Celery's own ``chord`` also subscribes to the result of each header, which it never ends, and holds this thread for
+    twenty seconds while Redis is away.
     """
-    group = uuid()
-    current_app.backend.set_chord_size(group, size)
-    return [{"group_id": group, "group_index": index, "chord": body} for index in range(size)]
+    backend: Any = current_app.backend
+    backend.client.set(backend.get_key_for_group(group, ".s"), size, ex=settings.CELERY_RESULT_EXPIRES)
 
 
 _CHORD_KEYS = (".s", ".j", ".t", ".d")

@@ -6,7 +6,10 @@ import asyncio
 import base64
 import json
 import logging
+import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +31,7 @@ from recordings.rows import iter_events
 from tests.benchmarks import counting
 from tests.benchmarks.engine import BLOCKING, IO, LIGHT, definition
 from tests.conftest import WORKER, graph, node, outputs, statuses, wait_for, wait_until_ended, wire
+from tests.environment import ROOT
 from tests.executions import edge_nodes
 from tests.executions.edge_nodes import run_here
 from tests.many import copies
@@ -487,6 +491,33 @@ def test_who_closes_a_phase_ends_its_chord_and_nothing_of_it_stays(dispatched, p
     assert [str(execution.pk), 1] not in callbacks(client)
     assert list(client.scan_iter("flowbuilder:celery-taskset-meta-*.s")) == []
     assert client.pubsub_channels("flowbuilder:celery-task-meta-*") == []
+
+
+SEND = """
+import time
+from uuid import uuid4
+import django
+django.setup()
+from executions import tasks
+from executions.opening import Dispatch
+begun = time.monotonic()
+try:
+    tasks.publish(Dispatch(uuid4(), 0, (((0,), "default"), ((1,), "default"))))
+except Exception as error:
+    print(type(error).__name__, time.monotonic() - begun)
+"""
+
+
+def test_a_chord_that_cannot_be_sent_is_left_to_the_reconciler_at_once(tmp_path):
+    """Celery's own ``chord`` holds its thread for twenty seconds while Redis is away."""
+    away = {"REDIS_URL": f"unix://{tmp_path}/away.sock", "DJANGO_SETTINGS_MODULE": "flowbuilder.settings"}
+    done = subprocess.run(
+        [sys.executable, "-c", SEND], cwd=ROOT, env={**os.environ, **away}, capture_output=True, text=True, check=True
+    )
+
+    error, seconds = done.stdout.split()
+    assert error == "OperationalError"
+    assert float(seconds) < 10
 
 
 def test_the_callback_of_a_phase_that_was_closed_here_asks_nothing(
