@@ -223,6 +223,7 @@ class Chaos:
         self._owner, self._data_dir, self._logs, self._browser, self._say = owner, data_dir, logs, browser, say
         self._held: list[Held] = []
         self._frozen = Frozen()
+        self._stalled: set[str] = set()
         self._journal = (logs / "faults.log").open("w")
 
     def run(self) -> Report:
@@ -402,6 +403,7 @@ class Chaos:
         hit = self._freeze_pid(pid, _lease_or_longer(fault))
         for boot in boots:
             self._remember_held(fault.kind, boot)
+        self._stalled.update(boots)
         return hit
 
     def _freeze_chromium(self, fault: Fault) -> str:
@@ -431,6 +433,7 @@ class Chaos:
         victim.freeze(seconds)
         if victim.is_worker:
             self._remember_held("worker frozen", victim.boot)
+            self._stalled.add(victim.boot)
         return f"{victim.name} pid {victim.pid} for {seconds:.1f} s"
 
     # ------------------------------------------------------------------ recovery
@@ -503,7 +506,7 @@ class Chaos:
         report.findings += [
             *invariants.check_all(sink.ledger, load.traffic.accepted),
             *invariants.recordings_tell_the_same(everything, sealed=True),
-            *unexpected_ends(load.traffic, sink.ledger),
+            *unexpected_ends(load.traffic, sink.ledger, self._stalled),
         ]
         report.notes += load.traffic.problems
         report.notes += [

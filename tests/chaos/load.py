@@ -7,7 +7,7 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
@@ -266,12 +266,16 @@ class Load:
 # --------------------------------------------------------------------------- how it should have ended
 
 
-def unexpected_ends(traffic: Traffic, ledger: Ledger) -> Iterable[Finding]:
+def unexpected_ends(traffic: Traffic, ledger: Ledger, stalled: Collection[str]) -> Iterable[Finding]:
     """Yield executions that did not end as without faults; what is allowed to show is named here (invariant 9).
 
     A node that was on the hands of three processes when they died is given up with a dead letter ("poison"); a page
-    dies with its worker ("session_lost").
+    dies with its worker ("session_lost"). A request whose time ran out while its worker, one of the boots ``stalled``,
+    stood still has failed ("network_timeout"), unless others took the node before the worker went on.
     """
+    overdue = set(
+        NodeRun.objects.filter(worker__in=stalled, error_code="network_timeout").values_list("execution_id", flat=True)
+    )
     bodies = {key: came[0].body for key, came in ledger.by_key().items()}
     letters = set(DeadLetter.objects.filter(kind="node").values_list("execution_id", flat=True))
     rows = {
@@ -289,6 +293,7 @@ def unexpected_ends(traffic: Traffic, ledger: Ledger) -> Iterable[Finding]:
             or (status == states.CANCELLED and cancel and execution_id in traffic.cancelled)
             or (code == "poison" and execution_id in letters)
             or (kind == "browser" and code in BROWSER_LOST)
+            or (code == "network_timeout" and execution_id in overdue)
         )
         if not fine:
             yield Finding(9, str(execution_id), f"{kind} ended {status} {code}: {error}")
