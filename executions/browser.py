@@ -546,6 +546,8 @@ class BrowserHost:
         """
         options = options or BrowserOptions()
         _check_options(options)
+        if self._chromium is not None and not self._chromium.alive:
+            self._lost(self._chromium)
         present = self._sessions.get(session_id)
         if present is not None:
             async with present.opening:
@@ -786,6 +788,7 @@ class _Chromium:
         self._playwright = playwright
         self._background = background
         self._root, self._lock = root, lock
+        self._driver: tuple[int, int | None] | None = None
         self._dead = False
 
     @property
@@ -795,10 +798,13 @@ class _Chromium:
 
     @property
     def alive(self) -> bool:
-        """Return whether it can still be used."""
+        """Return whether it can still be used: a Chromium outlives its driver for a while, and nobody tells of that."""
         if self._dead or not self.browser.is_connected():
             return False
-        return self.process is None or start_time(self.process.pid) == self.process.start_time
+        if self.process is None or self._driver is None:
+            return True
+        pid, started = self._driver
+        return start_time(pid) == started and start_time(self.process.pid) == self.process.start_time
 
     @classmethod
     async def launch(cls, path: str, directory: Path, on_death: Callable[[_Chromium], None]) -> _Chromium:
@@ -836,6 +842,9 @@ class _Chromium:
                 raise BrowserError("Chromium started without a connection to it")
             chromium = cls(playwright, browser, background, root, lock)
             chromium.process = await asyncio.to_thread(_root_process, root)
+            if chromium.process is not None:
+                driver = _parent(chromium.process.pid)
+                chromium._driver = driver, start_time(driver)
             browser.on("disconnected", lambda _: chromium._died(on_death))
             for page in context.pages:  # sessions have contexts of their own; the first page only costs memory
                 await page.close()

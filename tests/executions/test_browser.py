@@ -410,16 +410,37 @@ async def test_a_killed_driver_loses_the_sessions_too(site: Site, make_host: Mak
 
 
 @pytest.mark.row("S2-25")
+async def test_a_chromium_that_outlives_its_driver_is_not_used_again(site: Site, make_host: MakeHost) -> None:
+    host = make_host(f"127.0.0.1:{site.port}")
+    await host.open("e1:main")
+    process = host.processes()
+    assert process is not None
+    os.kill(process.pid, signal.SIGSTOP)  # it cannot notice that its driver is gone
+
+    os.kill(browser._parent(process.pid), signal.SIGKILL)
+    await eventually(lambda: host.processes() is None)
+
+    page = await host.open("e1:main")
+    assert await page.goto(f"{site.url}/site/form.html") == "Form"
+    assert processes_naming(process.profile_dir) == []
+
+
+@pytest.mark.row("S2-25")
 async def test_a_driver_that_dies_while_a_session_is_opened_is_a_browser_error(make_host: MakeHost) -> None:
     host = make_host()
     await host.open("e1:main")
     process = host.processes()
     assert process is not None
 
-    os.kill(browser._parent(process.pid), signal.SIGKILL)
+    driver = browser._parent(process.pid)
+
+    os.kill(driver, signal.SIGSTOP)
+    opening = asyncio.ensure_future(host.open("e2:main"))
+    await asyncio.sleep(0.5)
+    os.kill(driver, signal.SIGKILL)
 
     with pytest.raises(BrowserError):
-        await host.open("e2:main")
+        await opening
 
 
 async def test_a_crashed_page_is_a_lost_session(site: Site, make_host: MakeHost) -> None:
