@@ -87,8 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             seconds[_unit(item.nodeid)] += _likely_seconds(item)
         items.sort(key=lambda item: -seconds[_unit(item.nodeid)])
         for item in items:
-            if _races(item):
-                item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=1))
+            item.add_marker(pytest.mark.flaky(reruns=2 if _races(item) else 1, reruns_delay=1))
     if config.getoption("--slow"):
         return
     for item in items:
@@ -118,13 +117,13 @@ P50_SECONDS, P99_SECONDS = 5.0, 20.0
 _recoveries: list[tuple[str, float]] = []
 UNSTEADY_LIMIT = 3
 """How many tests of one run may pass only when they are tried again; one more is a failure of the run."""
-_unsteady: list[pytest.TestReport] = []
+_unsteady: dict[str, pytest.TestReport] = {}
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Collect how long recoveries took and which tests were tried again, from wherever they ran."""
     if str(report.outcome) == "rerun":  # what pytest-rerunfailures says, unknown to pytest's types
-        _unsteady.append(report)
+        _unsteady.setdefault(report.nodeid, report)
     if report.when == "call":
         _recoveries.extend(value for name, value in report.user_properties if name == "recovery")  # type: ignore[misc]
 
@@ -145,7 +144,7 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Print which tests had to be tried again, and why, and how long recoveries took."""
     if _unsteady:
         terminalreporter.section("UNSTEADY: these failed once beside the others; find out why")
-        for report in _unsteady:
+        for report in _unsteady.values():
             terminalreporter.line(f"{report.nodeid} ({report.when})")
             terminalreporter.line(report.longreprtext)
         terminalreporter.line(f"{len(_unsteady)} tests were tried again (at most {UNSTEADY_LIMIT} may be)")

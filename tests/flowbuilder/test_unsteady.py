@@ -1,4 +1,4 @@
-"""A test of real processes that fails beside the others is tried once more; the run says so, and takes few of them."""
+"""A test that fails beside the others is tried again; the run says so, and takes few of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.environment import ROOT
 REAL = "@pytest.mark.worker"
 FAILS_FIRST = """
     from pathlib import Path
-    def fails_first(name):
+    def fails_first(name, times=1):
         file = Path({folder!r}) / name
-        first = not file.exists()
-        file.touch()
-        assert not first, f"{{name}} met something in its way"
+        tries = len(file.read_bytes()) if file.exists() else 0
+        file.write_bytes(bytes(tries + 1))
+        assert tries >= times, f"{{name}} met something in its way"
 """
 
 
@@ -33,18 +33,25 @@ def run(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def text_of(name: str, marker: str = "") -> str:
-    """Return the text of a test that fails at its first try only."""
-    return f"{marker}\ndef test_{name}(): fails_first({name!r})"
+def text_of(name: str, marker: str = "", times: int = 1) -> str:
+    """Return the text of a test that fails at its first tries only."""
+    return f"{marker}\ndef test_{name}(): fails_first({name!r}, {times})"
 
 
-def test_what_races_with_real_processes_is_tried_again_and_named_and_nothing_else_is(tmp_path: Path) -> None:
-    done = run(tmp_path, text_of("first", REAL), text_of("plain"), f"{REAL}\ndef test_broken(): assert False")
+def test_a_test_has_two_tries_and_three_where_it_races_with_real_processes(tmp_path: Path) -> None:
+    done = run(
+        tmp_path,
+        text_of("real", REAL, times=2),
+        text_of("plain"),
+        text_of("plain_and_twice", times=2),
+        f"{REAL}\ndef test_broken(): assert False",
+    )
 
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "2 failed, 1 passed, 2 rerun" in done.stdout
+    assert "2 failed, 2 passed, 6 rerun" in done.stdout
     assert "UNSTEADY" in done.stdout
-    assert "first met something in its way" in done.stdout
+    for name in ("real", "plain"):
+        assert done.stdout.count(f"{name} met something in its way") >= 1
 
 
 @pytest.mark.parametrize(("tests", "status"), [(3, 0), (4, 1)])
