@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import json
@@ -26,6 +27,7 @@ from recordings.events import (
     decode_json,
     describe,
     encode_json,
+    plain,
 )
 from recordings.snapshots import recorded
 
@@ -174,7 +176,7 @@ def read_json(path: Path) -> tuple[RecordingMetadata, Sequence[RecordingEvent], 
     content, size = _read(path)
     try:
         shapes.check_depth(content)
-        whole = decode_json(content)
+        whole = _decode(content)
         if not isinstance(whole, dict) or not isinstance(whole.get("metadata"), dict):
             raise InvalidRecording(f'{path}: not a recording: it must be a JSON object with the key "metadata"')
         return _parse(path, whole, size)
@@ -184,6 +186,28 @@ def read_json(path: Path) -> tuple[RecordingMetadata, Sequence[RecordingEvent], 
         if isinstance(error, InvalidRecording):
             raise
         raise InvalidRecording(f"{path}: not a recording: {error}") from error
+
+
+def _decode(content: bytes) -> Any:
+    """Return the value of JSON text, also of what Python's ``json`` writes and no other parser takes.
+
+    NaN and Infinity become what ``plain`` makes of them, half surrogates their escape as text.
+    """
+    text = content.removeprefix(codecs.BOM_UTF8)
+    try:
+        return decode_json(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        try:
+            found = json.loads(text, parse_constant=_number, parse_float=_number)
+        except ValueError:
+            found = None
+        if found is None:
+            raise
+        return decode_json(encode_json(found))
+
+
+def _number(text: str) -> Any:
+    return plain(float(text))
 
 
 def _read(path: Path) -> tuple[bytes, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 import zlib
 from bisect import bisect_right
@@ -167,7 +168,11 @@ class _PathSource:
             self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
         except FileNotFoundError as error:
             raise RecordingNotFound(f"no recording at {path}") from error
-        self.size = os.fstat(self._descriptor).st_size
+        about = os.fstat(self._descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            self.close()
+            raise RecordingNotFound(f"no recording at {path}: it is not a file")
+        self.size = about.st_size
 
     def read(self, offset: int, length: int) -> bytes:
         return os.pread(self._descriptor, length, offset)

@@ -13,7 +13,16 @@ from typing import Any
 
 import pytest
 
-from recordings import ExecutionReplayer, FileRecordingStorage, InvalidRecording, export
+from recordings import (
+    ExecutionReplayer,
+    FileRecordingStorage,
+    InMemoryRecordingStorage,
+    InvalidRecording,
+    RecordingNotFound,
+    SealedRecording,
+    export,
+)
+from recordings.events import plain, restore
 from recordings.shapes import DEPTH_LIMIT
 from tests.environment import ROOT
 from tests.recordings.conftest import record_run
@@ -49,6 +58,39 @@ def read_all(path: Path) -> None:
     replayer.visualize()
     export.to_summary(replayer)
     export.to_json(replayer)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_only_python_writes_as_json_is_read(tmp_path: Path, packed: bool) -> None:
+    """The specification's own files are of ``json.dumps``: numbers that are none, and halves of surrogate pairs."""
+    whole = written(tmp_path / "a.json")
+    values = {"none": float("nan"), "most": float("inf"), "least": float("-inf"), "half": "x\ud800y", "n": 0.5}
+    put(values, "events", 2, "data", "outputs")(whole)
+    text = b"\xef\xbb\xbf" + json.dumps(whole, indent=2).encode()
+    path = tmp_path / ("b.json.gz" if packed else "b.json")
+    path.write_bytes(gzip.compress(text) if packed else text)
+
+    storage = InMemoryRecordingStorage()
+    replayer = storage.load_sync(storage.import_file_sync(path))
+    outputs = replayer.events[2].data["outputs"]
+    read_all(path)
+
+    assert outputs == {**{key: plain(value) for key, value in values.items()}, "half": "x\\ud800y"}
+    assert restore(outputs)["most"] == float("inf")
+
+
+def test_a_moment_that_is_no_number_is_refused_with_its_place(tmp_path: Path) -> None:
+    whole = written(tmp_path / "a.json")
+    put(float("nan"), "events", 1, "timestamp")(whole)
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+
+    with pytest.raises(InvalidRecording, match="event 2: timestamp"):
+        ExecutionReplayer.load(tmp_path / "a.json")
+
+
+def test_a_directory_is_no_file_to_recover(tmp_path: Path) -> None:
+    with pytest.raises(RecordingNotFound, match="not a file"):
+        SealedRecording.recover(tmp_path)
 
 
 @pytest.mark.row("S0-40")
