@@ -25,7 +25,7 @@ from recordings.packing import finish_rows, keep_sealed
 from recordings.recorder import seal_into
 from recordings.removing import apply_policy, delete_recording, workflow_sizes
 from recordings.replayer import ExecutionReplayer
-from recordings.retention import RetentionPolicy
+from recordings.retention import RetentionPolicy, refuse_held
 from recordings.rows import iter_events
 from recordings.storage import (
     BATCH_EVENTS,
@@ -98,7 +98,7 @@ class DatabaseRecordingStorage(RecordingStorage):
         snapshots: Sequence[StateSnapshot],
         workflow_id: str,
     ) -> str:
-        """Keep a recording, sealed, that is given in its parts and return its id; one with this id is replaced.
+        """Keep a recording, sealed, that is given in its parts and return its id; one with this id is replaced, if it is not on legal hold.
 
         An id that is no UUID becomes one, the same for the same id.
 
@@ -115,6 +115,7 @@ class DatabaseRecordingStorage(RecordingStorage):
                 before = Recording.objects.select_for_update().filter(pk=recording.pk).first()
                 if before is not None and (before.execution_id or not self._rows().filter(pk=before.pk).exists()):
                     raise RecordingError(f"there is another recording {recording.pk} already; it was left as it is")
+                refuse_held(recording.pk, before.tags if before else (), "replaced")
                 Event.objects.filter(execution_id=recording.pk).delete()
                 recording.save(force_insert=before is None, force_update=before is not None)
                 keep_sealed(recording, file, metadata.file_size_bytes or 0, metadata.checksum or "", {})

@@ -54,6 +54,20 @@ class RetentionPolicy:
     tags_to_keep: list[str] = field(default_factory=list)
     max_age_days_failed: float | None = None
 
+    def __post_init__(self) -> None:
+        """Check the rules, as one that is meant differently removes what nobody wanted to lose.
+
+        Raises:
+            ValueError: a limit is negative or no number, or the tags are one text.
+        """
+        for name in ("max_age_days", "max_count", "max_size_gb", "max_age_days_failed"):
+            limit = getattr(self, name)
+            if limit is not None and (type(limit) not in (int, float) or not limit >= 0):
+                raise ValueError(f"{name} is {limit!r}; it must be a number that is not negative, or None")
+        tags: Any = self.tags_to_keep
+        if isinstance(tags, str):
+            raise ValueError(f"give tags_to_keep as a list, not as one text: [{tags!r}]")
+
     def should_keep(self, metadata: Mapping[str, Any], *, now: float | None = None) -> bool:
         """Return whether one recording stays, by the rules that need no others."""
         return self._rule(metadata, time.time() if now is None else now) != "expired"
@@ -101,15 +115,15 @@ class RetentionPolicy:
         return "expired" if self.max_age_days is not None and days > self.max_age_days else "fresh"
 
 
-def refuse_held(recording_id: object, tags: Iterable[str] | None) -> None:
-    """Raise unless a recording with these tags may be removed.
+def refuse_held(recording_id: object, tags: Iterable[str] | None, verb: str = "removed") -> None:
+    """Raise unless a recording with these tags may be removed, or what ``verb`` says.
 
     Raises:
         RecordingProtected: it is on legal hold.
     """
     if HOLD_TAG in (tags or ()):
         raise RecordingProtected(
-            f'recording {recording_id} is protected by its tag "{HOLD_TAG}" and was not removed; take the tag off first'
+            f'recording {recording_id} is protected by its tag "{HOLD_TAG}" and was not {verb}; take the tag off first'
         )
 
 

@@ -297,7 +297,7 @@ class RecordingStorage(ABC):
         snapshots: Sequence[StateSnapshot],
         workflow_id: str,
     ) -> str:
-        """Keep a recording that is given in its parts and return its id; one with this id is replaced.
+        """Keep a recording that is given in its parts and return its id; one with this id is replaced, if it is not on legal hold.
 
         Sets ``checksum`` and ``file_size_bytes`` of ``metadata`` to those of what is kept.
         """
@@ -495,6 +495,8 @@ class InMemoryRecordingStorage(RecordingStorage):
         buffer = io.BytesIO()
         seal_into(buffer, metadata, events, snapshots, workflow_id)
         with self._lock:
+            before = self._recordings.get(metadata.recording_id)
+            refuse_held(metadata.recording_id, before.metadata["tags"] if before else (), "replaced")
             self._recordings[metadata.recording_id] = _Kept(copy_json(metadata.to_dict()), buffer.getvalue())
         return metadata.recording_id
 
@@ -547,7 +549,8 @@ class FileRecordingStorage(RecordingStorage):
     """Keeps one file per recording in a directory, and an index that can be rebuilt from them.
 
     With a ``base_path`` whose last part is ``recordings`` the files are directly in it and ``index.json``
-    in its parent; otherwise they are in ``<base>/recordings`` and the index is in ``<base>``. Several
+    in its parent; otherwise they are in ``<base>/recordings`` and the index is in ``<base>``. Where another program
+    has an ``index.json`` there, that stays and the index is ``.index.json`` beside the recordings. Several
     processes may use one directory.
     """
 
@@ -563,6 +566,8 @@ class FileRecordingStorage(RecordingStorage):
         direct = self.base_path.name == "recordings"
         self.recordings_dir = self.base_path if direct else self.base_path / "recordings"
         self.index_file = (self.base_path.parent if direct else self.base_path) / "index.json"
+        if _is_foreign(self.index_file):
+            self.index_file = self.recordings_dir / ".index.json"
         if auto_create_dir:
             self.recordings_dir.mkdir(parents=True, exist_ok=True)
 
@@ -571,6 +576,7 @@ class FileRecordingStorage(RecordingStorage):
         if filepath is None:
             metadata = recorder.finalize()
             return self.keep_sync(metadata, list(recorder.events), list(recorder.snapshots), recorder.workflow_id)
+        self._refuse_replacing(recorder.metadata.recording_id)
         metadata = recorder.save_sync(filepath)
         self._enter(metadata, recorder.path or Path(filepath))
         return metadata.recording_id
@@ -582,7 +588,7 @@ class FileRecordingStorage(RecordingStorage):
         snapshots: Sequence[StateSnapshot],
         workflow_id: str,
     ) -> str:
-        """Keep a recording that is given in its parts and return its id; one with this id is replaced.
+        """Keep a recording that is given in its parts and return its id; one with this id is replaced, if it is not on legal hold.
 
         Written as gzip or plain JSON, as ``compress`` says; events of a sealed recording stay sealed.
 
@@ -592,6 +598,7 @@ class FileRecordingStorage(RecordingStorage):
         identifier = metadata.recording_id
         if not _SAFE_ID.fullmatch(identifier):
             raise InvalidRecording(f'"{identifier[:80]}" cannot be an id here: use letters, digits, "-" and "_"')
+        self._refuse_replacing(identifier)
         suffix = ".json.gz" if self.compress else ".json"
         path = self.recordings_dir / f"{identifier}{SUFFIX if isinstance(events, SealedRecording) else suffix}"
         write_recording(path, metadata, events, snapshots, workflow_id)
@@ -600,6 +607,14 @@ class FileRecordingStorage(RecordingStorage):
             if other != path:
                 other.unlink(missing_ok=True)
         return identifier
+
+    def _refuse_replacing(self, recording_id: str) -> None:
+        """Raise if the recording with this id is on legal hold. One that is new costs a look at the index."""
+        known = self._read_index().get(recording_id)
+        if known is None:
+            there = (path for path in self._own_paths(recording_id) if path.is_file())
+            known = next(filter(None, map(_described, there)), {})
+        refuse_held(recording_id, known.get("tags"), "replaced")
 
     def _enter(self, metadata: RecordingMetadata, path: Path) -> None:
         with self._changed_index() as index:
@@ -736,6 +751,15 @@ class FileRecordingStorage(RecordingStorage):
         moment = datetime.now(UTC).isoformat()
         content = encode_json({"recordings": index, "last_updated": moment})
         atomic_write(self.index_file, lambda file: file.write(content))
+
+
+def _is_foreign(path: Path) -> bool:
+    """Return whether somebody else's JSON is where an index would be; what is no JSON may be a damaged index."""
+    try:
+        content = decode_json(path.read_bytes())
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return not isinstance(content, dict) or "recordings" not in content
 
 
 def _describe(path: Path) -> dict[str, Any]:

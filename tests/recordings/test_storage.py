@@ -28,7 +28,7 @@ from recordings import (
     SealedWriter,
     StorageBackend,
 )
-from recordings.errors import TooManyTags
+from recordings.errors import RecordingProtected, TooManyTags
 from recordings.events import RecordingMetadata
 from recordings.retention import DAY_SECONDS
 from recordings.sealing import is_being_written
@@ -495,3 +495,60 @@ def test_what_is_protected_counts_towards_the_totals_but_is_never_chosen() -> No
     assert by_count.delete == by_size.delete == ["r3", "r2"]
     assert by_count.kept_by_rule == {"failed": 1, "tag": 1, "fresh": 1}
     assert RetentionPolicy(max_count=1, tags_to_keep=["critical"]).plan(rows, now=0.0).delete == ["r3", "r2", "r1"]
+
+
+def test_what_is_on_hold_is_not_replaced_either(storage: Any, tmp_path: Path) -> None:
+    """A program that saves its recorder again would write other events over what was to stay as it is."""
+    recorder = record_run("shop")
+    recording_id = storage.save_sync(recorder)
+    count = len(recorder.events)
+    storage.tag_sync(recording_id, add=["legal-hold"])
+    recorder.record_node_start("later")
+
+    for path in (None, tmp_path / "again.fbrec"):
+        with pytest.raises(RecordingProtected, match="was not replaced"):
+            storage.save_sync(recorder, path)
+
+    assert len(storage.load_sync(recording_id).events) == count
+    assert storage.get_metadata_sync(recording_id)["tags"] == ["legal-hold"]
+    storage.tag_sync(recording_id, remove=["legal-hold"])
+    storage.save_sync(recorder)
+    assert len(storage.load_sync(recording_id).events) == count + 1
+
+
+def test_a_hold_outlives_the_index(tmp_path: Path) -> None:
+    storage = FileRecordingStorage(tmp_path / "data")
+    recorder = record_run("shop")
+    storage.tag_sync(storage.save_sync(recorder), add=["legal-hold"])
+    storage.index_file.unlink()
+
+    with pytest.raises(RecordingProtected):
+        storage.save_sync(recorder)
+
+
+@pytest.mark.parametrize("name", ["max_age_days", "max_count", "max_size_gb", "max_age_days_failed"])
+@pytest.mark.parametrize("limit", [-1, float("nan"), "3", True])
+def test_a_policy_takes_no_limit_that_would_remove_what_nobody_meant(name: str, limit: Any) -> None:
+    with pytest.raises(ValueError, match=name):
+        RetentionPolicy(**{name: limit})
+
+
+def test_a_policy_takes_no_text_for_its_tags() -> None:
+    """Letter by letter it would protect nothing."""
+    with pytest.raises(ValueError, match="as a list"):
+        RetentionPolicy(max_count=0, tags_to_keep="critical")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("foreign", ['{"name": "a page"}', "[1, 2]"])
+def test_the_index_of_another_program_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, foreign: str) -> None:
+    """With the default directory the index would be ``index.json`` where the program was started."""
+    monkeypatch.chdir(tmp_path)
+    Path("index.json").write_text(foreign)
+
+    elsewhere = FileRecordingStorage().save_sync(record_run("shop"), tmp_path / "mine.fbrec")
+    here = keep(FileRecordingStorage())
+
+    assert Path("index.json").read_text() == foreign
+    assert {item["recording_id"] for item in FileRecordingStorage().list_sync()} == {elsewhere, here}
+    assert FileRecordingStorage().cleanup_empty_files_sync() == 0
+    assert FileRecordingStorage().rebuild_index() == 1
