@@ -186,7 +186,13 @@ class record_workflow:
         return type(self)(**self._arguments, write_ahead=self._write_ahead)
 
     def __call__(self, function: _Function) -> _Function:
-        """Record every call of ``function``; inside, ``get_current_recorder()`` is its recorder."""
+        """Record every call of ``function``; inside, ``get_current_recorder()`` is its recorder.
+
+        Raises:
+            TypeError: it is a generator, of which a call runs nothing yet; record where its items are used.
+        """
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(f"record_workflow cannot record the generator {function.__qualname__}: use it with 'with'")
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)

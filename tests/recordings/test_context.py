@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -122,6 +123,18 @@ async def test_decorators_record_every_call_by_itself() -> None:
 
 
 @pytest.mark.row("S0-42")
+def test_a_generator_is_refused_as_a_call_of_it_runs_nothing() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+
+    async def later() -> AsyncIterator[int]:
+        yield 1
+
+    for function in (items, later):
+        with pytest.raises(TypeError, match="generator"):
+            record_workflow("shop")(function)
+
+
 async def test_concurrent_recordings_do_not_mix() -> None:
     """D9: in the reference an event of one task went into the recorder of the other."""
 
