@@ -78,9 +78,10 @@ class Breaks(EdgeNode, type="test_breaks"):
     async def run(self, node: NodeCall, env: Environment) -> dict[str, Any]:
         """Raise."""
         busy = NetworkError("answered 429 and said when to come back", code="http_status")
-        busy.retry_after_s = 0.5
+        busy.retry_after_s = 0.5 if node.inputs["Kind"] == "busy" else 400_000.0
         raise {
             "busy": busy,
+            "busy for days": busy,
             "status": NetworkError("answered 503", code="http_status"),
             "silence": NetworkError("did not answer", code="network_timeout"),
             "page": BrowserError("nothing came", code="element_timeout"),

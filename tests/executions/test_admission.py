@@ -465,6 +465,43 @@ def test_cancel_other_ends_the_running_one_and_starts_the_new_one(processes, ali
     cancel_execution(third, by="alice")
 
 
+def at_work(execution):
+    """Let a process hold a node of an execution, so that a cancellation waits for it."""
+    begin(execution)
+    NodeRun.objects.create(
+        execution=execution, phase_index=0, node_index=0, node_id="one", node_type="delay", status="running", claim="c"
+    )
+
+
+def asked_to_stop():
+    return set(Execution.objects.filter(cancel_requested=True).values_list("pk", flat=True))
+
+
+def test_cancel_other_asks_no_more_to_stop_than_it_needs(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"overlap": "cancel_other", "concurrency": 3})
+    first, second, _ = made = [start_execution(workflow, by=alice) for _ in range(3)]
+    for execution in made:
+        at_work(execution)
+
+    start_execution(workflow, by=alice)
+    assert asked_to_stop() == {first.pk}
+    assert admission.admit_waiting() == 0, "the first one still stops"
+    assert asked_to_stop() == {first.pk}
+    start_execution(workflow, by=alice)
+    assert asked_to_stop() == {first.pk, second.pk}
+
+
+def test_cancel_other_stops_nobody_of_another_key(alice, make_workflow):
+    workflow = make_workflow(QUICK, settings={"overlap": "cancel_other", "concurrency_key": "{{ input.c }}"})
+    of_a, of_b = (start_execution(workflow, by=alice, input={"c": c}) for c in "ab")
+    at_work(of_a)
+    at_work(of_b)
+
+    start_execution(workflow, by=alice, input={"c": "b"})
+
+    assert asked_to_stop() == {of_b.pk}
+
+
 def test_allow_all_has_no_limit(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"overlap": "allow_all", "concurrency": 1})
 
@@ -503,6 +540,17 @@ def test_starts_without_a_key_are_not_limited_by_it(alice, make_workflow):
     workflow = make_workflow(QUICK, settings={"concurrency_key": "{{ input.customer }}"})
 
     assert {start_execution(workflow, by=alice).held_by for _ in range(3)} == {""}
+
+
+def test_waiting_starts_without_a_key_go_as_far_as_the_other_limit_allows(alice, make_workflow):
+    keyed = {"concurrency_key": "{{ input.customer }}"}
+    workflow = make_workflow(QUICK, settings={**keyed, "concurrency": 1})
+    for _ in range(5):
+        start_execution(workflow, by=alice)
+    workflow.settings = {**keyed, "concurrency": 4}
+    workflow.save()
+
+    assert admission.admit_waiting() == 3
 
 
 # --------------------------------------------------------------------------- rate
@@ -598,6 +646,32 @@ def test_starts_beyond_the_window_go_in_turns_between_owners(alice, bob, make_wo
     shares = Counter(order[10:50])
     assert abs(shares[alice.pk] - shares[bob.pk]) <= 6, shares
     assert len(order) == 120
+
+
+def test_who_has_least_in_the_broker_goes_first_of_those_whose_turn_it_is(alice, bob, make_workflow, monkeypatch):
+    monkeypatch.setattr(settings, "START_WINDOW", 2)
+    of_alice, of_bob = make_workflow(QUICK), make_workflow(QUICK, name="bob's", owner=bob)
+    begun, _, older, younger = (
+        start_execution(workflow, by=workflow.owner) for workflow in (of_alice, of_alice, of_alice, of_bob)
+    )
+    assert (older.held_by, younger.held_by) == ("queue", "queue")
+
+    begin(begun)
+    assert admission.drain() == 1
+
+    assert list(Execution.objects.filter(held_by="queue")) == [older]
+
+
+def test_starts_of_one_owner_leave_the_queue_by_their_priority(alice, make_workflow, monkeypatch):
+    monkeypatch.setattr(settings, "START_WINDOW", 1)
+    workflow = make_workflow(QUICK)
+    begun, normal, high = (start_execution(workflow, by=alice, priority=word) for word in ("low", "normal", "high"))
+    assert (normal.held_by, high.held_by) == ("queue", "queue")
+
+    begin(begun)
+    assert admission.drain() == 1
+
+    assert list(Execution.objects.filter(held_by="queue")) == [normal]
 
 
 @pytest.mark.worker

@@ -400,6 +400,41 @@ def test_the_body_of_a_chord_does_not_pass_a_node_that_waits_for_its_next_attemp
     assert_numbered(execution)
 
 
+def test_an_attempt_that_failed_by_itself_is_no_delivery_that_killed_a_worker(alice, make_workflow):
+    """Else a node that is tried often could not survive the loss of a single process."""
+    NODE_REGISTRY["test_never"] = type("Never", (edge_nodes.EdgeNode,), {"run": _fail_retryable}, type="test_never")
+    never = node("never", "test_never", {"retries": 5, "backoff_s": 90, "jitter": False})
+    execution = start(make_workflow, alice, never)
+    engine.advance(execution.pk, 0)
+
+    for _ in range(reconcile.MAXIMUM_DELIVERIES):
+        engine.take(execution.pk, 0, [0])
+        NodeRun.objects.update(retry_at=store.now_us() - 1_000_000)
+
+    run = execution.node_runs.get()
+    assert (run.status, run.attempt, run.deliveries) == ("retrying", 3, 0)
+
+
+@pytest.mark.parametrize("jitter", [False, True])
+def test_each_pause_before_an_attempt_is_twice_the_one_before_up_to_an_hour(alice, make_workflow, jitter):
+    NODE_REGISTRY["test_never"] = type("Never", (edge_nodes.EdgeNode,), {"run": _fail_retryable}, type="test_never")
+    execution = start(
+        make_workflow, alice, node("never", "test_never", {"retries": 5, "backoff_s": 900, "jitter": jitter})
+    )
+    engine.advance(execution.pk, 0)
+    expected, spread = [900, 1800, 3600, 3600], []
+    for pause in expected:
+        before = store.database_now_us()
+        engine.take(execution.pk, 0, [0])
+        spread.append(((NodeRun.objects.get().retry_at or 0) - before) / 1_000_000 / pause)
+        NodeRun.objects.update(retry_at=before)
+
+    least, most = (0.5, 1.5) if jitter else (1.0, 1.0)
+    assert least <= min(spread)
+    assert max(spread) < most + 0.05  # it took a moment to fail
+    assert (max(spread) - min(spread) > 0.05) is jitter
+
+
 async def _fail_once(self, node, env):
     if node.attempt == 1:
         raise ValueError("not yet")
@@ -427,6 +462,24 @@ def test_every_message_twice_changes_nothing(alice, make_workflow):
     assert sorted(completes) == sorted(statuses(execution))
     assert Recording.objects.get(execution_id=execution.pk).event_count == execution.seq
     assert_numbered(execution)
+
+
+def test_a_node_does_not_begin_when_its_execution_is_stopped_in_the_moment_of_its_claim(
+    alice, make_workflow, monkeypatch
+):
+    execution = start(make_workflow, alice, node("held", "test_gives", Kind=1), node("next", "test_gives", Kind=2))
+    engine.advance(execution.pk, 0)
+    held = execution.node_runs.filter(node_id="held")
+    held.update(status="running", claim="of another process", lease_until=store.database_now_us() + 60_000_000)
+
+    def cancelled_meanwhile(point):
+        if point == "before-claim":
+            assert cancel_execution(execution, by="alice")
+
+    monkeypatch.setattr(engine, "failpoint", cancelled_meanwhile)
+
+    assert engine.take(execution.pk, 0, [1]) is None
+    assert statuses(execution) == {"held": "running", "next": "queued"}
 
 
 def test_a_cancellation_at_any_moment_gives_exactly_one_end(alice, make_workflow):
@@ -760,6 +813,42 @@ def test_a_worker_that_ends_says_that_it_tries_again_only_when_it_does(db, caplo
 
 def _unreachable(*given):
     raise OperationalError("the connection was cut")
+
+
+@pytest.mark.parametrize("jumps_s", [3600, -3600])
+def test_a_clock_that_jumps_neither_ends_nor_shortens_anything(alice, make_workflow, monkeypatch, jumps_s):
+    """Leases begin anew, and deadlines move with a jump ahead; after one back they come later, and stay where they are."""
+    execution = start(make_workflow, alice, transform("one", a=1))
+    engine.advance(execution.pk, 0)
+    jump = jumps_s * 1_000_000
+    now = store.database_now_us()
+    NodeRun.objects.update(status="running", claim="mine", worker="here", lease_until=now - jump)
+    Execution.objects.update(deadline_at=now + 60_000_000 - jump)
+    monkeypatch.setattr(reconcile, "_clock", (now - jump, time.monotonic_ns() // 1000))
+
+    assert reconcile.enforce_deadlines() == 0, "a deadline is judged by the clock before the jump"
+    reconcile.follow_clock()
+
+    execution.refresh_from_db()
+    assert execution.node_runs.get().lease_until > now
+    left_s = ((execution.deadline_at or 0) - now) / 1_000_000
+    assert abs(left_s - (60 if jumps_s > 0 else 3660)) < 40
+    assert reconcile.follow_clock() == 0, "it jumped once"
+
+
+def test_a_start_that_was_sent_again_has_time_to_arrive(alice, make_workflow, monkeypatch):
+    """The more often it was sent, the longer, up to a minute."""
+    monkeypatch.setattr(broker, "lost_before", lambda queue: store.now_us() + 1_000_000)
+    monkeypatch.setattr(broker, "emptied_at", 0)
+    execution = start(make_workflow, alice, transform("one", a=1))
+
+    def sent_again(ago_s, before):
+        ago = store.database_now_us() - ago_s * 1_000_000
+        Execution.objects.filter(pk=execution.pk).update(published_at=ago, publish_count=before)
+        return reconcile.resend_starts()
+
+    assert [sent_again(10, before) for before in (2, 5, 9)] == [1, 0, 0]
+    assert [sent_again(70, before) for before in (5, 9)] == [1, 1]
 
 
 def test_a_reconciler_whose_clock_is_fast_leaves_living_workers_alone(alice, make_workflow, monkeypatch):

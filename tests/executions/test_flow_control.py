@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from executions import engine, reconcile, report, tasks, waits
+from executions import engine, reconcile, report, store, tasks, waits
 from executions.approvals import link_token, read_token
 from executions.models import Execution, NodeRun
 from executions.opening import Dispatch
@@ -87,6 +87,14 @@ def test_without_a_wire_back_a_turn_gives_what_its_last_nodes_give(run):
     assert [result["one"]["Value"] for result in results] == [1, 2]
 
 
+def test_turns_that_wake_a_loop_are_no_deliveries_that_killed_a_worker(run):
+    """Else a loop that was woken often could not survive the loss of a single process."""
+    execution = run([loop(Items=[1, 2, 3, 4]), *body("one")], wire("loop", "Each", "one", "Execute Condition"))
+
+    node_run = execution.node_runs.get(node_id="loop")
+    assert (execution.status, node_run.deliveries, node_run.attempt) == ("completed", 1, 1)
+
+
 def test_an_empty_list_runs_no_turn(run):
     execution = run([loop(Items=[]), *body("one")], wire("loop", "Each", "one", "Execute Condition"))
 
@@ -106,6 +114,27 @@ def test_batches_and_concurrency(run):
     assert [row["index"] for row in waiting] == [0, 1, 2]
     first = Event.objects.filter(execution_id=execution.pk, type="node_waiting").earliest("seq")
     assert Event.objects.filter(execution_id=execution.pk, type="recursion_enter", seq__lt=first.seq).count() == 3
+
+
+def test_a_turn_that_ends_in_the_moment_in_which_its_loop_is_set_aside_wakes_it(alice, make_workflow, monkeypatch):
+    nodes = [loop(Items=["a", "b"], Max_Concurrency=2), *body("one")]
+    execution = start_execution(make_workflow(graph(nodes, wire("loop", "Each", "one", "Execute Condition"))), by=alice)
+    engine.advance(execution.pk, 0)
+    begun = engine.take(execution.pk, 0, [0])
+    assert begun is not None
+    first, second = begun.starts
+    tell = waits.waiting_events
+
+    def second_ends_meanwhile(*arguments):
+        monkeypatch.setattr(waits, "waiting_events", tell)
+        assert run_here(second).status == "completed"
+        return tell(*arguments)
+
+    monkeypatch.setattr(waits, "waiting_events", second_ends_meanwhile)
+    run_here(first)
+
+    execution.refresh_from_db()
+    assert execution.status == "completed", "nobody else would ever wake it"
 
 
 def test_more_items_than_allowed_fail_the_loop(run):
@@ -388,6 +417,14 @@ def test_who_says_when_to_come_back_is_not_asked_before(run):
     assert execution.duration_ms >= 500
 
 
+def test_nobody_is_asked_again_later_than_in_an_hour_whatever_they_say(run):
+    execution = run([node("asks", "test_breaks", {"retries": 1, "backoff_s": 0.001}, Kind="busy for days")])
+
+    again = execution.node_runs.get()
+    assert (again.status, again.claim) == ("retrying", "")
+    assert 3_500 < ((again.retry_at or 0) - database_now_us()) / 1_000_000 <= 3_600
+
+
 # --------------------------------------------------------------------------- waiting
 
 
@@ -533,6 +570,49 @@ def test_a_paused_execution_starts_nothing_until_it_is_resumed(alice, make_workf
     execution.refresh_from_db()
     assert execution.status == "completed"
     assert [row["by"] for kind in ("pause", "resume") for row in data_of(execution, kind)] == ["ada", "ada"]
+
+
+def test_an_execution_that_is_paused_while_it_waits_gets_back_all_the_time_that_it_waited(run):
+    execution = run([node("sleep", "delay", Duration=36_000)])
+    assert execution.status == "waiting"
+    left = execution.deadline_at or 0
+    two_hours = 7_200_000_000
+    Execution.objects.filter(pk=execution.pk).update(
+        held_since=database_now_us() - two_hours, deadline_at=left - two_hours
+    )
+
+    assert pause_execution(execution, "ada")
+    assert resume_execution(execution, "ada")
+
+    execution.refresh_from_db()
+    assert execution.status == "waiting", "its only node still does"
+    assert execution.held_since is not None
+    assert abs((execution.deadline_at or 0) + database_now_us() - execution.held_since - left) < 60_000_000
+
+
+def test_the_deadline_of_a_paused_execution_stands_still(alice, make_workflow):
+    execution = start_execution(make_workflow(graph([gives("one", 1)])), by=alice)
+    engine.advance(execution.pk, 0)
+    assert pause_execution(execution, "ada")
+    Execution.objects.filter(pk=execution.pk).update(deadline_at=database_now_us() - 60_000_000)
+
+    assert reconcile.enforce_deadlines() == 0
+
+    execution.refresh_from_db()
+    assert execution.status == "paused"
+
+
+def test_only_what_a_node_waits_for_wakes_it_and_not_before_its_time(run):
+    execution = run([node("sleep", "delay", Duration=36_000)])
+
+    def woken(kind, **when):
+        return store.committer.run(lambda tx: waits.wake(tx, execution.pk, 0, kind, {}, **when))
+
+    assert not decide_approval(execution.pk, 0, True, "", "ada")
+    assert not woken(NodeRun.APPROVAL, due=False)
+    assert not woken(NodeRun.TIMER, due=True), "it was set aside again meanwhile"
+    assert statuses(execution) == {"sleep": "waiting"}
+    assert woken(NodeRun.TIMER, due=False)
 
 
 def test_what_a_turn_gives_may_be_the_error_of_a_node(run):

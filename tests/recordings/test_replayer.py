@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +185,18 @@ def test_a_nested_node_does_not_overwrite_the_outer_one_of_the_same_id(frame_eve
     assert {key: value for key, value in states[-1].items() if key != "$scopes"} == {
         "region": "eu", "total": 1, "rate": 0.2, "$nodes": {"sum": {"total": 1}, "tax": {"rate": 0.2}},
     }  # fmt: skip
+
+
+def test_nested_events_that_do_not_say_how_deep_they_are_belong_to_what_is_open() -> None:
+    recorder = nested()
+    told = ExecutionReplayer(None, recorder.finalize(), recorder.events, [])
+    silent = [replace(event, metadata={}) for event in recorder.events]
+    assert any("recursion_depth" in event.metadata for event in recorder.events)
+
+    replayer = ExecutionReplayer(None, recorder.metadata, silent, [])
+
+    for position in range(len(silent)):
+        assert replayer.get_state_at_position(position) == told.get_state_at_position(position), position
 
 
 @pytest.mark.parametrize("most", [2, 3, 5, 257])

@@ -369,6 +369,45 @@ def test_what_was_fine_in_between_begins_to_last_anew(alice: Any) -> None:
     assert rule.holding == {}
 
 
+def test_a_changed_rule_counts_anew_how_long_it_lasts(alice: Any) -> None:
+    rule = lettered(alice, for_s=300)
+    look()
+    rule.refresh_from_db()
+    AlertRule.objects.update(holding={**rule.holding, "since": {"": store.database_now_us() - 301 * SECOND}})
+    rule.for_s = 200
+    rules.save(rule, edited=("for_s",))
+
+    look()
+
+    assert firing() == [], "it has not lasted under the rule as it is now"
+    rule.refresh_from_db()
+    assert rule.holding["since"][""] > store.database_now_us() - 200 * SECOND
+
+
+def test_a_rule_that_was_off_counts_anew_how_long_it_lasts(alice: Any) -> None:
+    lettered(alice, for_s=300)
+    look()
+    assert AlertRule.objects.get().holding != {}
+
+    AlertRule.objects.update(enabled=False)
+    look()
+
+    assert AlertRule.objects.get().holding == {}
+
+
+def test_what_lasts_since_a_time_to_come_lasts_since_now(alice: Any) -> None:
+    """The database's clock went back, which must not put an alert off until it is that late again."""
+    rule = lettered(alice, for_s=300)
+    look()
+    rule.refresh_from_db()
+    AlertRule.objects.update(holding={**rule.holding, "since": {"": store.database_now_us() + 3600 * SECOND}})
+
+    look()
+
+    rule.refresh_from_db()
+    assert rule.holding["since"][""] <= store.database_now_us()
+
+
 def test_a_change_of_a_rule_leaves_what_beat_and_others_wrote_meanwhile(alice: Any) -> None:
     lettered(alice, for_s=300)
     edited, switched = AlertRule.objects.get(), AlertRule.objects.get()
@@ -493,6 +532,17 @@ def test_who_acknowledged_in_the_silence_is_not_told_after_it(alice: Any, channe
     AlertRule.objects.update(silenced_until=None)
     look()
     assert events() == []
+
+
+def test_a_channel_that_was_switched_off_meanwhile_is_not_told_that_it_is_over(
+    alice: Any, channel: AlertChannel
+) -> None:
+    lettered(alice, channel)
+    look()
+    AlertChannel.objects.filter(pk=channel.pk).update(enabled=False)
+    DeadLetter.objects.all().delete()
+    over()
+    assert (firing(), events()) == ([], [("firing", "waiting")])
 
 
 def test_a_person_gets_so_many_messages_an_hour_and_no_more(alice: Any, settings: Any) -> None:

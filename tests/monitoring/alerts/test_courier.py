@@ -97,6 +97,7 @@ def test_a_server_that_never_ends_delays_nobody_else(
     alice: Any, bob: Any, httpserver: HTTPServer, endless: Any, courier: Courier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "SECONDS", 3.0)
+    monkeypatch.setattr(outbox, "PAGE", 20)
     port = endless(b"HTTP/1.1 200 OK\r\nX-Slow: ")
     httpserver.expect_request("/hook").respond_with_data("ok")
     slow = [channels.save(bob, f"slow {n}", "webhook", f"http://127.0.0.1:{port}/") for n in range(40)]
@@ -161,6 +162,36 @@ def test_what_a_process_took_along_into_its_death_is_sent_by_another(
     assert dead is not None
     outbox.missed(dead, "it lives after all", final=True)
     assert AlertMessage.objects.get().error == "", "the late one has no say any more"
+
+
+def test_who_comes_back_late_has_no_say_about_a_message_that_waits_again(
+    alice: Any, httpserver: HTTPServer, courier: Courier
+) -> None:
+    httpserver.expect_request("/hook").respond_with_data(status=503)
+    alert_of(alice, channels.save(alice, "ops", "webhook", httpserver.url_for("/hook")))
+    late = outbox.claim(AlertMessage.objects.get().pk)
+    assert late is not None
+    AlertMessage.objects.update(claimed_until=database_now_us())
+    send_all(courier)
+    assert (states(), len(httpserver.log)) == (["waiting"], 1)
+
+    outbox.missed(late, "it was all in vain", final=True)
+    outbox.arrived(late)
+
+    assert states() == ["waiting"]
+
+
+def test_the_budget_counts_what_was_sent_within_an_hour_and_not_what_was_withheld(alice: Any, settings: Any) -> None:
+    settings.ALERT_MESSAGES = 3
+    told = [channels.save(alice, f"c{number}", "email", "ops@example.com") for number in range(3)]
+    for number in range(2):
+        alert_of(alice, *told[:2], number=number)
+    assert states() == ["waiting", "waiting", "waiting", "withheld"]
+
+    AlertMessage.objects.exclude(status="withheld").update(created_at=timezone.now() - timedelta(minutes=61))
+    alert_of(alice, *told, number=2)
+
+    assert states(alert__rule_name="rule 2") == ["waiting"] * 3
 
 
 def test_writing_twice_writes_once(alice: Any) -> None:
