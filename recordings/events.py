@@ -598,7 +598,9 @@ def _describe(event: RecordingEvent) -> str:
     error = data.get("error") or ""
     match event.event_type._value_:
         case "workflow_start":
-            return f"Execution started: {data.get('workflow', '')} v{data.get('version', '?')}"
+            version = f"v{data['version']}" if data.get("version") is not None else ""
+            what = " ".join(str(part) for part in (data.get("workflow"), version) if part)
+            return "Execution started" + (f": {what}" if what else "")
         case "workflow_complete":
             return "Execution " + str(data.get("status", "completed")).replace("_", " ")
         case "workflow_error":
@@ -627,10 +629,15 @@ def _describe(event: RecordingEvent) -> str:
             return f"{name} {verb}: {data.get('reason', '')}"
         case "node_waiting":
             return f"{name} waits {data.get('waits_for', '')}".rstrip()
+        case "team_start" | "team_complete" | "team_member_start" | "team_member_complete" | "team_communication":
+            return _describe_team(event.event_type._value_, name, data)
         case "recursion_enter" if isinstance(data.get("index"), int):
             return f"{name}: execution {data['index'] + 1} started"
         case "recursion_exit" if isinstance(data.get("index"), int):
             return f"{name}: execution {data['index'] + 1} {str(data.get('status', 'ended')).replace('_', ' ')}"
+        case "recursion_enter" | "recursion_exit" if data.get("operation_type") and data.get("identifier"):
+            verb = "entered" if event.event_type._value_ == "recursion_enter" else "left"
+            return f"{str(data['operation_type']).capitalize()} {data['identifier']} {verb}"
         case "approval" if isinstance(data.get("approved"), bool):
             comment = f": {data['comment']}" if data.get("comment") else ""
             return f"{'Approved' if data['approved'] else 'Rejected'} by {data.get('by') or 'somebody'}{comment}"
@@ -656,6 +663,23 @@ def _describe(event: RecordingEvent) -> str:
             return str(data["message"])
         case _:
             return str(event.event_type.value).replace("_", " ")
+
+
+def _describe_team(kind: str, team: str, data: dict[str, Any]) -> str:
+    who = f"{data.get('member_id', 'A member')} of {team}" if "member" in kind else f"Team {team}"
+    if kind == "team_communication":
+        said = data.get("message")
+        text = "" if said is None else f": {said if isinstance(said, str) else encode_json(said).decode()}"
+        return f"{data.get('from_member', '?')} to {data.get('to_member', '?')}{text}"
+    if kind == "team_start":
+        count = data.get("member_count")
+        members = "" if count is None else f"{count} member{'' if count == 1 else 's'}"
+        about = ", ".join(part for part in (members, data.get("formation")) if part)
+        return f"{who} started" + (f": {about}" if about else "")
+    if kind == "team_member_start":
+        return f"{who} started"
+    failed = data.get("error") or data.get("success") is False
+    return f"{who} failed: {data['error']}" if data.get("error") else f"{who} {'failed' if failed else 'completed'}"
 
 
 def line(value: Any) -> Any:

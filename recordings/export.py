@@ -248,6 +248,11 @@ def _parse(
 # --------------------------------------------------------------------------- for people
 
 
+def clean(text: Any) -> str:
+    """Return text without control characters, which a recorded page could use to write on the terminal."""
+    return "".join(c if c.isprintable() or c == " " else "�" for c in str(text).replace("\n", "⏎"))
+
+
 def human_bytes(count: int | float | None) -> str:
     """Return ``512.0B``, ``12.3KB``, ``2.3MB`` or ``1.0GB``; ``N/A`` for None."""
     if count is None:
@@ -284,9 +289,9 @@ def to_summary(recording: Readable) -> str:
     metadata = recording.metadata
     outcome = {True: "SUCCESS", False: "FAILED", None: "UNFINISHED"}[metadata.success]
     lines = [
-        f"Recording: {metadata.recording_id}",
-        f"Workflow: {metadata.workflow_name}",
-        f"Status: {outcome}" + (f" ({metadata.error})" if metadata.error else ""),
+        f"Recording: {clean(metadata.recording_id)}",
+        f"Workflow: {clean(metadata.workflow_name)}",
+        f"Status: {outcome}" + (f" ({clean(metadata.error)})" if metadata.error else ""),
         f"Started: {human_time(metadata.started_at)} UTC",
         f"Duration: {human_duration(metadata.duration_seconds)}",
         f"Nodes: {metadata.node_count}  Teams: {metadata.team_count}"
@@ -296,8 +301,9 @@ def to_summary(recording: Readable) -> str:
     ]
     start = metadata.started_at
     for event in recording.events:
-        node = f" @ {event.node_id}" if event.node_id else ""
-        lines.append(f"  +{event.timestamp - start:9.3f}s  {event.event_type.value}{node}  {describe(event)}")
+        node = f" @ {clean(event.node_id)}" if event.node_id else ""
+        what = f"{event.event_type.value}{node}  {clean(describe(event))}"
+        lines.append(f"  +{event.timestamp - start:9.3f}s  {what}")
     return "\n".join(lines) + "\n"
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from recordings.compare import of_the_run
 from recordings.events import RecordingEvent, encode_json, omissions
-from recordings.export import human_bytes, human_duration, human_time
+from recordings.export import clean, human_bytes, human_duration, human_time
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import HOLD_TAG
 
@@ -25,11 +25,6 @@ KEPT_RULES = {
     "failed": "failed",
     "fresh": "within the limits",
 }
-
-
-def clean(text: Any) -> str:
-    """Return text without control characters, which a recorded page could use to write on the terminal."""
-    return "".join(c if c.isprintable() or c == " " else "�" for c in str(text).replace("\n", "⏎"))
 
 
 def short(value: Any) -> str:

@@ -563,6 +563,34 @@ def test_cleanup_says_by_which_rule_the_others_stay(flow: Flow, make_execution: 
     assert flow.code == 2
 
 
+def test_tail_from_the_middle_counts_the_time_from_the_start(flow: Flow, make_execution: Make, alice: Any) -> None:
+    recording = make_execution()
+
+    whole = flow("tail", str(recording.pk)).splitlines()
+
+    assert not whole[8].endswith("(t=0.000s)")
+    assert flow("tail", str(recording.pk), "--after", "8").splitlines() == whole[8:]
+
+
+def test_replay_of_nothing_says_so(flow: Flow, tmp_path: Path) -> None:
+    identifier = FileRecordingStorage(tmp_path).save_sync(ExecutionRecorder("empty"))
+
+    assert flow("replay", identifier, "--storage", str(tmp_path)) == ""
+    assert flow.error == "There are no events to show.\n"
+
+
+def test_a_summary_holds_nothing_that_writes_on_the_terminal(flow: Flow, tmp_path: Path) -> None:
+    recorder = ExecutionRecorder("shop\x1b[31m\nStatus: SUCCESS")
+    recorder.record_node_start("a\x1b[2J")
+    recorder.record_workflow_complete({}, False, "gone\x07")
+    identifier = FileRecordingStorage(tmp_path).save_sync(recorder)
+
+    out = flow("export", identifier, "--output", "-", "--storage", str(tmp_path))
+
+    assert not set(out) & {"\x1b", "\x07"}
+    assert [line.split(":")[0] for line in out.splitlines()].count("Status") == 1
+
+
 @pytest.mark.parametrize("suffix", [".json", ".json.gz", ".fbrec"])
 def test_import(flow: Flow, alice: Any, blobs: str, tmp_path: Path, suffix: str) -> None:
     recorder = record_run("brought")

@@ -538,6 +538,21 @@ def test_a_line_of_a_node_is_described_by_its_own_words() -> None:
         ("recursion_exit", {"name": "Loop", "index": 9, "status": "completed_with_errors"},
          "Loop: execution 10 completed with errors"),
         ("recursion_enter", {"description": "by hand"}, "recursion enter"),
+        ("recursion_enter", {"operation_type": "workflow", "identifier": "prices", "depth": 1},
+         "Workflow prices entered"),
+        ("recursion_exit", {"operation_type": "loop", "identifier": "rows", "depth": 1}, "Loop rows left"),
+        ("workflow_start", {"initial_context": {}}, "Execution started"),
+        ("workflow_start", {"workflow": "shop", "version": 3}, "Execution started: shop v3"),
+        ("team_start", {"formation": "parallel", "member_count": 3}, "Team desk started: 3 members, parallel"),
+        ("team_start", {}, "Team desk started"),
+        ("team_complete", {"success": True}, "Team desk completed"),
+        ("team_complete", {"success": False}, "Team desk failed"),
+        ("team_member_start", {"member_id": "ada"}, "ada of desk started"),
+        ("team_member_complete", {"member_id": "ada", "error": None}, "ada of desk completed"),
+        ("team_member_complete", {"member_id": "ada", "error": "gone"}, "ada of desk failed: gone"),
+        ("team_communication", {"from_member": "ada", "to_member": "bob", "message": "Done."}, "ada to bob: Done."),
+        ("team_communication", {"from_member": "ada", "to_member": "bob", "message": {"n": 1}}, 'ada to bob: {"n":1}'),
+        ("team_communication", {"from_member": "ada", "to_member": "bob"}, "ada to bob"),
         ("external_call", {"method": "GET", "url": "http://a.example/x", "status": 200}, "GET http://a.example/x: 200"),
         ("external_call", {"method": "GET", "url": "http://a.example/x", "status": None, "error": "timed out"},
          "GET http://a.example/x failed: timed out"),
@@ -555,7 +570,7 @@ def test_a_line_of_a_node_is_described_by_its_own_words() -> None:
 def test_children_calls_and_decisions_are_said_in_words(kind: str, data: dict[str, Any], text: str) -> None:
     event = RecordingEvent(
         event_id=event_id("0" * 32, 1), event_type=RecordingEventType(kind), timestamp=0.0, workflow_id="0" * 32,
-        data=data,
+        node_id="desk" if kind.startswith("team") else None, data=data,
     )  # fmt: skip
 
     assert describe(event) == text

@@ -21,7 +21,6 @@ from executions.models import Execution
 from flowbuilder.management.base import FAILED, OK, USAGE, ProductCommand
 from flowbuilder.management.recording_texts import (
     STATE_KEYS,
-    clean,
     print_cleanup,
     print_comparison,
     print_event,
@@ -35,7 +34,7 @@ from recordings.database import DatabaseRecordingStorage
 from recordings.drawings import to_trace
 from recordings.errors import InvalidRecording, RecordingError, RecordingNotFound
 from recordings.events import RecordingEvent, encode_json
-from recordings.export import atomic_write, human_bytes, to_json, to_summary
+from recordings.export import atomic_write, clean, human_bytes, to_json, to_summary
 from recordings.finding import find_recording, open_replayer, replayer_of
 from recordings.har import to_har
 from recordings.keeping import keep
@@ -279,6 +278,8 @@ class Command(ProductCommand):
         if options["json"]:
             self._print_json(view, wanted)
             return
+        if not wanted:
+            self.note("There are no events to show.")
         for position in wanted:
             view.show(position)
 
@@ -359,7 +360,7 @@ class Command(ProductCommand):
             rows = Execution.objects.filter(pk=key).values_list("status", flat=True)
             ended = (rows.first() or states.FAILED) in states.TERMINAL
             for event in iter_events(key, after):
-                start = event.timestamp if start is None else start
+                start = next(iter_events(key, 0, 1), event).timestamp if start is None else start
                 after = event.seq
                 self._tell(event, event.timestamp - start, options)
             self.console.file.flush()
