@@ -24,7 +24,7 @@ from recordings.database import DatabaseRecordingStorage
 from recordings.errors import RecordingError, TooManyTags
 from recordings.finding import replayer_of
 from recordings.models import CHANGE_EVERYTHING, SEE_EVERYTHING, Blob, BlobRef, Event, Recording, StoredFile
-from recordings.pages import EMPTY, seconds_text, status_text
+from recordings.pages import EMPTY, seconds_text, status_text, trigger_text, version_text
 from recordings.replayer import ExecutionReplayer
 from recordings.retention import HOLD_TAG
 
@@ -59,11 +59,6 @@ def ending(recording: Recording) -> SafeString | str:
     """Return how a recorded run ended; one of another program has no status of its own."""
     known = recording.status or {True: "completed", False: "failed", None: ""}[recording.success]
     return status_pill(known) if known else mark_safe('<span class="adm-status">Unfinished</span>')
-
-
-def trigger_text(trigger: str) -> str:
-    """Return what started a run, as people write it."""
-    return {"api": "API"}.get(trigger, trigger.replace("_", " ").capitalize())
 
 
 def cause(recording: Recording) -> str:
@@ -305,11 +300,11 @@ class RecordingAdmin(WatchedAdmin):
         """Show the workflow, the version, the start of the id and the tags."""
         return format_html(
             '<span class="adm-name" title="{0}">{0}</span>'
-            '<span class="adm-second"><span class="adm-mono">{1}</span> · {2}</span>{3}',
+            '<span class="adm-second"><span class="adm-mono">{1}</span>{2}</span>{3}',
             recording.workflow_name,
             str(recording.pk)[:8],
-            self.version_text(recording),
-            _tag_list(recording.tags[:TAGS_SHOWN]),
+            "" if recording.version_number is None else f" · {self.version_text(recording)}",
+            _tag_list(recording.tags),
         )
 
     @admin.display(description="Status", ordering="status")
@@ -337,7 +332,7 @@ class RecordingAdmin(WatchedAdmin):
     @admin.display(description="Version", ordering="version_number")
     def version_text(self, recording: Recording) -> str:
         """Show the number of the version."""
-        return EMPTY if recording.version_number is None else f"v{recording.version_number}"
+        return version_text(recording.version_number)
 
     @admin.display(description="Duration", ordering="duration_seconds")
     def length(self, recording: Recording) -> str:
@@ -554,7 +549,10 @@ def _totals(rows: QuerySet[Recording]) -> dict[str, Any]:
 
 
 def _tag_list(tags: Any) -> SafeString:
-    found = format_html_join("", '<span class="adm-tag">{}</span>', ((str(tag),) for tag in tags or ()))
+    """Return the first tags, and how many others there are."""
+    named = [str(tag) for tag in tags or ()]
+    shown = named if len(named) <= TAGS_SHOWN else [*named[: TAGS_SHOWN - 1], f"+{len(named) - TAGS_SHOWN + 1}"]
+    found = format_html_join("", '<span class="adm-tag">{}</span>', ((tag,) for tag in shown))
     return format_html('<span class="adm-tags">{}</span>', found) if found else mark_safe("")
 
 

@@ -240,14 +240,14 @@ def _metadata_rows(first: ExecutionReplayer, second: ExecutionReplayer) -> list[
     a, b = first.metadata, second.metadata
     rows = [
         ("Status", status_text(a.status, a.success), status_text(b.status, b.success)),
-        ("Version", a.workflow_version, b.workflow_version),
+        ("Version", version_text(a.workflow_version), version_text(b.workflow_version)),
         ("Started", _moment(a.started_at), _moment(b.started_at)),
         ("Duration", seconds_text(a.duration_seconds), seconds_text(b.duration_seconds)),
         ("Nodes", a.node_count, b.node_count),
         ("Teams", a.team_count, b.team_count),
         ("Events", len(first.events), len(second.events)),
         ("Size", _size(a.file_size_bytes), _size(b.file_size_bytes)),
-        ("Trigger", a.trigger, b.trigger),
+        ("Trigger", trigger_text(a.trigger or "") or EMPTY, trigger_text(b.trigger or "") or EMPTY),
     ]
     marked = ("Status", "Version", "Nodes", "Teams", "Events")
     return [{"name": name, "first": x, "second": y, "differs": name in marked and x != y} for name, x, y in rows]
@@ -257,6 +257,16 @@ def status_text(status: str | None, success: bool | None) -> str:
     """Return how a run ended, in words: "Completed with errors", "Unfinished"."""
     word = status or {True: "completed", False: "failed", None: "unfinished"}[success]
     return "Pending" if word == "queued" else word.replace("_", " ").capitalize()
+
+
+def trigger_text(trigger: str) -> str:
+    """Return what started a run, as people write it."""
+    return {"api": "API"}.get(trigger, trigger.replace("_", " ").capitalize())
+
+
+def version_text(number: int | None) -> str:
+    """Return the number of a version as pages show it."""
+    return EMPTY if number is None else f"v{number}"
 
 
 def _moment(seconds: float) -> str:

@@ -14,6 +14,7 @@ from django.core.files.storage import storages
 from django.test import Client, RequestFactory
 from django.urls import reverse
 
+from recordings import ExecutionRecorder
 from recordings.admin import WatchedAdmin
 from recordings.blobs import save_blob
 from recordings.database import DatabaseRecordingStorage
@@ -213,6 +214,35 @@ def test_recorded_text_is_never_markup(blobs: str, bob: Any) -> None:
         assert not re.search("<script>alert|<img src=x|<b>evil|<i>key|<u>out|<s>text", page)
 
 
+def test_a_name_that_is_written_backwards_turns_nothing_beside_it(blobs: str, bob: Any) -> None:
+    """After a right-to-left override the id beside the name would be read backwards, too."""
+    recording_id = DatabaseRecordingStorage(bob).save_sync(record_run("shop \u202e evil"))
+    recording = Recording.objects.get(pk=uuid.UUID(recording_id))
+    client = logged_in(bob)
+
+    for address in (page_of(recording), page_of(recording, "compare")):
+        assert '<bdi>shop \u202e evil</bdi> <span class="adm-mono">' in client.get(address).content.decode()
+
+
+def test_a_recording_without_events_says_that_there_never_were_any(blobs: str, bob: Any) -> None:
+    recording_id = DatabaseRecordingStorage(bob).save_sync(ExecutionRecorder("empty"))
+
+    page = logged_in(bob).get(page_of(Recording.objects.get(pk=uuid.UUID(recording_id)))).content.decode()
+
+    assert "This recording has no events" in page
+    assert "any more" not in page
+
+
+def test_the_list_says_how_many_tags_it_leaves_out(make_recording: Make, bob: Any) -> None:
+    make_recording(user=bob, tags=[f"tag{number}" for number in range(7)], version_number=None)
+
+    page = logged_in(bob).get(LIST).content.decode()
+
+    shown = re.findall('<span class="adm-tag">(.*?)</span>', page)
+    assert shown == ["tag0", "tag1", "tag2", "+4"]
+    assert " · " not in page.split('id="result_list"')[1].split("</table>")[0]
+
+
 def test_a_damaged_recording_says_so(make_recording: Make, bob: Any) -> None:
     recording = make_recording(user=bob)
     seal(recording)
@@ -285,7 +315,7 @@ def test_turns_of_loops_are_offered_behind_runs_that_somebody_started(make_recor
 
 
 def test_another_recording_of_the_same_workflow_is_chosen_and_compared(make_recording: Make, bob: Any) -> None:
-    first, same = make_recording(user=bob), make_recording(user=bob, version_number=2)
+    first, same = (make_recording(user=bob, trigger="api", version_number=number) for number in (1, 2))
     longer, other = make_recording(user=bob, nodes=4), make_recording(user=bob, workflow_name="other")
     client = logged_in(bob)
 
@@ -301,6 +331,9 @@ def test_another_recording_of_the_same_workflow_is_chosen_and_compared(make_reco
     assert page.context["result"]["difference"] is None
     assert "The paths are the same" in page.content.decode()
     assert {row["name"]: row["differs"] for row in page.context["result"]["metadata"]}["Version"]
+    facts = {row["name"]: (row["first"], row["second"]) for row in page.context["result"]["metadata"]}
+    assert facts["Version"] == ("v1", "v2")
+    assert facts["Trigger"] == ("API", "API")
     (slow,) = [row for row in result["timing"] if row["node"] == "node1"]
     assert (slow["first"], slow["second"], slow["text"], slow["ratio"]) == ("500 ms", "500 ms", "0 ms", 1.0)
 
