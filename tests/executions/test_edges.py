@@ -482,6 +482,30 @@ def test_a_node_does_not_begin_when_its_execution_is_stopped_in_the_moment_of_it
     assert statuses(execution) == {"held": "running", "next": "queued"}
 
 
+@pytest.mark.parametrize(("stop", "status"), [(cancel_execution, "cancelled"), (triggers.pause_execution, "paused")])
+def test_an_execution_that_is_stopped_in_the_moment_of_its_end_does_not_complete(
+    alice, make_workflow, monkeypatch, stop, status
+):
+    execution = start(make_workflow, alice, node("one", "test_gives", Kind=1))
+    stopped: list[bool] = []
+
+    def stopped_meanwhile(context):
+        stopped.append(stop(execution, "alice"))
+        return []
+
+    monkeypatch.setattr(engine, "clean_up", stopped_meanwhile)
+
+    assert run_here(execution.pk).status == status
+    assert stopped[0]
+    assert statuses(execution) == {"one": "completed"}
+    if status == "paused":
+        monkeypatch.undo()
+        assert triggers.resume_execution(execution, "alice")
+        execution.refresh_from_db()
+        assert execution.status == "completed"
+    assert_numbered(execution)
+
+
 def test_a_cancellation_at_any_moment_gives_exactly_one_end(alice, make_workflow):
     names = [f"n{n}" for n in range(6)]
     edges = [wire(a, "Done", b, "Execute Condition") for a, b in itertools.pairwise(names)]
@@ -516,6 +540,20 @@ def test_an_attempt_that_its_worker_did_not_survive_does_not_count(alice, make_w
     recovery.requeue(execution.pk, 0, [0], ["dead"], "its worker process died")
 
     assert NodeRun.objects.get().attempt == attempts
+
+
+@pytest.mark.parametrize(("deliveries", "status"), [(1, "queued"), (2, "retrying")])
+def test_what_lost_two_processes_waits_before_it_meets_a_third(alice, make_workflow, deliveries, status):
+    execution = start(make_workflow, alice, transform("one", a=1))
+    engine.advance(execution.pk, 0)
+    NodeRun.objects.update(status="running", claim="dead", attempt=1, deliveries=deliveries)
+    now = store.database_now_us()
+
+    recovery.requeue(execution.pk, 0, [0], ["dead"], "its worker process died")
+
+    run = execution.node_runs.get()
+    assert (run.status, run.deliveries) == (status, deliveries)
+    assert (run.retry_at or now) > now + 3_000_000 if deliveries == 2 else run.retry_at is None
 
 
 def test_tolerated_failures_of_a_lost_process_close_their_phase_as_completed(alice, make_workflow):

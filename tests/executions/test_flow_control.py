@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import accumulate
 from uuid import UUID, uuid4
 
 import pytest
@@ -135,6 +136,26 @@ def test_a_turn_that_ends_in_the_moment_in_which_its_loop_is_set_aside_wakes_it(
 
     execution.refresh_from_db()
     assert execution.status == "completed", "nobody else would ever wake it"
+
+
+def test_never_more_turns_run_at_once_than_the_loop_allows(alice, make_workflow):
+    """One turn is slow, and the others go by, one at a time."""
+    nodes = [loop(Items=[1, 2, 3, 4, 5], Max_Items=5, Max_Concurrency=2), *body("one")]
+    execution = start_execution(make_workflow(graph(nodes, wire("loop", "Each", "one", "Execute Condition"))), by=alice)
+    engine.advance(execution.pk, 0)
+    begun = engine.take(execution.pk, 0, [0])
+    assert begun is not None
+    quick, slow = begun.starts
+
+    run_here(quick)
+    assert execution.children.filter(status="completed").count() == 4
+    run_here(slow)
+
+    execution.refresh_from_db()
+    assert execution.status == "completed", "as many items as allowed are not too many"
+    steps = {"recursion_enter": 1, "recursion_exit": -1}
+    at_once = list(accumulate(steps[kind] for _, kind in events(execution, *steps)))
+    assert (max(at_once), at_once[-1]) == (2, 0)
 
 
 def test_more_items_than_allowed_fail_the_loop(run):
@@ -600,6 +621,17 @@ def test_the_deadline_of_a_paused_execution_stands_still(alice, make_workflow):
 
     execution.refresh_from_db()
     assert execution.status == "paused"
+
+
+@pytest.mark.parametrize("stopped", [{"status": "paused"}, {"cancel_requested": True}])
+def test_no_timer_wakes_a_node_of_an_execution_that_is_paused_or_to_be_cancelled(run, stopped):
+    execution = run([node("sleep", "delay", Duration=36_000)])
+    due(execution)
+    Execution.objects.filter(pk=execution.pk).update(**stopped)
+
+    assert reconcile.wake_due() == 0
+
+    assert statuses(execution) == {"sleep": "waiting"}
 
 
 def test_only_what_a_node_waits_for_wakes_it_and_not_before_its_time(run):

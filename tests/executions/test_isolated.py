@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from uuid import uuid4
@@ -16,7 +18,7 @@ from executions.triggers import cancel_execution, start_execution
 from flowbuilder.stack import kernel_start_time
 from recordings.models import Event
 from tests.conftest import graph, node, outputs, wait_for, wait_until_ended, wire
-from tests.environment import RedisServer
+from tests.environment import ROOT, RedisServer
 from tests.executions.isolated_app import APP
 from tests.executions.test_engine import assert_numbered, transform
 from tests.executions.test_reconcile import periodic_reconcile
@@ -127,6 +129,29 @@ def test_a_child_killed_while_the_worker_waits_for_redis_is_replaced(processes, 
         assert before[1] in both()
     finally:
         redis.kill()
+
+
+def test_a_confined_process_writes_no_large_file_and_keeps_limits_that_are_lower_already(tmp_path):
+    code = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+from executions.confinement import Limits, confine
+confine(Limits(1024, 60, file_mb=1), print)
+try:
+    with open(sys.argv[1], "wb", buffering=0) as file:
+        for _ in range(8):
+            file.write(bytes(2**18))
+except OSError as error:
+    print(error.strerror, *resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    file = tmp_path / "large"
+
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(file)], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
+    ).stdout
+
+    assert said.split() == ["File", "too", "large", "64", "64"]
+    assert file.stat().st_size == 2**20
 
 
 def test_isolated_nodes_run_in_children_of_their_own_and_nothing_else_does(

@@ -235,6 +235,25 @@ def test_only_so_many_recordings_are_kept_of_a_user_failures_among_them(alice, b
     assert left == {*kept, yours_all[1], yours_all[3]}
 
 
+def test_what_is_kept_for_its_tag_stays_though_a_user_has_too_many_and_each_is_counted_once(
+    bob, make_workflow, settings
+):
+    plan(bob, recordings_kept=1)
+    settings.RETENTION = {"tags_to_keep": ["audit"], "max_count": 2}
+    workflow = make_workflow(QUICK, owner=bob)
+    made = [run_here(start_execution(workflow, by=bob).pk).pk for _ in range(4)]
+    begun = datetime.now(UTC) - timedelta(hours=1)
+    for number, key in enumerate(made):
+        Recording.objects.filter(execution_id=key).update(started_at=begun + timedelta(minutes=number))
+    Recording.objects.filter(execution_id=made[0]).update(tags=["audit"])
+
+    said = keeping.apply_retention(dry_run=True)
+
+    assert (said["to_delete"], len(said["candidate_ids"]), len(set(said["candidate_ids"]))) == (3, 3, 3)
+    assert len(keeping.apply_retention()["deleted_ids"]) == 3
+    assert list(Recording.objects.values_list("execution_id", flat=True)) == [made[0]]
+
+
 def test_what_needs_no_browser_goes_though_more_starts_than_a_batch_wait_for_one_before_it(
     bob, make_workflow, monkeypatch
 ):

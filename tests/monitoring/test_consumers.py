@@ -225,6 +225,17 @@ async def test_a_client_that_never_stops_talking_is_closed_with_4429(make_run, o
     assert len([message for message in found if message["type"] == "pong"]) <= 20
 
 
+def test_who_was_silent_for_long_may_not_say_more_at_once_for_it(monkeypatch):
+    monkeypatch.setattr(doorway.Allowance, "PER_SECOND", 0.01)
+    monkeypatch.setattr(doorway.Allowance, "BURST", 20)
+    allowance = doorway.Allowance()
+    allowance._at -= 36_000
+    for _ in range(20):
+        allowance.take()
+    with pytest.raises(doorway.Refused):
+        allowance.take()
+
+
 def test_the_heartbeat_is_every_thirty_seconds_and_permission_every_minute(settings):
     assert (serving.HEARTBEAT_SECONDS, settings.SOCKET_CHECK_SECONDS) == (30, 60)
 
@@ -424,6 +435,27 @@ async def test_fault_56_logging_out_closes_an_open_socket(make_run, open_socket,
     settings.SOCKET_CHECK_SECONDS = 0.3
     run = await sync(make_run)
     assert await _open_then(open_socket, run, lambda: Session.objects.all().delete()) == 4403
+
+
+async def test_fault_56_a_socket_is_looked_at_again_and_again(make_run, open_socket, settings, monkeypatch):
+    settings.SOCKET_CHECK_SECONDS = 0.1
+    looks: list[Any] = []
+    look = doorway.look
+
+    def noted(*arguments: Any) -> Any:
+        looks.append(arguments)
+        return look(*arguments)
+
+    monkeypatch.setattr(doorway, "look", noted)
+    run = await sync(make_run)
+    async with open_socket(logs(run)) as socket:
+        await socket.until("hello")
+        async with asyncio.timeout(30):
+            while len(looks) < 4:
+                await asyncio.sleep(0.05)
+        await sync(Session.objects.all().delete)
+        await socket.until("closed")
+    assert socket.code == 4403
 
 
 async def test_fault_56_locking_a_user_out_closes_an_open_socket(make_run, open_socket, settings):

@@ -24,7 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from executions.models import BrowserSession, DeadLetter, Execution, NodeRun, WorkerLease
 from executions.store import database_now_us
-from monitoring import clients, metrics
+from monitoring import board, clients, metrics
 from monitoring.counting import count_ended
 from monitoring.history import BOUNDS_MS
 from monitoring.models import Counter
@@ -354,6 +354,21 @@ async def test_every_web_process_says_the_same_and_counts_the_sockets_of_all(
         for server in servers:
             if server.process is not None and server.process.poll() is None:
                 await sync(server.kill)
+
+
+async def test_a_process_that_ends_takes_back_a_number_that_it_told_a_moment_ago(
+    live_redis: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(clients, "KEY", "sockets of this test")
+    monkeypatch.setattr(board, "PAUSE_SECONDS", 3600)
+    own = clients.Clients()
+    with own.counted():
+        await sync(wait_for, lambda: clients.total() == 1, 30, "its number")
+
+    await own.close()
+
+    with live_redis.client() as client:
+        assert not client.exists(clients.KEY)
 
 
 def test_sockets_of_a_process_that_was_killed_are_forgotten(live_redis: Any, monkeypatch: Any) -> None:

@@ -13,7 +13,7 @@ from django.contrib.sessions.models import Session
 
 from executions.models import Execution
 from monitoring import consumers, doorway, rows, serving, wire
-from tests.monitoring.conftest import sync
+from tests.monitoring.conftest import login_cookie, sync
 
 pytestmark = [pytest.mark.redis]
 
@@ -122,6 +122,59 @@ async def test_one_socket_follows_many_executions_from_history_to_end(make_run, 
 
 
 @pytest.mark.row("S1-15")
+@asynccontextmanager
+async def served(*said: wire.Said):
+    """Yield a socket that heard all of ``said`` before it could do any of it, and what it was sent."""
+    sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+
+    async def send(text: str) -> None:
+        await sent.put(json.loads(text))
+
+    shared = serving.Shared((await sync(login_cookie, "alice")).partition("=")[2], send)
+    for one in said:
+        shared.hear(one)
+    task = asyncio.create_task(shared.run())
+    try:
+        yield shared, sent
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def until_pong(sent):
+    found: list[str] = []
+    async with asyncio.timeout(30):
+        while not found or found[-1] != "pong":
+            found.append((await sent.get())["type"])
+    return found
+
+
+async def test_who_subscribes_twice_in_one_breath_follows_once(make_run, feed):
+    run = await sync(make_run)
+    async with served(wire.Subscribe(run.id), wire.Subscribe(run.id), wire.Ping()) as (shared, sent):
+        await until_pong(sent)
+        shared.hear(wire.Ping())
+        assert (await until_pong(sent)).count("hello") == 1
+        assert feed.watched == {run.id: 1}
+
+
+async def test_who_subscribes_and_leaves_in_one_breath_follows_nothing(make_run, feed):
+    run = await sync(make_run)
+    async with served(wire.Subscribe(run.id), wire.Unsubscribe(run.id), wire.Ping()) as (shared, sent):
+        assert await until_pong(sent) == ["hello", "pong"]
+        shared.hear(wire.Ping())
+        assert await until_pong(sent) == ["pong"]
+        assert feed.watched == {}
+
+
+async def test_who_takes_no_answers_may_not_go_on_asking(people, feed, monkeypatch):
+    monkeypatch.setattr(doorway.Allowance, "BURST", 5)
+    async with served(*[wire.Ping()] * 5) as (shared, _):
+        with pytest.raises(doorway.Refused) as refused:
+            shared.hear(wire.Ping())
+    assert refused.value.code == 4429
+
+
 async def test_a_subscription_goes_on_after_the_number_that_it_names(make_run, talk):
     run = await sync(make_run)
     await sync(run.write, 5)

@@ -384,6 +384,17 @@ def test_failures_are_kept_longer() -> None:
     assert policy == RetentionPolicy(max_age_days=30, max_age_days_failed=90)
 
 
+def test_a_workflow_that_says_how_long_says_it_of_its_failures_too(settings: Any) -> None:
+    settings.RETENTION = {"max_age_days_failed": 400, "max_count": 7, "tags_to_keep": ["audit"]}
+
+    assert keeping.retention_policy({"max_age_days": 10}) == RetentionPolicy(
+        max_age_days=10, max_age_days_failed=30, tags_to_keep=["audit"]
+    )
+    assert keeping.retention_policy({"max_count": 3}) == RetentionPolicy(
+        max_age_days=30, max_age_days_failed=400, max_count=3, tags_to_keep=["audit"]
+    )
+
+
 # --------------------------------------------------------------------------- blobs
 
 

@@ -22,7 +22,7 @@ from executions.models import Execution, NodeRun
 from executions.triggers import cancel_execution, start_execution
 from recordings import DatabaseRecordingStorage, RetentionPolicy, keeping, patience, removing, retention, tasks
 from recordings.blobs import read_blob, save_blob, sweep_blobs
-from recordings.errors import BlobMissing, RecordingProtected
+from recordings.errors import BlobMissing, RecordingError, RecordingProtected
 from recordings.models import Blob, BlobRef, Event, NotRecorded, Recording, StoredFile
 from recordings.packing import seal
 from recordings.removing import delete_recording
@@ -88,6 +88,22 @@ def test_events_and_outputs_of_what_is_not_kept_go_after_the_grace_period(
         read_blob(name)
     assert json.loads(execution.node_runs.get(node_id="big").outputs) == {"$removed": True}
     assert NotRecorded.objects.get().reason.startswith("this installation keeps the recordings 'off'")
+
+
+def test_what_has_begun_to_go_cannot_be_kept_any_more(
+    finish: Callable[..., Execution], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.RECORDING = "off"
+    monkeypatch.setattr(removing, "PURGE_ROWS", 1)
+    execution = finish(b"output")
+    assert keeping.keepable(execution.pk)
+
+    assert removing.remove_leftovers([execution.pk], 1) == 1
+
+    assert Event.objects.filter(execution_id=execution.pk).exists(), "the rest goes with the next call"
+    assert not keeping.keepable(execution.pk)
+    with pytest.raises(RecordingError, match="its events are gone"):
+        keeping.keep(execution.pk)
 
 
 def test_what_a_running_parent_may_still_read_stays(finish: Callable[..., Execution], settings: Any) -> None:

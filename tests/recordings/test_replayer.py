@@ -199,6 +199,16 @@ def test_nested_events_that_do_not_say_how_deep_they_are_belong_to_what_is_open(
         assert replayer.get_state_at_position(position) == told.get_state_at_position(position), position
 
 
+def test_outputs_that_are_gone_leave_no_trace_of_their_place_in_the_state() -> None:
+    recorder = ExecutionRecorder("shop")
+    recorder.record_node_complete("page", {"$blob": "0" * 64})
+    lost = replace(recorder.events[0], data={**recorder.events[0].data, "outputs_missing": True})
+
+    replayer = ExecutionReplayer(None, recorder.finalize(), [lost], [])
+
+    assert replayer.get_state_at_position(0) == {"$nodes": {"page": {}}}
+
+
 @pytest.mark.parametrize("most", [2, 3, 5, 257])
 def test_states_kept_on_the_way_are_few_and_change_no_answer(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr("recordings.replayer.KEYFRAME_EVENTS", 4)
