@@ -100,8 +100,8 @@ class ExecutionRecorder:
     ) -> None:
         self.max_text = max_text
         self._save_blob = save_blob
-        self.workflow_id = workflow_id or uuid4().hex
-        self.workflow_name = workflow_name
+        self.workflow_id = str(workflow_id or uuid4().hex)
+        self.workflow_name = str(workflow_name)
         self.config = {
             "record_inputs": record_inputs,
             "record_outputs": record_outputs,
@@ -110,9 +110,9 @@ class ExecutionRecorder:
         }
         self.metadata = RecordingMetadata(
             recording_id=uuid4().hex,
-            workflow_name=workflow_name,
+            workflow_name=self.workflow_name,
             started_at=_now(),
-            tags=list(tags or []),
+            tags=_checked_tags(tags or ()),
             engine_version=ENGINE_VERSION,
             env_fingerprint=environment(),
         )
@@ -288,12 +288,9 @@ class ExecutionRecorder:
         Raises:
             ValueError: a tag is empty or not text.
         """
-        given: list[Any] = [*tags]
-        for tag in given:
-            if not isinstance(tag, str) or not tag.strip():
-                raise ValueError(f"{tag!r} is not a tag: it must be text")
+        given = _checked_tags(tags)
         with self._lock:
-            self.metadata.tags = list(dict.fromkeys([*self.metadata.tags, *tags]))
+            self.metadata.tags = list(dict.fromkeys([*self.metadata.tags, *given]))
 
     def record_event(self, event_type: str | RecordingEventType, node_id: str | None = None, **data: Any) -> None:
         """Record an event of any type; a name of your own is kept as it is."""
@@ -508,6 +505,20 @@ def seal_into(
     metadata.format_version, metadata.codec = VERSION, "zstd"
     metadata.checksum = write_sealed(file, metadata, events, snapshots, workflow_id=workflow_id)
     metadata.file_size_bytes = file.tell()
+
+
+def _checked_tags(tags: Sequence[Any]) -> list[str]:
+    """Return tags as a list, each once; what could be saved but not read again is refused.
+
+    Raises:
+        ValueError: they are one text, or one is empty or not text.
+    """
+    if isinstance(tags, str):
+        raise ValueError(f"give the tags as a list, not as one text: [{tags!r}]")
+    for tag in tags:
+        if not isinstance(tag, str) or not tag.strip():
+            raise ValueError(f"{tag!r} is not a tag: it must be text")
+    return list(dict.fromkeys(tags))
 
 
 def _now() -> float:

@@ -2,7 +2,7 @@
 
 The one rule book, used by everything that answers "what was the state at this event": start from
 ``initial_context``; a snapshot replaces all; a completed node merges its outputs under their flat names
-and under ``$nodes``; a failed node adds to ``$errors``.
+and under ``$nodes``, where they also are when they have no names; a failed node adds to ``$errors``.
 
 What happens between ``recursion_enter`` and ``recursion_exit`` belongs to a scope of its own, so that a nested
 node never overwrites an outer node of the same id. Scopes are under ``$scopes``, each by
@@ -91,9 +91,8 @@ class State:
 
     def complete(self, node_id: str, outputs: Any, *, instead: Any = None) -> None:
         """Move to the state after a node gave its outputs, in this scope."""
-        given = _mapping(outputs)
-        self.values.update(_with(given, instead))
-        self.nodes[node_id] = given if instead is None else instead
+        self.values.update(_with(_mapping(outputs), instead))
+        self.nodes[node_id] = (outputs or {}) if instead is None else instead
 
     def _scope_of(self, event: RecordingEvent) -> State:
         """Return the scope of an event: by its depth, the innermost where it has none."""

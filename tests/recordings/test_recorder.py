@@ -459,6 +459,22 @@ def test_half_a_surrogate_can_be_saved(tmp_path: Path) -> None:
         assert ExecutionReplayer.load(tmp_path / name).events[0].data["outputs"] == {"Html": "x\\ud800y"}
 
 
+@pytest.mark.parametrize("tags", ["critical", [None], ["a", 1], [" "]])
+def test_tags_that_could_not_be_read_again_are_refused(tags: Any) -> None:
+    with pytest.raises(ValueError, match="tag"):
+        ExecutionRecorder("shop", tags=tags)
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.json.gz", "x.fbrec"])
+def test_a_name_and_an_id_of_another_kind_are_saved_as_text(tmp_path: Path, name: str) -> None:
+    recorder = ExecutionRecorder(Path("shop"), workflow_id=5)  # type: ignore[arg-type]
+    recorder.record_node_start("a")
+    recorder.save_sync(tmp_path / name)
+
+    replayer = ExecutionReplayer.load(tmp_path / name)
+    assert (replayer.metadata.workflow_name, replayer.events[0].workflow_id) == ("shop", "5")
+
+
 def test_event_ids_are_derived_from_execution_and_seq() -> None:
     identifier = event_id("execution-1", 77)
 

@@ -485,3 +485,19 @@ def test_a_state_is_the_callers_own(tmp_path: Path, suffix: str | None) -> None:
 
     assert replayer.get_state_at_position(2) == wanted
     assert "spoilt" not in str([event.to_dict() for event in replayer.events])
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.fbrec"])
+@pytest.mark.parametrize("nodes", [1, 1000])
+def test_outputs_without_names_are_in_the_state_of_their_node(tmp_path: Path, name: str, nodes: int) -> None:
+    """A program may give a list; the state is the same near its event and far from it."""
+    recorder = ExecutionRecorder("shop")
+    recorder.record_node_complete("rows", [1, {"a": 2}])  # type: ignore[arg-type]
+    for number in range(nodes):
+        recorder.record_node_complete("count", {"n": number})
+    recorder.save_sync(tmp_path / name)
+
+    replayer = ExecutionReplayer.load(tmp_path / name)
+    state = replayer.get_state_at_event(replayer.events[-1].event_id)
+
+    assert state == {"n": nodes - 1, "$nodes": {"rows": [1, {"a": 2}], "count": {"n": nodes - 1}}}
