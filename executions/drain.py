@@ -96,9 +96,7 @@ def hand_over(worker: WorkerProcess) -> int:
     Pages cannot move: the nodes that need one fail with the reason, unless they were the first on it.
     """
     runtime.release_all()
-    until = time.monotonic() + RELEASE_SECONDS
-    while worker.holds_work and time.monotonic() < until:
-        time.sleep(LOOK_SECONDS / 5)
+    worker.wait_until_free(RELEASE_SECONDS)
     held = NodeRun.objects.filter(worker=worker.boot, status__in=(states.RUNNING, states.RETRYING)).exclude(claim="")
     rows = list(held.values_list("execution_id", "phase_index", "node_index", "claim", "session"))
     for row in rows:
@@ -106,10 +104,7 @@ def hand_over(worker: WorkerProcess) -> int:
             _give_away(worker, *row)
         except Exception:
             logger.exception("a node of execution %s was not given away; the scheduler does that", row[0])
-    pages = BrowserSession.objects.filter(
-        boot=worker.boot, status__in=(BrowserSession.OPENING, BrowserSession.LIVE), execution_id__in=runtime.sessions()
-    )
-    for page in pages:
+    for page in BrowserSession.objects.held(worker.boot).filter(execution_id__in=runtime.sessions()):
         reconcile.lose_session(page, REASON)
     return len(rows)
 

@@ -60,6 +60,7 @@ class WorkerProcess:
         self._stale = 0
         self._claims: dict[str, UUID] = {}
         self._lock = threading.Lock()
+        self._let_go = threading.Condition(self._lock)
         self._stop = threading.Event()
         self._alive = LivenessLock(self.boot)
         self._started = datetime.now(UTC)
@@ -92,6 +93,11 @@ class WorkerProcess:
         with self._lock:
             return bool(self._claims)
 
+    def wait_until_free(self, seconds: float) -> bool:
+        """Wait until this process runs no nodes, for at most so long; return whether it runs none."""
+        with self._let_go:
+            return self._let_go.wait_for(lambda: not self._claims, seconds)
+
     def note_stale(self) -> None:
         """Count a message that found nothing to do; the next heartbeat writes the number."""
         with self._lock:
@@ -105,8 +111,9 @@ class WorkerProcess:
         try:
             yield
         finally:
-            with self._lock:
+            with self._let_go:
                 self._claims.pop(claim, None)
+                self._let_go.notify_all()
 
     def _run(self) -> None:
         renewed = time.monotonic()

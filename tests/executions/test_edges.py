@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 from uuid import UUID, uuid4
@@ -835,6 +836,29 @@ def test_the_thread_that_keeps_a_worker_alive_survives_what_it_calls(alice, make
     finally:
         worker.stop()
     wait_for(lambda: leases.is_dead(worker.boot), 60, "the release of its lock")
+
+
+def test_who_waits_for_a_process_to_let_go_of_its_nodes_goes_on_with_the_last_of_them():
+    from executions import leases
+
+    worker = leases.WorkerProcess(queues="default", slots=2, on_cancel=print, kept=set, on_end=print, on_lost=print)
+    ends = {"first": threading.Event(), "last": threading.Event()}
+
+    def hold(claim):
+        with worker.holding(claim, uuid4()):
+            ends[claim].wait(60)
+
+    with ThreadPoolExecutor() as pool:
+        held = [pool.submit(hold, claim) for claim in ends]
+        wait_for(lambda: len(worker._claims) == 2, 30, "both claims")
+        assert not worker.wait_until_free(0)
+        free = pool.submit(worker.wait_until_free, 60)
+        ends["first"].set()
+        held[0].result(30)
+        assert not worker.wait_until_free(0.01)
+        ends["last"].set()
+        assert free.result(30)
+    assert not worker.holds_work
 
 
 def test_a_worker_that_ends_says_that_it_tries_again_only_when_it_does(db, caplog):
