@@ -782,7 +782,7 @@ class _Run:
         self._running.pop(row.id, None)
         if row.detached or item.node not in self._left:
             return
-        end = ChildEnd(row.id, row.index, result.status, result.error, result.error_code)
+        end = ChildEnd(row.id, row.index, result.status, result.error, result.error_code, now_us())
         waiter, node = self._waiters[item.node], self._ready[item.node].planned
         waiter.ended.append(end)
         waiter.results[row.index] = {

@@ -98,6 +98,12 @@ def us_to_datetime(microseconds: int) -> datetime:
     return datetime.fromtimestamp(microseconds / 1_000_000, UTC)
 
 
+def datetime_to_us(value: datetime | str) -> int:
+    """Return a moment as events have it; SQLite gives a DateTimeField as text, in UTC."""
+    moment = datetime.fromisoformat(value).replace(tzinfo=UTC) if isinstance(value, str) else value
+    return round(moment.timestamp() * 1_000_000)
+
+
 @dataclass(slots=True)
 class Transaction:
     """An open transaction. SQL is written with ``?`` for both databases."""

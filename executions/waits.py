@@ -313,19 +313,23 @@ def _look_at_children(
             parent_id=context.id, parent_node=node.index, child_index__in=memory.active, status__in=states.TERMINAL
         ).order_by("child_index")
     )
-    ends = [ChildEnd(row.pk, row.child_index, row.status, row.error, row.error_code) for row in rows]
+    ends = [
+        ChildEnd(row.pk, row.child_index, row.status, row.error, row.error_code, store.datetime_to_us(row.finished_at))
+        for row in rows
+    ]
     return note_ends(node, replace(memory, known=counted), ends, context.depth)
 
 
 @dataclass(frozen=True, slots=True)
 class ChildEnd:
-    """How a child ended."""
+    """How a child ended, and when (microseconds)."""
 
     id: UUID
     index: int
     status: str
     error: str
     code: str
+    ended_us: int
 
 
 def note_ends(
@@ -338,7 +342,7 @@ def note_ends(
         if end.status not in (states.COMPLETED, states.COMPLETED_WITH_ERRORS)
     ]
     gone = {end.index for end in ends}
-    exits = tuple(_exit(node, end.id, end.index, end.status, depth, memory.workflow) for end in ends)
+    exits = tuple(_exit(node, end.id, end.index, end.status, depth, memory.workflow, end.ended_us) for end in ends)
     active = tuple(index for index in memory.active if index not in gone)
     return replace(memory, active=active, ended=memory.ended + len(ends), failed=(*memory.failed, *failed)), exits
 
@@ -450,7 +454,7 @@ def _operation(node: PlannedNode, workflow: str) -> dict[str, str]:
 
 
 def _exit(
-    node: PlannedNode, child: UUID, index: int | None, status: str, depth: int, workflow: str, timestamp: int | None = None
+    node: PlannedNode, child: UUID, index: int | None, status: str, depth: int, workflow: str, timestamp: int
 ) -> EventDraft:  # fmt: skip
     data = {"execution_id": str(child), "index": index, "status": status, "depth": depth + 1}
     return node_event(Kind.RECURSION_EXIT, node, {**_operation(node, workflow), **data}, timestamp)
@@ -462,13 +466,15 @@ def exits_at_end(context: Context, item: Ready, status: str) -> list[EventDraft]
     if not isinstance(memory, Memory) or not memory.active:
         return list(item.exits)
     left = states.RUNNING if status == states.COMPLETED else states.CANCELLED
-    return [*item.exits, *_exits_of(context, item.planned, memory, dict.fromkeys(memory.active, left))]
+    return [*item.exits, *_exits_of(context, item.planned, memory, dict.fromkeys(memory.active, (left, now_us())))]
 
 
-def _exits_of(context: Context, node: PlannedNode, memory: Memory, ends: dict[int, str]) -> list[EventDraft]:
+def _exits_of(
+    context: Context, node: PlannedNode, memory: Memory, ends: dict[int, tuple[str, int]]
+) -> list[EventDraft]:
     return [
-        _exit(node, Child.id(context.id, node.index, index), index, status, context.depth, memory.workflow)
-        for index, status in sorted(ends.items())
+        _exit(node, Child.id(context.id, node.index, index), index, status, context.depth, memory.workflow, at)
+        for index, (status, at) in sorted(ends.items())
     ]
 
 
@@ -480,6 +486,7 @@ def exits_of_open_nodes(tx: Transaction, context: Context, indexes: Sequence[int
     found: dict[str, list[EventDraft]] = {}
     if not context.plan.may_wait:
         return found
+    now = now_us()
     rows = tx.run(
         f"SELECT node_index, wait_state FROM {_NODE_RUN} WHERE execution_id=? AND wait_kind='children'"
         " AND status IN ('queued','running','retrying','waiting')",
@@ -490,11 +497,14 @@ def exits_of_open_nodes(tx: Transaction, context: Context, indexes: Sequence[int
         if not memory.active or (indexes and index not in indexes):
             continue
         children = tx.run(
-            f"SELECT child_index, status FROM {_EXECUTION} WHERE parent_id=? AND parent_node=?"
+            f"SELECT child_index, status, finished_at FROM {_EXECUTION} WHERE parent_id=? AND parent_node=?"
             f" AND child_index IN ({store.marks(memory.active)})",
             (tx.id(context.id), index, *memory.active),
         ).fetchall()
-        ends = {child: status if status in states.TERMINAL else states.CANCELLED for child, status in children}
+        ends = {
+            child: (status, store.datetime_to_us(at)) if status in states.TERMINAL else (states.CANCELLED, now)
+            for child, status, at in children
+        }
         node = context.plan.nodes[index]
         found[node.node.id] = _exits_of(context, node, memory, ends)
     return found

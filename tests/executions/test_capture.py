@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
+from datetime import timedelta
 
 import pytest
+from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions import engine, opening
 from executions.models import Execution
-from executions.store import now_us
+from executions.store import datetime_to_us, now_us
 from executions.triggers import cancel_execution, pause_execution, resume_execution, start_execution
 from recordings.blobs import read_blob
 from recordings.finding import open_replayer
@@ -143,6 +145,20 @@ def test_a_detached_child_is_left_at_once(run, make_workflow):
     assert_balanced(execution)
     assert [data["status"] for _, data in data_of(execution, "recursion_exit")] == ["detached"]
     assert Recording.objects.get(execution_id=execution.pk).recursion_max_depth == 1
+
+
+def test_a_child_is_left_when_it_ended_and_not_when_that_was_seen(run, make_workflow):
+    make_workflow(graph([node("slow", "delay", Duration=3600)]), name="slow")
+    make_workflow(graph([gives("one", 1)]), name="quick")
+    seen = run([node("sub", "subflow", Workflow="quick")], name="sees it")
+    unseen = run([node("sub", "subflow", Workflow="slow")], name="is cancelled before")
+    unseen.children.update(status="completed", finished_at=timezone.now() - timedelta(minutes=1))
+    assert cancel_execution(unseen, by="alice")
+
+    for execution in (seen, unseen):
+        [left] = Event.objects.filter(execution_id=execution.pk, type="recursion_exit")
+        assert left.timestamp == datetime_to_us(execution.children.get().finished_at)
+        assert_balanced(execution)
 
 
 def test_children_of_a_cancelled_execution_are_left_and_their_last_events_know_their_depth(run, make_workflow):
