@@ -36,7 +36,6 @@ from workflows.admin.filters import DateFilter, WorkflowFilter
 from workflows.admin.owned import ReadOnlyAdmin
 from workflows.errors import WorkflowError
 from workflows.models import Workflow, WorkflowVersion
-from workflows.registry import NODE_REGISTRY
 
 NODE_RUNS_SHOWN = 200
 WORKER_SILENT_SECONDS = 20
@@ -49,24 +48,11 @@ def execution_url(execution: Execution) -> str:
     return reverse("admin:executions_execution_change", args=(execution.pk,))
 
 
-def node_names(definition: Any) -> dict[str, str]:
-    """Return what people call each node of a stored definition: its label, else the label of its type."""
-    nodes = definition.get("nodes") if isinstance(definition, dict) else None
-    names = {}
-    for node in nodes or ():
-        data = node.get("data") or {}
-        executor = NODE_REGISTRY.get(str(node.get("type")))
-        names[str(node.get("id"))] = str(
-            data.get("label") or (executor.description.label if executor else node.get("id"))
-        )
-    return names
-
-
 def attach_node_names(executions: Sequence[Any]) -> None:
     """Set ``error_node_name`` on each execution: what people call the node that failed. At most one query."""
     failed = {execution.version_id for execution in executions if execution.error_node}
     rows = WorkflowVersion.objects.filter(pk__in=failed).values_list("pk", "definition") if failed else ()
-    names = {pk: node_names(definition) for pk, definition in rows}
+    names = {pk: report.names_in(definition) for pk, definition in rows}
     for execution in executions:
         known = names.get(execution.version_id, {})
         execution.error_node_name = known.get(execution.error_node, execution.error_node)
@@ -560,7 +546,7 @@ class ExecutionAdmin(ReadOnlyAdmin):
         definition = (
             WorkflowVersion.objects.filter(pk=execution.version_id).values_list("definition", flat=True).first()
         )
-        names = node_names(definition)
+        names = report.names_in(definition or {})
         execution.version.definition = definition or {}
         execution.error_node_name = names.get(execution.error_node, execution.error_node)
         recording = Recording.objects.filter(execution_id=execution.pk).first()

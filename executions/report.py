@@ -26,8 +26,7 @@ from recordings.events import RecordingEventType as EventType
 from recordings.finding import replayer_of
 from recordings.models import Event, NotRecorded, Recording
 from workflows import access
-from workflows.definition import Definition
-from workflows.errors import DefinitionError, WorkflowError
+from workflows.errors import WorkflowError
 from workflows.models import WorkflowVersion
 from workflows.policy import start_policy
 from workflows.registry import NODE_REGISTRY
@@ -116,7 +115,7 @@ def summaries(executions: Iterable[Execution], decider: Any = None) -> list[dict
     found = _waits((execution.pk for execution in page if not execution.is_terminal), decider)
     named = {execution.version_id for execution in page if execution.error_node or execution.pk in found}
     rows = WorkflowVersion.objects.filter(pk__in=named).values_list("pk", "definition") if named else ()
-    names = {pk: _names(definition) for pk, definition in rows}
+    names = {pk: names_in(definition) for pk, definition in rows}
     fars = [_far(execution, done.get(execution.pk, 0)) for execution in page]
     shares = percents(fars)
     return [
@@ -199,7 +198,7 @@ def waiting(execution: Execution, decider: Any = None) -> list[dict[str, Any]]:
     """
     if execution.is_terminal:
         return []
-    names = _names(execution.version.definition)
+    names = names_in(execution.version.definition)
     found = _waits([execution.pk], decider).get(execution.pk, ())
     return [{**wait, "name": names.get(wait["node_id"], wait["node_id"])} for wait in found]
 
@@ -352,7 +351,7 @@ def detail(execution: Execution, decider: Any = None) -> dict[str, Any]:
     ``decider`` as for ``waiting``.
     """
     definition = execution.version.definition
-    names = _names(definition)
+    names = names_in(definition)
     runs = list(execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs"))
     far = _far(execution, sum(run.status in states.TERMINAL for run in runs))
     found = {} if execution.is_terminal else _waits([execution.pk], decider)
@@ -380,11 +379,18 @@ def loops(execution: Execution) -> dict[str, str]:
     """Return the innermost loop around each node that is inside of one, by id; empty when it cannot be planned."""
     from executions.context import plan_of  # loads what runs nodes, which commands that only list do not need
 
+    if not any(_is_loop(node) for node in execution.version.definition.get("nodes") or ()):
+        return {}
     try:
         nodes = plan_of(execution.version_id)[0].nodes
     except WorkflowError:
         return {}
     return {node.node.id: nodes[node.scope].node.id for node in nodes if node.scope is not None}
+
+
+def _is_loop(node: Mapping[str, Any]) -> bool:
+    executor = NODE_REGISTRY.get(str(node.get("type")))
+    return executor is not None and bool(executor.description.inside)
 
 
 def result(execution: Execution, decider: Any = None) -> dict[str, Any]:
@@ -393,7 +399,7 @@ def result(execution: Execution, decider: Any = None) -> dict[str, Any]:
     ``waiting`` is what it waits for (``decider`` as there), ``children`` the executions that it started (the first of them).
     """
     definition = execution.version.definition
-    names = _names(definition)
+    names = names_in(definition)
     runs = list(execution.node_runs.order_by("phase_index", "node_index", "iteration").defer("outputs"))
     return {
         "execution_id": str(execution.pk),
@@ -430,19 +436,19 @@ def phases(execution: Execution) -> list[dict[str, Any]]:
 
 def node_names(execution: Execution) -> dict[str, str]:
     """Return what people call the nodes of what ``execution`` runs, by id. No query with its version loaded."""
-    return _names(execution.version.definition)
+    return names_in(execution.version.definition)
 
 
 def node_runs(execution: Execution, runs: Iterable[NodeRun]) -> list[dict[str, Any]]:
     """Return the short form of ``runs``, which are of ``execution``. No query but that of ``runs``."""
-    names = _names(execution.version.definition)
+    names = names_in(execution.version.definition)
     return [_node(run, names) for run in runs]
 
 
 def node_run(execution: Execution, run: NodeRun) -> dict[str, Any]:
     """Return a node run of ``execution`` with the inputs of its last attempt and its outputs. At most four queries."""
     return {
-        **_node(run, _names(execution.version.definition)),
+        **_node(run, names_in(execution.version.definition)),
         "started_at": _iso(run.started_at),
         "finished_at": _iso(run.finished_at),
         "inputs": recorded_inputs(execution.pk, run.node_id),
@@ -521,14 +527,17 @@ def _node(run: NodeRun, names: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _names(definition: dict[str, Any]) -> dict[str, str]:
-    """Return the name that people read for each node: its own label, else that of its type."""
-    try:
-        nodes = Definition.from_json(definition).nodes
-    except DefinitionError:
-        return {}
+def names_in(definition: Mapping[str, Any]) -> dict[str, str]:
+    """Return the name that people read for each node of a stored definition: its own label, else that of its type.
+
+    What is stored was looked at when it was saved, and is not parsed for it: of 10,000 nodes that took most of a second.
+    """
     types = {kind: executor.description.label for kind, executor in NODE_REGISTRY.items()}
-    return {node.id: node.label or types.get(node.type, node.id) for node in nodes}
+    names = {}
+    for node in definition.get("nodes") or ():
+        label = (node.get("data") or {}).get("label")
+        names[str(node.get("id"))] = str(label or types.get(str(node.get("type")), node.get("id")))
+    return names
 
 
 def after_ms(since: datetime, at: datetime | None) -> float | None:

@@ -21,6 +21,7 @@ from recordings.packing import seal
 from tests.conftest import graph, node, wire
 from tests.executions.edge_nodes import run_here
 from workflows import credentials, tokens
+from workflows.definition import Definition
 from workflows.models import AuditEntry
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.row("S1-31")]
@@ -742,6 +743,31 @@ def test_children_are_listed_by_their_parent_only(as_alice, alice, make_workflow
     child = as_alice.get(EXECUTIONS, {"parent_id": str(parent.pk)}).json()["items"][0]
     assert child["parent_id"] == str(parent.pk)
     assert as_alice.get(f"{EXECUTIONS}/{child['id']}").json()["scope"] == "loop"
+
+
+def test_the_page_of_an_execution_does_not_parse_what_it_ran(as_alice, make_workflow, monkeypatch):
+    """Of 10,000 nodes that took longer than all the rest."""
+    parsed = []
+    read = Definition.read
+
+    def noted(data):
+        parsed.append(data)
+        return read(data)
+
+    monkeypatch.setattr(Definition, "read", noted)
+    labelled = node("labelled", "delay", Duration=0)
+    labelled["data"]["label"] = "Waits"
+    flat = stored(make_workflow(graph([labelled, node("plain", "delay", Duration=0)]), name="flat"))
+    nodes = [node("loop", "loop_items", Items=[1]), node("inside", "delay", Duration=0)]
+    looped = stored(make_workflow(graph(nodes, wire("loop", "Each", "inside", "Execute Condition")), name="looped"))
+    as_alice.get(f"{EXECUTIONS}/{looped.pk}")  # which nodes are inside of loops is planned once
+    parsed.clear()
+
+    details = [as_alice.get(f"{EXECUTIONS}/{execution.pk}").json() for execution in (flat, looped)]
+
+    assert parsed == []
+    assert details[0]["node_names"] == {"labelled": "Waits", "plain": "Delay"}
+    assert [detail["loops"] for detail in details] == [{}, {"inside": "loop"}]
 
 
 @pytest.mark.row("S1-03")
