@@ -47,7 +47,8 @@ class Help(DjangoHelpFormatter, RawDescriptionHelpFormatter):
 class ProductCommand(BaseCommand):
     """A ``./flow`` verb, with subcommands or alone.
 
-    With subcommands: override ``add_verbs`` and call ``self.verb(...)`` for each. Alone: override
+    With subcommands: override ``add_verbs`` and call ``self.verb(...)`` for each; without one, the help is
+    printed, as ``./flow`` alone prints its own. Alone: override
     ``add_options`` and ``run``. A handler gets the options as a dict and returns an exit code, None for 0.
     """
 
@@ -55,8 +56,6 @@ class ProductCommand(BaseCommand):
     """Shown by ``--help``: whole lines, such as ``./flow workflows list --json``."""
     user_errors: tuple[type[Exception], ...] = (WorkflowError, ExecutionError)
     """Errors whose message is meant for the user: printed to stderr, exit code 1."""
-    verb_required = True
-    """Whether a call without a subcommand is an error; otherwise it prints the help."""
 
     requires_system_checks: tuple[str, ...] = ()
     suppressed_base_arguments = {
@@ -100,7 +99,7 @@ class ProductCommand(BaseCommand):
     ) -> CommandParser:
         """Add a subcommand and return its parser; ``json`` and ``user`` add ``--json`` and ``--user``."""
         if self._subparsers is None:
-            self._subparsers = self._parser.add_subparsers(dest="verb", metavar="VERB", required=self.verb_required)
+            self._subparsers = self._parser.add_subparsers(dest="verb", metavar="VERB")
         parser: CommandParser = self._subparsers.add_parser(
             name, help=help, description=help, epilog=_examples(examples), formatter_class=Help
         )

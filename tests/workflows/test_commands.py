@@ -352,6 +352,20 @@ def test_schedules(alice: Any, save: Any) -> None:
         flow("schedules", "preview", "0 9 * * *", "--count", "0")
 
 
+@pytest.mark.parametrize(
+    ("command", "verb"),
+    [
+        ("alerts", "ack"), ("credentials", "kinds"), ("credits", "show"), ("executions", "run"), ("nodes", "list"),
+        ("recordings", "replay"), ("schedules", "preview"), ("tokens", "create"), ("workflows", "import"),
+    ],
+)  # fmt: skip
+def test_without_a_verb_the_help_is_shown(command: str, verb: str) -> None:
+    shown = flow(command)
+
+    assert shown.startswith(f"usage: ./flow {command}")
+    assert f"    {verb} " in shown
+
+
 def shell(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
     """Run a command as a person does, in its own process."""
     return subprocess.run(
@@ -367,7 +381,7 @@ def shell(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 def test_on_the_command_line_errors_are_one_line_and_usage_is_two(tmp_path: Path) -> None:
     here = {"FLOWBUILDER_DATA_DIR": str(tmp_path), "DATABASE_URL": f"sqlite:///{tmp_path / 'x.sqlite3'}"}
 
-    usage = shell("workflows", **here)
+    usage = shell("workflows", "lst", **here)
     unknown = shell("nodes", "show", "nope", **here)
     empty = shell("workflows", "list", **here)
     preview = shell("schedules", "preview", "*/2 * * * *", "--json", **here)

@@ -62,7 +62,6 @@ class Command(ProductCommand):
     """Look at what runs did: list, inspect, step through, compare, export, keep."""
 
     help = "Look at what runs did: list, inspect, step through, compare, export, keep."
-    verb_required = False
     examples = (
         "./flow recordings list --success false --sort-by duration --limit 10",
         "./flow recordings inspect 3f2a9c41",
