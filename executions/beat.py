@@ -162,6 +162,14 @@ class WorkflowScheduler(DatabaseScheduler):
         if not rows or any(rows):
             self._reconcile()
 
+    def _ensure_connected(self) -> Any:
+        """Return the connection as it is, whether the broker is there or not; what is sent looks for it, for some seconds.
+
+        Celery waits here until the broker is there, before the first tick goes on, and with it would wait what needs
+        no broker: due workflows, the reconciler, alerts.
+        """
+        return self.connection
+
     def _hurry(self) -> None:
         """End waits for a broker that is away, so that the tick comes to its end."""
         self.app.amqp.Connection.gives_up = True

@@ -28,6 +28,10 @@ SENTINEL = "sentinel"
 
 PATIENCE_SECONDS = 2
 """How long one exchange with the broker may take for who only looks."""
+_LIMITS: dict[str, Any] = {
+    "connect_timeout": PATIENCE_SECONDS,
+    "transport_options": {"socket_timeout": PATIENCE_SECONDS, "socket_connect_timeout": PATIENCE_SECONDS},
+}
 
 _sentinel = Queue(SENTINEL, Exchange(SENTINEL), routing_key=SENTINEL)
 
@@ -42,7 +46,8 @@ class Broker:
         """Return the moment (microseconds, database time) before which messages in ``queue`` are taken for lost."""
         now = store.database_now_us()
         try:
-            with current_app.connection_for_write() as connection:
+            with current_app.connection_for_write(**_LIMITS) as connection:
+                connection.ensure_connection(max_retries=0)
                 channel: Any = connection.default_channel
                 self._look_for_sentinel(channel, now)
                 waiting = _count(channel, queue)
@@ -73,9 +78,8 @@ def depths(queues: Iterable[str]) -> dict[str, int]:
     Raises:
         kombu.exceptions.OperationalError: the broker does not answer.
     """
-    limits = {"socket_timeout": PATIENCE_SECONDS, "socket_connect_timeout": PATIENCE_SECONDS}
     found = {}
-    with current_app.connection_for_read(connect_timeout=PATIENCE_SECONDS, transport_options=limits) as connection:
+    with current_app.connection_for_read(**_LIMITS) as connection:
         connection.ensure_connection(max_retries=0)
         channel = connection.channel()
         for queue in queues:

@@ -8,9 +8,12 @@ import time
 import httpx
 import pytest
 import redis
+from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
 from executions import states
-from executions.models import Execution
+from executions.broker import broker as messages
+from executions.models import Execution, WorkerLease
+from executions.store import now_us
 from flowbuilder.stack import free_port
 from monitoring.health import REDIS_FULL, REDIS_SILENT
 from tests.chaos.invariants import Accepted, one_execution_per_trigger
@@ -227,10 +230,42 @@ def test_fault_18_without_redis_for_five_minutes(stack, broker, web):
     works_without_redis(stack, web, "18 Redis away for 5 min", REDIS_SILENT, 300, broker.kill, broker.start)
 
 
-def test_a_beat_that_waits_for_redis_ends_when_it_is_told_to(stack, broker):
+def test_a_beat_that_is_started_without_redis_does_its_work_and_sends_once_it_is_back(stack, broker):
     broker.kill()
     beat = stack.beat()
-    wait_for(lambda: "Trying again in" in stack.processes.log(0), 30, "beat to wait for Redis", stack.logs)
+    begun = wait_for(beats(beat), 60, "the first tick of beat", stack.logs)
+    wait_for(lambda: beats(beat)() > begun, 60, "another tick of beat, without Redis", stack.logs)
+    execution = stack.start(stack.single())  # its message cannot be sent, so beat sends it
+
+    broker.start()
+    stack.worker()
+
+    stack.wait_ended([execution], 60)
+    assert beat.poll() is None, stack.logs()
+    check_invariants(stack)
+
+
+def test_who_looks_for_lost_messages_does_not_wait_for_a_redis_that_is_away(stack, broker):
+    """Beat looks several times a tick, and starts nothing meanwhile."""
+    broker.kill()
+
+    begun = time.monotonic()
+    assert messages.lost_before("control") <= now_us()
+
+    assert since(begun) < 5
+
+
+def beats(beat):
+    """Return what says when the process ``beat`` was last alive, 0 before the first time."""
+    return lambda: WorkerLease.objects.filter(pid=beat.pid).values_list("beat_at", flat=True).first() or 0
+
+
+def test_a_beat_that_waits_for_redis_ends_when_it_is_told_to(stack, broker):
+    every, _ = IntervalSchedule.objects.get_or_create(every=1, period="seconds")
+    PeriodicTask.objects.create(name="Sent", task="recordings.seal", interval=every)
+    broker.kill()
+    beat = stack.beat()
+    wait_for(lambda: "Sending due task Sent" in stack.processes.log(0), 60, "beat to wait for Redis", stack.logs)
 
     told = time.monotonic()
     beat.terminate()
