@@ -23,7 +23,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 LARGEST_BYTES: Final = 1024 * 1024
 """The most that a body may have at addresses that strangers know."""
 LARGEST_ELSEWHERE_BYTES: Final = 64 * 1024 * 1024
-"""The same at all others, files included; each of them has a tighter bound of its own."""
+"""The same at all others, files included, unless workflows may be larger; each has a tighter bound of its own."""
 BODY_SECONDS: Final = 20.0
 """How long a body may take to come in."""
 LINGER_SECONDS: Final = 1.0
@@ -31,11 +31,19 @@ LINGER_BYTES: Final = 4 * LARGEST_BYTES
 """What is thrown away after a refusal, so that a sender who still writes comes to read it."""
 
 
-def too_large_text() -> str:
-    """Return what is said of a request that has more beside its files than Django takes, and the way out."""
+def most_elsewhere() -> int:
+    """Return how many bytes a body may have at addresses that only people know who are logged in."""
+    return max(LARGEST_ELSEWHERE_BYTES, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+
+
+def too_large_text(what: str = "the request") -> str:
+    """Return what is said of a request that has more beside its files than Django takes, and the way out.
+
+    The same bound holds for the files that commands read; ``what`` names one.
+    """
     most, workflow = (size / 1024**2 for size in (settings.DATA_UPLOAD_MAX_MEMORY_SIZE, settings.MAX_DEFINITION_BYTES))
     return (
-        f"the request is larger than {most:.3g} MB, the most that is taken; send less at once. A workflow may have "
+        f"{what} is larger than {most:.3g} MB, the most that is taken; send less at once. A workflow may have "
         f"{workflow:.3g} MB as JSON (FLOWBUILDER_MAX_DEFINITION_BYTES): divide a larger one into subflows"
     )
 
@@ -52,7 +60,7 @@ class BoundedBodies:
             await self.app(scope, receive, send)
             return
         known = scope["path"].startswith(self.prefix)
-        most = LARGEST_BYTES if known else LARGEST_ELSEWHERE_BYTES
+        most = LARGEST_BYTES if known else most_elsewhere()
         if _declared(scope) > most:
             await _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(most), receive, send)
         elif known:
@@ -81,16 +89,14 @@ class _Counted:
 
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
-        self._bytes = 0
+        self._bytes, self._most = 0, most_elsewhere()
 
     async def __call__(self) -> Message:
         message: Message = await self._receive()
         self._bytes += len(message.get("body", b""))
-        if self._bytes <= LARGEST_ELSEWHERE_BYTES:
+        if self._bytes <= self._most:
             return message
-        await _refuse(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(LARGEST_ELSEWHERE_BYTES), self._receive, self._send
-        )  # fmt: skip
+        await _refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _too_large(self._most), self._receive, self._send)
         return {"type": "http.disconnect"}
 
 

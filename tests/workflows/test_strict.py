@@ -13,7 +13,6 @@ from django.core.management.base import CommandError
 from django.test import Client
 from django.urls import reverse
 
-from flowbuilder.management.commands.workflows import SIZE_LIMIT_BYTES
 from tests.conftest import graph, node
 from workflows.errors import DefinitionError
 from workflows.models import Workflow, WorkflowVersion
@@ -100,13 +99,30 @@ def test_fault_48_a_string_of_50_mb_is_refused_by_both_doors(alice: Any, client:
     path.write_text(text)
     client.force_login(alice)
 
-    with pytest.raises(CommandError, match=f"larger than {SIZE_LIMIT_BYTES:,} bytes"):
+    with pytest.raises(
+        CommandError,
+        match=r"large.json is larger than 10 MB, the most that is taken; .* \(FLOWBUILDER_MAX_DEFINITION_BYTES\)",
+    ):
         call_command("workflows", "import", str(path), stdout=io.StringIO(), stderr=io.StringIO())
     answer = client.post("/api/v1/workflows", f'{{"name": "x", "definition": {text}}}', content_type="application/json")
 
     assert answer.status_code == 413
     assert "MB, the most that is taken" in answer.json()["detail"]
     assert nothing_is_stored()
+
+
+@pytest.mark.django_db
+def test_a_file_may_be_as_large_as_a_request(alice: Any, settings: Any, tmp_path: Path) -> None:
+    path = tmp_path / "large.json"
+    path.write_text(json.dumps(graph([node("a", "delay", Duration=1)])) + " " * 11 * 1024**2)
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 12 * 1024**2
+
+    call_command("workflows", "import", str(path), "--name", "shop", stdout=io.StringIO(), stderr=io.StringIO())
+
+    assert Workflow.objects.get().name == "shop"
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 2 * 1024**2
+    with pytest.raises(CommandError, match=r"large.json is larger than 2 MB"):
+        call_command("workflows", "import", str(path), stdout=io.StringIO(), stderr=io.StringIO())
 
 
 @pytest.mark.django_db

@@ -865,6 +865,26 @@ def begun(port: int, path: str, header: str, value: str) -> http.client.HTTPConn
     return connection
 
 
+async def test_who_is_logged_in_may_send_a_workflow_of_any_size_that_may_be_stored(settings: Any) -> None:
+    asked: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(len((await receive())["body"]))
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"x" * 70 * 1024**2, "more_body": False}
+
+    async def send(message: Any) -> None:
+        raise AssertionError(f"it was answered: {message}")
+
+    settings.DATA_UPLOAD_MAX_MEMORY_SIZE = 80 * 1024**2
+    headers = [(b"content-length", str(70 * 1024**2).encode())]
+    scope = {"type": "http", "path": "/api/v1/workflows", "headers": headers}
+    await bodies.BoundedBodies(app, "/hooks/")(scope, receive, send)
+
+    assert asked == [70 * 1024**2]
+
+
 async def test_a_body_that_never_ends_is_408(monkeypatch: Any) -> None:
     monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
     monkeypatch.setattr(bodies, "LINGER_SECONDS", 0.05)

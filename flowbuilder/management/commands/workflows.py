@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandParser
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from flowbuilder.bodies import too_large_text
 from flowbuilder.management.base import FAILED, OK, USAGE, Handler
 from flowbuilder.management.webhooks import WebhookVerb
 from workflows import access, lifecycle, transfer
@@ -24,7 +26,6 @@ from workflows.shown import detail, findings_json, summary
 from workflows.strict import read_json
 from workflows.validation import Finding, errors
 
-SIZE_LIMIT_BYTES = 10 * 1024 * 1024
 MOST_ENTRIES = 1000
 COLOURS = {"added": "green", "removed": "red", "changed": "yellow", "moved": "dim"}
 MINUTES = "%Y-%m-%d %H:%M"
@@ -549,16 +550,17 @@ class Command(WebhookVerb):
         """Return the JSON in a file or on standard input; fails naming the file and the place."""
         shown = "standard input" if name == "-" else name
         try:
-            content = sys.stdin.buffer.read(SIZE_LIMIT_BYTES + 1) if name == "-" else self.read_file(Path(name))
-            if len(content) > SIZE_LIMIT_BYTES:
-                self.fail(f"{shown}: larger than {SIZE_LIMIT_BYTES:,} bytes")
+            most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE
+            content = sys.stdin.buffer.read(most + 1) if name == "-" else self.read_file(Path(name), most + 1)
+            if len(content) > most:
+                self.fail(too_large_text(shown))
             return read_json(content)
         except OSError as error:
             self.fail(f"{shown}: {error.strerror}")
         except DefinitionError as error:
             self.fail(f"{shown}: {error}")
 
-    def read_file(self, path: Path) -> bytes:
-        """Return at most one byte more than allowed."""
+    def read_file(self, path: Path, most: int) -> bytes:
+        """Return at most so many bytes."""
         with path.open("rb") as file:
-            return file.read(SIZE_LIMIT_BYTES + 1)
+            return file.read(most)
