@@ -123,6 +123,7 @@ class RecordedWordFilter(admin.SimpleListFilter):
     NONE = "-"
     column = ""
     text: Callable[[str], str] = staticmethod(str)
+    empty_label = "None"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         """Offer the words, and always the chosen one."""
@@ -131,7 +132,7 @@ class RecordedWordFilter(admin.SimpleListFilter):
 
     def label(self, word: str) -> str:
         """Return how a word is shown; what other programs recorded has none."""
-        return "None" if word == self.NONE else self.text(word)
+        return self.empty_label if word == self.NONE else self.text(word)
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Keep the recordings with the chosen word."""
@@ -145,6 +146,7 @@ class StatusFilter(RecordedWordFilter):
     title = column = "status"
     parameter_name = "status__exact"
     text = staticmethod(partial(status_text, success=None))
+    empty_label = status_text(None, None)
 
 
 class TriggerFilter(RecordedWordFilter):

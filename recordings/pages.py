@@ -282,7 +282,11 @@ def _changes(nodes: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
         {
             "node": node,
             "changes": [
-                {"path": change["path"] or "/", "old": shown(change["old"]), "new": shown(change["new"])}
+                {
+                    "path": change["path"] or "/",
+                    "old": EMPTY if change["change"] == "added" else shown(change["old"]),
+                    "new": EMPTY if change["change"] == "removed" else shown(change["new"]),
+                }
                 for change in changes[:CHANGES]
             ],
             "more": max(0, len(changes) - CHANGES),

@@ -184,7 +184,9 @@ def _print_changes(console: Console, title: str, changed: dict[str, list[dict[st
     for node, changes in changed.items():
         console.print(f"  {clean(node)}:")
         for change in changes[:LISTED]:
-            console.print(f"    {clean(change['path'] or '/')}: {short(change['old'])} -> {short(change['new'])}")
+            old = "(not there)" if change["change"] == "added" else short(change["old"])
+            new = "(not there)" if change["change"] == "removed" else short(change["new"])
+            console.print(f"    {clean(change['path'] or '/')}: {old} -> {new}")
         if len(changes) > LISTED:
             console.print(f"    … and {len(changes) - LISTED} more")
 

@@ -20,6 +20,7 @@ from recordings.blobs import save_blob
 from recordings.database import DatabaseRecordingStorage
 from recordings.models import Event, Recording
 from recordings.packing import seal
+from recordings.pages import EMPTY
 from tests.admin.conftest import logged_in
 from tests.recordings.conftest import blobs as blobs
 from tests.recordings.conftest import make_execution as make_recording
@@ -338,6 +339,23 @@ def test_another_recording_of_the_same_workflow_is_chosen_and_compared(make_reco
     assert (slow["first"], slow["second"], slow["text"], slow["ratio"]) == ("500 ms", "500 ms", "0 ms", 1.0)
 
 
+def test_a_value_that_is_not_there_is_no_null(blobs: str, bob: Any) -> None:
+    keys = []
+    for outputs in ({"gone": None}, {"came": None}):
+        recorder = ExecutionRecorder("shop")
+        recorder.record_node_complete("fetch", outputs)
+        keys.append(uuid.UUID(DatabaseRecordingStorage(bob).save_sync(recorder)))
+    first, second = (Recording.objects.get(pk=key) for key in keys)
+
+    result = logged_in(bob).get(page_of(first, "compare", **{"with": second.pk})).context["result"]
+
+    (outputs,) = [node for part in result["changes"] if part["title"] == "Outputs" for node in part["nodes"]]
+    assert {change["path"]: (change["old"], change["new"]) for change in outputs["changes"]} == {
+        "/gone": ("null", EMPTY),
+        "/came": (EMPTY, "null"),
+    }
+
+
 def test_what_differs_that_is_of_no_node_is_on_the_page(make_recording: Make, bob: Any) -> None:
     """A run of which only the input or the end differs must not be different for no reason."""
     first, second = make_recording(user=bob), make_recording(user=bob)
@@ -364,6 +382,16 @@ def test_the_filters_offer_words_that_people_read(make_recording: Make, bob: Any
     }
     assert {"Failed", "Completed"} & set(offered["status"])
     assert {"Schedule", "None"} < set(offered["trigger"])
+
+
+def test_the_status_filter_names_what_never_ended_as_the_list_does(blobs: str, bob: Any) -> None:
+    DatabaseRecordingStorage(bob).save_sync(ExecutionRecorder("begun"))
+
+    page = logged_in(bob).get(LIST)
+
+    (status,) = [spec for spec in page.context["cl"].filter_specs if spec.title == "status"]
+    assert [choice["display"] for choice in status.choices(page.context["cl"])] == ["All", "Unfinished"]
+    assert '<span class="adm-status">Unfinished</span>' in page.content.decode()
 
 
 def test_rows_that_no_page_gives_to_anybody_are_for_superusers(make_recording: Make, alice: Any, bob: Any) -> None:

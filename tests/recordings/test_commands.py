@@ -572,6 +572,20 @@ def test_tail_from_the_middle_counts_the_time_from_the_start(flow: Flow, make_ex
     assert flow("tail", str(recording.pk), "--after", "8").splitlines() == whole[8:]
 
 
+def test_compare_tells_what_is_not_there_from_null(flow: Flow, tmp_path: Path) -> None:
+    storage = FileRecordingStorage(tmp_path)
+    keys = []
+    for outputs in ({"gone": None}, {"came": None}):
+        recorder = ExecutionRecorder("shop")
+        recorder.record_node_complete("fetch", outputs)
+        keys.append(storage.save_sync(recorder))
+
+    out = flow("compare", *keys, "--storage", str(tmp_path))
+
+    assert "/gone: null -> (not there)" in out
+    assert "/came: (not there) -> null" in out
+
+
 def test_replay_of_nothing_says_so(flow: Flow, tmp_path: Path) -> None:
     identifier = FileRecordingStorage(tmp_path).save_sync(ExecutionRecorder("empty"))
 
