@@ -1,7 +1,8 @@
 """How long nodes are likely to run, from how long they ran before, and how far that says an execution is.
 
 What is likely is the middle (p50) of the last completed executions of the same workflow. A process keeps it for a minute,
-and for an execution that it looks at as long as that one runs, so that progress never goes back.
+and for an execution that it looks at as long as that one runs, so that progress never goes back. A node that runs counts by
+the time that it has taken of what is likely, up to ``RUNNING_SHARE``; one of which nothing is known counts when it has ended.
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import time
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from statistics import median_low
 from typing import Any, Final, Generic, TypeVar
 from uuid import UUID
+
+from django.utils import timezone
 
 from executions import states, store
 from executions.models import Execution, NodeRun
@@ -30,6 +34,8 @@ ROWS: Final = 20_000
 KEPT_SECONDS: Final = 60.0
 WEIGHED_NODES: Final = 2_000
 """In an execution of more nodes each counts the same: which of them ended is read at every look."""
+RUNNING_SHARE: Final = 0.9
+"""The most of its weight that a node counts before it has ended, however long it runs."""
 MOST: Final = 1_000
 """How many workflows, and how many executions, a process remembers."""
 
@@ -37,6 +43,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 Where = tuple[UUID, str]
 """A workflow, or one version of it, and the id of the loop whose turns are meant, empty for the whole."""
+Began = Mapping[int, datetime]
+"""Since when the nodes of an execution that have begun and not ended run, by index."""
 Members = tuple[tuple[int, str, str], ...]
 """Index, id and type of the nodes that run in some execution."""
 Durations = Mapping[tuple[str, str], int]
@@ -102,43 +110,71 @@ def _last_runs(places: list[Where]) -> dict[UUID, Where]:
 
 
 def percents(executions: Iterable[Far]) -> dict[UUID, int | None]:
-    """Return how far each execution is in percent, by what its ended nodes are likely to take of the whole.
+    """Return how far each execution is in percent, by what its nodes are likely to take of the whole.
 
     A node that never ran weighs as much as the mean of the others. 100 is the end and nothing else; None is of
-    executions that ended otherwise. At most four queries, none for those of which no more nodes ended than last time.
+    executions that ended otherwise. At most five queries, one for those of which no more nodes ended than last time.
     """
     found: dict[UUID, int | None] = {}
     running = []
     for far in executions:
         if far.status in states.TERMINAL:
             found[far.id] = None if far.status in (states.FAILED, states.CANCELLED) else 100
-        elif far.done == 0:
+        elif far.status == states.QUEUED:
             found[far.id] = 0
         else:
             running.append(far)
     watched = _watched(running)
-    moved = [far for far in running if watched[far.id].weights and watched[far.id].done != far.done]
-    ended = _ended(moved)
-    for far in moved:
-        watched[far.id].weigh(far.done, ended.get(far.id, ()))
+    weighed = [far for far in running if watched[far.id].weights]
+    ended = _ended([far for far in weighed if watched[far.id].done != far.done])
+    for far in weighed:
+        if watched[far.id].done != far.done:
+            watched[far.id].weigh(far.done, ended.get(far.id, ()))
+    moving = _moving([far.id for far in weighed])
     for far in running:
         watch = watched[far.id]
-        found[far.id] = watch.percent if watch.weights else _share(far.done, far.total)
+        found[far.id] = watch.look(moving.get(far.id, {})) if watch.weights else _share(far.done, far.total)
     return found
+
+
+def moved(executions: Iterable[UUID]) -> dict[UUID, int]:
+    """Return how far those of ``executions`` are that ``percents`` found weighed, by what has ended then and runs now.
+
+    One query, none when there are none.
+    """
+    watched = {key: watch for key in executions if (watch := _watches.get(key)) is not None and watch.weights}
+    moving = _moving(watched)
+    return {key: watch.look(moving.get(key, {})) for key, watch in watched.items()}
 
 
 @dataclass(slots=True)
 class _Watch:
-    """An execution that runs. ``weights`` are of its nodes by index, empty when each counts the same."""
+    """An execution that runs. ``weights`` are of its nodes by index, empty when each counts the same.
+
+    ``likely`` is how many milliseconds they are likely to run, of those that ran before.
+    """
 
     weights: Mapping[int, int] = field(default_factory=dict)
+    likely: Mapping[int, int] = field(default_factory=dict)
     done: int = 0
+    weight: int = 0
     percent: int = 0
 
     def weigh(self, done: int, ended: Iterable[int]) -> None:
         """Note that the nodes ``ended`` have ended, ``done`` in all."""
-        weight = sum(self.weights.get(index, 0) for index in ended)
-        self.done, self.percent = done, max(self.percent, _share(weight, sum(self.weights.values())))
+        self.done, self.weight = done, sum(self.weights.get(index, 0) for index in ended)
+
+    def look(self, began: Began) -> int:
+        """Return the percent now that the nodes of ``began`` run; never less than before."""
+        now = timezone.now()
+        weight = self.weight + sum(self._behind(index, now - since) for index, since in began.items())
+        self.percent = max(self.percent, _share(int(weight), sum(self.weights.values())))
+        return self.percent
+
+    def _behind(self, index: int, elapsed: timedelta) -> float:
+        """Return how many milliseconds of its weight a node that runs has behind it."""
+        likely = self.likely.get(index, 0)
+        return min(max(0.0, elapsed.total_seconds() * 1000), likely * RUNNING_SHARE)
 
 
 def _share(part: int, whole: int) -> int:
@@ -152,14 +188,19 @@ def _watched(running: list[Far]) -> dict[UUID, _Watch]:
     members = _members({(far.version, far.scope) for far in new if likely.get((far.workflow, far.scope))})
     for far in new:
         nodes = members.get((far.version, far.scope), ())
-        found[far.id] = _Watch(_weights(nodes, likely.get((far.workflow, far.scope), {})))
+        took = _known(nodes, likely.get((far.workflow, far.scope), {}))
+        found[far.id] = _Watch(_weights(nodes, took), took)
         _watches.put(far.id, found[far.id])
     return found
 
 
-def _weights(members: Members, likely: Durations) -> dict[int, int]:
+def _known(members: Members, likely: Durations) -> dict[int, int]:
+    """Return how long the nodes of an execution are likely to run, by index; of those that ran before."""
+    return {index: ms for index, node, kind in members if (ms := likely.get((node, kind)))}
+
+
+def _weights(members: Members, known: Mapping[int, int]) -> dict[int, int]:
     """Return the weight of every node that runs in an execution, by index; empty when none is known."""
-    known = {index: ms for index, node, kind in members if (ms := likely.get((node, kind)))}
     if not known:
         return {}
     mean = max(1, sum(known.values()) // len(known))
@@ -198,6 +239,17 @@ def _ended(executions: list[Far]) -> dict[UUID, list[int]]:
         rows = NodeRun.objects.filter(execution__in=[far.id for far in executions], status__in=states.TERMINAL)
         for execution, index in rows.order_by().values_list("execution_id", "node_index"):
             found.setdefault(execution, []).append(index)
+    return found
+
+
+def _moving(executions: Collection[UUID]) -> dict[UUID, dict[int, datetime]]:
+    """Return the nodes of each execution that run or wait, and since when."""
+    found: dict[UUID, dict[int, datetime]] = {}
+    if executions:
+        rows = NodeRun.objects.filter(execution__in=list(executions), status__in=(states.RUNNING, states.WAITING))
+        for execution, index, began in rows.order_by().values_list("execution_id", "node_index", "started_at"):
+            if began is not None:
+                found.setdefault(execution, {})[index] = began
     return found
 
 

@@ -47,7 +47,7 @@ CHILDREN_SHOWN: Final = 100
 class Head:
     """How far an execution is. ``seq`` numbers its last event; ``done`` of ``total`` node runs have ended.
 
-    ``percent`` is the share of its time that these are likely to be (``expected.percents``).
+    ``percent`` is the share of its time that it is likely to have behind it (``expected.percents``).
     """
 
     status: str
@@ -78,7 +78,7 @@ def for_summary(executions: QuerySet[Execution]) -> QuerySet[Any]:
 
 
 def heads(execution_ids: Iterable[UUID | str]) -> dict[str, Head]:
-    """Return how far each execution is, by id as text; unknown ids are left out. At most five queries, often one."""
+    """Return how far each execution is, by id as text; unknown ids are left out. At most six queries, often two."""
     ended = (
         NodeRun.objects.filter(execution=OuterRef("pk"), status__in=states.TERMINAL)
         .order_by()
@@ -101,12 +101,12 @@ def heads(execution_ids: Iterable[UUID | str]) -> dict[str, Head]:
 
 
 def head(execution_id: UUID | str) -> Head | None:
-    """Return how far one execution is, or None when there is none. At most five queries, often one."""
+    """Return how far one execution is, or None when there is none. At most six queries, often two."""
     return heads([execution_id]).get(str(execution_id))
 
 
 def summaries(executions: Iterable[Execution], decider: Any = None) -> list[dict[str, Any]]:
-    """Return the short form of each of ``executions``, which must come from ``for_summary``. At most ten queries.
+    """Return the short form of each of ``executions``, which must come from ``for_summary``. At most eleven queries.
 
     ``decider`` is the user who gets the links of those approvals that they may decide.
     """
@@ -346,7 +346,7 @@ def held_reason(execution: Execution) -> str:
 
 
 def detail(execution: Execution, decider: Any = None) -> dict[str, Any]:
-    """Return the long form of ``execution``: summary, phases, node runs, definition, recording. At most twelve queries.
+    """Return the long form of ``execution``: summary, phases, node runs, definition, recording. At most thirteen queries.
 
     ``decider`` as for ``waiting``.
     """

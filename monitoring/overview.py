@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from executions import report, states
+from executions import expected, report, states
 from executions.models import Execution
 from monitoring.doorway import Sight
 from monitoring.feed import Room
@@ -39,8 +39,10 @@ NEWEST: Final = 500
 SUMMARY_BYTES: Final = 8 * 1024
 """A longer summary is sent without what makes it long."""
 
-Mark = tuple[str, int, str]
-"""What of an execution changes: status, number of the last event, which limit holds it."""
+Row = tuple[str, int, str]
+"""What of its row changes: status, number of the last event, which limit holds it."""
+Mark = tuple[str, int, str, int]
+"""What of an execution changes: its row, and the percent that passing time gives it."""
 
 
 Text = tuple[str, int]
@@ -142,12 +144,14 @@ def find(user: Any, marks: Mapping[UUID, Mark], newest_before: Set[UUID] | None)
     """
     rows = Execution.objects.visible_to(user).filter(parent=None).order_by("-queued_at", "-pk")
     columns = ("pk", "status", "seq", "held_by")
-    newest = _marks(rows.values_list(*columns)[:NEWEST])
-    open_now = _marks(rows.open().values_list(*columns)[:OPEN_SHOWN])
+    newest = _rows(rows.values_list(*columns)[:NEWEST])
+    open_now = _rows(rows.open().values_list(*columns)[:OPEN_SHOWN])
     gone = marks.keys() - newest.keys() - open_now.keys()
-    now = newest | open_now | (_marks(rows.filter(pk__in=gone).values_list(*columns)) if gone else {})
+    found_now = newest | open_now | (_rows(rows.filter(pk__in=gone).values_list(*columns)) if gone else {})
+    percents = expected.moved(key for key, row in found_now.items() if row[0] not in states.TERMINAL)
+    now: dict[UUID, Mark] = {key: (*row, percents.get(key, 0)) for key, row in found_now.items()}
 
-    ended = [key for key, mark in newest.items() if mark[0] in states.TERMINAL]
+    ended = [key for key, row in newest.items() if row[0] in states.TERMINAL]
     news = set() if newest_before is None else newest.keys() - newest_before
     just_ended = {key for key, mark in marks.items() if mark[0] not in states.TERMINAL and key in now}
     shown = {*open_now, *ended[:ENDED_SHOWN], *news, *just_ended}
@@ -161,7 +165,7 @@ def find(user: Any, marks: Mapping[UUID, Mark], newest_before: Set[UUID] | None)
     )
 
 
-def _marks(rows: Iterable[tuple[UUID, str, int, str]]) -> dict[UUID, Mark]:
+def _rows(rows: Iterable[tuple[UUID, str, int, str]]) -> dict[UUID, Row]:
     return {key: (status, seq, held_by) for key, status, seq, held_by in rows}
 
 

@@ -2630,8 +2630,9 @@ export interface components {
         /**
          * @description Node runs that have ended, of all.
          *
-         *     ``percent`` is the share of the time that the ended ones are likely to be, by how long nodes ran in earlier executions. It is 100
-         *     when the execution has ended and never before; null when it failed or was cancelled.
+         *     ``percent`` is the share of its time that the execution is likely to have behind it, by how long nodes ran in earlier executions; a
+         *     node that runs counts by what it has taken of that, 90 % of it at most. It is 100 when the execution has ended and never before; null
+         *     when it failed or was cancelled.
          */
         Progress: {
             done: number;

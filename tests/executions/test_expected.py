@@ -119,6 +119,45 @@ def test_progress_is_by_the_time_that_nodes_take_not_by_their_number(workflow: W
     assert percent(execution) == 100
 
 
+def began(execution: Execution, name: str, seconds: float, status: str = "running", kind: str = "delay") -> Execution:
+    """Store that a node of ``execution`` has run for so many seconds."""
+    NodeRun.objects.create(
+        execution=execution, phase_index=NAMES.index(name), node_index=NAMES.index(name), node_id=name, node_type=kind,
+        status=status, started_at=timezone.now() - timedelta(seconds=seconds),
+    )  # fmt: skip
+    return execution
+
+
+def test_a_node_that_runs_counts_what_it_has_taken_of_what_is_likely(workflow: Workflow) -> None:
+    ended(stored(workflow), a=10_000_000, b=10_000_000, c=10_000_000, d=10_000_000)
+    execution = began(stored(workflow, "running"), "a", 4_050)
+
+    assert percent(execution) == 10
+
+    NodeRun.objects.filter(execution=execution).update(started_at=timezone.now() - timedelta(seconds=8_050))
+    assert percent(execution) == 20
+    assert percent(began(execution, "b", 4_050, "waiting")) == 30
+    assert percent(began(execution, "c", 4_050, "retrying")) == 30, "one that is tried again begins anew"
+
+
+def test_a_node_that_runs_longer_than_ever_counts_nine_tenths(workflow: Workflow) -> None:
+    ended(stored(workflow), a=1000, b=1000, c=1000, d=1000)
+    execution = ended(stored(workflow, "running"), a=1, b=1, c=1)
+
+    assert percent(began(execution, "d", 3600)) == 97
+    NodeRun.objects.filter(execution=execution, node_id="d").update(started_at=timezone.now())
+    assert percent(execution) == 97, "progress does not go back"
+
+
+def test_a_node_of_which_nothing_is_likely_counts_when_it_has_ended(workflow: Workflow) -> None:
+    never = began(stored(workflow, "running"), "a", 3600)
+    assert percent(never) == 0
+
+    ended(stored(workflow), b=1000, c=1000, d=1000)
+    other = began(stored(workflow, "running"), "a", 3600)
+    assert percent(other) == 0
+
+
 def test_without_earlier_runs_every_node_counts_the_same(workflow: Workflow) -> None:
     execution = ended(stored(workflow, "running"), a=5)
     assert percent(execution) == 25
@@ -200,7 +239,7 @@ def test_an_execution_whose_version_cannot_be_planned_counts_its_nodes(workflow:
     assert percent(execution) == 25
 
 
-def test_many_executions_take_few_queries_and_one_when_nothing_moved(make_workflow: Callable[..., Any]) -> None:
+def test_many_executions_take_few_queries_and_two_when_nothing_moved(make_workflow: Callable[..., Any]) -> None:
     running = []
     for number in range(30):
         workflow = make_workflow(chain(), name=f"number {number}")
@@ -214,7 +253,7 @@ def test_many_executions_take_few_queries_and_one_when_nothing_moved(make_workfl
 
     assert {head.percent for head in heads.values()} == {80}
     assert again == heads
-    assert (len(first), len(second)) == (4, 1)
+    assert (len(first), len(second)) == (5, 2)
 
 
 def test_a_process_remembers_only_so_many(monkeypatch: pytest.MonkeyPatch) -> None:

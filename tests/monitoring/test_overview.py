@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import Permission
+from django.utils import timezone
 
-from executions.models import Execution
+from executions.models import Execution, NodeRun
 from monitoring import overview
 from monitoring.feed import Room
 from monitoring.overview import current_overview
+from tests.conftest import graph, node
 from tests.monitoring.conftest import sync
+from workflows.models import Workflow
 
 pytestmark = [pytest.mark.redis]
 
@@ -231,6 +235,40 @@ def test_a_look_costs_the_same_number_of_queries_however_many_executions_there_a
 
     assert len(found.changed) == 31
     assert found.removed == []
+
+
+@pytest.mark.row("S1-26")
+def test_progress_is_told_while_one_long_step_writes_nothing(people):
+    workflow = Workflow.objects.create(owner=people["alice"], name="long")
+    workflow.version = workflow.save_version(graph([node("only", "delay", Duration=1)]), author=people["alice"])
+    now = timezone.now()
+    fields = {
+        "workflow": workflow,
+        "version": workflow.version,
+        "owner": workflow.owner,
+        "trigger": "api",
+        "node_count": 1,
+    }
+    run = {"phase_index": 0, "node_index": 0, "node_id": "only", "node_type": "delay"}
+    before = Execution.objects.create(**fields, status="completed", queued_at=now, finished_at=now)
+    took = timedelta(seconds=100_000)
+    NodeRun.objects.create(execution=before, **run, status="completed", started_at=now - took, finished_at=now)
+    running = Execution.objects.create(**fields, status="running", queued_at=now)
+    step = NodeRun.objects.create(execution=running, **run, status="running", started_at=now)
+
+    def look(marks: dict[UUID, overview.Mark]) -> tuple[dict[UUID, overview.Mark], dict[str, int]]:
+        found = overview.find(people["alice"], marks, None)
+        told = {UUID(item["id"]): mark for item, mark in found.changed}
+        return marks | told, {item["id"]: item["progress"]["percent"] for item, _mark in found.changed}
+
+    marks, told = look({})
+    assert told == {str(running.pk): 0, str(before.pk): 100}
+    marks, told = look(marks)
+    assert told == {}, "nothing changed"
+    NodeRun.objects.filter(pk=step.pk).update(started_at=now - took * 0.305)
+    marks, told = look(marks)
+    assert told == {str(running.pk): 30}
+    assert look(marks)[1] == {}
 
 
 def scene_of(count: int) -> overview.Scene:

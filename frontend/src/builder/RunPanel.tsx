@@ -1,6 +1,7 @@
 import { useEffect, useState } from "react";
 
-import { serverNow, type Api } from "../api";
+import type { Api } from "../api";
+import { useServerNow } from "../clock";
 import { isTerminal, type Status } from "../contract";
 import { count, duration } from "../format";
 import { Icon } from "./icons";
@@ -32,17 +33,22 @@ export function RunPanel({
   const say = useUi((state) => state.say);
   const status: Status = statusOf(live.run) ?? live.serverStatus ?? "queued";
   const over = isTerminal(status);
-  const [now, setNow] = useState(serverNow);
+  const now = useServerNow(!over, 100);
+  const [expected, setExpected] = useState<Readonly<Record<string, number>>>({});
 
   useEffect(() => setRun(live.run, over), [setRun, live.run, over]);
   useEffect(() => {
-    if (over) return;
-    const timer = setInterval(() => setNow(serverNow()), 100);
-    return () => clearInterval(timer);
-  }, [over]);
+    const abort = new AbortController();
+    setExpected({});
+    api
+      .execution(executionId, abort.signal)
+      .then((detail) => setExpected(detail.expected_ms ?? {}))
+      .catch(() => undefined); // every step weighs the same then
+    return () => abort.abort();
+  }, [api, executionId]);
 
   const nodeTotal = total(live.run, live.progress);
-  const done = percent(live.run, nodeTotal);
+  const done = percent(live.run, nodeTotal, expected, now);
   const start = live.run.startedAt ? new Date(live.run.startedAt).getTime() - live.run.queuedMs : null;
   const end = live.run.finishedAt ? new Date(live.run.finishedAt).getTime() : now;
   const last = live.logs.at(-1);

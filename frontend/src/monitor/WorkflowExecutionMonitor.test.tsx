@@ -301,4 +301,19 @@ describe("WorkflowExecutionMonitor", () => {
     expect(bar()).toBe("70");
     expect(screen.getByTestId("progress").textContent).toBe("1 of 4 steps, 70 %");
   });
+
+  it("moves the bar while a step runs, by how long it is expected to take", async () => {
+    vi.useFakeTimers({ now: new Date("2026-01-01T12:00:00Z"), toFake: ["Date"] });
+    try {
+      vi.stubGlobal("fetch", async () => new Response(JSON.stringify({ ...DETAIL, expected_ms: { a: 100_000, b: 100_000 } })));
+      await watch();
+      await say(event("node", log(1, { event: "node_start", node_id: "a", step_name: "A", timestamp: "2026-01-01T12:00:00Z" })));
+      expect(bar()).toBe("0");
+      vi.setSystemTime(new Date("2026-01-01T12:00:40Z"));
+      await vi.waitFor(() => expect(bar()).toBe("10"), 30_000);
+      expect(screen.getByTestId("progress").textContent).toBe("0 of 4 steps, 10 %");
+    } finally {
+      vi.useRealTimers();
+    }
+  }, 40_000);
 });

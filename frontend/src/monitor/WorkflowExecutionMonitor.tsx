@@ -1,6 +1,7 @@
 import { useEffect, useMemo, useState, type ReactNode } from "react";
 
-import { Api, ApiError, serverNow } from "../api";
+import { Api, ApiError } from "../api";
+import { useServerNow } from "../clock";
 import {
   isTerminal,
   type ExecutionDetail,
@@ -26,6 +27,8 @@ type Action = "cancel" | "pause" | "resume";
 
 /** How often an execution that waits for others is looked at. */
 const LOOK_MS = 3000;
+/** How often the progress of what runs is looked at. */
+const PERCENT_MS = 500;
 /** How many steps are listed beside the log. */
 const STEPS_SHOWN = 500;
 
@@ -127,7 +130,7 @@ export function WorkflowExecutionMonitor({
   const nodeTotal = Math.max(total(live.run, live.progress ?? detail?.progress ?? execution.progress), 0);
   const arriving = settled !== null && !isTerminal(live.run.status);
   const steady = arriving ? settled.progress : null;
-  const done = steady?.percent ?? percent(live.run, nodeTotal, detail?.expected_ms);
+  const far = { run: live.run, total: nodeTotal, expected: detail?.expected_ms, settled: steady?.percent ?? null, over };
   const name = detail?.workflow_name ?? execution.workflow_name;
   const version = detail?.version ?? execution.version;
   const said = live.run.error ?? (over ? (detail?.error ?? null) : null);
@@ -250,23 +253,13 @@ export function WorkflowExecutionMonitor({
             </button>
           ) : null}
         </div>
-        <div
-          className="fb-progress"
-          role="progressbar"
-          aria-label={`Progress of ${name ?? "the execution"}`}
-          aria-valuemin={0}
-          aria-valuemax={100}
-          aria-valuenow={done}
-          data-status={status}
-        >
-          <span style={{ width: `${done}%` }} />
-        </div>
+        <ProgressBar label={`Progress of ${name ?? "the execution"}`} status={status} far={far} />
         <dl className="fb-facts">
           <div>
             <dt>Progress</dt>
             <dd data-testid="progress">
               {steady?.done ?? live.run.done} of {count(nodeTotal, "step")}
-              {status === "failed" || status === "cancelled" ? "" : `, ${done} %`}
+              {status === "failed" || status === "cancelled" ? null : <Percent far={far} />}
             </dd>
           </div>
           <div>
@@ -402,15 +395,37 @@ function shownOf(event: Status | undefined, row: Status | undefined, over: boole
 }
 
 function LiveDuration({ run, over, fallback }: { run: RunState; over: boolean; fallback: number | null }) {
-  const [now, setNow] = useState(serverNow);
-  const ticking = run.startedAt != null && run.finishedAt == null && !over;
-  useEffect(() => {
-    if (!ticking) return;
-    const timer = setInterval(() => setNow(serverNow()), 100);
-    return () => clearInterval(timer);
-  }, [ticking]);
+  const now = useServerNow(run.startedAt != null && run.finishedAt == null && !over, 100);
   if (run.startedAt == null) return <>{fallback == null ? "–" : duration(fallback)}</>;
   const start = new Date(run.startedAt).getTime() - run.queuedMs;
   if (run.finishedAt != null) return <>{duration(new Date(run.finishedAt).getTime() - start)}</>;
   return <>{over && fallback != null ? duration(fallback) : duration(Math.max(0, now - start))}</>;
+}
+
+/** What the progress of a run depends on; `settled` is what the server says of one that has ended. */
+interface Far {
+  run: RunState;
+  total: number;
+  expected: Readonly<Record<string, number>> | undefined;
+  settled: number | null;
+  over: boolean;
+}
+
+/** Return the percent of a run, as time passes. */
+function usePercent({ run, total, expected, settled, over }: Far): number {
+  const now = useServerNow(!over, PERCENT_MS);
+  return settled ?? percent(run, total, expected, now);
+}
+
+function ProgressBar({ label, status, far }: { label: string; status: Status; far: Far }) {
+  const done = usePercent(far);
+  return (
+    <div className="fb-progress" role="progressbar" aria-label={label} aria-valuemin={0} aria-valuemax={100} aria-valuenow={done} data-status={status}>
+      <span style={{ width: `${done}%` }} />
+    </div>
+  );
+}
+
+function Percent({ far }: { far: Far }) {
+  return <>{`, ${usePercent(far)} %`}</>;
 }

@@ -137,6 +137,22 @@ describe("fold", () => {
     expect(percent(run, 2, {})).toBe(50);
   });
 
+  it("counts what a step that runs has taken of what is expected, up to nine tenths", () => {
+    const since = "2026-01-01T12:00:00Z";
+    const at = (ms: number) => new Date(since).getTime() + ms;
+    const run = fold(EMPTY_RUN, [node(1, "node_start", "only", { timestamp: since })]);
+    const after = (ms: number, expected: Record<string, number> = { only: 1000 }) => percent(run, 1, expected, at(ms));
+    expect([after(0), after(500), after(900), after(60_000)]).toEqual([0, 50, 90, 90]);
+    expect(after(-5000), "a clock that is behind").toBe(0);
+    expect(after(500, {}), "nothing is expected").toBe(0);
+    expect(after(500, { other: 1000 }), "nothing is expected of this one").toBe(0);
+    const held = fold(run, [node(2, "node_waiting", "only"), node(3, "resume", "only")]);
+    expect(percent(held, 1, { only: 1000 }, at(700))).toBe(70);
+    expect(percent(fold(run, [node(2, "node_retry", "only")]), 1, { only: 1000 }, at(700)), "tried again").toBe(0);
+    const stopped = fold(run, [log(2, { event: "workflow_error", status: "failed" })]);
+    expect(percent(stopped, 1, { only: 1000 }, at(700))).toBe(0);
+  });
+
   it("gives a node that never ran before the usual weight", () => {
     const run = fold(EMPTY_RUN, [node(1, "node_complete", "a"), node(2, "node_complete", "new")]);
     expect(percent(run, 4, { a: 100, b: 300 })).toBe(37);

@@ -159,25 +159,37 @@ function settled(log: ExecutionLog, wanted: Status): Status {
   return log.status === "cancelled" ? "cancelled" : "failed";
 }
 
+/** The most of its weight that a step counts before it has ended. The server counts the same (`RUNNING_SHARE`). */
+const RUNNING_SHARE = 0.9;
+
 /**
- * Return the progress in percent: what ended nodes are of the time that all are expected to take, from event rows only.
- * `expected` is in milliseconds by node id; without it every node weighs the same. 100 is the end, never "nearly"; what
- * failed or was cancelled stays where it stopped.
+ * Return the progress in percent: what nodes have behind them of the time that all are expected to take, from event rows only.
+ * `expected` is in milliseconds by node id; without it every node weighs the same. A node that runs at `now` counts by what it has
+ * taken of what is expected of it, and not at all where nothing is. 100 is the end, never "nearly"; what failed or was cancelled
+ * stays where it stopped.
  */
-export function percent(run: RunState, total: number, expected: Readonly<Record<string, number>> = {}): number {
+export function percent(run: RunState, total: number, expected: Readonly<Record<string, number>> = {}, now = 0): number {
   const over = isTerminal(run.status);
   if (over && run.status !== "failed" && run.status !== "cancelled") return 100;
   const known = Object.values(expected);
   const usual = known.reduce((sum, ms) => sum + ms, 0) / known.length || 1;
-  let [all, ended, count] = [0, 0, 0];
+  let [all, behind, count] = [0, 0, 0];
   for (const id of new Set([...Object.keys(expected), ...run.nodes.keys()])) {
     const weight = Math.max(1, expected[id] ?? usual);
+    const node = run.nodes.get(id);
     all += weight;
     count++;
-    if (isTerminal(run.nodes.get(id)?.status)) ended += weight;
+    if (isTerminal(node?.status)) behind += weight;
+    else if (!over && node && expected[id]) behind += Math.min(taken(node, now), expected[id] * RUNNING_SHARE);
   }
   all += Math.max(0, total - count) * usual;
-  return all > 0 ? Math.min(over ? 100 : 99, Math.floor((ended / all) * 100)) : 0;
+  return all > 0 ? Math.min(over ? 100 : 99, Math.floor((behind / all) * 100)) : 0;
+}
+
+/** Return the milliseconds since a node that has not ended began; none for one that will be tried again. */
+function taken(node: NodeState, now: number): number {
+  if ((node.status !== "running" && node.status !== "waiting") || !node.startedAt) return 0;
+  return Math.max(0, now - new Date(node.startedAt).getTime());
 }
 
 /** Return the total that progress counts against, never less than the nodes already seen. */
