@@ -82,20 +82,20 @@ def cause(execution: Execution) -> SafeString | str:
 def run_workflow(request: HttpRequest, workflow: Workflow) -> Execution | None:
     """Start ``workflow`` for the user and say so; return None when it is refused, with the reason as a message.
 
-    An active workflow runs its active version; any other runs the version that it would run, as a test.
+    An active workflow runs its active version, and so does a paused one, by hand; any other runs the version that it would run, as a test.
     """
     from executions.triggers import start_execution  # loads the engine, which other pages do not need
 
     user: Any = request.user
-    active = workflow.status == Workflow.Status.ACTIVE
-    version = None if active else workflow.version or workflow.draft
-    if version is None and not active:
+    published = workflow.status in (Workflow.Status.ACTIVE, Workflow.Status.PAUSED)
+    version = None if published else workflow.version or workflow.draft
+    if version is None and not published:
         messages.error(
             request, f'Workflow "{workflow.name}" has no version yet: open the builder, add a node and save.'
         )
         return None
     try:
-        execution = start_execution(workflow, by=user, trigger="manual" if active else "test", version=version)
+        execution = start_execution(workflow, by=user, trigger="manual" if published else "test", version=version)
     except (ExecutionError, WorkflowError) as error:
         messages.error(request, f'"{workflow.name}" was not started: {error}')
         return None

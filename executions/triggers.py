@@ -58,7 +58,8 @@ def start_execution(
     at once as cancelled. ``priority`` is high, normal or low instead of the workflow's own.
 
     It belongs to the owner of the workflow, and uses their credentials, credits and limits, whoever starts it. ``by`` is
-    who does, None for the product itself; they must be one who may change the workflow.
+    who does, None for the product itself; they must be one who may change the workflow. A paused workflow runs by hand
+    (``trigger`` "manual") and by nothing else.
 
     The same ``idempotency_key`` of one who starts, and the same ``scheduled_for`` of one workflow, give the
     execution that exists already, whatever became of the workflow since. When the broker is down the row stays
@@ -86,7 +87,7 @@ def start_execution(
     if workflow.status == Workflow.Status.ARCHIVED:
         raise StartRefused(f'workflow "{workflow.name}" is archived')
     if version is None and workflow.status != Workflow.Status.ACTIVE:
-        raise StartRefused(f'workflow "{workflow.name}" is {workflow.status}; only active workflows are started')
+        _refuse_unless_by_hand(workflow, trigger)
     if chosen.pk != workflow.version_id:
         _refuse_too_large(workflow, chosen)
     plan, _ = plan_of(chosen.pk)
@@ -119,6 +120,17 @@ def start_execution(
     failpoint("start-committed")
     transaction.on_commit(partial(admission.send, execution))
     return execution
+
+
+def _refuse_unless_by_hand(workflow: Workflow, trigger: str) -> None:
+    """Refuse to start ``workflow``, which is not active; a paused one is still run by hand."""
+    if workflow.status != Workflow.Status.PAUSED:
+        raise StartRefused(f'workflow "{workflow.name}" is {workflow.status}; only active workflows are started')
+    if trigger != "manual":
+        raise StartRefused(
+            f'workflow "{workflow.name}" is paused; schedules, webhooks and programs do not start it. '
+            "Resume it, or run it by hand"
+        )
 
 
 def _refuse_too_large(workflow: Workflow, version: WorkflowVersion) -> None:

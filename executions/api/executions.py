@@ -43,7 +43,8 @@ SCAN_EVENTS = 10_000
 class StartBody(Schema):
     """What to run. ``version`` is a number, ``"draft"`` for the newest saved one, or empty for the active one.
 
-    ``trigger`` is what the execution is recorded as: pages that a person clicks say "manual", the builder "test".
+    ``trigger`` is what the execution is recorded as: pages that a person clicks say "manual", the builder "test". While the
+    workflow is paused, its active version is started by "manual" only.
     ``priority`` is that of the workflow unless given.
     """
 

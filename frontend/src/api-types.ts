@@ -2850,7 +2850,8 @@ export interface components {
         /**
          * @description What to run. ``version`` is a number, ``"draft"`` for the newest saved one, or empty for the active one.
          *
-         *     ``trigger`` is what the execution is recorded as: pages that a person clicks say "manual", the builder "test".
+         *     ``trigger`` is what the execution is recorded as: pages that a person clicks say "manual", the builder "test". While the
+         *     workflow is paused, its active version is started by "manual" only.
          *     ``priority`` is that of the workflow unless given.
          */
         StartBody: {

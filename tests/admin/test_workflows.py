@@ -259,6 +259,22 @@ def test_run_of_a_draft_is_a_test(bob: Any, workflow: Workflow) -> None:
     assert Execution.objects.get(workflow=workflow).trigger == "test"
 
 
+def test_a_paused_workflow_is_run_by_hand_and_its_page_says_what_does_not_start_it(
+    bob: Any, workflow: Workflow
+) -> None:
+    client, url = logged_in(bob), f"/admin/workflows/workflow/{workflow.pk}/change/"
+    workflow.activate()
+    assert "while it is paused" not in client.get(url).content.decode()
+    workflow.pause()
+
+    page = client.get(url).content.decode()
+    client.post(reverse("admin:workflows_workflow_run", args=(workflow.pk,)))
+
+    assert "Schedules, webhooks and programs do not start it while it is paused. “Run” starts it by hand." in page
+    execution = Execution.objects.get(workflow=workflow)
+    assert (execution.trigger, execution.version) == ("manual", workflow.version)
+
+
 def test_run_from_the_list_starts_each_chosen_workflow(bob: Any, workflow: Workflow) -> None:
     empty = Workflow.objects.create(owner=bob, name="empty")
     data = {"action": "run", "_selected_action": [str(workflow.pk), str(empty.pk)], "index": "0"}

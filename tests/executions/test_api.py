@@ -239,6 +239,19 @@ def test_a_paused_workflow_is_not_started(as_alice, delay):
     assert "paused" in answer.json()["detail"]
 
 
+def test_a_paused_workflow_is_run_by_hand_and_by_nothing_else(as_alice, delay):
+    delay.pause()
+
+    started = post(as_alice, EXECUTIONS, {"workflow_id": str(delay.pk), "trigger": "manual"})
+    refused = post(as_alice, EXECUTIONS, {"workflow_id": str(delay.pk), "trigger": "api"})
+
+    assert started.status_code == 202, started.json()
+    assert Execution.objects.get().trigger == "manual"
+    assert Execution.objects.get().version == delay.version
+    assert refused.status_code == 409
+    assert "run it by hand" in refused.json()["detail"]
+
+
 def test_broken_json_is_400(as_alice):
     assert as_alice.post(EXECUTIONS, "{", content_type="application/json").status_code == 400
 

@@ -218,6 +218,19 @@ def test_run_prints_one_json_object_and_the_log_on_stderr(sums, processes):
 
 @pytest.mark.redis
 @pytest.mark.worker
+def test_a_paused_workflow_is_run_by_hand_and_a_note_says_so(sums, processes):
+    sums.pause()
+    processes.worker()
+
+    out, error, code = run("run", "sums", "--json")
+
+    assert (code, json.loads(out)["status"]) == (0, "completed"), error
+    assert 'Workflow "sums" is paused: it runs because you ask' in error
+    assert Execution.objects.get().trigger == "manual"
+
+
+@pytest.mark.redis
+@pytest.mark.worker
 def test_run_fails_with_exit_code_1_when_the_workflow_does(make_workflow, processes):
     make_workflow(
         graph([node("bad", "json_transform", Input_JSON={"a": 1}, Transform_Rules={"x": "$..["})]), name="broken"

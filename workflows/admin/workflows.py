@@ -25,6 +25,7 @@ from workflows.models import Schedule, Workflow
 from workflows.strict import name_problem, refuse_nul
 
 VERSIONS_SHOWN = 10
+PAUSED = "Schedules, webhooks and programs do not start it while it is paused. “Run” starts it by hand."
 
 
 class WorkflowForm(forms.ModelForm):
@@ -232,6 +233,7 @@ class WorkflowAdmin(TransferPages):
             )
             context |= {
                 "status": status_pill(workflow.status, workflow.get_status_display()),
+                "paused": PAUSED if workflow.status == Workflow.Status.PAUSED else "",
                 "buttons": self.page_buttons(workflow) if access.can(request.user, "change", workflow) else [],
                 "menu": self.page_menu(workflow) if access.can(request.user, "change", workflow) else [],
                 "versions": self.version_rows(request, workflow, list(versions)),

@@ -186,6 +186,8 @@ class Command(ProductCommand):
         user = self.user(options)
         workflow = find_workflow(user, options["workflow"])
         version = self._version(workflow, wanted)
+        if workflow.status == Workflow.Status.PAUSED:
+            self.note(f'Workflow "{workflow.name}" is paused: it runs because you ask; nothing else starts it.')
         execution = start_execution(workflow, by=user, input=payload, version=version, priority=options["priority"])
         if options["follow"]:
             self.note(f"execution {execution.pk}")
