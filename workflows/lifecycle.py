@@ -95,6 +95,18 @@ def check_definition(definition: Definition, owner_id: Any) -> list[Finding]:
     )
 
 
+def check_version(workflow: Workflow, version: WorkflowVersion) -> list[Finding]:
+    """Return all findings about ``version`` as the one that runs; with an error among them it is neither activated nor published.
+
+    Raises:
+        DefinitionError: its structure cannot be read.
+    """
+    findings = check_definition(Definition.from_json(version.definition), workflow.owner_id)
+    for check in ACTIVATION_CHECKS:
+        findings += check(workflow, version)
+    return findings
+
+
 def check_json(data: Any, owner_id: Any) -> list[Finding]:
     """Return all findings about the JSON of a workflow of ``owner_id``, problems of its structure included."""
     return examine(
@@ -159,9 +171,7 @@ def _run(workflow: Workflow, verb: str, number: int | None) -> list[Finding]:
     with transaction.atomic():
         locked = lock(workflow, verb)
         version = find_version(locked, number)
-        findings = check_definition(Definition.from_json(version.definition), locked.owner_id)
-        for check in ACTIVATION_CHECKS:
-            findings += check(locked, version)
+        findings = check_version(locked, version)
         refuse(f'version {version.number} of workflow "{locked.name}" cannot be {_DONE[verb]}', findings)
         before = locked.version.number if locked.version else None
         _move(locked, verb, noted={"version": version.number, "version_before": before}, version=version)

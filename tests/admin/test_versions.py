@@ -127,6 +127,19 @@ def test_publishing_changes_what_runs_and_a_refusal_says_why(bob: Any, workflow:
     assert "cannot be published" in refused.content.decode()
 
 
+def test_the_page_to_publish_a_version_with_errors_shows_them_and_has_no_button(bob: Any, workflow: Workflow) -> None:
+    client = logged_in(bob)
+
+    wrong = client.get(address(workflow, "version_publish", 1)).content.decode()
+    right = client.get(address(workflow, "version_publish", 3)).content.decode()
+
+    assert "It cannot be published: 1 error." in wrong
+    assert "Transform Rules" in wrong
+    assert '<button type="submit" class="button default">Publish v1</button>' not in wrong
+    assert '<button type="submit" class="button default">Publish v3</button>' in right
+    assert "cannot be published" not in right
+
+
 def test_other_people_have_no_such_pages_and_who_may_only_see_changes_nothing(
     bob: Any, carol: Any, workflow: Workflow
 ) -> None:

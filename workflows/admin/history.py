@@ -20,6 +20,7 @@ from workflows.admin.owned import OwnedAdmin
 from workflows.diff import compare
 from workflows.errors import WorkflowError
 from workflows.models import Workflow, WorkflowVersion
+from workflows.validation import errors
 
 ROWS = 25
 MOVES = {
@@ -161,6 +162,7 @@ class VersionPages(OwnedAdmin):
             return HttpResponseRedirect(versions_url(workflow))
         other = workflow.draft if verb == "restore" else workflow.version
         words, effect = MOVES[verb]
+        wrong = _errors(workflow, version) if verb == "publish" else []
         known = other is not None and other.pk != version.pk
         context = self._page(
             request,
@@ -173,6 +175,7 @@ class VersionPages(OwnedAdmin):
             found=comparison(compare(other.definition, version.definition), other.definition, version.definition)
             if other is not None and known
             else None,
+            errors=wrong,
             back=versions_url(workflow),
             may_change=access.can(request.user, "change", workflow),
         )
@@ -192,6 +195,14 @@ class VersionPages(OwnedAdmin):
             messages.error(request, str(error))
         else:
             messages.success(request, outcome)
+
+
+def _errors(workflow: Workflow, version: WorkflowVersion) -> list[str]:
+    """Return why ``version`` cannot be published; empty when it can."""
+    try:
+        return [lifecycle.told([finding]) for finding in errors(lifecycle.check_version(workflow, version))]
+    except WorkflowError as error:
+        return [str(error)]
 
 
 def _badges(workflow: Workflow, version: WorkflowVersion) -> SafeString:
