@@ -44,6 +44,7 @@ _MISSING: Any = object()
 _WORD = re.compile(r"[\w-]+")
 _SPACE = re.compile(r"\s*")
 _NUMBER = re.compile(r"-?\d+")
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
 _DECODER = json.JSONDecoder()
 
 
@@ -143,6 +144,22 @@ def _parse(text: str) -> Template:
     if at < len(text):
         parts.append(text[at:])
     return Template(tuple(parts))
+
+
+def filled(text: str, *, blank: bool = False) -> str:
+    """Return ``text`` with something as long in the place of every expression: a quoted text, or blanks; plain letters inside quotes.
+
+    Raises:
+        TemplateError: as ``parse``.
+    """
+    pieces, at, quoted = [], 0, False
+    while (start := text.find("{{", at)) >= 0:
+        literal = text[at:start]
+        quoted ^= _ESCAPED.sub("", literal).count('"') % 2 == 1
+        _, at = _Parser(text, start).expression()
+        size = at - start
+        pieces += [literal, "x" * size if quoted else " " * size if blank else f'"{"x" * (size - 2)}"']
+    return "".join((*pieces, text[at:]))
 
 
 _parse_cached = lru_cache(maxsize=4096)(_parse)

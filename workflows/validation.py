@@ -25,7 +25,7 @@ from workflows.paths import Paths, Wire
 from workflows.registry import ERROR_PORTS, NODE_REGISTRY, NodeDescription, Port, cost_of, fit
 from workflows.scopes import Link, Scopes
 from workflows.strict import step
-from workflows.templates import CREDENTIAL_KEY, Expression, Reference, ShortNames, is_credential, parse, texts
+from workflows.templates import CREDENTIAL_KEY, Expression, Reference, ShortNames, filled, is_credential, parse, texts
 
 NAMED = 8
 """How many nodes of a cycle a message names."""
@@ -494,6 +494,9 @@ class _Pass:
                 except TemplateError as error:
                     yield self.bad_template(spot, str(error), error.position)
                     continue
+                wired = port is not None and port.name in self.wired[node.id]
+                if port is not None and not inner and not wired and (broken := _broken_json(text, port)) is not None:
+                    yield self.in_text("INVALID_INPUTS", spot, f"not valid JSON: {_reason(broken)}", broken.pos)
                 for part in parts:
                     if isinstance(part, Expression) and part.reference is not None:
                         yield from self.reference(spot, part.reference)
@@ -809,6 +812,8 @@ def literal_problem(value: Any, port: Port) -> str:
         known = {option.lower() for option in (*port.options, *port.option_aliases)}
         text = json.dumps(value) if isinstance(value, bool) else str(value)
         return "" if text.strip().lower() in known else f"must be one of {', '.join(port.options)}; not {_short(value)}"
+    if port.type == "JSON" and isinstance(value, str) and (broken := _broken_json(value, port)) is not None:
+        return f"is not valid JSON, line {broken.lineno} column {broken.colno}: {_reason(broken)}"
     if port.type == "LIST":
         return "" if isinstance(_parsed(value), list) else f"must be a list, not {_short(value)}"
     if port.type == "CREDENTIAL":
@@ -830,6 +835,26 @@ def _number_problem(value: Any, port: Port) -> str:
     if port.max is not None and number > port.max:
         return f"must be at most {port.max:g}, not {number:g}"
     return ""
+
+
+def _broken_json(text: str, port: Port) -> json.JSONDecodeError | None:
+    """Return why a text that begins like a JSON object or list cannot become one, whatever its templates become; None if it can."""
+    if port.type not in ("JSON", "LIST") or not text.lstrip().startswith(("{", "[")) or text.lstrip().startswith("{{"):
+        return None
+    try:
+        json.loads(filled(text), strict=False)
+    except json.JSONDecodeError as error:
+        try:
+            json.loads(filled(text, blank=True), strict=False)
+        except json.JSONDecodeError:
+            return error
+    except (ValueError, RecursionError):
+        return None
+    return None
+
+
+def _reason(error: json.JSONDecodeError) -> str:
+    return f"{error.msg[0].lower()}{error.msg[1:]}"
 
 
 def _parsed(value: Any) -> Any:
