@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from executions.models import Execution, NodeRun
 from recordings.models import Event, Recording
 from tests.admin.conftest import logged_in, make_execution
 from tests.conftest import graph, node, wire
-from workflows.admin.cells import BLANK, EMPTY, duration
+from workflows.admin.cells import BLANK, EMPTY, due, duration, moment
 
 LIST = "/admin/executions/execution/"
 
@@ -170,6 +171,17 @@ def test_that_somebody_cancelled_is_said_by_the_status_alone(bob: Any, make_worl
 
     assert cause(plain) == BLANK
     assert "the worker was told to end" in cause(told)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-10, "due now"), (0, "due now"), (1, "in less than a minute"), (35, "in less than a minute"), (60, "in 1 min")],
+)
+def test_a_run_that_is_due_soon_is_not_said_to_be_now(seconds: int, text: str) -> None:
+    now = timezone.now()
+
+    assert f"{text}" in due(now + timedelta(seconds=seconds), "UTC", now)
+    assert "just now" in moment(now - timedelta(seconds=30), now)
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,10 @@ def _in_zone(when: datetime, zone: str) -> tuple[datetime, str]:
 
 def _distance(seconds: float, local: datetime, zone: str) -> str:
     size = abs(seconds)
+    if 0 < seconds < 60:
+        return "in less than a minute"
     if size < 45:
-        return "now" if seconds > 0 else "just now"
+        return "just now"
     if size < 86_400:
         text = f"{round(size / 60)} min" if size < 3_570 else f"{round(size / 3_600)} h"
         return f"in {text}" if seconds > 0 else f"{text} ago"
