@@ -208,17 +208,18 @@ def url_of(webhook: Webhook, *, test: bool = False) -> str:
     return f"{settings.PUBLIC_URL}/hooks/{webhook.token}{'/test' if test else ''}"
 
 
-def example(webhook: Webhook) -> str:
-    """Return a shell script that sends a signed request to ``webhook``, but for the secret."""
+def example(webhook: Webhook, secret: str | None = None) -> str:
+    """Return a shell script that sends a signed request to ``webhook``; run again, it starts nothing twice."""
     method = "" if webhook.methods[:1] == ["POST"] else f"-X {webhook.methods[0]} "
     return "\n".join(
         (
-            "SECRET='the secret'",
+            f"SECRET='{secret or 'the secret'}'",
             "BODY='{\"order\": 4711}'",
+            "DELIVERY='order-4711'",
             "T=$(date +%s)",
             """V1=$(printf '%s.%s' "$T" "$BODY" | openssl dgst -sha256 -hmac "$SECRET" -r | cut -d' ' -f1)""",
             f'curl -sS {method}-H "Content-Type: application/json" -H "{SIGNATURE_HEADER}: t=$T,v1=$V1" \\',
-            f'    --data-binary "$BODY" {url_of(webhook)}',
+            f'    -H "{DELIVERY_HEADER}: $DELIVERY" --data-binary "$BODY" {url_of(webhook)}',
         )
     )
 

@@ -88,7 +88,9 @@ class WebhookVerb(ProductCommand):
     def _tell_secret(self, webhook: Webhook, secret: str) -> None:
         def page(console: Console) -> None:
             self.note(f'The secret of webhook "{webhook.name}" is shown only now.')
-            console.print(f"secret   {secret}\naddress  {webhooks.url_of(webhook)}\n\n{webhooks.example(webhook)}")
+            console.print(
+                f"secret   {secret}\naddress  {webhooks.url_of(webhook)}\n\n{webhooks.example(webhook, secret)}"
+            )
 
         self.emit({**webhooks.public(webhook), "secret": secret}, page)
 

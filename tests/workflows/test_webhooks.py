@@ -952,7 +952,7 @@ def test_the_senders_of_the_document_are_accepted(webs: list[int], hook: Hook, s
     (tmp_path / "send.py").write_text(block("python", "hmac"))
     shell = block("sh", "openssl").replace("https://flow.example.com/hooks/…", url)
     shell = re.sub(r"^SECRET=.*$", f"SECRET='{hook.secret}'", shell, flags=re.MULTILINE)
-    made = webhooks.example(hook.row).replace("the secret", hook.secret).replace("4711", "4713")
+    made = webhooks.example(hook.row, hook.secret).replace("4711", "4713")
 
     for command in (
         [sys.executable, str(tmp_path / "send.py"), url, hook.secret],
@@ -963,6 +963,13 @@ def test_the_senders_of_the_document_are_accepted(webs: list[int], hook: Hook, s
         assert told.returncode == 0, told.stderr
         assert "execution_id" in told.stdout, told.stdout + told.stderr
     assert Execution.objects.count() == 3
+
+    for script in (shell, made):
+        again = subprocess.run(
+            ["sh", "-ec", script.replace("date +%s", "date +%s.5")], capture_output=True, text=True, timeout=30
+        )
+        assert "execution_id" in again.stdout, again.stdout + again.stderr
+    assert Execution.objects.count() == 3, "sent again it starts nothing twice"
 
 
 def test_the_document_names_what_is_so() -> None:
