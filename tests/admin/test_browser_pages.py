@@ -93,6 +93,39 @@ def test_the_form_of_a_credential_shows_the_fields_of_its_kind(page: Page, refus
     assert refused == []
 
 
+def test_a_secret_that_is_shown_once_is_copied_by_mouse_or_keyboard(world: Any, page: Page, refused: list[str]) -> None:
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.goto("/admin/workflows/apitoken/add/")
+    page.get_by_label("Name", exact=True).fill("shop")
+    page.get_by_role("checkbox").first.check()
+    page.get_by_role("button", name="Save", exact=True).click()
+    shown = page.locator("[data-copy='the token']")
+    token = shown.inner_text()
+    button = page.get_by_role("button", name="Copy", exact=True)
+    expect(button).to_have_attribute("title", "Copy the token")
+    button.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert token.startswith("fb_")
+    assert page.evaluate("navigator.clipboard.readText()") == token
+    assert page.evaluate(CUT) == []
+
+    page.goto(f"/admin/workflows/webhook/{world.webhook.pk}/change/")
+    page.get_by_role("button", name="New secret").click()
+    expect(page.get_by_role("button", name="Copy", exact=True)).to_have_count(3)
+    secret = page.locator("[data-copy='the secret']").inner_text()
+    page.get_by_title("Copy the example").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    example = page.evaluate("navigator.clipboard.readText()")
+    assert f"SECRET='{secret}'" in example
+    assert "X-Flow-Delivery: $DELIVERY" in example
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.get_by_title("Copy the secret").click()
+    expect(page.get_by_role("button", name="Copied").first).to_be_visible()
+    assert page.evaluate(CUT) == []
+    assert refused == []
+
+
 def test_credits_are_granted_and_found_in_the_ledger(world: Any, page: Page, refused: list[str]) -> None:
     page.goto("/admin/workflows/creditaccount/")
     page.get_by_role("link", name="alice", exact=True).click()

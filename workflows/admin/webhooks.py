@@ -123,7 +123,7 @@ class WebhookAdmin(OwnedAdmin):
             "webhook": webhook,
             "secret": secret,
             "url": webhooks.url_of(webhook),
-            "example": webhooks.example(webhook),
+            "example": webhooks.example(webhook, secret),
             "until": webhook.old_until and moment(webhook.old_until),
         }
         return TemplateResponse(request, "admin/workflows/webhook/made.html", context)
@@ -208,17 +208,19 @@ class WebhookAdmin(OwnedAdmin):
     @admin.display(description="Address")
     def address(self, webhook: Webhook) -> SafeString:
         """Show where requests go."""
-        return format_html('<span class="adm-mono">{}</span>', webhooks.url_of(webhook))
+        return format_html('<span class="adm-mono" data-copy="the address">{}</span>', webhooks.url_of(webhook))
 
     @admin.display(description="Test address")
     def test_address(self, webhook: Webhook) -> SafeString:
         """Show where requests go that start the newest version."""
-        return format_html('<span class="adm-mono">{}</span>', webhooks.url_of(webhook, test=True))
+        return format_html(
+            '<span class="adm-mono" data-copy="the test address">{}</span>', webhooks.url_of(webhook, test=True)
+        )
 
     @admin.display(description="Example")
     def example(self, webhook: Webhook) -> SafeString:
         """Show a script that sends one."""
-        return format_html('<pre class="adm-json">{}</pre>', webhooks.example(webhook))
+        return format_html('<pre class="adm-json" data-copy="the example">{}</pre>', webhooks.example(webhook))
 
     @admin.display(description="Latest")
     def latest(self, webhook: Webhook) -> SafeString | str:

@@ -43,3 +43,36 @@ function onClock(instant, zone) {
   const format = { weekday: "short", day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
   return new Intl.DateTimeFormat(undefined, { ...format, timeZone: zone }).format(new Date(instant));
 }
+
+/* What is to be taken along, a secret that is shown once for example, has a button that copies it. */
+for (const text of document.querySelectorAll("[data-copy]")) addCopyButton(text);
+
+function addCopyButton(text) {
+  const box = document.createElement("div");
+  const button = document.createElement("button");
+  const word = document.createElement("span");
+  box.className = "adm-copy";
+  button.type = "button";
+  button.className = "button small";
+  button.title = `Copy ${text.dataset.copy}`;
+  word.setAttribute("aria-live", "polite");
+  word.textContent = "Copy";
+  button.append(word);
+  text.replaceWith(box);
+  box.append(text, button);
+  button.addEventListener("click", async () => {
+    word.textContent = (await copied(text)) ? "Copied" : "Press Ctrl+C";
+    setTimeout(() => (word.textContent = "Copy"), 3000);
+  });
+}
+
+/* Without https there is no clipboard to write to; what is selected can still be copied. */
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    return true;
+  } catch {
+    getSelection().selectAllChildren(text);
+    return document.execCommand("copy");
+  }
+}
