@@ -15,6 +15,11 @@ from workflows.models import Workflow
 
 admin.site.unregister(User)
 
+STAFF = (
+    "Needed to log in to these pages. What somebody sees there are their own workflows; programs need none, "
+    "they come with an API token."
+)
+
 
 def reason_to_keep(user: User) -> str:
     """Return why ``user`` cannot be deleted and what to do instead; empty when they can."""
@@ -38,6 +43,17 @@ class OwnerAdmin(UserAdmin):
     """Users, as Django shows them, with a clear answer when one cannot be deleted."""
 
     list_filter = ("is_staff", "is_superuser", "is_active")
+    add_fieldsets = (*UserAdmin.add_fieldsets, (None, {"fields": ("is_staff",)}))
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> Any:
+        """Begin with a user who can log in."""
+        return {"is_staff": True, **super().get_changeform_initial_data(request)}
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """Say of the status what depends on it here."""
+        if db_field.name == "is_staff":
+            kwargs["help_text"] = STAFF
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def delete_view(
         self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.test import Client
 from django.urls import reverse
 
 from tests.admin.conftest import logged_in
@@ -31,6 +32,25 @@ def test_a_user_without_rows_is_deleted(alice: Any, bob: Any) -> None:
     logged_in(alice).post(reverse("admin:auth_user_delete", args=(bob.pk,)), {"post": "yes"})
 
     assert not get_user_model().objects.filter(pk=bob.pk).exists()
+
+
+def test_a_new_user_can_log_in_and_the_form_says_what_it_takes(alice: Any, settings: Any) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    add = "/admin/auth/user/add/"
+    page = logged_in(alice).get(add)
+    words = "Needed to log in to these pages."
+    assert words in page.content.decode()
+    assert page.context["adminform"].form["is_staff"].value() is True
+    data = {"username": "dora", "usable_password": "true", "password1": "green-oak-tree", "password2": "green-oak-tree"}
+
+    logged_in(alice).post(add, {**data, "is_staff": "on"})
+    logged_in(alice).post(add, {**data, "username": "eve"})
+
+    people = get_user_model().objects
+    assert [people.get(username=name).is_staff for name in ("dora", "eve")] == [True, False]
+    assert words in logged_in(alice).get(f"/admin/auth/user/{people.get(username='eve').pk}/change/").content.decode()
+    login = Client().post("/admin/login/", {"username": "dora", "password": "green-oak-tree"})
+    assert login.status_code == 302
 
 
 def test_the_delete_action_deletes_nobody_and_names_who_is_in_the_way(
