@@ -126,6 +126,25 @@ def test_a_secret_that_is_shown_once_is_copied_by_mouse_or_keyboard(world: Any, 
     assert refused == []
 
 
+def test_the_builder_shows_the_whole_name_of_a_credential_and_of_its_field(
+    world: Any, page: Page, refused: list[str]
+) -> None:
+    page.goto(f"/admin/workflows/workflow/{world.workflow.pk}/builder/")
+    page.locator('.react-flow__node[data-id="send"]').click()
+    page.get_by_test_id("field-webhook-url").wait_for()
+    page.locator(".fb-field", has=page.get_by_test_id("field-webhook-url")).get_by_role(
+        "button", name="credential"
+    ).click()
+    page.locator(".fb-credential select").first.select_option(label="shop login · password")
+    field = page.get_by_label("Credential field").first
+    field.fill("session_cookie_of_the_shop")
+
+    assert field.evaluate("box => box.scrollWidth <= box.clientWidth"), "the name of the field is cut"
+    width = "() => document.querySelector('.fb-credential').clientWidth - document.querySelector('.fb-credential select').offsetWidth"
+    assert page.evaluate(width) <= 1, "the select has its whole width"
+    assert refused == []
+
+
 def test_credits_are_granted_and_found_in_the_ledger(world: Any, page: Page, refused: list[str]) -> None:
     page.goto("/admin/workflows/creditaccount/")
     page.get_by_role("link", name="alice", exact=True).click()
