@@ -100,7 +100,7 @@ def check_active(workflow: Workflow) -> None:
     if most is None:
         return
     owner = get_user_model()._default_manager.select_for_update(no_key=True).get(pk=workflow.owner_id)
-    count = Workflow.objects.filter(owner=owner, status=Workflow.Status.ACTIVE).exclude(pk=workflow.pk).count()
+    count = Workflow.objects.filter(owner=owner, status=Workflow.Status.ACTIVE).count()
     if count >= most:
         raise TransitionError(
             f'workflow "{workflow.name}" cannot be active: {owner} has {count} active workflow{"" if count == 1 else "s"},'
