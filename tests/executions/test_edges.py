@@ -20,7 +20,20 @@ from django.db.models import F
 from django.utils import timezone
 from django_celery_beat.models import IntervalSchedule, PeriodicTask
 
-from executions import beat, context, engine, reconcile, recovery, runtime, states, store, tasks, triggers
+from executions import (
+    beat,
+    context,
+    engine,
+    letters,
+    mailroom,
+    reconcile,
+    recovery,
+    runtime,
+    states,
+    store,
+    tasks,
+    triggers,
+)
 from executions.beat import WorkflowScheduler, start_due
 from executions.broker import broker, depths
 from executions.errors import StartRefused
@@ -620,6 +633,29 @@ def test_a_node_given_up_twice_leaves_one_letter(alice, make_workflow, monkeypat
         reconcile._bury(execution.pk, 0, 0, "one", "", 3, "its worker process died")
 
     assert DeadLetter.objects.count() == 1
+
+
+def test_what_is_given_up_again_after_somebody_handled_its_letter_is_a_letter_of_its_own(alice, make_workflow):
+    execution = start(make_workflow, alice, transform("one", a=1))
+    first = letters.keep("start", "it died", {}, execution_id=execution.pk)
+    assert letters.keep("start", "it died", {}, execution_id=execution.pk) == first
+    mailroom.discard(first, alice)
+
+    again = letters.keep("start", "it died", {}, execution_id=execution.pk)
+
+    assert again != first
+    assert set(DeadLetter.objects.values_list("pk", "status")) == {(first.pk, "discarded"), (again.pk, "open")}
+
+
+def test_an_instant_gives_each_workflow_its_own_execution_however_often_it_is_started(alice, make_workflow):
+    instant = timezone.now()
+    workflows = [make_workflow(graph([transform("one", a=1)]), name=f"workflow {number}") for number in range(3)]
+
+    def started():
+        return [start_execution(w, by=None, trigger="scheduled", scheduled_for=instant).pk for w in workflows]
+
+    assert started() == started()
+    assert Execution.objects.count() == 3
 
 
 def test_starts_that_were_never_sent_do_not_wait_behind_those_that_were(alice, make_workflow, monkeypatch):

@@ -593,6 +593,27 @@ def test_a_paused_execution_starts_nothing_until_it_is_resumed(alice, make_workf
     assert [row["by"] for kind in ("pause", "resume") for row in data_of(execution, kind)] == ["ada", "ada"]
 
 
+def test_a_pause_holds_what_runs_inside_and_a_resume_lets_it_go_on(alice, make_workflow):
+    nodes = [loop(Items=[1, 2]), *body("one")]
+    execution = start_execution(make_workflow(graph(nodes, wire("loop", "Each", "one", "Execute Condition"))), by=alice)
+    engine.advance(execution.pk, 0)
+    begun = engine.take(execution.pk, 0, [0])
+    assert begun is not None
+    (turn,) = begun.starts
+    dispatch = engine.advance(turn, 0)
+
+    assert pause_execution(execution, "ada")
+    inside = run_here(turn, dispatch)
+    assert (inside.status, statuses(inside)) == ("paused", {"one": "queued"})
+
+    assert resume_execution(execution, "ada")
+    for message in engine.to_resume(turn):
+        run_here(turn, message)
+    execution.refresh_from_db()
+    assert execution.status == "completed"
+    assert [row["by"] for kind in ("pause", "resume") for row in data_of(inside, kind)] == ["ada", "ada"]
+
+
 def test_an_execution_that_is_paused_while_it_waits_gets_back_all_the_time_that_it_waited(run):
     execution = run([node("sleep", "delay", Duration=36_000)])
     assert execution.status == "waiting"

@@ -16,7 +16,7 @@ from django_celery_beat.models import IntervalSchedule, PeriodicTask
 from executions.engine import LOCAL_SECONDS
 from executions.models import BrowserSession, DeadLetter, Execution, LostWorker, NodeRun, WorkerLease
 from executions.reconcile import forget_dead_workers
-from executions.retry import restart_lost_pages
+from executions.retry import restart_lost_pages, retry_execution
 from executions.store import now_us
 from executions.triggers import cancel_execution, start_execution
 from recordings.models import Event
@@ -340,6 +340,20 @@ def test_a_lost_page_is_opened_again_as_often_as_the_workflow_says_and_not_by_tw
 
     assert not third.retries.exists()
     assert caplog.text.count("is not run again: restart_browser_segment of its workflow is 2") == 1
+
+
+def test_what_a_person_ran_again_does_not_count_as_a_page_that_was_opened_again(alice, make_workflow):
+    workflow = make_workflow(graph([transform("first", a=1)]), settings={"restart_browser_segment": 1})
+    lost = {"status": "failed", "error_code": "session_lost"}
+    first = start_execution(workflow, by=alice)
+    Execution.objects.update(**lost, touched_at=now_us() - 20 * 60_000_000)
+    first.refresh_from_db()
+    by_hand = retry_execution(first, alice, from_failed=False)
+    Execution.objects.filter(pk=by_hand.pk).update(**lost, touched_at=now_us())
+
+    assert restart_lost_pages() == 1
+
+    assert by_hand.retries.exists()
 
 
 @pytest.mark.row("S2-17")

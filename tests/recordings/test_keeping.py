@@ -142,6 +142,28 @@ def test_a_retry_runs_again_what_gave_removed_outputs(
     assert retry._kept(execution) == []
 
 
+def test_outputs_that_a_retry_took_over_stay_when_the_first_recording_goes(
+    transactional_db: None, alice: Any, make_workflow: Any
+) -> None:
+    chain = graph([transform("one"), transform("two")], wire("one", "Done", "two", "Execute Condition"))
+    execution = start_execution(make_workflow(chain), by=alice)
+    output = save_blob(b"{}", "application/json", execution.pk)
+    for index, status, blob in ((0, "completed", output), (1, "failed", "")):
+        NodeRun.objects.create(
+            execution=execution, phase_index=index, node_index=index, node_id=("one", "two")[index],
+            node_type="json_transform", status=status, outputs_blob=blob,
+        )  # fmt: skip
+    cancel_execution(execution, by="alice")
+    execution.refresh_from_db()
+
+    again = retry.retry_execution(execution, alice, from_failed=True)
+    cancel_execution(again, by="alice")
+    delete_recording(Recording.objects.get(execution_id=execution.pk))
+
+    assert BlobRef.objects.get().execution_id == again.pk
+    assert read_blob(output) == b"{}"
+
+
 # --------------------------------------------------------------------------- retention
 
 
