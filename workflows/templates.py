@@ -146,8 +146,8 @@ def _parse(text: str) -> Template:
     return Template(tuple(parts))
 
 
-def filled(text: str, *, blank: bool = False) -> str:
-    """Return ``text`` with something as long in the place of every expression: a quoted text, or blanks; plain letters inside quotes.
+def filled(text: str, stand_in: Callable[[int], str]) -> str:
+    """Return ``text`` with what ``stand_in`` makes of its length in the place of every expression; plain letters inside quotes.
 
     Raises:
         TemplateError: as ``parse``.
@@ -157,8 +157,7 @@ def filled(text: str, *, blank: bool = False) -> str:
         literal = text[at:start]
         quoted ^= _ESCAPED.sub("", literal).count('"') % 2 == 1
         _, at = _Parser(text, start).expression()
-        size = at - start
-        pieces += [literal, "x" * size if quoted else " " * size if blank else f'"{"x" * (size - 2)}"']
+        pieces += [literal, "x" * (at - start) if quoted else stand_in(at - start)]
     return "".join((*pieces, text[at:]))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -27,6 +27,12 @@ from workflows.scopes import Link, Scopes
 from workflows.strict import step
 from workflows.templates import CREDENTIAL_KEY, Expression, Reference, ShortNames, filled, is_credential, parse, texts
 
+STAND_INS: tuple[Callable[[int], str], ...] = (
+    lambda size: f'"{"x" * (size - 2)}"',
+    lambda size: "1" * size,
+    lambda size: " " * size,
+)
+"""What stands for a template in a text that should become JSON: a text, a number, nothing; each of the same length."""
 NAMED = 8
 """How many nodes of a cycle a message names."""
 MOST = 1_000
@@ -428,6 +434,10 @@ class _Pass:
                 "INVALID_INPUTS", "error", f'input "{port.name}" of "{self.name(node)}" {reason}', node_id=node.id,
                 field=port.name, path=self.path(node, key),
             )  # fmt: skip
+        elif isinstance(value, str) and (broken := _broken_json(value, port)) is not None:
+            problem = f"this begins like JSON and is none: {broken.msg[0].lower()}{broken.msg[1:]}"
+            spot = _Spot(node, key, port.name, "", value)
+            yield self.in_text("BROKEN_JSON", spot, problem, broken.pos, "warning")
 
     def payload(self, node: Node, key: str, port: Port, value: Any) -> Iterator[Finding]:
         """Report a value that is larger than the limit; only asked when the whole definition is."""
@@ -494,9 +504,6 @@ class _Pass:
                 except TemplateError as error:
                     yield self.bad_template(spot, str(error), error.position)
                     continue
-                wired = port is not None and port.name in self.wired[node.id]
-                if port is not None and not inner and not wired and (broken := _broken_json(text, port)) is not None:
-                    yield self.in_text("INVALID_INPUTS", spot, f"not valid JSON: {_reason(broken)}", broken.pos)
                 for part in parts:
                     if isinstance(part, Expression) and part.reference is not None:
                         yield from self.reference(spot, part.reference)
@@ -550,11 +557,11 @@ class _Pass:
     def bad_template(self, spot: _Spot, problem: str, position: int) -> Finding:
         return self.in_text("BAD_TEMPLATE", spot, problem, position)
 
-    def in_text(self, code: str, spot: _Spot, problem: str, position: int) -> Finding:
-        """Return an error about one character of a text that is typed in."""
+    def in_text(self, code: str, spot: _Spot, problem: str, position: int, severity: Severity = "error") -> Finding:
+        """Return what is wrong with one character of a text that is typed in."""
         return Finding(
             code,
-            "error",
+            severity,
             f'{spot.name} of "{self.name(spot.node)}", {_character(spot.text, position)}: {problem}',
             node_id=spot.node.id,
             field=spot.field,
@@ -812,8 +819,6 @@ def literal_problem(value: Any, port: Port) -> str:
         known = {option.lower() for option in (*port.options, *port.option_aliases)}
         text = json.dumps(value) if isinstance(value, bool) else str(value)
         return "" if text.strip().lower() in known else f"must be one of {', '.join(port.options)}; not {_short(value)}"
-    if port.type == "JSON" and isinstance(value, str) and (broken := _broken_json(value, port)) is not None:
-        return f"is not valid JSON, line {broken.lineno} column {broken.colno}: {_reason(broken)}"
     if port.type == "LIST":
         return "" if isinstance(_parsed(value), list) else f"must be a list, not {_short(value)}"
     if port.type == "CREDENTIAL":
@@ -838,23 +843,21 @@ def _number_problem(value: Any, port: Port) -> str:
 
 
 def _broken_json(text: str, port: Port) -> json.JSONDecodeError | None:
-    """Return why a text that begins like a JSON object or list cannot become one, whatever its templates become; None if it can."""
-    if port.type not in ("JSON", "LIST") or not text.lstrip().startswith(("{", "[")) or text.lstrip().startswith("{{"):
+    """Return why a text that begins like a JSON object or list is none, with likely values in its templates; None if it is one."""
+    begins = text.lstrip()
+    if port.type not in ("JSON", "LIST") or not begins.startswith(("{", "[")) or begins.startswith("{{"):
         return None
-    try:
-        json.loads(filled(text), strict=False)
-    except json.JSONDecodeError as error:
+    broken = None
+    for stand_in in STAND_INS:
         try:
-            json.loads(filled(text, blank=True), strict=False)
-        except json.JSONDecodeError:
-            return error
-    except (ValueError, RecursionError):
-        return None
-    return None
-
-
-def _reason(error: json.JSONDecodeError) -> str:
-    return f"{error.msg[0].lower()}{error.msg[1:]}"
+            json.loads(filled(text, stand_in), strict=False)
+        except json.JSONDecodeError as error:
+            broken = broken or error
+        except (TemplateError, ValueError, RecursionError):
+            return None
+        else:
+            return None
+    return broken
 
 
 def _parsed(value: Any) -> Any:
