@@ -733,6 +733,7 @@ def test_a_beat_that_is_told_to_end_in_the_middle_of_a_tick_finishes_the_tick_fi
 
     monkeypatch.setattr("executions.beat.start_due", interrupted)
     monkeypatch.setattr("django_celery_beat.schedulers.DatabaseScheduler.tick", lambda self: 1.0)
+    monkeypatch.setattr(app.amqp.Connection, "gives_up", False)  # set for the rest of a process that ends
     scheduler = WorkflowScheduler(app=app, lazy=True)
     before = signal.signal(signal.SIGTERM, lambda number, frame: order.append("it ends"))
     try:
@@ -741,6 +742,7 @@ def test_a_beat_that_is_told_to_end_in_the_middle_of_a_tick_finishes_the_tick_fi
         signal.signal(signal.SIGTERM, before)
 
     assert order == ["the tick goes on", "it ends"]
+    assert vars(app.amqp.Connection)["gives_up"]
 
 
 @pytest.fixture

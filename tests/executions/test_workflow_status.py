@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import timedelta
 from typing import Any
 
@@ -29,10 +30,14 @@ def due(workflow: Workflow) -> None:
 
 @pytest.mark.row("S2-02")
 @pytest.mark.parametrize("trigger", ["scheduled", "webhook", "manual"])
-def test_only_an_active_workflow_takes_starts(make_workflow: Any, trigger: str) -> None:
+def test_only_an_active_workflow_takes_starts_but_a_paused_one_by_hand(make_workflow: Any, trigger: str) -> None:
     workflow = make_workflow(QUICK)
 
-    for move in (lifecycle.pause, lifecycle.archive, lifecycle.unarchive):
+    lifecycle.pause(workflow)
+    refused = pytest.raises(StartRefused, match="is paused") if trigger != "manual" else contextlib.nullcontext()
+    with refused:
+        start_execution(workflow, by=workflow.owner, trigger=trigger)
+    for move in (lifecycle.archive, lifecycle.unarchive):
         move(workflow)
         with pytest.raises(StartRefused, match=f"is {workflow.status}"):
             start_execution(workflow, by=workflow.owner, trigger=trigger)

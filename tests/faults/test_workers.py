@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from executions.models import BrowserSession, NodeRun, WorkerLease
 from executions.triggers import cancel_execution, start_execution
 from recordings.models import Event
 from tests.conftest import graph, node, wait_for, wire
-from tests.faults.conftest import LEASE, check_invariants, recovered, since
+from tests.faults.conftest import LEASE, check_invariants, recovered, redis_client, since
 
 pytestmark = [pytest.mark.worker, pytest.mark.redis]
 
@@ -44,6 +45,7 @@ def test_fault_02_a_worker_killed_at_any_stage_is_replaced_by_the_one_that_lives
     check_invariants(stack)
 
 
+@pytest.mark.timeout(240)
 def test_fault_03_a_worker_that_comes_later_takes_up_what_the_dead_ones_left(stack):
     comes_later(stack, 0)
 
@@ -64,7 +66,8 @@ def comes_later(stack, seconds):
         stack.worker(wait=False)
     for _ in STAGES:
         executions.append(stack.start(workflow))
-        stack.dead_worker(40)
+        stack.dead_worker(60)
+        wait_for(lambda: waiting_workers() <= len(stack.workers), 20, "Redis to see that it is dead", stack.logs)
     assert not stack.workers
     died = time.monotonic()
     stack.beat()
@@ -79,6 +82,12 @@ def comes_later(stack, seconds):
     recovered(f"03 a worker started {seconds} s later begins", since(booted), 5)
     stack.wait_ended(executions)
     check_invariants(stack)
+
+
+def waiting_workers():
+    """Return how many workers wait for messages, as Redis sees it, which may give the next one to one that just died."""
+    found: Any = redis_client().info("clients")
+    return found["blocked_clients"]
 
 
 def frozen_while_it_works(stack, execution, node_id):
