@@ -24,8 +24,8 @@ logger = logging.getLogger(__name__)
 
 REDIS_SECONDS: Final = 0.5
 """How long one question may take before the request is let through."""
-PAUSE_SECONDS: Final = 5.0
-"""How long nothing is asked after Redis did not answer."""
+PAUSES_SECONDS: Final = (0.5, 5.0)
+"""How long nothing is asked after Redis did not answer: at first, and at most after it did so again and again."""
 LONGEST_NAME: Final = 254
 """Nobody has a longer user name, so what follows does not tell one try from another."""
 
@@ -44,8 +44,6 @@ _GIVE_BACK: Final = """
 local kept = redis.call('GET', KEYS[1])
 if kept then redis.call('SET', KEYS[1], string.format('%.3f', kept - ARGV[1]), 'KEEPTTL') end
 """
-
-_quiet_until = 0.0
 
 
 def take(bucket: str, rate: Rate | None) -> int:
@@ -104,17 +102,44 @@ def known_as(text: str) -> str:
     return str(address)
 
 
+class _Silence:
+    """When Redis is not asked: twice as long each time that it does not answer, until it does."""
+
+    def __init__(self) -> None:
+        self._until, self._next = 0.0, PAUSES_SECONDS[0]
+
+    @property
+    def lasts(self) -> bool:
+        """Return whether nothing is to be asked now."""
+        return time.monotonic() < self._until
+
+    def begin(self, error: Exception) -> None:
+        """Note that Redis did not answer; who asked at the same time and learns it later lengthens nothing."""
+        if self.lasts:
+            return
+        seconds, self._next = self._next, min(self._next * 2, PAUSES_SECONDS[1])
+        self._until = time.monotonic() + seconds
+        logger.warning("rates are not limited for %g s: Redis does not answer: %s", seconds, type(error).__name__)
+
+    def end(self) -> None:
+        """Note that Redis answered."""
+        self._next = PAUSES_SECONDS[0]
+
+
+silence = _Silence()
+
+
 def _ask(script: str, bucket: str, *arguments: float) -> Any:
     """Return the answer of Redis, or None when it gave none, now or lately."""
-    global _quiet_until
-    if time.monotonic() < _quiet_until:
+    if silence.lasts:
         return None
     try:
-        return _client(settings.REDIS_URL).eval(script, 1, f"flowbuilder:rate:{bucket}", *arguments)
+        answer = _client(settings.REDIS_URL).eval(script, 1, f"flowbuilder:rate:{bucket}", *arguments)
     except (redis.RedisError, OSError) as error:
-        _quiet_until = time.monotonic() + PAUSE_SECONDS
-        logger.warning("rates are not limited for %g s: Redis does not answer: %s", PAUSE_SECONDS, type(error).__name__)
+        silence.begin(error)
         return None
+    silence.end()
+    return answer
 
 
 @lru_cache(maxsize=4)

@@ -391,13 +391,13 @@ def rates(settings: Any) -> Iterator[Any]:
 
     url = settings.REDIS_URL
     flush_redis()
-    throttle._quiet_until = 0
+    throttle.silence = throttle._Silence()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(throttle, "REDIS_SECONDS", 30)  # who is not answered in time is let through
         throttle._client.cache_clear()
         yield settings
     throttle._client.cache_clear()
-    settings.REDIS_URL, throttle._quiet_until = url, 0
+    settings.REDIS_URL, throttle.silence = url, throttle._Silence()
     flush_redis()
 
 

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -329,6 +330,29 @@ def test_without_redis_the_api_answers(rates: Any, bob: Any) -> None:
     asked = program(bob)
 
     assert [asked("GET", "/node-types").status_code for _ in range(3)] == [200, 200, 200]
+
+
+@pytest.mark.redis
+def test_one_answer_that_redis_owes_lifts_no_limit_for_long(rates: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, now = rates.REDIS_URL, [1000.0]
+    monkeypatch.setattr(throttle, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def pause() -> float:
+        """Return for how long nothing is asked after Redis does not answer now."""
+        rates.REDIS_URL = "unix:///nowhere.sock"
+        throttle.take("door", Rate(1, 60))
+        began = now[0]
+        while throttle.silence.lasts:
+            now[0] += 0.25
+        return now[0] - began
+
+    assert [pause() for _ in range(6)] == [0.5, 1, 2, 4, 5, 5]
+    rates.REDIS_URL = there
+    assert (throttle.take("door", Rate(1, 60)), throttle.take("door", Rate(1, 60)) > 0) == (0, True)
+    assert pause() == 0.5
+    throttle.silence.begin(OSError())
+    throttle.silence.begin(OSError())  # of who asked at the same time
+    assert [pause(), pause()] == [1, 2]
 
 
 @pytest.mark.redis
