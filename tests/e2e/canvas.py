@@ -87,6 +87,15 @@ class Canvas:
         mouse.up()
         assert max(abs(there - wanted) for there, wanted in zip(corner(step), goal, strict=True)) < 10
 
+    def expect_no_findings(self) -> None:
+        """Wait until nothing is wrong with what is drawn; says what is, if that does not come."""
+        findings = self.page.get_by_test_id("problems")
+        try:
+            expect(findings).to_have_text([])
+        except AssertionError as error:
+            findings.click()
+            raise AssertionError(self.page.get_by_label("Findings").inner_text()) from error
+
     def wire(self, source: str, output: str, target: str, taken: str) -> None:
         """Draw a wire from an output to an input."""
         count = self.wires.count()

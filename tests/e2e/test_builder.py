@@ -60,7 +60,7 @@ def test_the_example_is_drawn_by_mouse_from_an_empty_canvas_and_runs(
         expect(canvas.node(node["id"])).to_contain_text(node["data"]["label"])
     for edge in EXAMPLE["edges"]:
         canvas.wire(edge["source"], slug(edge["sourceHandle"]), edge["target"], slug(edge["targetHandle"]))
-    expect(page.get_by_test_id("problems")).to_have_text([])
+    canvas.expect_no_findings()
     canvas.save()
 
     page.get_by_role("button", name="Run", exact=True).click()
@@ -137,7 +137,7 @@ def test_a_question_for_problems_that_got_lost_is_asked_again(page: Page) -> Non
     page.wait_for_timeout(1000)
     page.unroute("**/workflows/validate")
 
-    expect(page.get_by_test_id("problems")).to_have_text([])
+    canvas.expect_no_findings()
 
 
 def add_by_key(page: Page, words: str) -> None:
@@ -193,7 +193,7 @@ def test_a_missing_input_is_found_on_its_step_until_it_is_there(page: Page, trou
 
     expect(node).not_to_have_attribute("data-problem", re.compile("."))
     expect(page.locator(".fb-field-problem")).to_have_count(0)
-    expect(page.get_by_test_id("problems")).to_have_text([])
+    canvas.expect_no_findings()
     assert trouble == []
 
 
