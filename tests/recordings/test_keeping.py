@@ -122,10 +122,8 @@ def test_what_a_running_parent_may_still_read_stays(finish: Callable[..., Execut
     assert set(BlobRef.objects.values_list("execution_id", flat=True)) == {root.pk}
 
 
-def test_a_retry_runs_again_what_gave_removed_outputs(
-    transactional_db: None, alice: Any, make_workflow: Any, settings: Any
-) -> None:
-    settings.RECORDING, settings.EVENT_GRACE_SECONDS = "off", 0
+def half_done(make_workflow: Any, alice: Any) -> tuple[Execution, str]:
+    """Return an execution that ended after the first of its two nodes, whose outputs are a blob, and that blob's SHA-256."""
     chain = graph([transform("one"), transform("two")], wire("one", "Done", "two", "Execute Condition"))
     execution = start_execution(make_workflow(chain), by=alice)
     output = save_blob(b"{}", "application/json", execution.pk)
@@ -135,6 +133,14 @@ def test_a_retry_runs_again_what_gave_removed_outputs(
             node_type="json_transform", status=status, outputs_blob=blob,
         )  # fmt: skip
     cancel_execution(execution, by="alice")
+    return execution, output
+
+
+def test_a_retry_runs_again_what_gave_removed_outputs(
+    transactional_db: None, alice: Any, make_workflow: Any, settings: Any
+) -> None:
+    settings.RECORDING, settings.EVENT_GRACE_SECONDS = "off", 0
+    execution, _ = half_done(make_workflow, alice)
 
     assert [run.node_id for run in retry._kept(execution)] == ["one"]
     tasks.purge_events()
@@ -145,15 +151,7 @@ def test_a_retry_runs_again_what_gave_removed_outputs(
 def test_outputs_that_a_retry_took_over_stay_when_the_first_recording_goes(
     transactional_db: None, alice: Any, make_workflow: Any
 ) -> None:
-    chain = graph([transform("one"), transform("two")], wire("one", "Done", "two", "Execute Condition"))
-    execution = start_execution(make_workflow(chain), by=alice)
-    output = save_blob(b"{}", "application/json", execution.pk)
-    for index, status, blob in ((0, "completed", output), (1, "failed", "")):
-        NodeRun.objects.create(
-            execution=execution, phase_index=index, node_index=index, node_id=("one", "two")[index],
-            node_type="json_transform", status=status, outputs_blob=blob,
-        )  # fmt: skip
-    cancel_execution(execution, by="alice")
+    execution, output = half_done(make_workflow, alice)
     execution.refresh_from_db()
 
     again = retry.retry_execution(execution, alice, from_failed=True)
